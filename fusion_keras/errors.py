@@ -1,0 +1,9 @@
+"""The one exception that stands for a mistake the user can mend."""
+
+
+class UsageError(Exception):
+    """Bad input: the message says what was got, what was wanted and what to do.
+
+    Entry modules print the message as one sentence and exit with code 2; it never
+    reaches the user as a traceback.
+    """
