@@ -1,0 +1,132 @@
+"""One image file -> uint8 [S, S, 3], as the checkpoint's own preprocessing does it.
+
+The three ways to reach a square are those of Hugging Face's image processors in their
+Pillow form; `tests/test_images.py` compares the pixels with theirs. Scaling to the
+model's value range is not done here: it is part of the model graph.
+"""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from fusion_keras.errors import UsageError
+
+# What one picture may cost, about 270 MB as RGB. It is the size at which Pillow only
+# warns; a file that unpacks to more is taken for a decompression bomb.
+MAX_PIXELS = 89_478_485
+
+_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_WHITE = (255, 255, 255, 255)
+
+
+class BadImage(ValueError):
+    """The file cannot be used as an image; the message is the reason, without the path."""
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """How an image of any shape becomes [size, size, 3].
+
+    resize: "squash" scales both edges to `size` and ignores the aspect ratio (ViT);
+      "crop" scales the shorter edge to round(size / crop_fraction) and cuts the centre
+      (MobileNetV2: 224 / 256 = 0.875); "pad" scales the longer edge to `size` and
+      centres it on black.
+    interpolation: "bilinear" or "bicubic", antialiased as Pillow does it.
+    """
+
+    size: int
+    resize: str = "squash"
+    crop_fraction: float = 1.0
+    interpolation: str = "bilinear"
+
+    def __post_init__(self):
+        if self.size < 1:
+            raise UsageError(f"got image size {self.size}, wanted at least 1 pixel")
+        if self.resize not in _RESIZERS:
+            raise UsageError(f"got resize={self.resize!r}, wanted one of {sorted(_RESIZERS)}")
+        if not 0 < self.crop_fraction <= 1:
+            raise UsageError(f"got crop_fraction={self.crop_fraction}, wanted 0 < fraction <= 1")
+        if self.interpolation not in _RESAMPLING:
+            raise UsageError(
+                f"got interpolation={self.interpolation!r}, wanted one of {sorted(_RESAMPLING)}"
+            )
+
+
+def decode(source: str | Path | bytes, spec: ImageSpec) -> np.ndarray:
+    """Decodes one file, or the bytes of one, to uint8 [S, S, 3] in RGB order.
+
+    The EXIF orientation is applied. Grey, palette and CMYK become RGB; transparency is
+    laid on white, as a page shows it; 16 bits are scaled to 8; of an animation the first
+    frame counts.
+
+    Raises:
+      BadImage: missing, truncated, not an image, or too large to unpack.
+    """
+    if not isinstance(source, bytes) and not Path(source).is_file():
+        raise BadImage("no such file")
+    try:
+        stream = io.BytesIO(source) if isinstance(source, bytes) else source
+        with Image.open(stream) as image:
+            _check_pixels(*image.size)
+            upright = ImageOps.exif_transpose(image)
+            return np.asarray(_RESIZERS[spec.resize](_to_rgb(upright), spec))
+    except BadImage:
+        raise
+    except Image.UnidentifiedImageError as error:
+        raise BadImage("not an image that Pillow can read") from error
+    # Pillow's format readers meet hostile bytes with whatever their parsing trips over
+    # (OSError, SyntaxError, struct.error, IndexError, ...): all mean the same here.
+    except Exception as error:
+        raise BadImage(f"{error or type(error).__name__}") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        image = _narrow(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, _WHITE), image)
+    return image.convert("RGB")
+
+
+def _narrow(image: Image.Image) -> Image.Image:
+    """16 bits -> 8. Pillow's own conversion would clip every value above 255 to white."""
+    if image.mode == "F":
+        raise BadImage("floating-point pixels, which have no agreed range")
+    values = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
+    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+
+
+def _squash(image: Image.Image, spec: ImageSpec) -> Image.Image:
+    return image.resize((spec.size, spec.size), _RESAMPLING[spec.interpolation])
+
+
+def _crop(image: Image.Image, spec: ImageSpec) -> Image.Image:
+    shorter, longer = sorted(image.size)
+    edge = round(spec.size / spec.crop_fraction)
+    far = int(edge * longer / shorter)  # truncated, as Hugging Face's resize does
+    width, height = (edge, far) if image.width <= image.height else (far, edge)
+    _check_pixels(width, height)  # a 1 x 50000 strip would be blown up a thousandfold
+    image = image.resize((width, height), _RESAMPLING[spec.interpolation])
+    left, top = (width - spec.size) // 2, (height - spec.size) // 2
+    return image.crop((left, top, left + spec.size, top + spec.size))
+
+
+def _pad(image: Image.Image, spec: ImageSpec) -> Image.Image:
+    scale = spec.size / max(image.size)
+    width, height = (max(1, round(edge * scale)) for edge in image.size)
+    image = image.resize((width, height), _RESAMPLING[spec.interpolation])
+    square = Image.new("RGB", (spec.size, spec.size))
+    square.paste(image, ((spec.size - width) // 2, (spec.size - height) // 2))
+    return square
+
+
+def _check_pixels(width: int, height: int):
+    if width * height > MAX_PIXELS:
+        raise BadImage(f"{width} x {height} pixels, more than the limit of {MAX_PIXELS}")
+
+
+_RESIZERS = {"squash": _squash, "crop": _crop, "pad": _pad}
