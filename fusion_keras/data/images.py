@@ -1,17 +1,31 @@
-"""One image file -> uint8 [S, S, 3], as the checkpoint's own preprocessing does it.
+"""Image files -> uint8 [S, S, 3], as the checkpoint's own preprocessing does it.
 
 The three ways to reach a square are those of Hugging Face's image processors in their
 Pillow form; `tests/test_images.py` compares the pixels with theirs. Scaling to the
 model's value range is not done here: it is part of the model graph.
 """
 
+import hashlib
 import io
-from dataclasses import dataclass
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
+from PIL import __version__ as pillow_version
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
+from fusion_keras.data.cache import cached_array, content_key
+from fusion_keras.data.records import SkipLog
 from fusion_keras.errors import UsageError
 
 # What one picture may cost, about 270 MB as RGB. It is the size at which Pillow only
@@ -20,6 +34,7 @@ MAX_PIXELS = 89_478_485
 
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _WHITE = (255, 255, 255, 255)
+_IMAGES_AT_ONCE = 64
 
 
 class BadImage(ValueError):
@@ -81,6 +96,101 @@ def decode(source: str | Path | bytes, spec: ImageSpec) -> np.ndarray:
     # (OSError, SyntaxError, struct.error, IndexError, ...): all mean the same here.
     except Exception as error:
         raise BadImage(f"{error or type(error).__name__}") from error
+
+
+def decode_all(
+    paths: list[Path],
+    spec: ImageSpec,
+    folder: Path,
+    skips: SkipLog | None = None,
+    origins: list[str] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Decodes N image files, or takes them from the cache.
+
+    Unusable files are added to `skips` with their reason, and the caller checks its limit;
+    without a log the first one ends the run.
+
+    Args:
+      skips, origins: the log, and N descriptions of the rows for it ("x.csv line 7").
+
+    Returns:
+      (uint8 [N, S, S, 3] memory map, with zeros where a file is unusable;
+       bool [N], True where the image is usable)
+
+    Raises:
+      UsageError: an unusable file and no log, or the cache folder cannot be written.
+    """
+
+    def build(notes: dict) -> Iterator[np.ndarray]:
+        reasons = notes["unusable"] = {}
+        for start, images in _decode_in_threads(paths, spec):
+            rows = np.zeros((len(images), spec.size, spec.size, 3), np.uint8)
+            for row, image in enumerate(images):
+                if isinstance(image, BadImage):
+                    reasons[str(start + row)] = str(image)
+                else:
+                    rows[row] = image
+            yield rows
+
+    with ThreadPoolExecutor() as pool:
+        digests = list(pool.map(_file_digest, paths))
+    # Another Pillow may bring another JPEG decoder, hence other pixels.
+    key = content_key("images", pillow_version, asdict(spec), digests)
+    shape = (len(paths), spec.size, spec.size, 3)
+    images, notes = cached_array(folder, key, shape, np.uint8, build)
+
+    usable = np.ones(len(paths), bool)
+    for index, reason in notes["unusable"].items():
+        row = int(index)
+        usable[row] = False
+        sentence = f"image {paths[row]}: {reason}"
+        if skips is None:
+            raise UsageError(f"got {sentence}, wanted a readable image; do mend or remove it.")
+        skips.add(origins[row] if origins else skips.source, sentence)
+    return images, usable
+
+
+def _decode_in_threads(
+    paths: list[Path], spec: ImageSpec
+) -> Iterator[tuple[int, list[np.ndarray | BadImage]]]:
+    """Yields (index of the first, images) piece by piece. Pillow works outside the GIL."""
+
+    def attempt(path: Path) -> np.ndarray | BadImage:
+        try:
+            return decode(path, spec)
+        except BadImage as error:
+            return error
+
+    columns = (
+        TextColumn("decoding images"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with (
+        warnings.catch_warnings(),
+        Progress(*columns) as progress,
+        ThreadPoolExecutor() as pool,
+    ):
+        # What Pillow warns of (broken EXIF, huge files) is met or reported by `decode`. Set
+        # here, because the filters belong to the process and not to a thread.
+        warnings.simplefilter("ignore")
+        task = progress.add_task("", total=len(paths))
+        for start in range(0, len(paths), _IMAGES_AT_ONCE):
+            images = list(pool.map(attempt, paths[start : start + _IMAGES_AT_ONCE]))
+            yield start, images
+            progress.advance(task, len(images))
+
+
+def _file_digest(path: Path) -> str:
+    try:
+        # Only a regular file: opening a pipe would wait for ever.
+        if not Path(path).is_file():
+            return "missing"
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        return f"unreadable: {error.strerror}"
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

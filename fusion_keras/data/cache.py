@@ -1,0 +1,145 @@
+"""Arrays kept on disk under the hash of what they are computed from.
+
+An entry is two files: `<key>.npy` and `<key>.json`, which holds the array's sha256 and the
+builder's notes. Each is written under a temporary name and renamed, the JSON last, so that
+an entry is whole or absent. The key hashes content and never names or dates, so two
+processes that build one entry at once write equal bytes, and whichever renames last changes
+nothing. Every file may be deleted at any time: a memory map that is open stays valid, and
+the next reader builds again.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from fusion_keras.errors import UsageError
+
+# Raise it when the same inputs shall give other arrays: a change in how images are decoded
+# or texts tokenised. Entries of older versions are then no longer found.
+VERSION = 1
+
+_STALE_SECONDS = 24 * 3600
+
+
+def cache_dir(configured: str = "") -> Path:
+    """The cache folder: `configured`, else $FUSION_KERAS_CACHE, else ~/.cache/fusion_keras."""
+    chosen = configured or os.environ.get("FUSION_KERAS_CACHE") or "~/.cache/fusion_keras"
+    return Path(chosen).expanduser()
+
+
+def content_key(*parts: object) -> str:
+    """sha256 over JSON-able `parts` and the code version: the name of a cache entry."""
+    return hashlib.sha256(json.dumps([VERSION, *parts]).encode()).hexdigest()
+
+
+def cached_array(
+    folder: Path,
+    key: str,
+    shape: tuple[int, ...],
+    dtype: np.dtype | type,
+    build: Callable[[dict], Iterable[np.ndarray]],
+) -> tuple[np.ndarray, dict]:
+    """The array of `key`, built if it is absent or damaged.
+
+    Args:
+      folder: the cache folder; made if missing.
+      key: from `content_key`.
+      shape, dtype: of the whole array, known beforehand.
+      build: given a dict that it may fill with JSON-able notes, yields the array's rows in
+        order, in pieces [k, *shape[1:]]; so the whole never has to fit into memory.
+
+    Returns:
+      (read-only memory map of `shape`, the builder's notes)
+
+    Raises:
+      UsageError: the folder cannot be written, or is full.
+    """
+    found = _read(folder, key, shape, dtype)
+    if found is not None:
+        return found
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_stale(folder)
+        notes: dict = {}
+        with _renamed_when_whole(folder / f"{key}.npy") as file:
+            sha256 = _write_rows(file, shape, dtype, build(notes))
+            # Mapped before it has its name, under which it may be deleted at once.
+            array = np.load(file.name, mmap_mode="r", allow_pickle=False)
+        with _renamed_when_whole(folder / f"{key}.json") as file:
+            file.write(json.dumps({"sha256": sha256, "notes": notes}).encode())
+        # Through JSON, so that the first reader gets what every later one gets.
+        return array, json.loads(json.dumps(notes))
+    except OSError as error:
+        needed = np.prod(shape, dtype=np.int64) * np.dtype(dtype).itemsize / 2**20
+        raise UsageError(
+            f"got '{error.strerror or error}' from the cache folder {folder}, wanted a writable "
+            f"folder with {needed:.0f} MB free; do free that space, or set data.cache_dir or "
+            "FUSION_KERAS_CACHE to another folder."
+        ) from error
+
+
+def _read(
+    folder: Path, key: str, shape: tuple[int, ...], dtype: np.dtype | type
+) -> tuple[np.ndarray, dict] | None:
+    """The entry if it is whole, else None: then it is built again."""
+    try:
+        entry = json.loads((folder / f"{key}.json").read_text(encoding="utf-8"))
+        with open(folder / f"{key}.npy", "rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != entry["sha256"]:
+                return None
+        array = np.load(folder / f"{key}.npy", mmap_mode="r", allow_pickle=False)
+        notes = entry["notes"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return (array, notes) if array.shape == shape and array.dtype == dtype else None
+
+
+def _write_rows(
+    file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype | type, pieces: Iterable[np.ndarray]
+) -> str:
+    """Writes the .npy file piece by piece and returns its sha256.
+
+    Not through a writable memory map: on a full disk that kills the process with SIGBUS,
+    where `write` raises an error that can be told.
+    """
+    header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(file, header)
+    rows = 0
+    for piece in pieces:
+        file.write(np.ascontiguousarray(piece, dtype=dtype).data)
+        rows += len(piece)
+    if rows != shape[0]:
+        raise ValueError(f"built {rows} rows of {shape[0]}")
+    file.flush()
+    file.seek(0)
+    return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def _renamed_when_whole(path: Path) -> Iterator[BinaryIO]:
+    """A file open for writing that gets its name only when the block ends without error."""
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with open(temporary, "x+b") as file:
+            yield file
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+
+
+def _remove_stale(folder: Path):
+    """Removes what killed processes left; younger files may belong to a living one."""
+    for path in folder.glob("*.tmp"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+                path.unlink()
