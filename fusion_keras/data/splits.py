@@ -1,0 +1,195 @@
+"""Which rows train, validate and test: the standard MOSI folds, and a seeded split.
+
+The seeded split is stratified by class and never divides a group (a video, an author).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from fusion_keras.data.records import SPLITS
+from fusion_keras.errors import UsageError
+
+# The standard split of CMU-MOSI by video id, as in CMU-MultimodalSDK's
+# cmu_mosi_std_folds.py; all 93 videos.
+_MOSI_TRAIN = """
+03bSnISJMiM 0h-zjBukYpk 1DmNV9C1hbY 1iG0909rllw 2WGyTLYerpo 2iD-tVS8NPw 5W7Z1C_fDaE
+6Egk_28TtTM 6_0THN4chvY 73jzhE8R1TQ 7JsX8y1ysxY 8OtFthrtaJM 8d-gEyoeBzc 8qrpnFRGt2A
+9J25DZhivz8 9T9Hf74oK10 9c67fiY0wGQ 9qR7uwkblbs Af8D0E4ZXaw BI97DNYfe5I BXuRRbG0Ugk
+Bfr499ggo-0 BioHAh1qJAQ BvYR0L6f2Ig Ci-AH39fi3Y Clx4VXItLTE Dg_0XKD0Mf4 G-xst2euQUc
+G6GlGvlkxAQ GWuJjcEuzt8 HEsqda8_d0Q I5y0__X72p0 Iu2PFX3z_1s IumbAb8q2dM Jkswaaud0hk
+LSi-o-IrDMs MLal-t_vJPM Njd1F0vZSm4 Nzq88NnDkEk OQvJTdtJ2H4 OtBXNcAL_lE Oz06ZWiO20M
+POKffnXeBds PZ-lDQFboO8 QN9ZIUWUXsY Qr1Ca94K55A Sqr0AcuoNnk TvyZBvOMOTc VCslbP0mgZI
+VbQk4H8hgr0 Vj1wYRQjB-o W8NXH0Djyww
+"""
+_MOSI_VALID = """
+WKA5OygbEKI X3j2zQgwYgE ZAIRrfG22O0 ZUXBRvtny7o _dI--eQ6qVU aiEXnCPZubE atnd_PF-Lbs
+bOL9jKpeJRs bvLlb-M3UXU c5xsKMxpXnc
+"""
+_MOSI_TEST = """
+c7UH_rxdZv4 cM3Yna7AavY cW1FSBF59ik cXypl4FnoZo d3_k5Xpfmik d6hH302o4v8 dq3Nf_lMPnE
+etzxEpPuc6I f9O3YtZ2VfI f_pcplsH_V0 fvVhgmXxadc iiK8YX8oH1E jUzDDGyPkXU k5Y_838nuGo
+lXPQBPVc5Cw nbWiPyCm4g0 nzpVDcQ0ywM ob23OKe5a9Q pLTX3ipuDJI phBUpBr1hSo rnaNMUZpvvg
+tIrG4oNLFzE tStelxIAHjw tmZoasNr4rU v0zCBqDeKcE vvZ4IcEtiZc vyB00TXsimI wMbj6ajWbic
+yDtzw_Y-7RU yvsjCA6Y5Fc zhpQhgha_KU
+"""
+STANDARD_MOSI_FOLDS: dict[str, frozenset[str]] = {
+    "train": frozenset(_MOSI_TRAIN.split()),
+    "valid": frozenset(_MOSI_VALID.split()),
+    "test": frozenset(_MOSI_TEST.split()),
+}
+STANDARD_MOSI_COUNTS = {"train": 1284, "valid": 229, "test": 686}  # utterances
+
+# Orders of the groups that are tried; the most balanced outcome is kept. On
+# MOSI's 93 videos (9 to 63 utterances each) the sizes of the splits then come out within
+# a quarter of a point of the fractions, and the class shares within a point and a half.
+_TRIES = 16
+
+
+def assign_splits(
+    labels: np.ndarray,
+    groups: Sequence[str] | None,
+    fractions: Sequence[float] = (0.7, 0.1, 0.2),
+    seed: int = 0,
+) -> list[str]:
+    """Gives each row "train", "valid" or "test", stratified and without dividing a group.
+
+    The same arguments give the same answer on every machine and with every library version:
+    the order in which groups are placed comes from a hash of the seed and the group's name.
+
+    Args:
+      labels: int [N], class indices.
+      groups: N group names; None where every row stands alone.
+      fractions: the shares of train, valid and test.
+      seed: any integer.
+
+    Raises:
+      UsageError: the fractions are no shares of a whole, or a split would stay empty.
+    """
+    if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise UsageError(
+            f"got split fractions {tuple(fractions)}, wanted three positive shares (train, valid, "
+            "test) that add up to 1; do set for example (0.7, 0.1, 0.2)."
+        )
+    parts = _allot(labels, groups, fractions, f"split {seed}")
+    return [SPLITS[part] for part in parts]
+
+
+def halve(
+    labels: np.ndarray, groups: Sequence[str] | None, seed: int, fraction: float = 0.5
+) -> tuple[np.ndarray, np.ndarray]:
+    """Divides rows in two, stratified and without dividing a group.
+
+    Late fusion trains its parents on "a subset" of the training data and the head on
+    "another subset" (Willis and Bakos 2025, section 3.3.1, which says no more): these are
+    the two.
+
+    Args:
+      labels: int [N]; groups: N names or None; seed: any integer.
+      fraction: the share of the first part, strictly between 0 and 1.
+
+    Returns:
+      int64 [a] and int64 [N - a]: the row indices of each part, ascending.
+
+    Raises:
+      UsageError: the fraction leaves a part empty.
+    """
+    if not 0 < fraction < 1:
+        raise UsageError(
+            f"got fraction {fraction}, wanted a share strictly between 0 and 1; do set 0.5."
+        )
+    parts = _allot(labels, groups, (fraction, 1 - fraction), f"halve {seed}")
+    return np.flatnonzero(parts == 0), np.flatnonzero(parts == 1)
+
+
+def check_splits(
+    splits: Sequence[str],
+    labels: np.ndarray,
+    classes: Sequence[str],
+    groups: Sequence[str] | None,
+    source: str,
+) -> tuple[str, ...]:
+    """Checks that a split can be trained and scored on; returns notes on what is odd in it.
+
+    A class that validation or test lacks, and a group in two splits, are only noted: they
+    bias the figures, but a user may have no other data.
+
+    Raises:
+      UsageError: a split has no rows, or training lacks a class.
+    """
+    splits = np.asarray(splits)
+    notes = []
+    for split in SPLITS:
+        rows = np.flatnonzero(splits == split)
+        if len(rows) == 0:
+            raise UsageError(
+                f"got no {split} rows in {source}, wanted rows in each of {', '.join(SPLITS)}; do "
+                "add them, or drop the split column for a seeded split."
+            )
+        absent = [classes[c] for c in np.setdiff1d(np.arange(len(classes)), labels[rows])]
+        if absent and split == "train":
+            raise UsageError(
+                f"got no train row of class {', '.join(absent)} in {source}, wanted every class "
+                "in train; do add rows, or leave the class out."
+            )
+        if absent:
+            notes.append(f"{source}: the {split} split has no row of class {', '.join(absent)}")
+    if groups is not None:
+        homes: dict[str, set[str]] = {}
+        for group, split in zip(groups, splits, strict=True):
+            homes.setdefault(group, set()).add(str(split))
+        divided = sorted(group for group, where in homes.items() if len(where) > 1)
+        if divided:
+            shown = ", ".join(divided[:3]) + (", ..." if len(divided) > 3 else "")
+            notes.append(f"{source}: {len(divided)} groups are in more than one split: {shown}")
+    return tuple(notes)
+
+
+def _allot(labels, groups, fractions, salt: str) -> np.ndarray:
+    """int64 [N]: for each row the index of its part."""
+    labels = np.asarray(labels)
+    names = np.arange(len(labels)).astype(str) if groups is None else np.asarray(groups, dtype=str)
+    units, unit_of_row = np.unique(names, return_inverse=True)
+    if len(units) < len(fractions):
+        kind = "rows" if groups is None else "groups"
+        raise UsageError(
+            f"got {len(units)} {kind}, wanted at least {len(fractions)} to divide; do add data."
+        )
+    counts = np.zeros((len(units), labels.max() + 1))  # [units, classes]
+    np.add.at(counts, (unit_of_row, labels), 1)
+    counts = counts[:, counts.sum(0) > 0]
+    # Rows that stand alone come out even in any order; groups of unlike size do not.
+    tries = 1 if groups is None else _TRIES
+    outcomes = [_place(units, counts, fractions, f"{salt} {attempt}") for attempt in range(tries)]
+    parts, _ = min(outcomes, key=lambda outcome: outcome[1])
+    if len(np.unique(parts)) < len(fractions):
+        raise UsageError(
+            f"got {len(units)} groups, one of them so large that a part of the split stays empty, "
+            f"wanted shares near {tuple(fractions)}; do give finer groups or a split column."
+        )
+    return parts[unit_of_row]
+
+
+def _place(units, counts, fractions, salt: str) -> tuple[np.ndarray, float]:
+    """One greedy pass over the units in hashed order: each goes where it unbalances least.
+
+    The measure is a chi-square distance between the parts' class counts and their targets,
+    which fills all parts at the same pace. -> int64 [units], and that distance at the end.
+    """
+    order = sorted(range(len(units)), key=lambda u: _digest(f"{salt} {units[u]}"))
+    targets = np.outer(fractions, counts.sum(0))  # [parts, classes]
+    filled = np.zeros_like(targets)
+    parts = np.zeros(len(units), dtype=np.int64)
+    for unit in order:
+        new = counts[unit]
+        cost = (new * (2 * (filled - targets) + new) / targets).sum(1)
+        parts[unit] = np.argmin(cost)
+        filled[parts[unit]] += new
+    return parts, float(((filled - targets) ** 2 / targets).sum())
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
