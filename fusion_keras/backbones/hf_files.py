@@ -1,0 +1,100 @@
+"""Read a local Hugging Face checkpoint directory: config.json and model.safetensors.
+
+Only safetensors are read: a pickled `pytorch_model.bin` runs code from the file when it
+is opened, so it is refused with the command that converts it.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from fusion_keras.errors import UsageError
+
+_CONFIG = "config.json"
+_WEIGHTS = "model.safetensors"
+
+
+def read_config(directory: Path, model_type: str) -> dict:
+    """Return config.json of `directory`, whose "model_type" must be `model_type`.
+
+    Raises:
+        UsageError: the directory or the file is missing, is no JSON object, or names
+            another model type.
+    """
+    path = Path(directory) / _CONFIG
+    if not path.is_file():
+        raise UsageError(
+            f"got {directory} without a {_CONFIG}, wanted a Hugging Face checkpoint directory; "
+            "check the path."
+        )
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UsageError(
+            f"got {path} that is not valid JSON ({error}), wanted a Hugging Face config; "
+            "copy the file again."
+        ) from error
+    found = config.get("model_type") if isinstance(config, dict) else None
+    if found != model_type:
+        raise UsageError(
+            f"got model_type {found!r} in {path}, wanted {model_type!r}; "
+            "name a checkpoint of that kind."
+        )
+    return config
+
+
+def _weights_path(directory: Path) -> Path:
+    """Return the safetensors file of `directory`, or say what is there instead."""
+    path = Path(directory) / _WEIGHTS
+    if path.is_file():
+        return path
+    if pickled := sorted(Path(directory).glob("*.bin")):
+        raise UsageError(
+            f"got only the pickled {pickled[0].name} in {directory}, wanted {_WEIGHTS} (a pickle "
+            "runs code when opened); convert it with transformers' "
+            "save_pretrained(..., safe_serialization=True) where you trust it."
+        )
+    raise UsageError(f"got no {_WEIGHTS} in {directory}, wanted the checkpoint's weights there.")
+
+
+class Weights:
+    """The named tensors of one model.safetensors, read one at a time.
+
+    A name is looked up as it is and, failing that, behind `prefix` + ".": checkpoints with
+    a task head carry their backbone under the model's name.
+    """
+
+    def __init__(self, directory: Path, prefix: str):
+        """Open the file. Raises UsageError where it is absent, pickled or cut short."""
+        self._path = _weights_path(directory)
+        self._prefix = prefix
+        try:
+            self._file = safe_open(self._path, framework="numpy")
+        except (SafetensorError, OSError) as error:
+            raise UsageError(
+                f"got {self._path} that cannot be read as safetensors ({error}), wanted a whole "
+                "file; copy or download it again."
+            ) from error
+        self._names = set(self._file.keys())
+
+    def get(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """Return tensor `name` as float32 of the given shape.
+
+        Raises:
+            UsageError: the tensor is missing or has another shape.
+        """
+        full = name if name in self._names else f"{self._prefix}.{name}"
+        if full not in self._names:
+            raise UsageError(
+                f"got no tensor {name!r} in {self._path}, wanted one of shape {list(shape)}; "
+                "the weights and config.json are of different models."
+            )
+        found = tuple(self._file.get_slice(full).get_shape())
+        if found != tuple(shape):
+            raise UsageError(
+                f"got shape {list(found)} for {full!r} in {self._path}, wanted {list(shape)}; "
+                "the weights and config.json are of different models."
+            )
+        return self._file.get_tensor(full).astype(np.float32)
