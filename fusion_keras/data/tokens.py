@@ -32,10 +32,10 @@ def load_tokenizer(directory: str | Path) -> Tokenizer:
     directory = Path(directory)
     try:
         tokenizer = _from_directory(directory)
+    except UsageError:
+        raise
     # `tokenizers` reports a bad file with a bare Exception.
     except Exception as error:
-        if isinstance(error, UsageError):
-            raise
         raise UsageError(
             f"got an unreadable tokenizer in {directory} ({error}), wanted the tokenizer.json or "
             "vocab.txt of a BERT model; do copy the directory again."
