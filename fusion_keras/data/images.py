@@ -25,6 +25,7 @@ from rich.progress import (
 )
 
 from fusion_keras.data.cache import cached_array, content_key
+from fusion_keras.data.paths import is_file
 from fusion_keras.data.records import SkipLog
 from fusion_keras.errors import UsageError
 
@@ -80,14 +81,14 @@ def decode(source: str | Path | bytes, spec: ImageSpec) -> np.ndarray:
     Raises:
       BadImage: missing, truncated, not an image, or too large to unpack.
     """
-    if not isinstance(source, bytes) and not Path(source).is_file():
+    if not isinstance(source, bytes) and not is_file(Path(source)):
         raise BadImage("no such file")
     try:
         stream = io.BytesIO(source) if isinstance(source, bytes) else source
         with Image.open(stream) as image:
             _check_pixels(*image.size)
             upright = ImageOps.exif_transpose(image)
-            return np.asarray(_RESIZERS[spec.resize](_to_rgb(upright), spec))
+            return fit(_to_rgb(upright), spec)
     except BadImage:
         raise
     except Image.UnidentifiedImageError as error:
@@ -96,6 +97,11 @@ def decode(source: str | Path | bytes, spec: ImageSpec) -> np.ndarray:
     # (OSError, SyntaxError, struct.error, IndexError, ...): all mean the same here.
     except Exception as error:
         raise BadImage(f"{error or type(error).__name__}") from error
+
+
+def fit(image: Image.Image, spec: ImageSpec) -> np.ndarray:
+    """An RGB image of any shape -> uint8 [S, S, 3]; raises BadImage if it is too oblong."""
+    return np.asarray(_RESIZERS[spec.resize](image, spec))
 
 
 def decode_all(
@@ -185,7 +191,7 @@ def _decode_in_threads(
 def _file_digest(path: Path) -> str:
     try:
         # Only a regular file: opening a pipe would wait for ever.
-        if not Path(path).is_file():
+        if not is_file(path):
             return "missing"
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,134 @@
+"""Batches for training and evaluation, through Grain.
+
+A batch is a pure function of (seed, step): a training run that was killed goes on from step
+k with exactly the batches that an undisturbed one would have seen.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import grain
+import numpy as np
+
+from fusion_keras.data.augment import AugmentSpec, augment
+from fusion_keras.errors import UsageError
+
+# What a batch is compared with; everything else is an input of the model.
+TARGETS = ("label", "score")
+IMAGE = "image"
+
+# Pillow works outside the GIL, so two threads keep ahead of the accelerator on the CPUs of a
+# small machine; a few finished batches are enough to hide an uneven step.
+_READ = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
+
+
+def steps_per_epoch(rows: int, batch_size: int) -> int:
+    """How many full batches an epoch has; the rest of each shuffled epoch is left out.
+
+    Raises:
+      UsageError: not even one.
+    """
+    if batch_size < 1:
+        raise UsageError(f"got batch_size={batch_size}, wanted at least 1")
+    if rows < batch_size:
+        raise UsageError(
+            f"got {rows} rows to train on, wanted at least one batch of {batch_size}; do lower "
+            "the batch size or add data."
+        )
+    return rows // batch_size
+
+
+def train_batches(
+    arrays: Mapping[str, np.ndarray],
+    indices: np.ndarray,
+    batch_size: int,
+    seed: int,
+    epochs: int,
+    start_step: int = 0,
+    augmentation: AugmentSpec | None = None,
+) -> grain.IterDataset:
+    """Shuffled full batches over all epochs, for `model.fit(..., steps_per_epoch=...)`.
+
+    `fit` reads one iterator through all its epochs only when it is told `steps_per_epoch`.
+
+    Args:
+      arrays: name -> [N, ...]: "label", if wanted "score", and any inputs ("token_ids",
+        "image" uint8 [N, S, S, 3], ...), which pass through as they are.
+      indices: int [n], the rows to train on.
+      seed: with the step, it decides order and augmentation; 0 <= seed < 2**32.
+      start_step: how many batches to leave out, to resume.
+      augmentation: for "image", if there is one; None changes nothing.
+
+    Returns:
+      of (inputs {name: [B, ...]}, targets), see `split_targets`; epochs * (n // B)
+      - start_step elements. The rows left over differ from epoch to epoch.
+
+    Raises:
+      UsageError: fewer rows than one batch.
+    """
+    steps_per_epoch(len(indices), batch_size)
+    _check(arrays)
+    indices = np.asarray(indices)
+
+    def gather(positions: np.ndarray, rng: np.random.Generator):
+        batch = _rows(arrays, indices[positions])
+        if augmentation is not None and IMAGE in batch:
+            batch[IMAGE] = np.stack([augment(i, augmentation, rng) for i in batch[IMAGE]])
+        return split_targets(batch)
+
+    # Positions are batched, not rows: a batch is then one gather, and its generator is
+    # Grain's own for (seed, step), whichever thread asks and wherever the slice begins.
+    batches = (
+        grain.MapDataset.range(len(indices))
+        .seed(seed)
+        .shuffle()
+        .batch(batch_size, drop_remainder=True)
+        .repeat(epochs)
+        .random_map(gather)
+    )
+    return batches[start_step:].to_iter_dataset(_READ)
+
+
+def eval_batches(
+    arrays: Mapping[str, np.ndarray], indices: np.ndarray, batch_size: int
+) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray | dict[str, np.ndarray], int]]:
+    """Yields (inputs, targets, count) over `indices` in their order, never augmented.
+
+    Every batch has batch_size rows, so that nothing is compiled twice: the last one is
+    filled up with the first row again, and only its first `count` rows count.
+
+    Raises:
+      UsageError: no rows.
+    """
+    _check(arrays)
+    indices = np.asarray(indices)
+    if len(indices) == 0:
+        raise UsageError("got no rows to evaluate, wanted at least one; do check the split.")
+
+    def gather(step: int):
+        rows = indices[step * batch_size : (step + 1) * batch_size]
+        padded = np.full(batch_size, indices[0])
+        padded[: len(rows)] = rows
+        return (*split_targets(_rows(arrays, padded)), len(rows))
+
+    steps = -(-len(indices) // batch_size)
+    return iter(grain.MapDataset.range(steps).map(gather).to_iter_dataset(_READ))
+
+
+def split_targets(
+    batch: dict[str, np.ndarray],
+) -> tuple[dict[str, np.ndarray], np.ndarray | dict[str, np.ndarray]]:
+    """(inputs, targets): targets is the labels alone, or {"label", "score"} with scores."""
+    inputs = {name: value for name, value in batch.items() if name not in TARGETS}
+    targets = {name: batch[name] for name in TARGETS if name in batch}
+    return inputs, targets if "score" in targets else targets["label"]
+
+
+def _rows(arrays: Mapping[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:
+    # np.asarray: a slice of a memory map shall be an ordinary array for the backend.
+    return {name: np.asarray(value[rows]) for name, value in arrays.items()}
+
+
+def _check(arrays: Mapping[str, np.ndarray]):
+    lengths = {name: len(value) for name, value in arrays.items()}
+    if "label" not in lengths or len(set(lengths.values())) != 1:
+        raise ValueError(f'arrays need a "label" and equal lengths, got {lengths}')
