@@ -5,12 +5,13 @@ The seeded split is stratified by class and never divides a group (a video, an a
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Sequence
 
 import numpy as np
 
-from fusion_keras.data.records import SPLITS
+from fusion_keras.data.records import SPLITS, Records
 from fusion_keras.errors import UsageError
 
 # The standard split of CMU-MOSI by video id, as in CMU-MultimodalSDK's
@@ -105,23 +106,48 @@ def halve(
     return np.flatnonzero(parts == 0), np.flatnonzero(parts == 1)
 
 
-def check_splits(
-    splits: Sequence[str],
-    labels: np.ndarray,
-    classes: Sequence[str],
-    groups: Sequence[str] | None,
-    source: str,
-) -> tuple[str, ...]:
-    """Checks that a split can be trained and scored on; returns notes on what is odd in it.
+def check_records(records: Records) -> Records:
+    """Checks that records can be trained and scored on; returns them with notes on oddities.
 
-    A class that validation or test lacks, and a group in two splits, are only noted: they
-    bias the figures, but a user may have no other data.
+    For every source, and again after rows were dropped or a split was assigned. A class that
+    validation or test lacks, and a group in two splits, are only noted: they bias the figures,
+    but a user may have no other data.
 
     Raises:
-      UsageError: a split has no rows, or training lacks a class.
+      UsageError: an id comes twice, there are fewer than two classes, a split has no rows, or
+        training lacks a class.
     """
-    splits = np.asarray(splits)
+    source = records.skips.source if records.skips else records.name
+    _check_ids(records)
+    present = np.unique(records.labels)
+    if len(present) < 2:
+        found = ", ".join(records.classes[c] for c in present) or "none"
+        raise UsageError(
+            f"got labels of fewer than two classes in {source} ({found}), wanted two or more; do "
+            "check the label column."
+        )
+    if records.splits is None:
+        return records
+    found = _check_classes(records, source) + _divided_groups(records, source)
+    notes = records.notes + tuple(note for note in found if note not in records.notes)
+    return dataclasses.replace(records, notes=notes)
+
+
+def _check_ids(records: Records) -> None:
+    first: dict[str, int] = {}
+    for row, name in enumerate(records.ids):
+        if name in first:
+            places = records.origins or [f"row {n}" for n in range(len(records))]
+            raise UsageError(
+                f"got the id {name!r} twice ({places[first[name]]} and {places[row]}), wanted "
+                "distinct ids; do rename or remove one."
+            )
+        first[name] = row
+
+
+def _check_classes(records: Records, source: str) -> list[str]:
     notes = []
+    splits = np.asarray(records.splits)
     for split in SPLITS:
         rows = np.flatnonzero(splits == split)
         if len(rows) == 0:
@@ -129,23 +155,27 @@ def check_splits(
                 f"got no {split} rows in {source}, wanted rows in each of {', '.join(SPLITS)}; do "
                 "add them, or drop the split column for a seeded split."
             )
-        absent = [classes[c] for c in np.setdiff1d(np.arange(len(classes)), labels[rows])]
+        missing = np.setdiff1d(np.arange(len(records.classes)), records.labels[rows])
+        absent = ", ".join(records.classes[c] for c in missing)
         if absent and split == "train":
             raise UsageError(
-                f"got no train row of class {', '.join(absent)} in {source}, wanted every class "
-                "in train; do add rows, or leave the class out."
+                f"got no train row of class {absent} in {source}, wanted every class in train; do "
+                "add rows, or leave the class out."
             )
         if absent:
-            notes.append(f"{source}: the {split} split has no row of class {', '.join(absent)}")
-    if groups is not None:
-        homes: dict[str, set[str]] = {}
-        for group, split in zip(groups, splits, strict=True):
-            homes.setdefault(group, set()).add(str(split))
-        divided = sorted(group for group, where in homes.items() if len(where) > 1)
-        if divided:
-            shown = ", ".join(divided[:3]) + (", ..." if len(divided) > 3 else "")
-            notes.append(f"{source}: {len(divided)} groups are in more than one split: {shown}")
-    return tuple(notes)
+            notes.append(f"{source}: the {split} split has no row of class {absent}")
+    return notes
+
+
+def _divided_groups(records: Records, source: str) -> list[str]:
+    homes: dict[str, set[str]] = {}
+    for group, split in zip(records.groups or (), records.splits, strict=bool(records.groups)):
+        homes.setdefault(group, set()).add(split)
+    divided = sorted(group for group, where in homes.items() if len(where) > 1)
+    if not divided:
+        return []
+    shown = ", ".join(divided[:3]) + (", ..." if len(divided) > 3 else "")
+    return [f"{source}: {len(divided)} groups are in more than one split: {shown}"]
 
 
 def _allot(labels, groups, fractions, salt: str) -> np.ndarray:

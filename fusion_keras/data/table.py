@@ -10,13 +10,27 @@ import csv
 import dataclasses
 import io
 import json
+import math
 from pathlib import Path
 
-from fusion_keras.data.records import SkipLog
+from fusion_keras.data.records import SPLITS, SkipLog
 from fusion_keras.errors import UsageError
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _JSON_LINES = (".jsonl", ".ndjson", ".json")
+
+
+_SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "valid": "valid",
+    "val": "valid",
+    "validation": "valid",
+    "dev": "valid",
+    "development": "valid",
+    "test": "test",
+    "testing": "test",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +88,26 @@ def read_table(path: str | Path, skips: SkipLog) -> Table:
     if skips.total == 0:
         raise UsageError(f"got no rows in {path}, wanted at least one; do check the file.")
     return table
+
+
+def parse_number(cell: str) -> float | None:
+    """The finite number that a cell spells, or None."""
+    try:
+        number = float(cell)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def parse_split(cell: str, where: str) -> str:
+    """One of records.SPLITS, or UsageError naming `where`; synonyms and any case are taken."""
+    split = _SPLIT_NAMES.get(cell.strip().lower())
+    if split is None:
+        raise UsageError(
+            f"got the split {cell!r} in {where}, wanted one of {', '.join(SPLITS)}; do mend it, or "
+            "leave the split column out."
+        )
+    return split
 
 
 def _read_text(path: Path) -> str:

@@ -1,0 +1,41 @@
+"""Paths out of a data file: they stay inside their folder, or the run ends."""
+
+from __future__ import annotations
+
+from pathlib import Path, PureWindowsPath
+
+from fusion_keras.errors import UsageError
+
+
+def inside(root: Path, relative: str, where: str) -> Path:
+    """The path of `relative` under `root`, links followed; the file need not exist.
+
+    A data file may come from anyone, so that no row of it may make the program read elsewhere:
+    this is never a row to skip.
+
+    Raises:
+      UsageError: the path is absolute, or leaves `root` through ".." or through a link; `where`
+        (file and line) tells the user which row says so.
+    """
+    root = root.resolve()
+    windows = PureWindowsPath(relative)
+    target = None
+    if not (relative.startswith("/") or windows.drive or windows.root):
+        try:
+            target = (root / relative).resolve()
+        except (OSError, RuntimeError):  # a loop of links
+            target = None
+    if target is None or not target.is_relative_to(root):
+        raise UsageError(
+            f"got the path {relative!r} in {where}, wanted one that stays inside {root}; do put "
+            "the file there and name it relative to that folder."
+        )
+    return target
+
+
+def is_file(path: Path) -> bool:
+    """Whether a readable path leads to a file; False also for a name no file can have."""
+    try:
+        return path.is_file()
+    except OSError:  # for example a name longer than the file system allows
+        return False

@@ -1,0 +1,170 @@
+"""The middle frame of a video, decoded by PyAV and kept as a lossless PNG."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import av
+import numpy as np
+from PIL import Image
+
+from fusion_keras.errors import UsageError
+
+# Fewer files are done before a progress bar could be read.
+_PROGRESS_FROM = 50
+# Part of each frame's name: a change of the method must not find the frames of the old one.
+_METHOD = "middle-frame 1"
+# A frame further from the middle than this, in seconds, means that the header is wrong.
+_TOLERANCE = 0.5
+
+
+class VideoError(ValueError):
+    """A video without a frame to be had; the message says why, without the path."""
+
+
+def middle_frame(path: Path) -> np.ndarray:
+    """The frame nearest to half of the video's duration, as uint8 [H, W, 3] RGB.
+
+    Where the duration is not known, or the file holds no intact frame within half a second of
+    its middle (a wrong header, a truncated file), the middle one of the frames that decode is
+    taken.
+
+    Raises:
+      VideoError: not a video, no video stream, or no intact frame.
+    """
+    try:
+        frame = _nearest_to_middle(path)
+        if frame is None or frame.is_corrupt:
+            frame = _middle_by_count(path)
+    except (av.FFmpegError, OSError) as error:
+        raise VideoError(f"not a readable video ({error.strerror})") from None
+    if frame is None:
+        raise VideoError("the video holds no frame")
+    if frame.is_corrupt:
+        raise VideoError("the middle frame of the video is damaged")
+    return frame.to_ndarray(format="rgb24")
+
+
+def extract_middle_frames(videos: Sequence[Path], folder: Path) -> list[Path | VideoError]:
+    """Writes the middle frame of each video into `folder`, unless it is there already.
+
+    A frame is named by the video's path, size and time of change, so that a changed video is
+    decoded anew. Frames are renamed into place: any may be deleted at any time, and two
+    processes may extract at once.
+
+    Returns:
+      for each video its PNG, or the error that says why there is none.
+
+    Raises:
+      UsageError: the folder cannot be written, or is full.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            targets = list(pool.map(lambda video: _target(video, folder), videos))
+            missing = [
+                (video, target)
+                for video, target in zip(videos, targets, strict=True)
+                if isinstance(target, Path) and not target.is_file()
+            ]
+            # PyAV and Pillow release the GIL while they decode and compress.
+            results = pool.map(lambda pair: _extract(*pair), missing)
+            failed = {t: e for t, e in _with_progress(results, len(missing)) if e is not None}
+    except OSError as error:
+        raise UsageError(
+            f"got '{error.strerror or error}' from the frame cache {folder}, wanted a writable "
+            "folder with about 0.3 MB free for each video; do free that space, or choose another "
+            "cache folder."
+        ) from error
+    return [failed.get(target, target) for target in targets]
+
+
+def _nearest_to_middle(path: Path) -> av.VideoFrame | None:
+    """The frame nearest to half of the duration; None where times do not lead to one."""
+    with av.open(str(path)) as container:
+        stream = _video_stream(container)
+        if stream is None:
+            return None
+        if stream.duration:
+            half = float(stream.duration * stream.time_base) / 2
+        elif container.duration:
+            half = container.duration / av.time_base / 2
+        else:
+            return None
+        start = float((stream.start_time or 0) * stream.time_base)
+        container.seek(int((start + half) / stream.time_base), stream=stream)
+        best, distance = None, _TOLERANCE
+        for frame in _frames(container, stream):
+            if frame.time is None:
+                return None
+            if abs(frame.time - start - half) < distance:
+                best, distance = frame, abs(frame.time - start - half)
+            if frame.time >= start + half:
+                break
+        return best
+
+
+def _middle_by_count(path: Path) -> av.VideoFrame | None:
+    """The middle one of the frames that decode. Two passes, so that memory holds one frame."""
+    with av.open(str(path)) as container:
+        count = sum(1 for _ in _frames(container, _video_stream(container)))
+    with av.open(str(path)) as container:
+        frames = _frames(container, _video_stream(container))
+        return next(itertools.islice(frames, count // 2, None), None)
+
+
+def _video_stream(container):
+    stream = container.streams.best("video")
+    if stream is not None:
+        # The videos are decoded side by side; threads inside each would only add switching.
+        stream.codec_context.thread_count = 1
+    return stream
+
+
+def _frames(container, stream) -> Iterator[av.VideoFrame]:
+    """The frames in order of presentation, up to the first packet that does not decode."""
+    if stream is None:
+        return
+    try:
+        yield from container.decode(stream)
+    except av.FFmpegError:
+        return
+
+
+def _target(video: Path, folder: Path) -> Path | VideoError:
+    try:
+        status = video.stat()
+    except OSError as error:
+        return VideoError(f"no readable video ({error.strerror})")
+    parts = f"{_METHOD}\0{video.resolve()}\0{status.st_size}\0{status.st_mtime_ns}"
+    return folder / f"{hashlib.sha256(os.fsencode(parts)).hexdigest()}.png"
+
+
+def _extract(video: Path, target: Path) -> tuple[Path, VideoError | None]:
+    try:
+        frame = middle_frame(video)
+    except VideoError as error:
+        return target, error
+    temporary = target.with_name(f"{target.name}.{os.getpid()}-{threading.get_ident()}.tmp")
+    try:
+        # Level 1: three times as fast as the default, and only a few percent larger.
+        Image.fromarray(frame).save(temporary, format="PNG", compress_level=1)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return target, None
+
+
+def _with_progress(results: Iterator, total: int) -> Iterator:
+    if total <= _PROGRESS_FROM:
+        return results
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(results, "reading middle frames", total, console=Console(stderr=True))
