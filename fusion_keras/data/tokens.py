@@ -42,12 +42,19 @@ def load_tokenizer(directory: str | Path) -> Tokenizer:
         ) from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    missing = [token for token in _SPECIALS if tokenizer.token_to_id(token) is None]
-    if missing or tokenizer.token_to_id("[PAD]") != 0:
-        problem = f"without {', '.join(missing)}" if missing else "where [PAD] is not 0"
+    pad, _, cls, sep = ids = [tokenizer.token_to_id(token) for token in _SPECIALS]
+    problem = ""
+    if None in ids:
+        problem = "without " + ", ".join(
+            t for t, i in zip(_SPECIALS, ids, strict=True) if i is None
+        )
+    elif pad != 0:
+        problem = "where [PAD] is not 0"
+    elif tokenizer.encode("").ids != [cls, sep]:
+        problem = "that does not frame a text as [CLS] ... [SEP]"
+    if problem:
         raise UsageError(
-            f"got a vocabulary {problem} in {directory}, wanted a BERT WordPiece vocabulary; do "
-            "choose a BERT model."
+            f"got a tokenizer {problem} in {directory}, wanted BERT's; do choose a BERT model."
         )
     return tokenizer
 
