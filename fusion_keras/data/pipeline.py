@@ -46,9 +46,10 @@ def train_batches(
     start_step: int = 0,
     augmentation: AugmentSpec | None = None,
 ) -> grain.IterDataset:
-    """Shuffled full batches over all epochs, for `model.fit(..., steps_per_epoch=...)`.
+    """Shuffled full batches over all epochs.
 
-    `fit` reads one iterator through all its epochs only when it is told `steps_per_epoch`.
+    For `model.fit(batches, steps_per_epoch=..., shuffle=False)`: only when it is told the
+    steps does `fit` read one iterator through all its epochs, and it warns of its own shuffle.
 
     Args:
       arrays: name -> [N, ...]: "label", if wanted "score", and any inputs ("token_ids",

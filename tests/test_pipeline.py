@@ -1,0 +1,161 @@
+"""A batch depends on seed and step alone; evaluation sees every row once, in order."""
+
+import numpy as np
+import pytest
+
+from fusion_keras.data.augment import AugmentSpec
+from fusion_keras.data.pipeline import eval_batches, steps_per_epoch, train_batches
+from fusion_keras.errors import UsageError
+
+N = 23
+
+
+@pytest.fixture(scope="module")
+def arrays() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {
+        "token_ids": np.arange(N * 3, dtype=np.int32).reshape(N, 3),
+        "image": rng.integers(0, 256, (N, 12, 12, 3), dtype=np.uint8),
+        "label": np.arange(N, dtype=np.int32),
+    }
+
+
+def collected(arrays, indices=None, seed=1, epochs=3, batch_size=5, **options):
+    indices = np.arange(N) if indices is None else indices
+    return list(train_batches(arrays, indices, batch_size, seed, epochs, **options))
+
+
+def assert_equal(some, others):
+    assert len(some) == len(others)
+    for (inputs, labels), (other_inputs, other_labels) in zip(some, others, strict=True):
+        np.testing.assert_array_equal(labels, other_labels)
+        assert inputs.keys() == other_inputs.keys()
+        for name, value in inputs.items():
+            np.testing.assert_array_equal(value, other_inputs[name])
+
+
+def test_each_epoch_is_another_shuffle_of_the_chosen_rows(arrays):
+    rows = np.arange(3, 18)
+    batches = collected(arrays, rows)
+    assert len(batches) == 3 * steps_per_epoch(len(rows), 5) == 9
+    epochs = np.concatenate([labels for _, labels in batches]).reshape(3, 15)
+    assert all(sorted(epoch) == list(rows) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+
+
+def test_a_batch_is_full_typed_and_keeps_its_rows_together(arrays):
+    for inputs, labels in collected(arrays):
+        assert set(inputs) == {"token_ids", "image"}
+        np.testing.assert_array_equal(inputs["token_ids"], arrays["token_ids"][labels])
+        np.testing.assert_array_equal(inputs["image"], arrays["image"][labels])
+        assert (inputs["token_ids"].dtype, inputs["image"].dtype) == (np.int32, np.uint8)
+        assert labels.shape == (5,)
+
+
+def test_the_rows_left_over_differ_from_epoch_to_epoch(arrays):
+    epochs = np.concatenate([labels for _, labels in collected(arrays, epochs=12)]).reshape(12, 20)
+    assert all(len(set(epoch)) == 20 for epoch in epochs)
+    assert set(epochs.ravel()) == set(range(N))
+
+
+def test_the_seed_decides_order_and_augmentation(arrays):
+    options = {"augmentation": AugmentSpec()}
+    assert_equal(collected(arrays, **options), collected(arrays, **options))
+    orders = {
+        tuple(np.concatenate([labels for _, labels in collected(arrays, seed=seed)]))
+        for seed in range(4)
+    }
+    assert len(orders) == 4
+
+
+@pytest.mark.parametrize("step", [1, 4, 7, 12])
+def test_resuming_at_a_step_gives_the_batches_of_an_undisturbed_run(arrays, step):
+    options = {"augmentation": AugmentSpec(erase=0.5)}
+    undisturbed = collected(arrays, **options)
+    assert len(undisturbed) == 12
+    assert_equal(collected(arrays, start_step=step, **options), undisturbed[step:])
+
+
+def test_augmentation_changes_images_differently_each_time_and_nothing_else(arrays):
+    options = {"indices": np.arange(5), "epochs": 2}  # one batch an epoch
+    plain = collected(arrays, **options)
+    changed = collected(arrays, augmentation=AugmentSpec(), **options)
+    seen = []
+    for (inputs, labels), (other, other_labels) in zip(plain, changed, strict=True):
+        np.testing.assert_array_equal(labels, other_labels)
+        np.testing.assert_array_equal(inputs["token_ids"], other["token_ids"])
+        assert other["image"].dtype == np.uint8
+        assert all((a != b).any() for a, b in zip(inputs["image"], other["image"], strict=True))
+        seen.append(other["image"][np.argsort(labels)])
+    assert (seen[0] != seen[1]).any(axis=(1, 2, 3)).all()
+
+
+def test_one_modality_alone_passes_through(arrays):
+    text = {name: arrays[name] for name in ("token_ids", "label")}
+    inputs, _ = collected(text, augmentation=AugmentSpec())[0]
+    assert set(inputs) == {"token_ids"}
+    image = {name: arrays[name] for name in ("image", "label")}
+    assert set(collected(image)[0][0]) == {"image"}
+
+
+def test_scores_join_the_targets(arrays):
+    scores = np.linspace(-3, 3, N, dtype=np.float32)
+    inputs, targets = collected(arrays | {"score": scores})[0]
+    assert set(inputs) == {"token_ids", "image"}
+    np.testing.assert_array_equal(targets["score"], scores[targets["label"]])
+
+
+def test_images_may_be_memory_mapped(arrays, tmp_path):
+    np.save(tmp_path / "images.npy", arrays["image"])
+    mapped = arrays | {"image": np.load(tmp_path / "images.npy", mmap_mode="r")}
+    assert_equal(collected(mapped), collected(arrays))
+    assert type(collected(mapped)[0][0]["image"]) is np.ndarray
+
+
+def test_too_few_rows_for_a_batch_end_with_a_sentence(arrays):
+    with pytest.raises(UsageError, match="got 4 rows to train on, wanted at least one batch of 5"):
+        collected(arrays, np.arange(4))
+    with pytest.raises(UsageError, match="batch_size=0"):
+        collected(arrays, batch_size=0)
+    with pytest.raises(UsageError, match="no rows to evaluate"):
+        eval_batches(arrays, np.arange(0), 5)
+
+
+def test_arrays_of_unlike_length_are_a_bug(arrays):
+    with pytest.raises(ValueError, match="equal lengths"):
+        collected(arrays | {"label": np.zeros(3, np.int32)})
+
+
+@pytest.mark.parametrize("count", [3, 5, 12])
+def test_evaluation_sees_every_row_once_in_order_in_full_batches(arrays, count):
+    rows = np.arange(20, 20 - count, -1)
+    seen = []
+    for inputs, labels, true_count in eval_batches(arrays, rows, 5):
+        assert labels.shape == (5,)
+        assert inputs["image"].shape == (5, 12, 12, 3)
+        np.testing.assert_array_equal(inputs["image"], arrays["image"][labels])
+        assert (labels[true_count:] == rows[0]).all()
+        seen += list(labels[:true_count])
+    assert seen == list(rows)
+
+
+def test_fit_takes_every_batch_once_through_all_epochs(arrays):
+    import keras
+
+    def linear() -> keras.Model:
+        tokens = keras.Input((3,), name="token_ids")
+        outputs = keras.layers.Dense(1, kernel_initializer="ones")(tokens)
+        model = keras.Model({"token_ids": tokens}, outputs)
+        model.compile(keras.optimizers.SGD(1e-4), "mse")
+        return model
+
+    text = {name: arrays[name] for name in ("token_ids", "label")}
+    fitted, stepped = linear(), linear()
+    batches = train_batches(text, np.arange(N), 5, seed=1, epochs=3)
+    steps = steps_per_epoch(N, 5)
+    fitted.fit(batches, epochs=3, steps_per_epoch=steps, shuffle=False, verbose=0)
+    for inputs, labels in collected(text):
+        stepped.train_on_batch(inputs, labels)
+    for one, other in zip(fitted.weights, stepped.weights, strict=True):
+        one, other = (keras.ops.convert_to_numpy(weight) for weight in (one, other))
+        np.testing.assert_allclose(one, other, rtol=1e-5)
