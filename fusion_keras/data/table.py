@@ -6,6 +6,7 @@ an unpaired surrogate, which JSON can spell and UTF-8 cannot; it becomes U+FFFD.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import dataclasses
 import io
@@ -117,18 +118,22 @@ def _read_text(path: Path) -> str:
         raise UsageError(f"got {path}, which does not exist; do check the path.") from None
     except OSError as error:
         raise UsageError(f"got {path}, which cannot be read: {error.strerror}.") from None
-    offset = content.find(b"\0")
-    if offset < 0:
-        try:
-            return content.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            # The codec drops a byte-order mark before it counts; we count in the file.
-            offset = error.start + (3 if content.startswith(b"\xef\xbb\xbf") else 0)
+    try:
+        text = content.decode("utf-8-sig")
+        offset = content.find(b"\0")
+        if offset < 0:
+            return text
+        advice = "remove the NUL byte, or copy the file anew if it is damaged"
+    except UnicodeDecodeError as error:
+        # The codec drops a byte-order mark before it counts; we count in the file.
+        offset = error.start + (len(codecs.BOM_UTF8) if content.startswith(codecs.BOM_UTF8) else 0)
+        wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        encoding = "UTF-16" if wide else "WINDOWS-1252"
+        advice = f"convert the file, for example with `iconv -f {encoding} -t UTF-8 {path.name}`"
     line = content.count(b"\n", 0, offset) + 1
     raise UsageError(
         f"got byte 0x{content[offset]:02x} at offset {offset} (line {line}) of {path}, wanted "
-        "UTF-8 text; do convert the file, for example with "
-        f"`iconv -f WINDOWS-1252 -t UTF-8 {path.name}`."
+        f"UTF-8 text; do {advice}."
     )
 
 

@@ -20,7 +20,8 @@ from fusion_keras.errors import UsageError
 _PROGRESS_FROM = 50
 # Part of each frame's name: a change of the method must not find the frames of the old one.
 _METHOD = "middle-frame 1"
-# A frame further from the middle than this, in seconds, means that the header is wrong.
+# When the last frame stands further before the middle than this, in seconds, then the header
+# is wrong or the file was cut off.
 _TOLERANCE = 0.5
 
 
@@ -29,21 +30,24 @@ class VideoError(ValueError):
 
 
 def middle_frame(path: Path) -> np.ndarray:
-    """The frame nearest to half of the video's duration, as uint8 [H, W, 3] RGB.
+    """The frame on screen at half of the video's duration, as uint8 [H, W, 3] RGB.
 
-    Where the duration is not known, or the file holds no intact frame within half a second of
-    its middle (a wrong header, a truncated file), the middle one of the frames that decode is
-    taken.
+    With n frames at a constant rate that is frame n // 2, counted from 0. Where the duration is
+    not known, or the frames end before its middle (a wrong header, a truncated file), the middle
+    one of the frames that decode is taken.
 
     Raises:
       VideoError: not a video, no video stream, or no intact frame.
     """
     try:
-        frame = _nearest_to_middle(path)
+        frame = _shown_at_middle(path)
         if frame is None or frame.is_corrupt:
             frame = _middle_by_count(path)
-    except (av.FFmpegError, OSError) as error:
-        raise VideoError(f"not a readable video ({error.strerror})") from None
+    # Damaged bytes also raise what PyAV's own parsing trips over (ValueError, OverflowError);
+    # all of it means the same here.
+    except Exception as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise VideoError(f"not a readable video ({reason})") from error
     if frame is None:
         raise VideoError("the video holds no frame")
     if frame.is_corrupt:
@@ -85,9 +89,9 @@ def extract_middle_frames(videos: Sequence[Path], folder: Path) -> list[Path | V
     return [failed.get(target, target) for target in targets]
 
 
-def _nearest_to_middle(path: Path) -> av.VideoFrame | None:
-    """The frame nearest to half of the duration; None where times do not lead to one."""
-    with av.open(str(path)) as container:
+def _shown_at_middle(path: Path) -> av.VideoFrame | None:
+    """The frame on screen at half of the duration; None where times do not lead to one."""
+    with _open(path) as container:
         stream = _video_stream(container)
         if stream is None:
             return None
@@ -97,26 +101,31 @@ def _nearest_to_middle(path: Path) -> av.VideoFrame | None:
             half = container.duration / av.time_base / 2
         else:
             return None
-        start = float((stream.start_time or 0) * stream.time_base)
-        container.seek(int((start + half) / stream.time_base), stream=stream)
-        best, distance = None, _TOLERANCE
+        middle = half + float((stream.start_time or 0) * stream.time_base)
+        container.seek(int(middle / stream.time_base), stream=stream)
+        shown = None
         for frame in _frames(container, stream):
             if frame.time is None:
                 return None
-            if abs(frame.time - start - half) < distance:
-                best, distance = frame, abs(frame.time - start - half)
-            if frame.time >= start + half:
-                break
-        return best
+            if frame.time > middle + 1e-6:
+                return shown
+            shown = frame
+        # The frames ended before the middle did.
+        return shown if shown is not None and middle - shown.time < _TOLERANCE else None
 
 
 def _middle_by_count(path: Path) -> av.VideoFrame | None:
     """The middle one of the frames that decode. Two passes, so that memory holds one frame."""
-    with av.open(str(path)) as container:
+    with _open(path) as container:
         count = sum(1 for _ in _frames(container, _video_stream(container)))
-    with av.open(str(path)) as container:
+    with _open(path) as container:
         frames = _frames(container, _video_stream(container))
         return next(itertools.islice(frames, count // 2, None), None)
+
+
+def _open(path: Path):
+    # A title in a broken encoding is no reason to lose the picture.
+    return av.open(str(path), metadata_errors="replace")
 
 
 def _video_stream(container):

@@ -1,0 +1,295 @@
+"""Reading tables: real ones wholly, and one clear sentence for each kind of broken one."""
+
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fusion_keras.data.manifest import read_manifest
+from fusion_keras.errors import UsageError
+
+HEADER = "id,split,text,image,label"
+ROWS = [
+    "a,train,good day,images/0.png,1",
+    "b,train,bad day,images/1.png,0",
+    "c,dev,fine,images/0.png,1",
+    "d,Test,awful,images/1.png,0",
+]
+
+
+@pytest.fixture
+def write(tmp_path):
+    """write(*lines) -> a manifest beside a folder with two images."""
+    (tmp_path / "data" / "images").mkdir(parents=True)
+    for index in range(2):
+        Image.new("RGB", (4, 4)).save(tmp_path / "data" / "images" / f"{index}.png")
+
+    def write(*lines, name="set.csv", encoding="utf-8"):
+        path = tmp_path / "data" / name
+        path.write_bytes("\n".join(lines).encode(encoding) + b"\n")
+        return path
+
+    return write
+
+
+def test_reads_every_field(write):
+    records = read_manifest(write(HEADER + ",group,score", *(row + ",g,0.5" for row in ROWS)))
+    assert records.name == "set"
+    assert records.ids == ["a", "b", "c", "d"]
+    assert records.splits == ["train", "train", "valid", "test"]
+    assert records.texts == ["good day", "bad day", "fine", "awful"]
+    assert [path.name for path in records.images] == ["0.png", "1.png", "0.png", "1.png"]
+    assert records.labels.dtype == np.int32
+    assert records.labels.tolist() == [1, 0, 1, 0]
+    assert records.classes == ("0", "1")
+    assert records.scores.tolist() == [0.5] * 4
+    assert records.groups == ["g"] * 4
+    assert "1 groups are in more than one split: g" in records.notes[-1]
+
+
+def test_optional_columns_may_be_absent(write):
+    records = read_manifest(write("text,image,label", "x,images/0.png,b", "y,images/1.png,a"))
+    assert records.ids == ["line2", "line3"]
+    assert records.classes == ("a", "b")
+    assert (records.splits, records.groups, records.scores) == (None, None, None)
+
+
+def test_an_optional_column_can_be_left_out(write):
+    records = read_manifest(write(HEADER, *ROWS), split_column="", id_column="", image_column="")
+    assert (records.splits, records.images, records.ids[0]) == (None, None, "line2")
+
+
+def test_renamed_columns(write):
+    path = write("satz,bild,klasse,teil", *(row.split(",", 1)[1] for row in ROWS), name="x.csv")
+    path.write_text(path.read_text().replace("satz,bild,klasse,teil", "teil,satz,bild,klasse"))
+    names = {"text": "satz", "image": "bild", "label": "klasse", "split": "teil"}
+    records = read_manifest(path, **{f"{key}_column": name for key, name in names.items()})
+    assert records.texts[0] == "good day"
+    assert records.splits[2] == "valid"
+
+
+def test_tsv_and_json_lines_say_the_same_as_csv(write):
+    expected = read_manifest(write(HEADER, *ROWS))
+    tsv = read_manifest(write(*(r.replace(",", "\t") for r in (HEADER, *ROWS)), name="set.tsv"))
+    keys = HEADER.split(",")
+    entries = [dict(zip(keys, row.split(","), strict=True)) for row in ROWS]
+    entries = [{**entry, "label": int(entry["label"])} for entry in entries]
+    lines = read_manifest(write(*map(json.dumps, entries), name="set.jsonl"))
+    for other in (tsv, lines):
+        assert other.texts == expected.texts
+        assert other.splits == expected.splits
+        assert other.labels.tolist() == expected.labels.tolist()
+
+
+def test_byte_order_mark_and_quoted_line_breaks(write):
+    rows = ['a,train,"one\n\ntwo ""x""",images/0.png,1', ROWS[1], *ROWS[2:], "e,train,z,no.png,1"]
+    records = read_manifest(write(HEADER, *rows, encoding="utf-8-sig"), max_skipped=0.5)
+    assert records.texts[0] == 'one\n\ntwo "x"'
+    # The quoted breaks count as lines, so that an editor finds the row.
+    assert records.origins[1] == "set.csv line 5"
+    assert records.skips.entries == ["set.csv line 8: no image file 'no.png'"]
+
+
+def test_dirty_texts_are_kept_as_they_are(write):
+    texts = ["😀", "caf\u00c3\u00a9 \u0085 \u2028", " x "]
+    rows = [f"{i},train,{text},images/0.png,{i % 2}" for i, text in enumerate(texts)]
+    assert read_manifest(write(HEADER, *rows, *ROWS)).texts[:3] == texts
+
+
+def test_unpaired_surrogates_become_replacement_characters(write):
+    good = {"text": "\ud83d\ude00", "label": "a"}
+    lines = [json.dumps(good), '{"text": "x\\ud83d", "label": "b"}']
+    records = read_manifest(write(*lines, name="x.jsonl"), image_column="")
+    assert records.texts == ["\U0001f600", "x\ufffd"]
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (["10", "9", "-1"], ("-1", "9", "10")),
+        (["1.0", "0", "1"], ("0", "1")),
+        (["positive", "negative", "neutral"], ("negative", "neutral", "positive")),
+        (["Positive", "Negative", "Negative"], ("Negative", "Positive")),
+        (["joy", "anger", "positive"], ("anger", "joy", "positive")),
+    ],
+)
+def test_order_of_classes(write, labels, classes):
+    records = read_manifest(write("text,label", *(f"t,{x}" for x in labels)), image_column="")
+    assert records.classes == classes
+    named = [classes[index] for index in records.labels]
+    assert named == [label.removesuffix(".0") for label in labels]
+
+
+def test_given_classes_name_integers_and_set_the_order(write):
+    path = write(HEADER, *ROWS)
+    named = read_manifest(path, classes=("negative", "non-negative"))
+    assert (named.classes, named.labels.tolist()) == (("negative", "non-negative"), [1, 0, 1, 0])
+    turned = read_manifest(path, classes=("1", "0"))
+    assert turned.labels.tolist() == [0, 1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("x,train,,images/0.png,1", "empty text"),
+        ("x,train,t,images/0.png,", "empty label"),
+        ("x,train,t,images/9.png,1", "no image file 'images/9.png'"),
+        ("x,train,t,images,1", "no image file 'images'"),
+        (f"x,train,t,{'n' * 300}.png,1", "no image file"),
+        ("x,train,t,,1", "no image file ''"),
+        (",train,t,images/0.png,1", "empty id"),
+        ("x,train,t, with a comma,images/0.png,1", "6 cells under 5 columns"),
+        ("x,train", "2 cells under 5 columns"),
+    ],
+)
+def test_an_unusable_row_is_skipped_within_the_limit(write, row, reason):
+    path = write(HEADER, *ROWS, row)
+    records = read_manifest(path, max_skipped=0.2)
+    assert len(records) == 4
+    (entry,) = records.skips.entries
+    assert entry.startswith("set.csv line 6: ")
+    assert reason in entry
+    with pytest.raises(UsageError, match=r"got 1 unusable of 5 rows in set\.csv .*line 6"):
+        read_manifest(path, max_skipped=0.19)
+
+
+def test_a_label_outside_the_given_classes_is_skipped(write):
+    path = write(HEADER, *ROWS, "x,train,t,images/0.png,7")
+    records = read_manifest(path, classes=("0", "1"), max_skipped=0.2)
+    assert (len(records), len(records.images)) == (4, 4)
+    assert "line 6: label '7' is none of 0, 1" in records.skips.entries[0]
+
+
+def test_the_default_limit_is_one_row_in_a_hundred(write):
+    good = [f"r{i},train,t,images/0.png,{i % 2}" for i in range(195)]
+    bad = "x,train,,images/0.png,1"
+    assert len(read_manifest(write(HEADER, *ROWS, *good, bad))) == 199
+    with pytest.raises(UsageError, match="got 3 unusable of 202 rows"):
+        read_manifest(write(HEADER, *ROWS, *good, bad, bad, bad))
+
+
+def _bad(*replacements, rows=ROWS, header=HEADER):
+    """The good manifest with (row, from, to) replaced."""
+    rows = list(rows)
+    for row, old, new in replacements:
+        rows[row] = rows[row].replace(old, new)
+    return [header, *rows]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (_bad((0, "images/0", "../secret")), "line 2, wanted one that stays inside"),
+        (_bad((0, "images/0", "images/../../secret")), "line 2, wanted one that stays inside"),
+        (_bad((0, "images/0", "/etc/secret")), "line 2, wanted one that stays inside"),
+        (_bad((0, "images/0", "C:\\secret")), "line 2, wanted one that stays inside"),
+        (_bad((2, "dev", "holdout")), "got the split 'holdout' in set.csv line 4"),
+        (_bad((2, "dev", "")), "got the split '' in set.csv line 4"),
+        (_bad((3, "d,", "a,")), r"id 'a' twice \(set.csv line 2 and set.csv line 5\)"),
+        (_bad((2, "dev", "test")), "got no valid rows in set.csv"),
+        (_bad((1, ",0", ",1")), "got no train row of class 0"),
+        (_bad((1, ",0", ",1"), (3, ",0", ",1")), r"fewer than two classes in set.csv \(1\)"),
+        (_bad((0, ",1", ",0.25"), (1, ",0", ",-1.5")), "label '0.25' in set.csv line 2"),
+        ([HEADER], "got no rows in"),
+        ([""], "got no rows in"),
+        ([HEADER, "a,train,,images/0.png,1"], "got 1 unusable of 1 rows"),
+        (_bad(header="id,id,text,image,label"), "got the column 'id' twice"),
+        (_bad(header="id,split,words,image,label"), r"no column 'text' .*id, split, words, image"),
+        (_bad(header="id,split,text,picture,label"), "no column 'image' .*or \"\" for text only"),
+        (_bad(header="id,split,text,image,y"), "no column 'label'"),
+        (_bad((1, "bad day", '"bad day')), "row that begins at line 3 of .*, wanted every quote"),
+        (_bad((0, "good", "\0")), r"got byte 0x00 at offset \d+ \(line 2\)"),
+    ],
+)
+def test_a_broken_manifest_ends_with_a_sentence(write, lines, message):
+    with pytest.raises(UsageError, match=message) as caught:
+        read_manifest(write(*lines))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("cell", ["", "n/a", "nan", "inf"])
+def test_a_score_that_is_no_number_ends_with_a_sentence(write, cell):
+    rows = [row + ",1.5" for row in ROWS[:3]] + [ROWS[3] + f",{cell}"]
+    path = write(HEADER + ",score", *rows)
+    with pytest.raises(UsageError, match=f"got the score '{cell}' in set.csv line 5"):
+        read_manifest(path)
+    assert read_manifest(path, score_column="").scores is None
+
+
+@pytest.mark.parametrize("option", ["split", "id", "group", "score"])
+def test_a_named_optional_column_must_exist(write, option):
+    with pytest.raises(UsageError, match=f"no column 'other' .* for the {option}"):
+        read_manifest(write(HEADER, *ROWS), **{f"{option}_column": "other"})
+
+
+def test_a_file_that_is_not_utf8_is_refused_with_the_place(write):
+    path = write(HEADER, *_bad((1, "bad", "b\u00e4d"))[1:], encoding="latin-1")
+    offset = path.read_bytes().index(b"\xe4")
+    with pytest.raises(UsageError, match=rf"got byte 0xe4 at offset {offset} \(line 3\).*iconv"):
+        read_manifest(path)
+    with pytest.raises(UsageError, match=r"got byte 0xff at offset 0 \(line 1\).*iconv -f UTF-16"):
+        read_manifest(write(HEADER, *ROWS, encoding="utf-16"))
+    marked = write(HEADER, *ROWS, encoding="utf-8-sig")
+    marked.write_bytes(marked.read_bytes() + b"\xe4")
+    with pytest.raises(UsageError, match=rf"at offset {marked.stat().st_size - 1} \(line 6\)"):
+        read_manifest(marked)
+
+
+@pytest.mark.parametrize("line", ["[1, 2]", '{"text": ', "3", "[" * 100_000])
+def test_json_lines_that_are_no_objects(write, line):
+    with pytest.raises(UsageError, match=r"got line 2 of .* which is no JSON object"):
+        read_manifest(write('{"text": "x", "label": 1}', line, name="x.jsonl"), image_column="")
+
+
+def test_missing_file_folder_and_unknown_suffix(tmp_path, write):
+    with pytest.raises(UsageError, match="does not exist"):
+        read_manifest(tmp_path / "none.csv")
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_manifest(tmp_path / "folder.csv")
+    with pytest.raises(UsageError, match="wanted a table whose name ends in"):
+        read_manifest(write(HEADER, *ROWS, name="set.xlsx"))
+    with pytest.raises(UsageError, match="got max_skipped=5"):
+        read_manifest(write(HEADER, *ROWS), max_skipped=5)
+
+
+def test_a_link_out_of_the_folder_is_refused(tmp_path, write):
+    path = write(HEADER, *_bad((0, "images/0", "images/link"))[1:])
+    Image.new("RGB", (4, 4)).save(tmp_path / "secret.png")
+    link = path.parent / "images" / "link.png"
+    link.symlink_to(tmp_path / "secret.png")
+    with pytest.raises(UsageError, match="stays inside"):
+        read_manifest(path, max_skipped=1.0)
+    link.unlink()
+    link.symlink_to(link)  # a loop
+    with pytest.raises(UsageError, match="stays inside"):
+        read_manifest(path, max_skipped=1.0)
+    link.unlink()
+    link.symlink_to(path.parent / "images" / "1.png")
+    assert read_manifest(path).images[0].name == "1.png"
+
+
+def test_select_keeps_the_fields_together(write):
+    records = read_manifest(write(HEADER, *ROWS)).select([3, 0])
+    assert (records.ids, records.labels.tolist()) == (["d", "a"], [0, 1])
+    assert records.origins == ["set.csv line 5", "set.csv line 2"]
+    assert len(records.images) == len(records) == 2
+
+
+def test_the_real_tweets_are_read_wholly(data_root):
+    binary = read_manifest(data_root / "tweets" / "manifest.csv")
+    assert binary.name == "tweets"
+    assert Counter(binary.splits) == {"train": 2400, "valid": 300, "test": 300}
+    assert (binary.skips.entries, binary.notes) == ([], ())
+    assert 0.65 < binary.labels.mean() < 0.75
+    three = read_manifest(data_root / "tweets" / "manifest.csv", label_column="sentiment")
+    assert three.classes == ("negative", "neutral", "positive")
+    assert np.array_equal(three.labels > 0, binary.labels > 0)
+
+
+def test_the_constructed_faces_are_read_wholly(data_root):
+    records = read_manifest(data_root / "mosi_fer" / "manifest.csv")
+    assert Counter(records.splits) == {"train": 1284, "valid": 229, "test": 686}
+    assert np.array_equal(records.scores >= 0, records.labels == 1)
