@@ -209,7 +209,7 @@ def test_a_broken_manifest_ends_with_a_sentence(write, lines, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("cell", ["", "n/a", "nan", "inf"])
+@pytest.mark.parametrize("cell", ["", "n/a", "nan", "inf", "1_0"])
 def test_a_score_that_is_no_number_ends_with_a_sentence(write, cell):
     rows = [row + ",1.5" for row in ROWS[:3]] + [ROWS[3] + f",{cell}"]
     path = write(HEADER + ",score", *rows)

@@ -19,7 +19,7 @@ from fusion_keras.errors import UsageError
 
 # Whole numbers are labels also in the spelling of a float column: pandas writes 1.0 for 1
 # as soon as another cell of the column is empty.
-_INTEGER = re.compile(r"([+-]?\d+)(\.0*)?")
+_INTEGER = re.compile(r"([+-]?\d{1,18})(\.0*)?")
 _SENTIMENT_ORDER = ("negative", "neutral", "non-negative", "positive")
 
 

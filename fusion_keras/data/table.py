@@ -94,7 +94,7 @@ def read_table(path: str | Path, skips: SkipLog) -> Table:
 def parse_number(cell: str) -> float | None:
     """The finite number that a cell spells, or None."""
     try:
-        number = float(cell)
+        number = float(cell.replace("_", "?"))  # Python would read 1_0 as 10
     except ValueError:
         return None
     return number if math.isfinite(number) else None
