@@ -1,10 +1,14 @@
 """Fixtures shared by all tests: where the real data is, and quiet libraries."""
 
 import os
+import sys
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# TensorFlow (which keras-hub imports) and Triton (which PyTorch imports) each bring an LLVM,
+# and the process aborts when Triton's comes second. PyTorch on a CPU does without Triton.
+sys.modules["triton"] = None
 
 import pytest
 

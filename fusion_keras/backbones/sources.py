@@ -1,0 +1,166 @@
+"""Where a preset's files are: a local directory, the Hugging Face hub, keras-hub's presets.
+
+`resolve` brings them onto this machine; `FromPreset` reads what lies there. Nothing is
+downloaded that the preset's name does not say.
+"""
+
+import json
+from pathlib import Path
+
+import huggingface_hub
+import kagglehub
+import keras_hub
+from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError
+
+from fusion_keras.errors import UsageError
+
+_HF = "hf://"
+# What is fetched of a hub repository: never a pickle, never code.
+_WANTED = (
+    *("config.json", "model.safetensors", "preprocessor_config.json"),
+    *("tokenizer.json", "tokenizer_config.json", "vocab.txt"),
+    *("model.weights.h5", "assets/tokenizer/vocabulary.txt"),
+)
+_SECONDS_TO_ANSWER = 5
+_INSTEAD = (
+    "connect once (the files are kept), or name a local directory that holds the preset's "
+    "config.json and weights."
+)
+
+
+def resolve(preset: str) -> Path:
+    """The local directory of a preset, downloaded if it is a hub's.
+
+    Args:
+        preset: a directory; "hf://owner/name"; or the name of a keras-hub preset.
+
+    Raises:
+        UsageError: there is no such preset, or it cannot be reached.
+    """
+    if preset.startswith(_HF):
+        return _from_hugging_face(preset)
+    directory = Path(preset).expanduser()
+    if directory.is_dir():
+        return directory
+    hub = keras_hub.models.Backbone.presets
+    if preset in hub:
+        return _from_kaggle(preset, hub[preset]["kaggle_handle"])
+    hint = f", {_HF}{preset} for the Hugging Face hub" if preset.count("/") == 1 else ""
+    raise UsageError(
+        f"got preset {preset!r}, which is no directory and no known name; wanted a directory"
+        f"{hint or f', {_HF}owner/name'} or a preset that fusion_keras or keras-hub lists."
+    )
+
+
+def _from_hugging_face(preset: str) -> Path:
+    try:
+        return Path(
+            huggingface_hub.snapshot_download(
+                preset.removeprefix(_HF),
+                allow_patterns=list(_WANTED),
+                etag_timeout=_SECONDS_TO_ANSWER,
+            )
+        )
+    except (HFValidationError, RepositoryNotFoundError) as error:
+        raise UsageError(
+            f"got preset {preset!r}, which the Hugging Face hub does not have (or not for you); "
+            f"wanted {_HF}owner/name of a public model, e.g. {_HF}google-bert/bert-base-uncased."
+        ) from error
+    # httpx, requests, the operating system and the hub each have their own way to say that
+    # there is no network.
+    except Exception as error:
+        raise _unreachable(preset, "the Hugging Face hub", error) from error
+
+
+def _from_kaggle(preset: str, handle: str) -> Path:
+    try:
+        return Path(kagglehub.model_download(handle.removeprefix("kaggle://")))
+    except Exception as error:  # as above
+        raise _unreachable(preset, "Kaggle, where keras-hub keeps it,", error) from error
+
+
+def _unreachable(preset, where, error):
+    return UsageError(
+        f"got preset {preset!r}, which is not on this machine, and {where} cannot be reached "
+        f"({type(error).__name__}); {_INSTEAD}"
+    )
+
+
+def read_json(path: Path) -> dict:
+    """The object in a JSON file. Raises UsageError where it is missing or no object."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UsageError(
+            f"got {path}, which cannot be read ({error}); wanted a preset's JSON file, copy or "
+            "download it again."
+        ) from error
+    if not isinstance(content, dict):
+        raise UsageError(f"got {path} that holds no JSON object; copy or download it again.")
+    return content
+
+
+class FromPreset:
+    """Gives a backbone class `from_preset` for every kind of directory.
+
+    The class has `from_hf(directory, ...)`; where keras-hub has the same architecture, it
+    also sets `hub_class` and has `from_hub(keras-hub backbone, ...)`.
+    """
+
+    hub_class = None
+
+    @classmethod
+    def from_preset(cls, preset: str, load_weights: bool = True, **kwargs):
+        """Builds the backbone of a preset and loads its weights.
+
+        Args:
+            preset: as for `resolve`: a Hugging Face directory or id, a keras-hub name, or a
+                directory written by `save_to_preset`, ours or keras-hub's.
+            load_weights: False leaves a directory of `save_to_preset` at random weights.
+            **kwargs: constructor arguments that replace the preset's.
+
+        Raises:
+            UsageError: unknown, unreachable, of another architecture, damaged.
+        """
+        directory = resolve(str(preset))
+        config = read_json(directory / "config.json")
+        name = config.get("registered_name")
+        if name is None:
+            return cls.from_hf(directory, **kwargs)
+        if name == f"fusion_keras>{cls.__name__}":
+            return cls._from_saved(directory, config, load_weights, **kwargs)
+        if cls.hub_class is not None and name == f"keras_hub>{cls.hub_class.__name__}":
+            source = _read_weights(
+                directory, lambda: cls.hub_class.from_preset(str(directory), load_weights)
+            )
+            return cls.from_hub(source, **kwargs)
+        raise UsageError(
+            f"got a preset of {name!r} in {directory}, wanted one of {cls.__name__}; name a "
+            "preset of that architecture."
+        )
+
+    @classmethod
+    def _from_saved(cls, directory, config, load_weights, **kwargs):
+        try:
+            backbone = cls.from_config({**config["config"], **kwargs})
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(
+                f"got {directory / 'config.json'} that does not describe a {cls.__name__} "
+                f"({error}); save the preset again."
+            ) from error
+        if load_weights:
+            file = directory / "model.weights.h5"
+            _read_weights(directory, lambda: backbone.load_weights(file))
+        return backbone
+
+
+def _read_weights(directory, read):
+    """read(), its errors turned into a sentence that names the file."""
+    try:
+        return read()
+    except (OSError, KeyError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UsageError(
+            f"got {directory / 'model.weights.h5'} that does not load ({reason}); wanted the "
+            "whole weights file of this config.json, copy or download it again."
+        ) from error

@@ -1,0 +1,317 @@
+"""ViT (Dosovitskiy et al. 2021) with every encoder layer as a tap.
+
+Built of keras-hub's TransformerEncoder, not as a subclass of its ViTBackbone: there the
+whole encoder is one layer, and a part of it cannot be saved, because the inner layers are
+not registered and their configs hold values that their constructors refuse.
+"""
+
+from pathlib import Path
+
+import keras
+import keras_hub
+import numpy as np
+from keras import layers, ops
+
+from fusion_keras.backbones.encoder import activation, assign_encoder_layer, assign_norm
+from fusion_keras.backbones.hf_files import Weights, read_config
+from fusion_keras.backbones.sources import FromPreset
+from fusion_keras.errors import UsageError
+
+# config.json field -> (our argument, Hugging Face's default for an absent field).
+_HF_FIELDS = {
+    "num_hidden_layers": ("num_layers", 12),
+    "num_attention_heads": ("num_heads", 12),
+    "hidden_size": ("hidden_dim", 768),
+    "intermediate_size": ("mlp_dim", 3072),
+    "hidden_dropout_prob": ("dropout", 0.0),
+    "hidden_act": ("hidden_act", "gelu"),
+    "layer_norm_eps": ("layer_norm_eps", 1e-12),
+}
+_LAYER_NAMES = ("attention.attention", "layernorm_before", "layernorm_after")
+
+
+@keras.saving.register_keras_serializable(package="fusion_keras")
+class ClassToken(layers.Layer):
+    """Puts one learned vector before a sequence: [B, P, D] -> [B, 1 + P, D]."""
+
+    def build(self, input_shape):
+        """Adds the vector [1, 1, D]."""
+        self.token = self.add_weight(
+            shape=(1, 1, input_shape[-1]), initializer="zeros", name="token"
+        )
+
+    def call(self, patches):
+        """Returns [B, 1 + P, D]."""
+        rows = ops.broadcast_to(self.token, (ops.shape(patches)[0], 1, patches.shape[-1]))
+        return ops.concatenate([rows, patches], axis=1)
+
+
+@keras.saving.register_keras_serializable(package="fusion_keras")
+class ViTBackbone(FromPreset, keras_hub.models.Backbone):
+    """ViT as a functional graph, channels last.
+
+    Input: float [B, H, W, channels], already scaled (published weights: x / 127.5 - 1).
+    Output: the final LayerNorm's tokens [B, 1 + P, D].
+
+    Attributes:
+        taps: {0: patches + class token + positions, 1..N: output of encoder layer i, before
+            the final LayerNorm}, each [B, 1 + P, D].
+        summary: [B, D], the final LayerNorm's class token.
+        num_depths: N.
+    """
+
+    hub_class = keras_hub.models.ViTBackbone
+
+    def __init__(
+        self,
+        image_shape=(224, 224, 3),
+        patch_size=16,
+        num_layers=12,
+        num_heads=12,
+        hidden_dim=768,
+        mlp_dim=3072,
+        dropout=0.0,
+        hidden_act="gelu",
+        layer_norm_eps=1e-12,
+        dtype=None,
+        **kwargs,
+    ):
+        """Builds the graph.
+
+        Args:
+            image_shape: (height, width, channels), both edges multiples of patch_size.
+            patch_size: edge of the square patches in pixels.
+            num_layers, num_heads, hidden_dim, mlp_dim: of the encoder.
+            dropout: behind attention, feed-forward part and embeddings.
+            hidden_act: Hugging Face's name of the feed-forward activation.
+            layer_norm_eps: epsilon of every LayerNorm.
+            dtype: dtype policy of every layer.
+
+        Raises:
+            UsageError: an image that patches do not cover, or an unsupported activation.
+        """
+        height, width, channels = image_shape
+        if height % patch_size or width % patch_size or min(height, width) < patch_size:
+            raise UsageError(
+                f"got a {height} x {width} image for a ViT with patches of {patch_size} pixels, "
+                f"wanted multiples of {patch_size}; choose another image size."
+            )
+        function = activation(hidden_act)
+        patches = height // patch_size * (width // patch_size)
+
+        # === Embedding ===
+        image = keras.Input(shape=(height, width, channels), name="image")
+        x = layers.Conv2D(
+            hidden_dim,
+            patch_size,
+            strides=patch_size,
+            data_format="channels_last",
+            dtype=dtype,
+            name="patch_embedding",
+        )(image)
+        x = layers.Reshape((patches, hidden_dim), dtype=dtype, name="patches")(x)
+        x = ClassToken(dtype=dtype, name="class_token")(x)  # [B, 1 + P, D]
+        positions = keras_hub.layers.PositionEmbedding(
+            patches + 1,
+            initializer=keras.initializers.RandomNormal(stddev=0.02),
+            dtype=dtype,
+            name="position_embedding",
+        )(x)
+        x = layers.Add(dtype=dtype, name="embeddings_add")([x, positions])
+        x = layers.Dropout(dropout, dtype=dtype, name="embeddings_dropout")(x)
+        taps = {0: x}
+
+        # === Encoder ===
+        for index in range(num_layers):
+            x = keras_hub.layers.TransformerEncoder(
+                intermediate_dim=mlp_dim,
+                num_heads=num_heads,
+                dropout=dropout,
+                activation=function,
+                layer_norm_epsilon=layer_norm_eps,
+                normalize_first=True,
+                dtype=dtype,
+                name=f"transformer_layer_{index}",
+            )(x)
+            taps[index + 1] = x
+
+        # === Summary ===
+        x = layers.LayerNormalization(epsilon=layer_norm_eps, dtype=dtype, name="layer_norm")(x)
+        summary = x[:, 0, :]  # [B, D]
+
+        super().__init__(inputs=image, outputs=x, dtype=dtype, **kwargs)
+        self.taps = taps
+        self.summary = summary
+        self.num_depths = num_layers
+        self.image_shape = (height, width, channels)
+        self._arguments = {
+            "image_shape": self.image_shape,
+            "patch_size": patch_size,
+            "num_layers": num_layers,
+            "num_heads": num_heads,
+            "hidden_dim": hidden_dim,
+            "mlp_dim": mlp_dim,
+            "dropout": dropout,
+            "hidden_act": hidden_act,
+            "layer_norm_eps": layer_norm_eps,
+        }
+
+    def get_config(self):
+        """Returns the arguments of the constructor."""
+        return {**super().get_config(), **self._arguments}
+
+    def resized(self, image_shape, **kwargs) -> "ViTBackbone":
+        """The same weights for images of another size, positions interpolated bicubically.
+
+        Args:
+            image_shape: (height, width, channels) of the copy.
+            **kwargs: other constructor arguments of the copy (dropout, name).
+        """
+        copy = ViTBackbone.from_config(
+            {**self.get_config(), "image_shape": tuple(image_shape), **kwargs}
+        )
+        patch = self._arguments["patch_size"]
+        grids = [
+            (shape[0] // patch, shape[1] // patch) for shape in (self.image_shape, image_shape)
+        ]
+        for source, target in zip(self.weights, copy.weights, strict=True):
+            values = np.asarray(source)
+            if source.path.endswith("position_embedding/embeddings"):
+                values = interpolate_positions(values, *grids)
+            target.assign(values)
+        return copy
+
+    @classmethod
+    def from_preset(cls, preset: str, load_weights=True, image_shape=None, **kwargs):
+        """As FromPreset; another `image_shape` than the preset's interpolates positions."""
+        backbone = super().from_preset(preset, load_weights, **kwargs)
+        if image_shape is None or tuple(image_shape) == backbone.image_shape:
+            return backbone
+        return backbone.resized(image_shape)
+
+    @classmethod
+    def from_hub(cls, source, **kwargs) -> "ViTBackbone":
+        """The same model as a keras_hub.models.ViTBackbone.
+
+        Raises:
+            UsageError: oblong patches, or a part that the published ViTs have is left out.
+        """
+        if source.patch_size[0] != source.patch_size[1] or not (
+            source.use_class_token
+            and source.use_patch_bias
+            and source.use_mha_bias
+            and source.use_mlp_bias
+        ):
+            raise UsageError(
+                f"got keras-hub's {source.name!r} with oblong patches or without class token or "
+                "biases, wanted the published ViT; choose another preset."
+            )
+        same = ("image_shape", "num_layers", "num_heads", "hidden_dim", "mlp_dim")
+        backbone = cls(
+            **{
+                **{name: getattr(source, name) for name in same},
+                "patch_size": source.patch_size[0],
+                "dropout": source.dropout_rate,
+                "layer_norm_eps": source.layer_norm_epsilon,
+                **kwargs,
+            }
+        )
+        for theirs, ours in _pairs(source, backbone):
+            ours.set_weights(theirs.get_weights())
+        embedding = source.get_layer("vit_patching_and_embedding")
+        backbone.get_layer("class_token").token.assign(embedding.class_token)
+        return backbone
+
+    @classmethod
+    def from_hf(cls, directory: str | Path, image_shape=None, **kwargs) -> "ViTBackbone":
+        """Builds from config.json and loads model.safetensors of a Hugging Face directory.
+
+        One dropout rate here, two at Hugging Face: `hidden_dropout_prob` is taken for both.
+        Where the checkpoint has no query, key and value bias, it is zero here.
+
+        Args:
+            directory: holds both files; the tensors may stand under "vit.".
+            image_shape: (height, width, channels); None takes the checkpoint's own, another
+                one interpolates the position embeddings as Hugging Face does.
+            **kwargs: constructor arguments that replace the config's (dropout, dtype, name).
+
+        Raises:
+            UsageError: another model type, an architecture this class has not, or weights
+                that are missing, pickled, cut short or of other shapes.
+        """
+        config = read_config(Path(directory), model_type="vit")
+        patch = config.get("patch_size", 16)
+        if not isinstance(patch, int):
+            raise UsageError(f"got patch_size {patch} in {directory}, wanted one square edge.")
+        size = config.get("image_size", 224)
+        height, width = (size, size) if isinstance(size, int) else size
+        arguments = {ours: config.get(hf, value) for hf, (ours, value) in _HF_FIELDS.items()}
+        arguments["image_shape"] = (height, width, config.get("num_channels", 3))
+        backbone = cls(**{**arguments, "patch_size": patch, **kwargs})
+        _load(backbone, Weights(Path(directory), prefix="vit"), config.get("qkv_bias", True))
+        if image_shape is None or tuple(image_shape) == backbone.image_shape:
+            return backbone
+        return backbone.resized(image_shape)
+
+
+def _pairs(source, backbone):
+    """(keras-hub's layer, ours) with equally ordered weights; all but the class token."""
+    embedding = source.get_layer("vit_patching_and_embedding")
+    encoder = source.get_layer("vit_encoder")
+    yield embedding.patch_embedding, backbone.get_layer("patch_embedding")
+    yield embedding.position_embedding, backbone.get_layer("position_embedding")
+    for index, theirs in enumerate(encoder.encoder_layers):
+        ours = backbone.get_layer(f"transformer_layer_{index}")
+        yield theirs.layer_norm_1, ours._self_attention_layer_norm
+        yield theirs.mha, ours._self_attention_layer
+        yield theirs.layer_norm_2, ours._feedforward_layer_norm
+        yield theirs.mlp.dense_1, ours._feedforward_intermediate_dense
+        yield theirs.mlp.dense_2, ours._feedforward_output_dense
+    yield encoder.layer_norm, backbone.get_layer("layer_norm")
+
+
+def _load(backbone, weights, qkv_bias):
+    """Copies Hugging Face's tensors into the layers."""
+    conv = backbone.get_layer("patch_embedding")
+    rows, columns, channels, dim = conv.kernel.shape
+    patches = "embeddings.patch_embeddings.projection"
+    kernel = weights.get(f"{patches}.weight", (dim, channels, rows, columns))
+    conv.kernel.assign(kernel.transpose(2, 3, 1, 0))
+    conv.bias.assign(weights.get(f"{patches}.bias", (dim,)))
+    token = backbone.get_layer("class_token").token
+    token.assign(weights.get("embeddings.cls_token", tuple(token.shape)))
+    table = backbone.get_layer("position_embedding").position_embeddings
+    table.assign(weights.get("embeddings.position_embeddings", (1, *table.shape))[0])
+    for index in range(backbone.num_depths):
+        layer = backbone.get_layer(f"transformer_layer_{index}")
+        prefix = f"encoder.layer.{index}"
+        assign_encoder_layer(layer, weights, prefix, _LAYER_NAMES, qkv=qkv_bias)
+    assign_norm(backbone.get_layer("layer_norm"), weights, "layernorm")
+
+
+def interpolate_positions(
+    table: np.ndarray, old: tuple[int, int], new: tuple[int, int]
+) -> np.ndarray:
+    """Position embeddings [1 + h*w, D] of grid `old` for grid `new`, the class token's kept.
+
+    Bicubic with a = -0.75, half-pixel centres, edges repeated and no antialiasing: PyTorch's
+    `interpolate(mode="bicubic")`, which Hugging Face uses.
+    """
+    grid = table[1:].reshape(*old, -1).astype(np.float64)
+    down, across = (_bicubic(source, target) for source, target in zip(old, new, strict=True))
+    grid = np.einsum("ih,jw,hwd->ijd", down, across, grid)
+    return np.concatenate([table[:1], grid.reshape(-1, table.shape[1])]).astype(table.dtype)
+
+
+def _bicubic(source: int, target: int, a: float = -0.75) -> np.ndarray:
+    """The matrix [target, source] of cubic convolution (Keys 1981) along one axis."""
+    centres = (np.arange(target) + 0.5) * source / target - 0.5
+    left = np.floor(centres).astype(int)
+    matrix = np.zeros((target, source))
+    for offset in range(-1, 3):
+        x = np.abs(centres - (left + offset))
+        near = ((a + 2) * x - (a + 3)) * x * x + 1
+        far = a * (((x - 5) * x + 8) * x - 4)
+        column = np.clip(left + offset, 0, source - 1)
+        np.add.at(matrix, (np.arange(target), column), np.where(x <= 1, near, far))
+    return matrix

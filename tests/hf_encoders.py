@@ -1,0 +1,41 @@
+"""transformers' BERT and ViT as references: random weights that mean something, all taps."""
+
+import keras
+import numpy as np
+import torch
+
+TOLERANCE = 1e-4  # of the tap's largest value
+
+
+def randomise(model, seed=0):
+    """Draws every weight so that no tap fades and no attention is uniform; returns model."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, tensor in model.named_parameters():
+            noise = torch.randn(tensor.shape, generator=generator)
+            if tensor.ndim == 1:
+                is_scale = "norm" in name.lower() and name.endswith("weight")
+                tensor.copy_(0.2 * noise + (1.0 if is_scale else 0.0))
+            elif "embedding" in name and "patch" not in name:
+                tensor.copy_(noise)
+            else:
+                tensor.copy_(1.3 * noise / tensor[0].numel() ** 0.5)
+    return model.eval()
+
+
+def all_taps(backbone, inputs):
+    """Every tap and then the summary, as arrays."""
+    outputs = [*backbone.taps.values(), backbone.summary]
+    return [np.asarray(x) for x in keras.Model(backbone.input, outputs)(inputs, training=False)]
+
+
+def worst_difference(ours, theirs):
+    """The largest of max |difference| / max |value| over the taps; shapes must agree."""
+    assert len(ours) == len(theirs)
+    worst = 0.0
+    for depth, (got, wanted) in enumerate(zip(ours, theirs, strict=True)):
+        assert got.shape == wanted.shape, depth
+        scale = np.abs(wanted).max()
+        assert scale > 0.5, f"tap {depth} proves nothing: its values have faded"
+        worst = max(worst, np.abs(got - wanted).max() / scale)
+    return worst
