@@ -4,6 +4,7 @@ A batch is a pure function of (seed, step): a training run that was killed goes 
 k with exactly the batches that an undisturbed one would have seen.
 """
 
+import os
 from collections.abc import Iterator, Mapping
 
 import grain
@@ -16,9 +17,10 @@ from fusion_keras.errors import UsageError
 TARGETS = ("label", "score")
 IMAGE = "image"
 
-# Pillow works outside the GIL, so two threads keep ahead of the accelerator on the CPUs of a
-# small machine; a few finished batches are enough to hide an uneven step.
-_READ = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
+# Pillow works outside the GIL, so that threads share the augmentation; beyond eight they
+# would mostly wait for it. Two finished batches a thread hide an uneven step.
+_THREADS = min(8, os.cpu_count() or 1)
+_READ = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=2 * _THREADS)
 
 
 def steps_per_epoch(rows: int, batch_size: int) -> int:

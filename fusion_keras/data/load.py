@@ -1,0 +1,206 @@
+"""One call from `config.data` to a `Dataset`: read, split, decode, tokenise, fingerprint."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import tokenizers
+from PIL import Image
+
+from fusion_keras.data.cache import cache_dir, cached_array, content_key
+from fusion_keras.data.demo import make_demo
+from fusion_keras.data.images import ImageSpec, decode_all, fit
+from fusion_keras.data.manifest import read_manifest
+from fusion_keras.data.mosi import read_mosi
+from fusion_keras.data.records import Dataset, Records
+from fusion_keras.data.splits import assign_splits, check_records
+from fusion_keras.data.tokens import encode, load_tokenizer
+from fusion_keras.errors import UsageError
+
+_ROWS_AT_ONCE = 256
+
+
+class DataConfig(Protocol):
+    """The fields of `config.data` that are read here, and nowhere else in this package."""
+
+    source: str  # one of SOURCES
+    path: str  # the manifest or the MOSI label file
+    raw_dir: str  # mosi: the folder of clips; "" for none
+    frames_dir: str  # mosi: the folder of ready frames; "" for none
+    text_column: str  # manifest: the names of its columns
+    image_column: str
+    label_column: str
+    split_column: str
+    id_column: str
+    group_column: str
+    score_column: str
+    classes: tuple[str, ...]  # manifest: the order of the classes; () takes the file's
+    max_length: int  # tokens per text, with [CLS] and [SEP]
+    max_skipped: float  # the share of rows that may be unusable
+    split_fractions: tuple[float, float, float]  # train, valid, test, where the source has none
+    split_seed: int
+    cache_dir: str  # "" for the default
+    demo_size: int
+    demo_noise: float
+    demo_seed: int
+
+
+def load_dataset(
+    data: DataConfig,
+    *,
+    tokenizer_dir: Path | None = None,
+    image_spec: ImageSpec | None = None,
+) -> Dataset:
+    """Reads the configured source and makes it ready to train on.
+
+    Only what is asked for is made. The split is assigned before images are decoded, so that
+    an unusable image moves no other row.
+
+    Args:
+      tokenizer_dir: for `token_ids`; None leaves them None (image-only variants).
+      image_spec: for `images`; None leaves them None (text-only variants), and no image is
+        decoded. A manifest's image files must exist all the same, unless image_column is "".
+
+    Raises:
+      UsageError: everything that `read_manifest`, `read_mosi`, `decode_all`, `load_tokenizer`
+        and `encode` say of bad input; an unknown source; images asked of a source without any.
+    """
+    folder = cache_dir(data.cache_dir)
+    if data.source not in SOURCES:
+        raise UsageError(f"got data.source={data.source!r}, wanted one of {', '.join(SOURCES)}.")
+    records = SOURCES[data.source](data, folder, image_spec is not None)
+    if image_spec is not None and records.images is None:
+        raise UsageError(
+            f"got the source {records.name!r} without images, wanted images for this variant; do "
+            "name where they are (data.image_column, data.raw_dir or data.frames_dir), or choose "
+            "variant=text."
+        )
+    records, policy = _with_splits(records, data)
+    images = None
+    if image_spec is not None:
+        records, images = _decoded(records, image_spec, folder)
+        records = check_records(records)
+    token_ids, notes = None, records.notes + tuple(records.skips.entries if records.skips else ())
+    if tokenizer_dir is not None:
+        token_ids, cut = _tokenised(records.texts, tokenizer_dir, data.max_length, folder)
+        if cut:
+            notes += (f"{cut} of {len(records)} texts were cut to {data.max_length} tokens",)
+    return Dataset(
+        name=records.name,
+        ids=records.ids,
+        splits=records.splits,
+        texts=records.texts,
+        images=images,
+        token_ids=token_ids,
+        labels=records.labels,
+        classes=records.classes,
+        scores=records.scores,
+        groups=records.groups,
+        notes=notes,
+        fingerprint=_fingerprint(records, images, token_ids),
+        split_policy=policy,
+    )
+
+
+def _demo(data: DataConfig, folder: Path, with_images: bool) -> Records:
+    return make_demo(seed=data.demo_seed, noise=data.demo_noise, size=data.demo_size)
+
+
+def _manifest(data: DataConfig, folder: Path, with_images: bool) -> Records:
+    return read_manifest(
+        _path(data),
+        text_column=data.text_column,
+        image_column=data.image_column,
+        label_column=data.label_column,
+        split_column=data.split_column,
+        id_column=data.id_column,
+        group_column=data.group_column,
+        score_column=data.score_column,
+        classes=data.classes,
+        max_skipped=data.max_skipped,
+    )
+
+
+def _mosi(data: DataConfig, folder: Path, with_images: bool) -> Records:
+    # Text-only training does not wait for 2199 videos.
+    return read_mosi(
+        _path(data),
+        raw_dir=Path(data.raw_dir).expanduser() if with_images and data.raw_dir else "",
+        frames_dir=Path(data.frames_dir).expanduser() if with_images and data.frames_dir else "",
+        cache_dir=folder,
+        max_skipped=data.max_skipped,
+    )
+
+
+SOURCES = {"demo": _demo, "manifest": _manifest, "mosi": _mosi}
+
+
+def _path(data: DataConfig) -> Path:
+    if not data.path:
+        raise UsageError(f"got no data.path, wanted the file that source={data.source!r} reads.")
+    return Path(data.path).expanduser()
+
+
+def _with_splits(records: Records, data: DataConfig) -> tuple[Records, str]:
+    """The records with a split, and one sentence on how it came about."""
+    if records.splits is not None:
+        return records, "as the source gives it; deviations from a standard are in the notes"
+    fractions = tuple(data.split_fractions)
+    splits = assign_splits(records.labels, records.groups, fractions, data.split_seed)
+    kind = "stratified by class" + (", groups undivided" if records.groups else "")
+    policy = f"seeded: {kind}, train/valid/test {fractions}, seed {data.split_seed}"
+    return check_records(dataclasses.replace(records, splits=splits)), policy
+
+
+def _decoded(records: Records, spec: ImageSpec, folder: Path) -> tuple[Records, np.ndarray]:
+    """The records whose image is usable, and uint8 [N, S, S, 3]."""
+    if isinstance(records.images, np.ndarray):  # the demo draws its images
+        return records, np.stack([fit(Image.fromarray(image), spec) for image in records.images])
+    images, usable = decode_all(records.images, spec, folder, records.skips, records.origins)
+    if usable.all():
+        return records, images
+    records.skips.check()
+    kept = np.flatnonzero(usable)
+
+    def build(notes: dict) -> Iterator[np.ndarray]:
+        for start in range(0, len(kept), _ROWS_AT_ONCE):
+            yield images[kept[start : start + _ROWS_AT_ONCE]]
+
+    # Through the cache again: the rows that are kept shall be memory-mapped, too.
+    digest = hashlib.sha256(images).hexdigest()
+    key = content_key("usable", digest, kept.tolist())
+    compact, _ = cached_array(folder, key, (len(kept), *images.shape[1:]), np.uint8, build)
+    return records.select(kept), compact
+
+
+def _tokenised(
+    texts: list[str], directory: Path, max_length: int, folder: Path
+) -> tuple[np.ndarray, int]:
+    """(int32 [N, max_length], how many texts were cut), from the cache if they are there."""
+    tokenizer = load_tokenizer(directory)
+
+    def build(notes: dict) -> list[np.ndarray]:
+        token_ids, notes["cut"] = encode(texts, tokenizer, max_length)
+        return [token_ids]
+
+    described = hashlib.sha256(tokenizer.to_str().encode()).hexdigest()
+    key = content_key("tokens", tokenizers.__version__, described, max_length, texts)
+    token_ids, notes = cached_array(folder, key, (len(texts), max_length), np.int32, build)
+    return token_ids, notes["cut"]
+
+
+def _fingerprint(records: Records, images: np.ndarray | None, token_ids: np.ndarray | None) -> str:
+    """sha256 over all that a model can learn from; where the files lie does not count."""
+    fields = [records.ids, records.splits, records.texts, records.labels.tolist()]
+    fields += [records.classes, records.groups]
+    fields.append(None if records.scores is None else records.scores.tolist())
+    digest = hashlib.sha256(json.dumps(fields).encode())
+    for array in (images, token_ids):
+        digest.update(b"none" if array is None else str(array.shape).encode())
+        if array is not None:
+            digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()

@@ -1,0 +1,247 @@
+"""From a data config to a data set: only what was asked for, the same each time."""
+
+import csv
+from pathlib import Path
+
+import ml_collections
+import numpy as np
+import pytest
+from PIL import Image
+
+from fusion_keras.data.images import ImageSpec, decode
+from fusion_keras.data.load import load_dataset
+from fusion_keras.data.pipeline import train_batches
+from fusion_keras.errors import UsageError
+
+SPEC = ImageSpec(size=16)
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "day"]
+ROWS = 60
+
+
+@pytest.fixture
+def tokenizer_dir(tmp_path: Path) -> Path:
+    folder = tmp_path / "tokenizer"
+    folder.mkdir()
+    (folder / "vocab.txt").write_text("\n".join(WORDS), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> ml_collections.ConfigDict:
+    """A manifest of 60 sound rows without a split column; each image has its row's colour."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    with open(folder / "manifest.csv", "w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "image", "label"])
+        for row in range(ROWS):
+            Image.new("RGB", (20, 30), (row, row, row)).save(folder / f"{row}.png")
+            writer.writerow(["good day" if row % 2 else "bad", f"{row}.png", row % 2])
+    return ml_collections.ConfigDict(
+        {
+            "source": "manifest",
+            "path": str(folder / "manifest.csv"),
+            "raw_dir": "",
+            "frames_dir": "",
+            "text_column": "text",
+            "image_column": "image",
+            "label_column": "label",
+            "split_column": "split",
+            "id_column": "id",
+            "group_column": "group",
+            "score_column": "score",
+            "classes": (),
+            "max_length": 4,
+            "max_skipped": 0.05,
+            "split_fractions": (0.6, 0.2, 0.2),
+            "split_seed": 0,
+            "cache_dir": str(tmp_path / "cache"),
+            "demo_size": 40,
+            "demo_noise": 0.1,
+            "demo_seed": 0,
+        }
+    ).lock()
+
+
+def never(*_):
+    raise AssertionError("made, though it was not asked for or is in the cache")
+
+
+def break_image(config, row: int):
+    (Path(config.path).parent / f"{row}.png").write_bytes(b"no picture")
+
+
+def test_rows_are_decoded_tokenised_and_split(config, tokenizer_dir):
+    dataset = load_dataset(config, tokenizer_dir=tokenizer_dir, image_spec=SPEC)
+    assert len(dataset) == ROWS
+    assert (dataset.images[:, 0, 0, 0] == np.arange(ROWS)).all()
+    assert isinstance(dataset.images, np.memmap)
+    assert dataset.token_ids[:2].tolist() == [[2, 5, 3, 0], [2, 4, 6, 3]]
+    assert dataset.classes == ("0", "1")
+    assert [len(dataset.rows(split)) for split in ("train", "valid", "test")] == [36, 12, 12]
+    assert dataset.split_policy.startswith("seeded: stratified by class")
+    assert "(0.6, 0.2, 0.2), seed 0" in dataset.split_policy
+    arrays = {"token_ids": dataset.token_ids, "image": dataset.images, "label": dataset.labels}
+    inputs, labels = next(iter(train_batches(arrays, dataset.rows("train"), 4, seed=0, epochs=1)))
+    np.testing.assert_array_equal(inputs["image"][:, 0, 0, 0] % 2, labels)
+
+
+def test_a_split_of_the_source_is_kept(config, tokenizer_dir):
+    path = Path(config.path)
+    head, *rows = path.read_text(encoding="utf-8").splitlines()
+    splits = ["train"] * 40 + ["dev"] * 10 + ["test"] * 10
+    lines = [f"{row},{split}" for row, split in zip(rows, splits, strict=True)]
+    path.write_text("\n".join([f"{head},split", *lines]), encoding="utf-8")
+    dataset = load_dataset(config, tokenizer_dir=tokenizer_dir)
+    assert dataset.splits[39:41] == ["train", "valid"]
+    assert dataset.split_policy.startswith("as the source gives it")
+
+
+def test_only_what_is_asked_for_is_made(config, tokenizer_dir, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("fusion_keras.data.load.decode_all", never)
+        text = load_dataset(config, tokenizer_dir=tokenizer_dir)
+    assert text.images is None
+    with monkeypatch.context() as patch:
+        patch.setattr("fusion_keras.data.load.encode", never)
+        image = load_dataset(config, image_spec=SPEC)
+    assert image.token_ids is None
+    assert text.splits == image.splits
+
+
+def test_a_second_load_takes_all_from_the_cache(config, tokenizer_dir, monkeypatch):
+    first = load_dataset(config, tokenizer_dir=tokenizer_dir, image_spec=SPEC)
+    monkeypatch.setattr("fusion_keras.data.images.decode", never)
+    monkeypatch.setattr("fusion_keras.data.load.encode", never)
+    second = load_dataset(config, tokenizer_dir=tokenizer_dir, image_spec=SPEC)
+    np.testing.assert_array_equal(first.images, second.images)
+    np.testing.assert_array_equal(first.token_ids, second.token_ids)
+    assert first.fingerprint == second.fingerprint
+
+
+def test_the_fingerprint_tells_content_and_preprocessing_but_not_places(
+    config, tokenizer_dir, tmp_path
+):
+    def fingerprint(size: int = 16, **changes) -> str:
+        changed = config.copy_and_resolve_references()
+        changed.update(changes)
+        options = {"tokenizer_dir": tokenizer_dir, "image_spec": ImageSpec(size)}
+        return load_dataset(changed, **options).fingerprint
+
+    found = [fingerprint(), fingerprint(size=8), fingerprint(max_length=5)]
+    found += [fingerprint(split_seed=1), fingerprint(classes=("1", "0"))]
+    assert len(set(found)) == 5
+    Path(config.path).parent.rename(tmp_path / "moved")
+    moved = str(tmp_path / "moved" / "manifest.csv")
+    assert fingerprint(path=moved, cache_dir=str(tmp_path / "other")) == found[0]
+    Image.new("RGB", (20, 30), (9, 8, 7)).save(tmp_path / "moved" / "5.png")
+    assert fingerprint(path=moved) not in found
+
+
+def test_an_unusable_image_is_skipped_noted_and_moves_no_other_row(config, tokenizer_dir):
+    options = {"tokenizer_dir": tokenizer_dir, "image_spec": SPEC}
+    whole = load_dataset(config, **options)
+    break_image(config, 7)
+    for _ in range(2):
+        dataset = load_dataset(config, **options)
+        kept = [row for row in range(ROWS) if row != 7]
+        assert dataset.ids == [whole.ids[row] for row in kept]
+        assert dataset.splits == [whole.splits[row] for row in kept]
+        np.testing.assert_array_equal(dataset.images, whole.images[kept])
+        np.testing.assert_array_equal(dataset.token_ids, whole.token_ids[kept])
+        np.testing.assert_array_equal(dataset.labels, whole.labels[kept])
+        assert isinstance(dataset.images, np.memmap)
+        skipped = [note for note in dataset.notes if "7.png" in note]
+        assert len(skipped) == 1
+        assert skipped[0].startswith("manifest.csv line 9: image")
+
+
+def test_more_unusable_images_than_allowed_end_the_run(config):
+    for row in range(4):  # the limit is 5 % of 60
+        break_image(config, row)
+    with pytest.raises(UsageError, match=r"got 4 unusable of 60 rows.*line 2.*at most 5\.00%"):
+        load_dataset(config, image_spec=SPEC)
+
+
+def test_cut_texts_are_counted_in_the_notes(config, tokenizer_dir):
+    config.max_length = 3
+    dataset = load_dataset(config, tokenizer_dir=tokenizer_dir)
+    assert "30 of 60 texts were cut to 3 tokens" in dataset.notes
+
+
+def test_images_asked_of_a_source_without_any_end_with_a_sentence(config, tokenizer_dir):
+    config.image_column = ""
+    assert load_dataset(config, tokenizer_dir=tokenizer_dir).images is None
+    with pytest.raises(UsageError, match="without images"):
+        load_dataset(config, image_spec=SPEC)
+
+
+def test_an_unknown_source_and_a_missing_path_end_with_a_sentence(config):
+    config.path = ""
+    with pytest.raises(UsageError, match=r"got no data\.path"):
+        load_dataset(config)
+    config.source = "mosei"
+    with pytest.raises(UsageError, match="'mosei', wanted one of demo, manifest, mosi"):
+        load_dataset(config)
+
+
+def test_each_column_field_is_read(config, tokenizer_dir):
+    path = Path(config.path)
+    rows = path.read_text(encoding="utf-8").splitlines()[1:]
+    splits = ["train"] * 40 + ["dev"] * 10 + ["test"] * 10
+    lines = [
+        f"{r},{s},n{i},g{i},{i / 10}" for i, (r, s) in enumerate(zip(rows, splits, strict=True))
+    ]
+    path.write_text("\n".join(["a,b,c,d,e,f,g", *lines]), encoding="utf-8")
+    names = ("text", "image", "label", "split", "id", "group", "score")
+    config.update({f"{name}_column": letter for name, letter in zip(names, "abcdefg", strict=True)})
+    dataset = load_dataset(config, tokenizer_dir=tokenizer_dir, image_spec=SPEC)
+    assert dataset.ids[3] == "n3"
+    assert dataset.groups[3] == "g3"
+    assert dataset.scores[3] == np.float32(0.3)
+    assert dataset.splits[45] == "valid"
+
+
+def test_the_demo_needs_no_file(config, tokenizer_dir):
+    config.source, config.path = "demo", ""
+    dataset = load_dataset(config, tokenizer_dir=tokenizer_dir, image_spec=SPEC)
+    assert dataset.images.shape == (len(dataset), 16, 16, 3)
+    assert dataset.images.dtype == np.uint8
+    assert set(dataset.splits) == {"train", "valid", "test"}
+    assert "demo" in dataset.name
+    changed = []
+    for field, value in (("demo_size", 50), ("demo_noise", 0.5), ("demo_seed", 1)):
+        other = config.copy_and_resolve_references()
+        other[field] = value
+        changed.append(load_dataset(other, tokenizer_dir=tokenizer_dir, image_spec=SPEC))
+    assert len({dataset.fingerprint, *(other.fingerprint for other in changed)}) == 4
+
+
+def test_mosi_text_alone_needs_no_videos(config, tokenizer_dir, data_root):
+    config.source = "mosi"
+    config.path = str(data_root / "mosi" / "label.csv")
+    config.raw_dir = str(data_root / "mosi" / "Raw")
+    dataset = load_dataset(config, tokenizer_dir=tokenizer_dir)
+    assert [len(dataset.rows(s)) for s in ("train", "valid", "test")] == [1284, 229, 686]
+    assert dataset.images is None
+    with pytest.raises(UsageError, match="unusable of 2199 rows"):
+        load_dataset(config, image_spec=SPEC)
+
+
+def test_the_faces_of_mosi_fer_are_loaded(config, tokenizer_dir, data_root):
+    config.path = str(data_root / "mosi_fer" / "manifest.csv")
+    dataset = load_dataset(config, tokenizer_dir=tokenizer_dir, image_spec=ImageSpec(32))
+    assert dataset.images.shape == (2199, 32, 32, 3)
+    face = data_root / "mosi_fer" / "frames" / f"{dataset.ids[-1]}.jpg"
+    np.testing.assert_array_equal(dataset.images[-1], decode(face, ImageSpec(32)))
+    assert dataset.classes == ("0", "1")
+    assert (dataset.scores >= 0).astype(int).tolist() == dataset.labels.tolist()
+
+
+def test_mosi_takes_ready_frames(config, data_root):
+    config.source = "mosi"
+    config.path = str(data_root / "mosi" / "label.csv")
+    config.frames_dir = str(data_root / "mosi_fer" / "frames")
+    dataset = load_dataset(config, image_spec=SPEC)
+    assert dataset.images.shape == (2199, 16, 16, 3)
+    assert len(set(dataset.groups)) == 93
