@@ -1,0 +1,180 @@
+"""Every setting of a training run, each once, with what it does.
+
+An experiment file in `configs/` starts from `get_config()` and changes what differs.
+Settings under `config.train` and `config.late` that are None are filled in by the
+recipe (`fusion_keras/training/recipes.py`), which knows the variant; a value given
+here, in an experiment file or on the command line wins over the recipe.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def get_config() -> ConfigDict:
+    """The defaults: the built-in demo, which needs no download."""
+    config = ConfigDict()
+    # Name of the experiment; runs go to <workdir>/<name>/<variant>-s<seed>.
+    config.name = "demo"
+    # Which fusion: text, image, late, inter, early, late_score, hybrid or input.
+    config.variant = "inter"
+    # How to train: "best" (ours) or "paper" (Willis and Bakos 2025, section 3.5).
+    config.recipe = "best"
+    # Seeds initial weights, data order, dropout and augmentation.
+    config.seed = 0
+    # float32, or bfloat16 for mixed precision.
+    config.dtype = "float32"
+    # Also learn the real-valued score, where the data has one.
+    config.regression = False
+    # Parent runs of late fusion, (text run, image run); () trains them first.
+    config.parents = ()
+    config.data = _data()
+    config.text = _text()
+    config.image = _image()
+    config.fusion = _fusion()
+    config.train = _train()
+    config.late = _late()
+    config.augment = _augment()
+    return config.lock()
+
+
+def _data() -> ConfigDict:
+    data = ConfigDict()
+    # Where examples come from: demo, manifest (any CSV, TSV or JSON lines) or mosi.
+    data.source = "demo"
+    # The manifest, or MOSI's label file.
+    data.path = ""
+    # mosi: folder with <video_id>/<clip_id>.mp4.
+    data.raw_dir = ""
+    # mosi: folder of ready frames, instead of raw_dir.
+    data.frames_dir = ""
+    # manifest: names of its columns. The last four are used where the file has them.
+    data.text_column = "text"
+    data.image_column = "image"
+    data.label_column = "label"
+    data.split_column = "split"
+    data.id_column = "id"
+    data.group_column = "group"
+    data.score_column = "score"
+    # manifest: the classes in order; () takes them from the file.
+    data.classes = ()
+    # Greatest share of rows that may be unusable before the run ends.
+    data.max_skipped = 0.01
+    # Shares of train, valid and test where the file has no split, and its seed.
+    data.split_fractions = (0.7, 0.1, 0.2)
+    data.split_seed = 0
+    # Which part of the training rows this model learns on: all, first or second, where
+    # the first has this share. Late fusion sets it for its parents and its head.
+    data.part = "all"
+    data.part_share = 0.5
+    # Tokens of a sentence, with [CLS] and [SEP]; longer ones are cut.
+    data.max_length = 32
+    # Where decoded images and tokens are kept; "" is the user's cache folder.
+    data.cache_dir = ""
+    # demo: number of examples, share of contradicting cues, and seed.
+    data.demo_size = 1600
+    data.demo_noise = 0.05
+    data.demo_seed = 0
+    return data
+
+
+def _text() -> ConfigDict:
+    text = ConfigDict()
+    # A named preset, a Hugging Face id (hf://...) or directory, or a keras-hub preset.
+    text.preset = "minilm"
+    # Dropout inside the encoder, in training.
+    text.dropout = 0.1
+    return text
+
+
+def _image() -> ConfigDict:
+    image = ConfigDict()
+    image.preset = "random:small_mobilenet"
+    # Side in pixels; 0 takes the checkpoint's own.
+    image.size = 64
+    # squash, crop or pad; "" takes the checkpoint's own.
+    image.resize = ""
+    return image
+
+
+def _fusion() -> ConfigDict:
+    fusion = ConfigDict()
+    # Junctions in short form, e.g. "4+4:linear,8+8:attention"; "" takes the variant's.
+    fusion.junctions = ""
+    # Joint width, and heads of attention.
+    fusion.width = 256
+    fusion.heads = 4
+    # Attention blocks; 0 takes the variant's (early 4, inter 1).
+    fusion.blocks = 0
+    # What attention sees: sequence (text tokens and a grid of image tokens) or pooled.
+    fusion.tokens = "sequence"
+    # Longest side of that grid.
+    fusion.grid = 4
+    # How a text layer becomes a vector: mean or cls.
+    fusion.pool = "mean"
+    # Hidden units of the head; 0 for a linear one.
+    fusion.hidden = 0
+    # Dropout in front of the head's last layer.
+    fusion.dropout = 0.1
+    # late_score: weights of text and image; () learns them.
+    fusion.weights = ()
+    return fusion
+
+
+def _train() -> ConfigDict:
+    train = ConfigDict()
+    train.batch_size = 32
+    # None: from the recipe.
+    train.epochs = placeholder(int)
+    # sgd, adam or adamw.
+    train.optimizer = placeholder(str)
+    # Rate of everything that starts from nothing: junctions and head.
+    train.learning_rate = placeholder(float)
+    # Rates of the pretrained parts; 0 leaves them as they are.
+    train.text_rate = placeholder(float)
+    train.image_rate = placeholder(float)
+    # constant, or linear / cosine decay to zero; warm-up as a share of all steps.
+    train.schedule = placeholder(str)
+    train.warmup = placeholder(float)
+    train.momentum = placeholder(float)
+    train.beta_1 = placeholder(float)
+    train.beta_2 = placeholder(float)
+    train.epsilon = placeholder(float)
+    train.weight_decay = placeholder(float)
+    # Largest norm of the whole gradient; 0 does not clip.
+    train.clip_norm = placeholder(float)
+    train.label_smoothing = placeholder(float)
+    # Epochs without a better validation before training stops; 0 never stops early.
+    train.patience = placeholder(int)
+    # What "better on validation" means: accuracy (ties by nll), nll, or last (no choice).
+    train.select = placeholder(str)
+    # Weight of the score's loss, with regression.
+    train.score_loss = 0.5
+    return train
+
+
+def _late() -> ConfigDict:
+    late = ConfigDict()
+    # Share of the training data that the parents learn on; the head learns on the
+    # rest. 1 gives all of it to both.
+    late.parent_share = placeholder(float)
+    # Epochs of the parents trained on the way; None: their own recipe's.
+    late.parent_epochs = placeholder(int)
+    return late
+
+
+def _augment() -> ConfigDict:
+    augment = ConfigDict()
+    # Training only; None: from the recipe. False switches all of it off.
+    augment.enabled = placeholder(bool)
+    augment.flip = True
+    # Shift as a share of the side, scale range, rotation in degrees.
+    augment.shift = 0.1
+    augment.scale = (0.9, 1.1)
+    augment.rotate = 10.0
+    # Relative ranges.
+    augment.brightness = 0.2
+    augment.contrast = 0.2
+    augment.saturation = 0.2
+    # Chance of blanking a rectangle.
+    augment.erase = 0.0
+    return augment

@@ -1,0 +1,304 @@
+"""Joins: the ways in which a junction turns one tap per modality into one vector.
+
+Builders take named taps and give a KerasTensor [B, D]. Only `keras` and `keras.ops`
+are used, so JAX trains and TensorFlow exports the same graph.
+"""
+
+from __future__ import annotations
+
+import math
+
+import keras
+from keras import layers, ops
+from keras_hub.layers import PositionEmbedding
+
+from fusion_keras.fusion.spec import Junction
+
+_register = keras.saving.register_keras_serializable(package="fusion_keras")
+
+
+# --- Small layers ---------------------------------------------------------------------------
+
+
+@_register
+class PaddingMask(layers.Layer):
+    """int32 [B, T] token ids -> int32 [B, T], 1 for real tokens; padding has id 0."""
+
+    def call(self, token_ids):
+        return ops.cast(ops.not_equal(token_ids, 0), "int32")
+
+
+@_register
+class SegmentIds(layers.Layer):
+    """int32 [B, T] token ids -> zeros: a single sentence has one segment."""
+
+    def call(self, token_ids):
+        return ops.zeros_like(token_ids)
+
+
+@_register
+class MaskedMean(layers.Layer):
+    """Mean over the tokens whose mask is 1: ([B, T, D], [B, T]) -> [B, D]."""
+
+    def call(self, x, mask):
+        weight = ops.expand_dims(ops.cast(mask, x.dtype), -1)  # [B, T, 1]
+        return ops.sum(x * weight, axis=1) / ops.maximum(ops.sum(weight, axis=1), 1)
+
+
+@_register
+class FirstToken(layers.Layer):
+    """[B, T, D] -> [B, D], the class token."""
+
+    def call(self, x):
+        return x[:, 0]
+
+
+@_register
+class PatchGrid(layers.Layer):
+    """ViT tokens [B, 1 + g * g, D] -> their grid [B, g, g, D], without the class token."""
+
+    def call(self, x):
+        side = math.isqrt(x.shape[1] - 1)
+        return ops.reshape(x[:, 1:], (-1, side, side, x.shape[2]))
+
+
+@_register
+class KeyMask(layers.Layer):
+    """Mask of a joint sequence: int32 [B, T] and `extra` tokens always present.
+
+    Gives bool [B, 1, T + extra], to be broadcast over the queries.
+    """
+
+    def __init__(self, extra: int, **kwargs):
+        super().__init__(**kwargs)
+        self.extra = extra
+
+    def call(self, mask):
+        present = ops.pad(mask, [[0, 0], [0, self.extra]], constant_values=1)
+        return ops.expand_dims(ops.cast(present, "bool"), 1)
+
+    def get_config(self):
+        return {**super().get_config(), "extra": self.extra}
+
+
+@_register
+class TokenSlice(layers.Layer):
+    """[B, N, D] -> [B, M, D], the tokens from `start` to `stop` as Python slices them."""
+
+    def __init__(self, start: int, stop: int | None, **kwargs):
+        super().__init__(**kwargs)
+        self.start, self.stop = start, stop
+
+    def call(self, x):
+        return x[:, self.start : self.stop]
+
+    def get_config(self):
+        return {**super().get_config(), "start": self.start, "stop": self.stop}
+
+
+@_register
+class GatedSum(layers.Layer):
+    """z * a + (1 - z) * b, the last step of a gated multimodal unit; all [B, D]."""
+
+    def call(self, gate, a, b):
+        return gate * a + (1 - gate) * b
+
+
+# --- Taps to vectors and to tokens ------------------------------------------------------------
+
+
+def pool(tap, mask, how: str, name: str):
+    """A tap as one vector [B, D]: [B, D] as it is, [B, T, D] pooled, a map averaged."""
+    if len(tap.shape) == 2:
+        return tap
+    if len(tap.shape) == 4:
+        return layers.GlobalAveragePooling2D(name=f"{name}_mean")(tap)
+    if how == "cls":
+        return FirstToken(name=f"{name}_cls")(tap)
+    if mask is None:
+        return layers.GlobalAveragePooling1D(name=f"{name}_mean")(tap)
+    return MaskedMean(name=f"{name}_mean")(tap, mask)
+
+
+def _project(x, width: int, name: str):
+    """Normalise, then project: taps of unlike backbones differ in scale by orders."""
+    x = layers.LayerNormalization(epsilon=1e-6, name=f"{name}_norm")(x)
+    return layers.Dense(width, name=f"{name}_project")(x)
+
+
+def _tokens(tap, modality: str, junction: Junction, name: str):
+    """A tap as tokens [B, N, width]: text token by token, images on a coarse grid."""
+    if modality == "text":
+        return _project(tap, junction.width, name)
+    if len(tap.shape) == 3:
+        tap = PatchGrid(name=f"{name}_patches")(tap)
+    x = layers.LayerNormalization(epsilon=1e-6, name=f"{name}_norm")(tap)
+    stride = math.ceil(max(x.shape[1:3]) / junction.grid)
+    x = layers.Conv2D(
+        junction.width, stride, strides=stride, padding="same", name=f"{name}_project"
+    )(x)  # [B, g, g, width]
+    x = layers.Reshape((-1, junction.width), name=f"{name}_tokens")(x)
+    positions = PositionEmbedding(x.shape[1], name=f"{name}_positions")(x)
+    return layers.Add(name=f"{name}_place")([x, positions])
+
+
+# --- Joins --------------------------------------------------------------------------------------
+
+
+def _concat(vectors, junction, name):
+    tensors = list(vectors.values())
+    return layers.Concatenate(name=name)(tensors) if len(tensors) > 1 else tensors[0]
+
+
+def _linear(vectors, junction, name):
+    normed = [
+        layers.LayerNormalization(epsilon=1e-6, name=f"{name}_{m}_norm")(x)
+        for m, x in vectors.items()
+    ]
+    x = layers.Concatenate(name=f"{name}_concat")(normed) if len(normed) > 1 else normed[0]
+    return layers.Dense(junction.width, name=name)(x)
+
+
+def _add(vectors, junction, name):
+    parts = [_project(x, junction.width, f"{name}_{m}") for m, x in vectors.items()]
+    return layers.Add(name=name)(parts) if len(parts) > 1 else parts[0]
+
+
+def _gate(vectors, junction, name):
+    """Gated multimodal unit (Arevalo et al. 2017, arXiv 1702.01992, section 3)."""
+    parts = [_project(x, junction.width, f"{name}_{m}") for m, x in vectors.items()]
+    parts = [
+        layers.Activation("tanh", name=f"{name}_{m}_tanh")(x)
+        for m, x in zip(vectors, parts, strict=True)
+    ]
+    if len(parts) == 1:
+        return parts[0]
+    both = layers.Concatenate(name=f"{name}_concat")(list(parts))
+    gate = layers.Dense(junction.width, activation="sigmoid", name=f"{name}_gate")(both)
+    return GatedSum(name=name)(gate, *parts)
+
+
+def _block(x, context, mask, junction: Junction, name: str):
+    """Pre-norm attention block: x attends to `context` (itself if None), then an MLP."""
+    width = junction.width
+    query = layers.LayerNormalization(epsilon=1e-6, name=f"{name}_norm1")(x)
+    key = query
+    if context is not None:
+        key = layers.LayerNormalization(epsilon=1e-6, name=f"{name}_norm_context")(context)
+    attended = layers.MultiHeadAttention(
+        junction.heads, width // junction.heads, name=f"{name}_attention"
+    )(query, key, attention_mask=mask)
+    x = layers.Add(name=f"{name}_add1")([x, attended])
+    y = layers.LayerNormalization(epsilon=1e-6, name=f"{name}_norm2")(x)
+    y = layers.Dense(2 * width, activation="gelu", name=f"{name}_mlp1")(y)
+    y = layers.Dense(width, name=f"{name}_mlp2")(y)
+    return layers.Add(name=f"{name}_add2")([x, y])
+
+
+def _attention_pooled(vectors, junction, name):
+    """Self-attention over one token per modality."""
+    tokens = [
+        layers.Reshape((1, junction.width), name=f"{name}_{m}_token")(
+            _project(x, junction.width, f"{name}_{m}")
+        )
+        for m, x in vectors.items()
+    ]
+    x = (
+        layers.Concatenate(axis=1, name=f"{name}_sequence")(tokens)
+        if len(tokens) > 1
+        else tokens[0]
+    )
+    for i in range(junction.blocks):
+        x = _block(x, None, None, junction, f"{name}_block{i}")
+    x = layers.LayerNormalization(epsilon=1e-6, name=f"{name}_norm")(x)
+    return layers.Flatten(name=name)(x)
+
+
+def _split_mean(x, counts: dict[str, int | None], mask, name: str):
+    """Mean over each modality's own tokens, side by side: [B, N, D] -> [B, M * D].
+
+    Text stands first and may have any length; the counts behind it are fixed.
+    """
+    if len(counts) == 1:
+        return pool(x, mask, "mean", name)
+    images = counts["image"]
+    text = TokenSlice(0, -images, name=f"{name}_text_part")(x)
+    image = TokenSlice(-images, None, name=f"{name}_image_part")(x)
+    means = [
+        pool(text, mask, "mean", f"{name}_text_out"),
+        pool(image, None, "mean", f"{name}_image_out"),
+    ]
+    return layers.Concatenate(name=name)(means)
+
+
+def _attention_sequence(taps, mask, junction, name):
+    """Self-attention over every text token and a grid of image tokens together."""
+    parts = {m: _tokens(x, m, junction, f"{name}_{m}") for m, x in taps.items()}
+    counts = {m: x.shape[1] for m, x in parts.items()}
+    tensors = list(parts.values())
+    x = (
+        layers.Concatenate(axis=1, name=f"{name}_sequence")(tensors)
+        if len(tensors) > 1
+        else tensors[0]
+    )
+    keys = None
+    if "text" in parts:
+        keys = KeyMask(counts.get("image", 0), name=f"{name}_mask")(mask)
+    for i in range(junction.blocks):
+        x = _block(x, None, keys, junction, f"{name}_block{i}")
+    x = layers.LayerNormalization(epsilon=1e-6, name=f"{name}_norm")(x)
+    return _split_mean(x, counts, mask, name)
+
+
+def _cross(taps, mask, junction, name):
+    """Each modality's tokens attend to the other's, block by block, then are averaged.
+
+    With `tokens="pooled"` each modality is a single token.
+    """
+    parts = {m: _tokens(x, m, junction, f"{name}_{m}") for m, x in taps.items()}
+    text, image = parts["text"], parts["image"]
+    keys = KeyMask(0, name=f"{name}_mask")(mask)
+    for i in range(junction.blocks):
+        text, image = (
+            _block(text, image, None, junction, f"{name}_text_block{i}"),
+            _block(image, text, keys, junction, f"{name}_image_block{i}"),
+        )
+    text = layers.LayerNormalization(epsilon=1e-6, name=f"{name}_text_last_norm")(text)
+    image = layers.LayerNormalization(epsilon=1e-6, name=f"{name}_image_last_norm")(image)
+    means = [
+        pool(text, mask, "mean", f"{name}_text_out"),
+        pool(image, None, "mean", f"{name}_image_out"),
+    ]
+    return layers.Concatenate(name=name)(means)
+
+
+VECTOR_JOINS = {
+    "concat": _concat,
+    "linear": _linear,
+    "add": _add,
+    "gate": _gate,
+    "attention": _attention_pooled,
+}
+SEQUENCE_JOINS = {"attention": _attention_sequence, "cross": _cross}
+
+
+def join(junction: Junction, taps: dict, mask, how_pooled: str, name: str):
+    """Build one junction.
+
+    Args:
+        junction: what to build.
+        taps: modality -> KerasTensor: [B, D], [B, T, D] or [B, h, w, C].
+        mask: int32 [B, T], 1 for real text tokens; None without text.
+        how_pooled: "mean" or "cls", how a sequence becomes a vector.
+        name: prefix of every layer made.
+
+    Returns:
+        KerasTensor [B, D'].
+    """
+    if junction.tokens == "sequence":
+        return SEQUENCE_JOINS[junction.join](taps, mask, junction, name)
+    vectors = {
+        m: pool(x, mask if m == "text" else None, how_pooled, f"{name}_{m}")
+        for m, x in taps.items()
+    }
+    return VECTOR_JOINS[junction.join](vectors, junction, name)

@@ -1,0 +1,320 @@
+"""The fusion spec: a fusion architecture as a value.
+
+A backbone is a list of taps, one tensor per depth. An architecture is a list of
+junctions; each takes one tap per modality and joins them. What the junctions give is
+concatenated and goes to one classification head. A spec encodes to a flat vector and
+back exactly, so that a search can move in that space.
+
+This file knows nothing of Keras: `graph.py` turns a spec into a model.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields, replace
+from typing import Literal
+
+import numpy as np
+
+from fusion_keras.errors import UsageError
+
+MODALITIES = ("text", "image")
+JOINS = ("concat", "linear", "add", "gate", "attention", "cross")
+TOKENS = ("pooled", "sequence")
+POOLS = ("mean", "cls")
+DECISIONS = ("feature", "score")
+MAX_JUNCTIONS = 4
+LAST = "last"
+
+Depth = int | Literal["last"]
+
+
+@dataclass(frozen=True)
+class Junction:
+    """One place where the modalities meet.
+
+    Attributes:
+        text: depth of the text tap: 0 is the embedding, k the output of encoder layer k,
+            "last" the published model's own pooled vector; None leaves text out.
+        image: likewise for the image backbone (MobileNetV2: 0 the stem, k block k).
+        join: "concat" (no parameters), "linear" (concatenate, then one dense layer),
+            "add" (project, add), "gate" (gated multimodal unit), "attention"
+            (self-attention blocks over the tokens of all modalities together) or
+            "cross" (each modality's tokens attend to the other's).
+        width: units of the joint network; "concat" has none and ignores no field: it
+            must then be 0.
+        blocks: attention blocks ("attention" and "cross"; 0 otherwise).
+        heads: attention heads (likewise).
+        tokens: what attention sees: "pooled", one token per modality, or "sequence",
+            every text token and a grid of image tokens. "" for joins of pooled vectors.
+        grid: longest side of the grid of image tokens for "sequence"; 0 otherwise.
+    """
+
+    text: Depth | None
+    image: Depth | None
+    join: str
+    width: int = 0
+    blocks: int = 0
+    heads: int = 0
+    tokens: str = ""
+    grid: int = 0
+
+    @property
+    def depths(self) -> dict[str, Depth]:
+        """Modality -> depth, for the modalities that take part."""
+        pairs = {"text": self.text, "image": self.image}
+        return {name: depth for name, depth in pairs.items() if depth is not None}
+
+
+@dataclass(frozen=True)
+class FusionSpec:
+    """A whole fusion architecture.
+
+    Attributes:
+        junctions: 1 to 4 of them, in the order in which they are concatenated.
+        pool: how a sequence tap becomes one vector: "mean" over the real tokens, or
+            "cls", its first token. Feature maps are always averaged.
+        hidden: units of the head's hidden layer; 0 for a linear head.
+        dropout: rate in front of the head's last layer, in training.
+        decision: "feature" (one head over all junctions) or "score" (one head for each
+            junction, whose probabilities are averaged).
+        weights: for "score": the junctions' weights, which sum to 1; () learns them.
+        frozen: the backbones are fine-tuned first and then fixed; only what stands
+            behind the taps trains.
+    """
+
+    junctions: tuple[Junction, ...]
+    pool: str = "mean"
+    hidden: int = 0
+    dropout: float = 0.1
+    decision: str = "feature"
+    weights: tuple[float, ...] = ()
+    frozen: bool = False
+
+    def depths(self, modality: str) -> list[Depth]:
+        """The depths at which `modality` is tapped, each once, shallow first."""
+        found = {j.depths[modality] for j in self.junctions if modality in j.depths}
+        return sorted(found, key=lambda d: (d == LAST, 0 if d == LAST else d))
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities that at least one junction takes."""
+        return tuple(m for m in MODALITIES if self.depths(m))
+
+
+def validate(spec: FusionSpec, num_depths: dict[str, int]) -> None:
+    """Check a spec against the depths its backbones have.
+
+    Args:
+        spec: the architecture.
+        num_depths: modality -> the greatest depth of its backbone, e.g.
+            {"text": 12, "image": 16}.
+
+    Raises:
+        UsageError: names the junction, the field, what was got and what is possible.
+    """
+    if not 1 <= len(spec.junctions) <= MAX_JUNCTIONS:
+        raise UsageError(
+            f"The fusion spec has {len(spec.junctions)} junctions; 1 to {MAX_JUNCTIONS} are wanted."
+        )
+    _one_of("pool", spec.pool, POOLS)
+    _one_of("decision", spec.decision, DECISIONS)
+    if not 0 <= spec.dropout < 1:
+        raise UsageError(f"The head's dropout is {spec.dropout}; a rate in [0, 1) is wanted.")
+    if spec.hidden < 0:
+        raise UsageError(f"The head's hidden width is {spec.hidden}; 0 or more is wanted.")
+    _validate_weights(spec)
+    for i, junction in enumerate(spec.junctions):
+        _validate_junction(i, junction, num_depths)
+
+
+def _validate_weights(spec: FusionSpec) -> None:
+    if not spec.weights:
+        return
+    if spec.decision != "score":
+        raise UsageError('Score weights were given, but decision is "feature": drop the weights.')
+    if len(spec.weights) != len(spec.junctions):
+        raise UsageError(
+            f"{len(spec.weights)} score weights were given for {len(spec.junctions)} junctions: "
+            "give one for each, or none to learn them."
+        )
+    if min(spec.weights) < 0 or abs(sum(spec.weights) - 1) > 1e-6:
+        raise UsageError(f"Score weights {spec.weights} must be at least 0 and sum to 1.")
+
+
+def _validate_junction(index: int, junction: Junction, num_depths: dict[str, int]) -> None:
+    where = f"Junction {index} ({format_junction(junction)})"
+    _one_of(f"{where}: join", junction.join, JOINS)
+    if not junction.depths:
+        raise UsageError(f"{where} takes no modality: give a depth for text, for image or both.")
+    for modality, depth in junction.depths.items():
+        if modality not in num_depths:
+            raise UsageError(f"{where} taps {modality}, but there is no {modality} backbone.")
+        top = num_depths[modality]
+        if depth != LAST and not 0 <= depth <= top:
+            raise UsageError(
+                f"{where} taps {modality} at depth {depth}; "
+                f"this {modality} backbone has depths 0 to {top}, or last."
+            )
+    if junction.join == "cross" and len(junction.depths) < 2:
+        raise UsageError(f"{where}: cross-attention needs two modalities; use attention for one.")
+    attends = junction.join in ("attention", "cross")
+    if attends:
+        _one_of(f"{where}: tokens", junction.tokens, TOKENS)
+        if junction.blocks < 1 or junction.heads < 1:
+            raise UsageError(f"{where}: attention needs at least 1 block and 1 head.")
+        if junction.width % junction.heads:
+            raise UsageError(
+                f"{where}: width {junction.width} is no multiple of its {junction.heads} heads."
+            )
+    if junction.tokens == "sequence":
+        if LAST in junction.depths.values():
+            raise UsageError(
+                f"{where}: depth last is one vector, not a sequence; "
+                "give a numbered depth, or tokens=pooled."
+            )
+        if junction.grid < 1:
+            raise UsageError(f"{where}: a sequence of image tokens needs a grid of 1 or more.")
+    if junction.join != "concat" and junction.width < 1:
+        raise UsageError(f"{where}: {junction.join} needs a width of at least 1.")
+    unused = {} if attends else {"blocks": junction.blocks, "heads": junction.heads}
+    if junction.join == "concat":
+        unused["width"] = junction.width
+    if junction.tokens != "sequence":
+        unused["grid"] = junction.grid
+    idle = [name for name, value in unused.items() if value]
+    if idle:
+        raise UsageError(f"{where}: {junction.join} makes no use of {', '.join(idle)}: set 0.")
+
+
+def _one_of(what: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise UsageError(f"{what} is {value!r}; one of {', '.join(choices)} is wanted.")
+
+
+# --- The vector a search moves in ---------------------------------------------------------
+
+_ABSENT, _LAST_CODE = -2, -1
+_JUNCTION_SLOTS = len(fields(Junction))
+_SPEC_SLOTS = 5
+VECTOR_SIZE = MAX_JUNCTIONS * (_JUNCTION_SLOTS + 1) + _SPEC_SLOTS
+
+
+def encode(spec: FusionSpec) -> np.ndarray:
+    """The spec as a float64 vector of length `VECTOR_SIZE`; `decode` inverts it exactly."""
+    vector = np.full(VECTOR_SIZE, float(_ABSENT))
+    for i, junction in enumerate(spec.junctions):
+        start = i * _JUNCTION_SLOTS
+        vector[start : start + _JUNCTION_SLOTS] = [
+            _encode_depth(junction.text),
+            _encode_depth(junction.image),
+            JOINS.index(junction.join),
+            junction.width,
+            junction.blocks,
+            junction.heads,
+            TOKENS.index(junction.tokens) if junction.tokens else -1,
+            junction.grid,
+        ]
+    start = MAX_JUNCTIONS * _JUNCTION_SLOTS
+    vector[start : start + len(spec.weights)] = spec.weights
+    vector[-_SPEC_SLOTS:] = [
+        POOLS.index(spec.pool),
+        spec.hidden,
+        spec.dropout,
+        DECISIONS.index(spec.decision),
+        spec.frozen,
+    ]
+    return vector
+
+
+def decode(vector: np.ndarray) -> FusionSpec:
+    """The spec that `encode` made this vector from.
+
+    Raises:
+        UsageError: the vector has another length than `VECTOR_SIZE`.
+    """
+    vector = np.asarray(vector, np.float64)
+    if vector.shape != (VECTOR_SIZE,):
+        raise UsageError(f"A spec vector has {VECTOR_SIZE} numbers; got shape {vector.shape}.")
+    slots = vector[: MAX_JUNCTIONS * _JUNCTION_SLOTS].reshape(MAX_JUNCTIONS, _JUNCTION_SLOTS)
+    junctions = []
+    for row in slots:
+        text, image, join, width, blocks, heads, tokens, grid = (int(v) for v in row)
+        if join == _ABSENT:
+            continue
+        kind = TOKENS[tokens] if tokens >= 0 else ""
+        depths = (_decode_depth(text), _decode_depth(image))
+        junctions.append(Junction(*depths, JOINS[join], width, blocks, heads, kind, grid))
+    start = MAX_JUNCTIONS * _JUNCTION_SLOTS
+    weights = vector[start : start + MAX_JUNCTIONS]
+    pool, hidden, dropout, decision, frozen = vector[-_SPEC_SLOTS:]
+    return FusionSpec(
+        tuple(junctions),
+        pool=POOLS[int(pool)],
+        hidden=int(hidden),
+        dropout=float(dropout),
+        decision=DECISIONS[int(decision)],
+        weights=tuple(float(w) for w in weights if w != _ABSENT),
+        frozen=bool(frozen),
+    )
+
+
+def _encode_depth(depth: Depth | None) -> int:
+    return _ABSENT if depth is None else _LAST_CODE if depth == LAST else depth
+
+
+def _decode_depth(code: int) -> Depth | None:
+    return {_ABSENT: None, _LAST_CODE: LAST}.get(code, code)
+
+
+# --- JSON and the short text form ---------------------------------------------------------
+
+
+def to_dict(spec: FusionSpec) -> dict:
+    """The spec as plain JSON types, for `config.json`."""
+    values = {f.name: getattr(spec, f.name) for f in fields(spec)}
+    values["weights"] = list(spec.weights)
+    values["junctions"] = [{f.name: getattr(j, f.name) for f in fields(j)} for j in spec.junctions]
+    return values
+
+
+def from_dict(values: dict) -> FusionSpec:
+    """Inverse of `to_dict`."""
+    values = dict(values)
+    values["junctions"] = tuple(Junction(**j) for j in values["junctions"])
+    values["weights"] = tuple(values["weights"])
+    return FusionSpec(**values)
+
+
+def format_junction(junction: Junction) -> str:
+    """The short form that `parse_junctions` reads: `TEXT+IMAGE:JOIN`, `-` for left out."""
+    text = "-" if junction.text is None else junction.text
+    image = "-" if junction.image is None else junction.image
+    return f"{text}+{image}:{junction.join}"
+
+
+_SHORT = re.compile(r"(-|last|\d+)\+(-|last|\d+):([a-z]+)")
+
+
+def parse_junctions(text: str, defaults: dict[str, Junction]) -> tuple[Junction, ...]:
+    """Read junctions from their short form, e.g. `4+4:linear, 8+8:attention`.
+
+    Args:
+        text: junctions separated by commas; depth of text, depth of image, join.
+        defaults: join -> a junction with that join's width, blocks, heads, ...
+
+    Raises:
+        UsageError: names the part that could not be read and shows the form.
+    """
+    junctions = []
+    for part in (p.strip() for p in text.split(",")):
+        match = _SHORT.fullmatch(part)
+        if not match or match[3] not in defaults:
+            raise UsageError(
+                f"Could not read the junction {part!r}: wanted TEXT+IMAGE:JOIN, for example "
+                f"4+4:linear or last+-:concat, with JOIN one of {', '.join(defaults)}."
+            )
+        depths = (None if d == "-" else LAST if d == LAST else int(d) for d in (match[1], match[2]))
+        text_depth, image_depth = depths
+        junctions.append(replace(defaults[match[3]], text=text_depth, image=image_depth))
+    return tuple(junctions)

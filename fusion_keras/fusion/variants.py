@@ -1,0 +1,178 @@
+"""The named variants: published fusion depths, scaled to the backbones at hand.
+
+Every variant is a `FusionSpec` value. Depths are written for 12-layer backbones and for
+MobileNetV2's 16 blocks, as the paper has them (Willis and Bakos 2025, section 3.3), and
+scale with the number of encoder layers: a six-layer BERT gives `inter` (2, 4), (3, 7),
+(4, 8). MobileNetV2's side never scales. Depths given explicitly are taken as they are.
+
+What section 3.3 leaves open, and what we chose:
+- How a tap becomes a vector: the mean over real tokens, or over the feature map. At a
+  middle layer [CLS] has not gathered the sentence yet.
+- What stands in front of a join: layer normalisation of each tap. The linear
+  bottlenecks of MobileNetV2 and the normalised states of BERT differ in scale.
+- The joint width: 256. On an Orin the published early fusion spends about half a
+  millisecond behind the taps (its table 5 against six layers of BERT), which full-width
+  attention over every token would not fit.
+- What attention sees: text tokens and an at most 4 x 4 grid of image tokens, at the
+  joint width; `input`, which taps before any features exist, gets a 7 x 7 grid.
+- Activation of the "linear function": none, it is linear.
+- The head: dropout and one dense layer, "the same" for late, intermediate and early.
+- What "late" concatenates: each published model's own pooled vector (BERT's pooler,
+  MobileNetV2's pooled last convolution, ViT's normalised class token).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from fusion_keras.errors import UsageError
+from fusion_keras.fusion.spec import (
+    LAST,
+    FusionSpec,
+    Junction,
+    parse_junctions,
+    validate,
+)
+
+PUBLISHED_LAYERS = 12
+
+
+@dataclass(frozen=True)
+class Depths:
+    """What a named variant must know of its backbones.
+
+    Attributes:
+        text: encoder layers of the text backbone; 0 if there is none.
+        image: greatest depth of the image backbone; 0 if there is none.
+        image_scales: True for ViT, whose depths scale like BERT's.
+    """
+
+    text: int
+    image: int
+    image_scales: bool = False
+
+    def at(self, depth: int) -> dict[str, int]:
+        """The pair of depths that stands for `depth` of 12."""
+        scaled = depth * self.text // PUBLISHED_LAYERS
+        image = depth * self.image // PUBLISHED_LAYERS if self.image_scales else depth
+        return {"text": scaled, "image": image}
+
+
+def _joins(fusion) -> dict[str, Junction]:
+    """Join -> a junction with the settings of `config.fusion`, depths still open."""
+    wide = {"width": fusion.width}
+    attends = {
+        **wide,
+        "heads": fusion.heads,
+        "tokens": fusion.tokens,
+        "grid": fusion.grid if fusion.tokens == "sequence" else 0,
+    }
+    sequence = {**attends, "tokens": "sequence", "grid": fusion.grid}
+    return {
+        "concat": Junction(None, None, "concat"),
+        "linear": Junction(None, None, "linear", **wide),
+        "add": Junction(None, None, "add", **wide),
+        "gate": Junction(None, None, "gate", **wide),
+        "attention": Junction(None, None, "attention", blocks=fusion.blocks or 1, **attends),
+        "cross": Junction(None, None, "cross", blocks=fusion.blocks or 1, **sequence),
+    }
+
+
+def _text(joins, depths, fusion):
+    return (replace(joins["concat"], text=LAST),)
+
+
+def _image(joins, depths, fusion):
+    return (replace(joins["concat"], image=LAST),)
+
+
+def _late(joins, depths, fusion):
+    return (replace(joins["concat"], text=LAST, image=LAST),)
+
+
+def _inter(joins, depths, fusion):
+    return (
+        replace(joins["linear"], **depths.at(4)),
+        replace(joins["linear"], **depths.at(7)),
+        replace(joins["attention"], **depths.at(8)),
+    )
+
+
+def _early_attention(joins, fusion):
+    return replace(joins["attention"], blocks=fusion.blocks or 4)
+
+
+def _early(joins, depths, fusion):
+    return (replace(_early_attention(joins, fusion), **depths.at(6)),)
+
+
+def _late_score(joins, depths, fusion):
+    return _text(joins, depths, fusion) + _image(joins, depths, fusion)
+
+
+def _hybrid(joins, depths, fusion):
+    return _early(joins, depths, fusion) + _late(joins, depths, fusion)
+
+
+def _input(joins, depths, fusion):
+    return (replace(_early_attention(joins, fusion), text=0, image=0, tokens="sequence", grid=7),)
+
+
+VARIANTS: dict[str, Callable] = {
+    "text": _text,
+    "image": _image,
+    "late": _late,
+    "inter": _inter,
+    "early": _early,
+    "late_score": _late_score,
+    "hybrid": _hybrid,
+    "input": _input,
+}
+FROZEN = ("late", "late_score")
+
+
+def modalities_of(variant: str, fusion) -> tuple[str, ...]:
+    """The modalities a variant takes, known before any backbone is loaded.
+
+    Raises:
+        UsageError: unknown variant, or junctions that cannot be read.
+    """
+    junctions = _junctions(variant, fusion, Depths(text=PUBLISHED_LAYERS, image=PUBLISHED_LAYERS))
+    return FusionSpec(junctions).modalities
+
+
+def _junctions(variant: str, fusion, depths: Depths) -> tuple[Junction, ...]:
+    if variant not in VARIANTS:
+        raise UsageError(f"Unknown variant {variant!r}; one of {', '.join(VARIANTS)} is wanted.")
+    joins = _joins(fusion)
+    if fusion.junctions:
+        return parse_junctions(fusion.junctions, joins)
+    return VARIANTS[variant](joins, depths, fusion)
+
+
+def make_spec(variant: str, fusion, depths: Depths) -> FusionSpec:
+    """The spec of a named variant, or of `fusion.junctions` where those are given.
+
+    Args:
+        variant: a key of `VARIANTS`.
+        fusion: `config.fusion`: junctions, width, blocks, heads, tokens, grid, pool,
+            hidden, dropout, weights.
+        depths: the backbones' depths.
+
+    Raises:
+        UsageError: unknown variant, or a depth or a setting that does not exist.
+    """
+    junctions = _junctions(variant, fusion, depths)
+    spec = FusionSpec(
+        junctions,
+        pool=fusion.pool,
+        hidden=fusion.hidden,
+        dropout=fusion.dropout,
+        decision="score" if variant == "late_score" else "feature",
+        weights=tuple(fusion.weights),
+        frozen=variant in FROZEN,
+    )
+    present = {"text": depths.text, "image": depths.image}
+    validate(spec, {name: top for name, top in present.items() if top})
+    return spec

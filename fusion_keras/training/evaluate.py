@@ -1,0 +1,103 @@
+"""Predictions of a model on a split, and their metrics."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Mapping
+
+import keras
+import numpy as np
+
+from fusion_keras import metrics
+from fusion_keras.data.pipeline import eval_batches
+from fusion_keras.data.records import Dataset
+
+BATCH = 64
+
+
+def predict(
+    model: keras.Model, arrays: Mapping[str, np.ndarray], indices: np.ndarray, batch: int = BATCH
+) -> dict[str, np.ndarray]:
+    """Run the model over rows, in their order.
+
+    Args:
+        model: outputs a dict of tensors [B, ...].
+        arrays: the model's inputs and `label`, each [N, ...].
+        indices: int [n], which rows.
+
+    Returns:
+        Output name -> float32 [n, ...].
+    """
+    parts = []
+    for inputs, _, count in eval_batches(arrays, indices, min(batch, len(indices))):
+        outputs = model.predict_on_batch(inputs)
+        parts.append({name: np.asarray(x[:count], np.float32) for name, x in outputs.items()})
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """Softmax in float64: [n, C] -> [n, C]."""
+    shifted = np.asarray(logits, np.float64)
+    shifted = np.exp(shifted - shifted.max(axis=-1, keepdims=True))
+    return shifted / shifted.sum(axis=-1, keepdims=True)
+
+
+def _known(outputs: dict[str, np.ndarray], dataset: Dataset, rows: np.ndarray) -> dict:
+    """The keyword arguments of `metrics` for these rows."""
+    known = {}
+    if dataset.scores is not None:
+        known["scores"] = dataset.scores[rows]
+        if "score" in outputs:
+            known["predicted_scores"] = outputs["score"][:, 0]
+    return known
+
+
+def validation_metrics(outputs, dataset: Dataset, rows: np.ndarray) -> dict[str, float]:
+    """Every metric of a split, without intervals."""
+    known = _known(outputs, dataset, rows)
+    probs = probabilities(outputs["logits"])
+    return metrics.classification_metrics(probs, dataset.labels[rows], **known)
+
+
+def split_metrics(outputs, dataset: Dataset, rows: np.ndarray) -> dict:
+    """Every metric of a split with its interval, and the confusion matrix."""
+    probs = probabilities(outputs["logits"])
+    labels = dataset.labels[rows]
+    groups = None if dataset.groups is None else [dataset.groups[r] for r in rows]
+    summary = metrics.summarise(probs, labels, groups=groups, **_known(outputs, dataset, rows))
+    matrix = metrics.confusion_matrix(labels, probs.argmax(-1), len(dataset.classes))
+    return {
+        "count": len(rows),
+        "metrics": {name: _finite(values) for name, values in summary.items()},
+        "confusion": matrix.tolist(),
+    }
+
+
+def _finite(values: dict[str, float]) -> dict[str, float | None]:
+    """JSON has no nan: an undefined metric is null."""
+    return {k: None if math.isnan(v) else float(v) for k, v in values.items()}
+
+
+def predictions_csv(dataset: Dataset, outputs: dict[str, dict], rows: dict[str, np.ndarray]) -> str:
+    """One line for each evaluated row: id, split, group, target, prediction, probabilities."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows(_prediction_lines(dataset, outputs, rows))
+    return text.getvalue()
+
+
+def _prediction_lines(dataset, outputs, rows) -> Iterator[list]:
+    regression = any("score" in found for found in outputs.values())
+    head = ["id", "split", "group", "target", "predicted", *(f"p_{c}" for c in dataset.classes)]
+    yield head + (["score", "predicted_score"] if regression else [])
+    for split, found in outputs.items():
+        probs = probabilities(found["logits"])
+        for i, row in enumerate(rows[split]):
+            group = dataset.groups[row] if dataset.groups is not None else ""
+            names = [dataset.classes[dataset.labels[row]], dataset.classes[probs[i].argmax()]]
+            line = [dataset.ids[row], split, group, *names, *(f"{p:.7g}" for p in probs[i])]
+            if regression:
+                line += [f"{dataset.scores[row]:.7g}", f"{found['score'][i, 0]:.7g}"]
+            yield line

@@ -1,0 +1,178 @@
+"""One training run from config to complete run directory."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import keras
+import numpy as np
+
+import fusion_keras.fusion.graph  # noqa: F401  (registers the layers of saved models)
+from fusion_keras.data.tokens import load_tokenizer
+from fusion_keras.errors import UsageError
+from fusion_keras.fusion.spec import to_dict
+from fusion_keras.training import late, loop
+from fusion_keras.training.evaluate import predict, predictions_csv, split_metrics
+from fusion_keras.training.recipes import resolve
+from fusion_keras.training.run import Run, as_json, disk_errors, provenance
+from fusion_keras.training.task import Task, prepare
+
+GOLDEN_ROWS = 8
+
+
+def train(config, folder: Path) -> Run:
+    """Train a run, or go on with it, or leave it alone if it is complete.
+
+    Args:
+        config: the config as given; the recipe fills what is open.
+        folder: the run directory.
+
+    Returns:
+        The complete run.
+
+    Raises:
+        UsageError: whatever the user can mend.
+    """
+    run = Run(folder)
+    if run.complete:
+        return run
+    given = resolve(config)
+    with run.open(given):
+        parents = _parents(config, given, run) if _is_late(given) else {}
+        task = prepare(late.head_config(given) if parents else given)
+        _describe(run, task, given)
+        best_epoch = _fit(run, task, parents)
+        _write_results(run, task, best_epoch)
+        run.finish()
+    return run
+
+
+def load_model(folder: Path) -> keras.Model:
+    """The trained model of a run directory, in safe mode.
+
+    Raises:
+        UsageError: there is none, or the file is damaged.
+    """
+    path = folder / "model.keras"
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(
+            f"The model {path} cannot be read ({reason}): the file is missing or damaged. Train "
+            "the run again, or copy the file again."
+        ) from error
+
+
+def _is_late(config) -> bool:
+    return config.variant in ("late", "late_score")
+
+
+def _parents(config, given, run: Run) -> dict[str, Path]:
+    """Modality -> complete parent run; trained inside this run where none are given."""
+    modalities = ("text", "image")
+    if given.parents:
+        if len(given.parents) != len(modalities):
+            raise UsageError(
+                f"--parents names {len(given.parents)} runs; a text run and an image run are "
+                "wanted, in this order."
+            )
+        folders = {m: Path(p) for m, p in zip(modalities, given.parents, strict=True)}
+        for modality, folder in folders.items():
+            late.check_parent(folder, modality, given)
+        return folders
+    folders = {}
+    for modality in modalities:
+        loop.console.print(f"Parent of late fusion: {modality}")
+        parent = train(
+            late.parent_config(config, given, modality), run.partial / "parents" / modality
+        )
+        folders[modality] = parent.folder
+    return folders
+
+
+def _fit(run: Run, task: Task, parents: dict[str, Path]) -> int:
+    if not parents:
+        return loop.fit(
+            run, task.graph.model, task.arrays, task.dataset, task.rows, task.config, task.augment
+        )
+    for modality, folder in parents.items():
+        late.adopt(task, load_model(folder), modality)
+    if not task.graph.fusion.trainable_variables:
+        return 0
+    loop.console.print("Running the frozen parts once over the data.")
+    # A cached feature cannot be augmented any more.
+    return loop.fit(
+        run, task.graph.fusion, late.features(task), task.dataset, task.rows, task.config, None
+    )
+
+
+def _describe(run: Run, task: Task, given) -> None:
+    """Write down what is trained on what, before it begins."""
+    dataset = task.dataset
+    counts = {split: len(rows) for split, rows in task.rows.items()}
+    description = {
+        "config": as_json(given),
+        "variant": given.variant,
+        "seed": given.seed,
+        "spec": to_dict(task.spec),
+        "classes": list(dataset.classes),
+        "dataset": {
+            "name": dataset.name,
+            "counts": counts,
+            "fingerprint": dataset.fingerprint,
+            "split_policy": dataset.split_policy,
+            "notes": list(dataset.notes),
+        },
+        "inputs": _inputs(task),
+        "parameters": task.graph.model.count_params(),
+        "provenance": provenance(),
+    }
+    lines = [f"{i},{s}" for i, s in zip(dataset.ids, dataset.splits, strict=True)]
+    run.write_bytes("splits.csv", "\n".join(["id,split", *lines, ""]).encode())
+    if task.text:
+        tokenizer = load_tokenizer(task.text.tokenizer_dir)
+        run.write_bytes("tokenizer.json", tokenizer.to_str(pretty=False).encode())
+    run.write_json("config.json", description)
+
+
+def _inputs(task: Task) -> dict:
+    """How a sentence and an image file become the model's inputs."""
+    inputs = {}
+    if task.text:
+        inputs["token_ids"] = {"max_length": task.config.data.max_length, "pad_id": 0}
+    if task.image:
+        spec = task.image.image_spec
+        inputs["image"] = {
+            "size": spec.size,
+            "resize": spec.resize,
+            "crop_fraction": spec.crop_fraction,
+            "interpolation": spec.interpolation,
+        }
+    return inputs
+
+
+def _write_results(run: Run, task: Task, best_epoch: int) -> None:
+    """Evaluate validation and test, the test split for the first and only time."""
+    model, dataset = task.graph.model, task.dataset
+    rows = {split: task.rows[split] for split in ("valid", "test")}
+    outputs = {split: predict(model, task.arrays, rows[split]) for split in rows}
+    results = {split: split_metrics(outputs[split], dataset, rows[split]) for split in rows}
+    golden_rows = rows["valid"][:GOLDEN_ROWS]
+    names = [name for name in ("token_ids", "image") if name in task.arrays]
+    golden = {f"input_{n}": np.asarray(task.arrays[n][golden_rows]) for n in names}
+    golden.update({f"output_{n}": x[:GOLDEN_ROWS] for n, x in outputs["valid"].items()})
+    run.write_npz("golden.npz", golden)
+    run.write_bytes("predictions.csv", predictions_csv(dataset, outputs, rows).encode())
+    _save_model(run, model)
+    run.write_json("metrics.json", {"best_epoch": best_epoch, "splits": results})
+
+
+def _save_model(run: Run, model: keras.Model) -> None:
+    # Without the compiled optimiser: the file is for inference and export.
+    bare = keras.Model(model.inputs, model.output, name=model.name)
+    temporary = run.partial / ".new.keras"
+    with disk_errors(run.partial / "model.keras"):
+        bare.save(temporary)
+        temporary.replace(run.partial / "model.keras")

@@ -1,0 +1,239 @@
+"""The one training loop: Keras `fit` on JAX, resumable at every epoch's end.
+
+Each epoch ends with a validation, a line in `history.csv` and a checkpoint that holds
+all that decides what follows: weights, optimiser, random state, the best epoch so far.
+Batches are a function of (seed, step), so a resumed run goes on with those an
+undisturbed one would have seen.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import time
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+from keras import ops
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from tensorboard.summary import Writer
+
+from fusion_keras.data.augment import AugmentSpec
+from fusion_keras.data.pipeline import steps_per_epoch, train_batches
+from fusion_keras.data.records import Dataset
+from fusion_keras.errors import UsageError
+from fusion_keras.training import checkpoint
+from fusion_keras.training.evaluate import predict, validation_metrics
+from fusion_keras.training.optimizers import make_optimizer
+from fusion_keras.training.run import Run, disk_errors
+
+console = Console(stderr=True)
+
+
+def fit(
+    run: Run,
+    model: keras.Model,
+    arrays: Mapping[str, np.ndarray],
+    dataset: Dataset,
+    rows: dict[str, np.ndarray],
+    config,
+    augment: AugmentSpec | None,
+) -> int:
+    """Train the model, or go on training it; it ends with the best epoch's weights.
+
+    Args:
+        run: where checkpoints and history go.
+        model: outputs `logits` and perhaps `score`; compiled here.
+        arrays: the model's inputs, `label` and perhaps `score`, each [N, ...].
+        dataset: labels, scores and groups for the validation metrics.
+        rows: "train" and "valid" -> int [n].
+        config: the resolved config.
+        augment: for the input `image`; None changes nothing.
+
+    Returns:
+        The best epoch, counted from 1.
+
+    Raises:
+        UsageError: the loss is no longer finite, or a checkpoint cannot be read or written.
+    """
+    train = config.train
+    steps = steps_per_epoch(len(rows["train"]), train.batch_size)
+    optimizer = make_optimizer(train, model, steps * train.epochs)
+    model.compile(optimizer=optimizer, **_losses(model, train))
+    state = _EpochState(run, model, optimizer, train)
+    if not state.finished:
+        batches = train_batches(
+            arrays,
+            rows["train"],
+            train.batch_size,
+            config.seed,
+            train.epochs,
+            start_step=state.epoch * steps,
+            augmentation=augment,
+        )
+        with _progress(f"{config.variant} s{config.seed}") as progress:
+            watcher = _Watcher(state, arrays, dataset, rows["valid"], steps, progress)
+            model.fit(
+                batches,
+                epochs=train.epochs,
+                initial_epoch=state.epoch,
+                steps_per_epoch=steps,
+                callbacks=[watcher],
+                verbose=0,
+            )
+    for variable, value in zip(model.variables, state.best, strict=True):
+        variable.assign(value)
+    return state.best_epoch
+
+
+def _losses(model, train) -> dict:
+    def cross_entropy(labels, logits):
+        wanted = ops.one_hot(ops.cast(ops.reshape(labels, (-1,)), "int32"), logits.shape[-1])
+        return keras.losses.categorical_crossentropy(
+            wanted, logits, from_logits=True, label_smoothing=train.label_smoothing
+        )
+
+    def squared_error(scores, predicted):
+        return ops.square(scores - ops.reshape(predicted, (-1,)))
+
+    losses = {"logits": cross_entropy}
+    if "score" in model.output:
+        losses["score"] = squared_error
+    weights = {"logits": 1.0, "score": train.score_loss}
+    return {"loss": losses, "loss_weights": {name: weights[name] for name in losses}}
+
+
+class _EpochState:
+    """What a checkpoint holds, in memory."""
+
+    def __init__(self, run: Run, model, optimizer, train):
+        self.run, self.model, self.train = run, model, train
+        self.variables = [*model.variables, *optimizer.variables]
+        self.epoch = 0
+        self.best_epoch = 0
+        self.best_key: list[float] = []
+        self.best: list[np.ndarray] = []
+        self.history: list[dict] = []
+        loaded = checkpoint.restore(run, self.variables, len(model.variables))
+        if loaded:
+            self.best, values = loaded
+            self.epoch, self.best_epoch = values["epoch"], values["best_epoch"]
+            self.best_key, self.history = values["best_key"], values["history"]
+            console.print(f"Resuming after epoch {self.epoch} of {train.epochs}.")
+
+    @property
+    def finished(self) -> bool:
+        late = self.train.patience and self.epoch - self.best_epoch >= self.train.patience
+        return self.epoch >= self.train.epochs or bool(late)
+
+    def end_epoch(self, line: dict) -> None:
+        """Take in an epoch's history line; keep the weights if it is the best; save."""
+        self.epoch = line["epoch"]
+        self.history.append(line)
+        key = _selection_key(self.train.select, line)
+        if not self.best or key > self.best_key:
+            self.best_key, self.best_epoch = key, self.epoch
+            # Copies: the next epoch donates these buffers to its own results.
+            self.best = [np.array(v.value) for v in self.model.variables]
+        values = {
+            "epoch": self.epoch,
+            "best_epoch": self.best_epoch,
+            "best_key": self.best_key,
+            "history": self.history,
+        }
+        checkpoint.save(self.run, self.variables, self.best, values)
+        self.run.write_bytes("history.csv", _history_csv(self.history))
+
+
+def _selection_key(select: str, line: dict) -> list[float]:
+    """Larger is better; compared item by item."""
+    if select == "accuracy":
+        return [line["valid_accuracy"], -line["valid_nll"]]
+    return [-line["valid_nll"]] if select == "nll" else [line["epoch"]]
+
+
+def _history_csv(history: list[dict]) -> bytes:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(history)
+    return text.getvalue().encode()
+
+
+class _Watcher(keras.callbacks.Callback):
+    """Shows progress; validates, logs and saves at the end of each epoch."""
+
+    def __init__(self, state: _EpochState, arrays, dataset, valid_rows, steps, progress):
+        super().__init__()
+        self.state, self.arrays, self.dataset = state, arrays, dataset
+        self.valid_rows, self.steps, self.progress = valid_rows, steps, progress
+        with disk_errors(state.run.partial):
+            self.board = Writer(str(state.run.partial / "tensorboard"))
+        epochs = state.train.epochs
+        self.task = progress.add_task(
+            "compiling", total=epochs * steps, completed=state.epoch * steps
+        )
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.started = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.progress.update(self.task, advance=1, description=f"epoch {self.state.epoch + 1}")
+
+    def on_epoch_end(self, epoch, logs=None):
+        loss = float(logs["loss"])
+        if not math.isfinite(loss):
+            raise UsageError(
+                f"The training loss of epoch {epoch + 1} is {loss}: training diverged. Lower "
+                "--config.train.learning_rate (or text_rate, image_rate) or raise clip_norm."
+            )
+        seconds = time.perf_counter() - self.started
+        outputs = predict(self.model, self.arrays, self.valid_rows)
+        scores = validation_metrics(outputs, self.dataset, self.valid_rows)
+        line = {"epoch": epoch + 1, "seconds": round(seconds, 3), "loss": loss}
+        line.update({f"valid_{name}": value for name, value in scores.items()})
+        self._to_board(line)
+        self.state.end_epoch(line)
+        if not console.is_terminal or self.state.train.epochs <= 30:
+            console.print(
+                f"epoch {epoch + 1:3d}  loss {loss:.4f}  valid accuracy "
+                f"{scores['accuracy']:.4f}  nll {scores['nll']:.4f}  {seconds:.1f} s",
+                highlight=False,
+            )
+        if self.state.finished:
+            self.model.stop_training = True
+
+    def _to_board(self, line):
+        with disk_errors(self.state.run.partial):
+            for name, value in line.items():
+                if name != "epoch" and math.isfinite(value):
+                    self.board.add_scalar(name, value, line["epoch"])
+            self.board.flush()
+
+    def on_train_end(self, logs=None):
+        self.board.close()
+
+
+def _progress(title: str) -> Progress:
+    return Progress(
+        TextColumn(f"[bold]{title}"),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("steps,"),
+        TimeElapsedColumn(),
+        TextColumn("gone,"),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+        console=console,
+    )

@@ -1,0 +1,123 @@
+"""Optimisers with one learning rate for each part of the model.
+
+Keras optimisers have a single rate and decouple weight decay. Fine-tuning wants a
+small rate for pretrained parts and a large one for new ones; and the published runs
+used PyTorch's SGD, which adds weight decay to the gradient.
+"""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from fusion_keras.fusion.graph import part_name
+
+
+class _PartRates:
+    """Mixin: per-variable learning rates and the weight decay of PyTorch's optimisers."""
+
+    # SGD and Adam add decay * weight to the gradient; AdamW shrinks the weight itself.
+    coupled = True
+
+    def configure(self, rates: dict[int, float], decay: float, decays) -> None:
+        """Set factors on the learning rate and the decay.
+
+        Args:
+            rates: id of a variable -> factor.
+            decay: weight decay.
+            decays: variable -> whether decay applies to it.
+        """
+        self._rates, self._decay, self._decays = rates, decay, decays
+
+    def update_step(self, gradient, variable, learning_rate):
+        rate = ops.cast(learning_rate, variable.dtype) * self._rates[id(variable)]
+        if self._decay and self._decays(variable):
+            if self.coupled:
+                gradient = gradient + self._decay * variable
+            else:
+                self.assign_sub(variable, variable * (self._decay * rate))
+        super().update_step(gradient, variable, rate)
+
+
+class SGD(_PartRates, keras.optimizers.SGD):
+    """SGD whose weight decay enters the gradient, and so the momentum, as in PyTorch."""
+
+
+class Adam(_PartRates, keras.optimizers.Adam):
+    """Adam with L2 decay in the gradient, as in PyTorch."""
+
+
+class AdamW(_PartRates, keras.optimizers.Adam):
+    """Adam with decoupled decay (Loshchilov and Hutter 2019, arXiv 1711.05101)."""
+
+    coupled = False
+
+
+OPTIMIZERS = {"sgd": SGD, "adam": Adam, "adamw": AdamW}
+
+
+@keras.saving.register_keras_serializable(package="fusion_keras")
+class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """Linear warm-up, then constant, or linear or cosine decay to zero.
+
+    Args:
+        peak: the highest rate.
+        steps: all optimiser steps of the run.
+        warmup: share of `steps` that warms up, in [0, 1).
+        shape: "constant", "linear" or "cosine".
+    """
+
+    def __init__(self, peak: float, steps: int, warmup: float, shape: str):
+        self.peak, self.steps, self.warmup, self.shape = peak, steps, warmup, shape
+
+    def __call__(self, step):
+        step = ops.cast(step, "float32")
+        first = max(1.0, self.warmup * self.steps)
+        rising = ops.minimum(1.0, (step + 1) / first) if self.warmup else 1.0
+        done = ops.clip((step - first) / max(1.0, self.steps - first), 0.0, 1.0)
+        falling = {
+            "constant": lambda: 1.0,
+            "linear": lambda: 1.0 - done,
+            "cosine": lambda: 0.5 * (1.0 + ops.cos(done * 3.141592653589793)),
+        }[self.shape]()
+        return self.peak * rising * falling
+
+    def get_config(self):
+        return {
+            "peak": self.peak,
+            "steps": self.steps,
+            "warmup": self.warmup,
+            "shape": self.shape,
+        }
+
+
+def make_optimizer(train, model: keras.Model, steps: int) -> keras.optimizers.Optimizer:
+    """The optimiser of a resolved `config.train`, built on the model's variables.
+
+    The rates of the two backbones are `text_rate` and `image_rate`;
+    everything else has `learning_rate`. With AdamW, decay leaves biases and
+    normalisation alone; with SGD and Adam it applies to all, as PyTorch's does.
+
+    Args:
+        train: the resolved settings.
+        model: the model to train.
+        steps: all optimiser steps of the run, for the schedule.
+    """
+    extra = {"global_clipnorm": train.clip_norm or None}
+    if train.optimizer == "sgd":
+        extra["momentum"] = float(train.momentum)
+    else:
+        extra.update(beta_1=train.beta_1, beta_2=train.beta_2, epsilon=train.epsilon)
+    schedule = WarmupDecay(train.learning_rate, steps, train.warmup, train.schedule)
+    optimizer = OPTIMIZERS[train.optimizer](schedule, **extra)
+    # By identity: layers of different parts may well share a name.
+    rates = {id(v): 1.0 for v in model.trainable_variables}
+    pretrained = {part_name("text"): train.text_rate, part_name("image"): train.image_rate}
+    for layer in model.layers:
+        part_rate = pretrained.get(layer.name)
+        for variable in layer.trainable_variables if part_rate is not None else ():
+            rates[id(variable)] = part_rate / train.learning_rate
+    matrices_only = train.optimizer == "adamw"
+    optimizer.configure(rates, train.weight_decay, lambda v: len(v.shape) > 1 or not matrices_only)
+    optimizer.build(model.trainable_variables)
+    return optimizer

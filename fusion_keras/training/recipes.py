@@ -1,0 +1,137 @@
+"""Recipes: what `config.train` and `config.late` are, for each variant.
+
+`paper` follows Willis and Bakos 2025, section 3.5. What that section leaves open, and
+what we chose:
+- Epochs of intermediate and early fusion: 100, as for late fusion.
+- The optimiser of late fusion: SGD, as its momentum and weight decay suggest.
+- `late_score`, `hybrid` and `input` are not in the paper: as late, early and early.
+- Choice of the epoch: the best validation accuracy. The paper names no rule; the test
+  split must not make the choice.
+- No augmentation, no schedule, no clipping: none is mentioned.
+- The parents of late fusion learn on one half of the training data and its head on the
+  other: section 3.3.1 says "a subset" and "another subset".
+
+`best` is ours: AdamW with warm-up and decay, a small rate for pretrained parts, and
+augmentation. See README for what it reaches.
+"""
+
+from __future__ import annotations
+
+import copy
+
+from ml_collections import ConfigDict
+
+from fusion_keras.errors import UsageError
+from fusion_keras.training.optimizers import OPTIMIZERS
+
+_PYTORCH_SGD = {
+    "optimizer": "sgd",
+    "learning_rate": 1e-4,
+    "text_rate": 1e-4,
+    "image_rate": 1e-4,
+    "momentum": 0.9,
+    "weight_decay": 1e-4,
+    "beta_1": 0.9,
+    "beta_2": 0.999,
+    "epsilon": 1e-8,
+    "schedule": "constant",
+    "warmup": 0.0,
+    "clip_norm": 0.0,
+    "label_smoothing": 0.0,
+    "patience": 0,
+    "select": "accuracy",
+    "epochs": 100,
+}
+
+
+def _paper(variant: str) -> dict:
+    if variant == "text":
+        rates = {"learning_rate": 1e-5, "text_rate": 1e-5, "image_rate": 1e-5}
+        return {**_PYTORCH_SGD, **rates, "optimizer": "adam", "weight_decay": 0.0, "epochs": 12}
+    if variant == "image":
+        return {**_PYTORCH_SGD, "epochs": 150}
+    if variant in ("late", "late_score"):
+        return {**_PYTORCH_SGD, "learning_rate": 1e-3}
+    return _PYTORCH_SGD
+
+
+_ADAMW = {
+    "optimizer": "adamw",
+    "learning_rate": 5e-4,
+    "text_rate": 5e-5,
+    "image_rate": 5e-4,
+    "momentum": 0.9,
+    "weight_decay": 0.01,
+    "beta_1": 0.9,
+    "beta_2": 0.999,
+    "epsilon": 1e-8,
+    "schedule": "linear",
+    "warmup": 0.1,
+    "clip_norm": 1.0,
+    "label_smoothing": 0.0,
+    "patience": 0,
+    "select": "accuracy",
+    "epochs": 10,
+}
+
+
+def _best(variant: str) -> dict:
+    if variant in ("late", "late_score"):
+        return {**_ADAMW, "learning_rate": 1e-3, "schedule": "cosine", "epochs": 100}
+    if variant == "image":
+        return {**_ADAMW, "epochs": 20}
+    return _ADAMW
+
+
+RECIPES = {"paper": _paper, "best": _best}
+_PARENT_SHARE = {"paper": 0.5, "best": 1.0}
+_CHOICES = {
+    "optimizer": tuple(OPTIMIZERS),
+    "schedule": ("constant", "linear", "cosine"),
+    "select": ("accuracy", "nll", "last"),
+}
+
+
+def resolve(config: ConfigDict) -> ConfigDict:
+    """A copy of the config in which the recipe has filled every open setting.
+
+    Raises:
+        UsageError: unknown recipe, or a setting outside its range.
+    """
+    if config.recipe not in RECIPES:
+        raise UsageError(
+            f"Unknown recipe {config.recipe!r}; one of {', '.join(RECIPES)} is wanted."
+        )
+    config = copy.deepcopy(config)
+    for name, value in RECIPES[config.recipe](config.variant).items():
+        if config.train[name] is None:
+            config.train[name] = value
+    if config.late.parent_share is None:
+        config.late.parent_share = _PARENT_SHARE[config.recipe]
+    if config.augment.enabled is None:
+        config.augment.enabled = config.recipe == "best"
+    _check(config)
+    return config
+
+
+def _check(config: ConfigDict) -> None:
+    train = config.train
+    for name, choices in _CHOICES.items():
+        if train[name] not in choices:
+            raise UsageError(
+                f"config.train.{name} is {train[name]!r}; one of {', '.join(choices)} is wanted."
+            )
+    for name in ("batch_size", "epochs", "learning_rate"):
+        if not train[name] > 0:
+            raise UsageError(f"config.train.{name} is {train[name]}; more than 0 is wanted.")
+    for name in ("text_rate", "image_rate", "weight_decay", "clip_norm", "patience"):
+        if train[name] < 0:
+            raise UsageError(f"config.train.{name} is {train[name]}; 0 or more is wanted.")
+    if not 0 <= train.warmup < 1:
+        raise UsageError(f"config.train.warmup is {train.warmup}; a share in [0, 1) is wanted.")
+    if not 0 < config.late.parent_share <= 1:
+        raise UsageError(
+            f"config.late.parent_share is {config.late.parent_share}; a share in (0, 1] is wanted."
+        )
+    if config.dtype not in ("float32", "bfloat16"):
+        raise UsageError(f"config.dtype is {config.dtype!r}; float32 or bfloat16 is wanted.")

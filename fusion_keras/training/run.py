@@ -1,0 +1,180 @@
+"""The run directory: one finished training, or a `.partial` one that can be resumed.
+
+A run is built in `<folder>.partial` and renamed to `<folder>` when all of it is there,
+so a directory without the suffix is complete. Every file in it is written to a
+temporary name first: a kill at any moment leaves the last complete state.
+
+A complete run holds `config.json`, `model.keras`, `history.csv`, `metrics.json`,
+`predictions.csv`, `golden.npz` and `tensorboard/`; late fusion also `parents/`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import json
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+from ml_collections import ConfigDict
+
+import fusion_keras
+from fusion_keras.errors import UsageError
+
+_PACKAGES = ("keras", "keras-hub", "jax", "jaxlib", "numpy", "grain", "tokenizers", "pillow")
+
+
+class Run:
+    """A run directory.
+
+    Attributes:
+        folder: where the run is when it is complete.
+        partial: where it is until then.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.partial = folder.with_name(folder.name + ".partial")
+
+    @property
+    def complete(self) -> bool:
+        return self.folder.is_dir()
+
+    @property
+    def path(self) -> Path:
+        """Where the files are now."""
+        return self.folder if self.complete else self.partial
+
+    @contextlib.contextmanager
+    def open(self, config: ConfigDict):
+        """Make or resume `.partial`, for this process alone.
+
+        Raises:
+            UsageError: the folder cannot be written, another process holds it, or it
+                belongs to another config.
+        """
+        with disk_errors(self.partial):
+            self.partial.mkdir(parents=True, exist_ok=True)
+            lock = (self.partial / "lock").open("w")
+        with lock:
+            try:
+                # Released by the kernel when the process ends, however it ends.
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise UsageError(
+                    f"Another process is training {self.folder}: wait for it, or give another "
+                    "--workdir."
+                ) from None
+            self._check_config(config)
+            yield self
+
+    def _check_config(self, config: ConfigDict) -> None:
+        saved = self.partial / "config.json"
+        if not saved.exists():
+            return
+        old = json.loads(saved.read_text())["config"]
+        differing = differences(old, as_json(config))
+        if differing:
+            raise UsageError(
+                f"{self.partial} was begun with other settings ({'; '.join(differing[:4])}): "
+                "repeat that command to resume it, remove the folder, or give another --workdir."
+            )
+
+    def finish(self) -> None:
+        """Name the run complete."""
+        with disk_errors(self.partial):
+            (self.partial / "checkpoint.npz").unlink(missing_ok=True)
+            (self.partial / "lock").unlink(missing_ok=True)
+            os.rename(self.partial, self.folder)
+
+    def write_json(self, name: str, values: dict) -> None:
+        self.write_bytes(name, (json.dumps(values, indent=2, allow_nan=True) + "\n").encode())
+
+    def read_json(self, name: str) -> dict:
+        return read_json(self.path / name)
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """Write a file so that it is either whole or as it was."""
+        target = self.path / name
+        temporary = target.with_name(f".{target.name}.new")
+        with disk_errors(target):
+            temporary.write_bytes(content)
+            os.replace(temporary, target)
+
+    def write_npz(self, name: str, arrays: dict[str, np.ndarray]) -> None:
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)
+        self.write_bytes(name, buffer.getvalue())
+
+
+def read_json(path: Path) -> dict:
+    """Read a JSON file of a run.
+
+    Raises:
+        UsageError: it is not there or is cut short.
+    """
+    try:
+        return json.loads(path.read_text())
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UsageError(
+            f"Could not read {path} ({error}): it is no finished run, or it was damaged."
+        ) from error
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path):
+    """Turn an unwritable or full disk into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(
+            f"Could not write {path}: {error.strerror or error}. Free some space or give another "
+            "--workdir; what was complete before is intact."
+        ) from error
+
+
+def as_json(config: ConfigDict) -> dict:
+    """The config as plain JSON types; tuples become lists, as a file gives them back."""
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def differences(old, new, prefix="") -> list[str]:
+    """One phrase for each setting that differs between two nested dicts."""
+    found = []
+    for name in sorted(set(old) | set(new)):
+        a, b = old.get(name), new.get(name)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += differences(a, b, f"{prefix}{name}.")
+        elif a != b:
+            found.append(f"{prefix}{name} was {a!r}, is {b!r}")
+    return found
+
+
+def provenance() -> dict:
+    """Versions, machine and git state, kept beside the config of each run."""
+    return {
+        "fusion_keras": fusion_keras.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": {name: metadata.version(name) for name in _PACKAGES},
+        "git": _git_state(),
+    }
+
+
+def _git_state() -> dict | None:
+    """Commit and whether the tree was clean; None outside a repository."""
+    here = Path(__file__).parent
+
+    def git(*arguments):
+        command = ["git", "-C", str(here), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "clean": not git("status", "--porcelain")}
+    except (OSError, subprocess.CalledProcessError):
+        return None

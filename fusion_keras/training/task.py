@@ -1,0 +1,135 @@
+"""From a resolved config to everything a training needs: presets, data set, spec, model."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import keras
+import numpy as np
+
+from fusion_keras.backbones.presets import ImagePreset, TextPreset, load_image, load_text
+from fusion_keras.data.augment import AugmentSpec
+from fusion_keras.data.load import load_dataset
+from fusion_keras.data.records import SPLITS, Dataset
+from fusion_keras.data.splits import halve
+from fusion_keras.errors import UsageError
+from fusion_keras.fusion.graph import Graph, build, part_name
+from fusion_keras.fusion.spec import FusionSpec
+from fusion_keras.fusion.variants import Depths, make_spec, modalities_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What is trained, on what.
+
+    Attributes:
+        config: the resolved config.
+        dataset: decoded, tokenised and split.
+        rows: split -> int [n]; "train" is the part that this model learns on.
+        arrays: input name -> [N, ...], with `label` and perhaps `score`.
+        spec: the architecture.
+        graph: freshly built, with pretrained weights where the presets have them.
+        text, image: the presets, None where the spec leaves a modality out.
+    """
+
+    config: object
+    dataset: Dataset
+    rows: dict[str, np.ndarray]
+    arrays: dict[str, np.ndarray]
+    spec: FusionSpec
+    graph: Graph
+    text: TextPreset | None
+    image: ImagePreset | None
+
+    @property
+    def augment(self) -> AugmentSpec | None:
+        values = self.config.augment.to_dict()
+        return AugmentSpec(**values) if values.pop("enabled") else None
+
+
+def set_up_keras(config) -> None:
+    """Seed everything random and set the precision, before any layer is made."""
+    keras.utils.set_random_seed(config.seed)
+    keras.config.set_dtype_policy("mixed_bfloat16" if config.dtype == "bfloat16" else config.dtype)
+
+
+def load_presets(config) -> tuple[TextPreset | None, ImagePreset | None]:
+    """The backbones that the variant needs."""
+    needed = modalities_of(config.variant, config.fusion)
+    text = load_text(config.text.preset, config.text.dropout) if "text" in needed else None
+    image = None
+    if "image" in needed:
+        image = load_image(config.image.preset, config.image.size or None)
+        if config.image.resize:
+            changed = dataclasses.replace(image.image_spec, resize=config.image.resize)
+            image = dataclasses.replace(image, image_spec=changed)
+    return text, image
+
+
+def depths_of(text: TextPreset | None, image: ImagePreset | None) -> Depths:
+    """What the named variants must know of the backbones."""
+    return Depths(
+        text=text.backbone.num_depths if text else 0,
+        image=image.backbone.num_depths if image else 0,
+        # A transformer's taps are sequences, a convolutional backbone's are maps.
+        image_scales=bool(image) and len(image.backbone.taps[0].shape) == 3,
+    )
+
+
+def prepare(config) -> Task:
+    """Load presets and data, build the model.
+
+    Raises:
+        UsageError: whatever is wrong with the config or the data.
+    """
+    set_up_keras(config)
+    text, image = load_presets(config)
+    spec = make_spec(config.variant, config.fusion, depths_of(text, image))
+    dataset = load_dataset(
+        config.data,
+        tokenizer_dir=text.tokenizer_dir if text else None,
+        image_spec=image.image_spec if image else None,
+    )
+    regression = config.regression
+    if regression and dataset.scores is None:
+        raise UsageError(
+            f"config.regression is set, but {dataset.name} has no scores: name its score column, "
+            "or leave regression off."
+        )
+    graph = build(
+        spec,
+        text,
+        image,
+        num_classes=len(dataset.classes),
+        sequence_length=config.data.max_length,
+        regression=regression,
+    )
+    for part in ("text", "image"):
+        if config.train[f"{part}_rate"] == 0 and part in spec.modalities:
+            graph.model.get_layer(part_name(part)).trainable = False
+    arrays = _arrays(dataset, spec, regression)
+    return Task(config, dataset, _rows(config, dataset), arrays, spec, graph, text, image)
+
+
+def _arrays(dataset, spec, regression) -> dict[str, np.ndarray]:
+    arrays = {"label": dataset.labels}
+    if regression:
+        arrays["score"] = dataset.scores
+    if "text" in spec.modalities:
+        arrays["token_ids"] = dataset.token_ids
+    if "image" in spec.modalities:
+        arrays["image"] = dataset.images
+    return arrays
+
+
+def _rows(config, dataset) -> dict[str, np.ndarray]:
+    rows = {split: dataset.rows(split) for split in SPLITS}
+    part, share = config.data.part, config.data.part_share
+    if part not in ("all", "first", "second"):
+        raise UsageError(f"config.data.part is {part!r}; all, first or second is wanted.")
+    if part != "all":
+        train = rows["train"]
+        groups = [dataset.groups[r] for r in train] if dataset.groups else None
+        halves = halve(dataset.labels[train], groups, config.data.split_seed, share)
+        rows["train"] = train[halves[0 if part == "first" else 1]]
+    return rows
