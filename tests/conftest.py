@@ -6,13 +6,14 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# TensorFlow (which keras-hub imports) and Triton (which PyTorch imports) each bring an LLVM,
-# and the process aborts when Triton's comes second. PyTorch on a CPU does without Triton.
-sys.modules["triton"] = None
 
 import pytest
 
 import fusion_keras  # noqa: F401  (sets Keras's backend before anything imports keras)
+
+# TensorFlow (which keras-hub imports) and Triton (which PyTorch imports) each bring an LLVM,
+# and the process aborts when Triton's comes second. PyTorch on a CPU does without Triton.
+sys.modules["triton"] = None
 
 DATA_ROOT = Path(
     os.environ.get("FUSION_KERAS_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")
