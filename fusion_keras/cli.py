@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-
-# Quiet before the libraries load: TensorFlow comes along with keras-hub and logs CPU features.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 from absl import app, flags, logging
 
@@ -64,6 +61,24 @@ def _guarded(main) -> None:
 def _stop(message: str, code: int = 2) -> None:
     print(f"error: {message}" if code == 2 else message, file=sys.stderr)
     sys.exit(code)
+
+
+@contextlib.contextmanager
+def quiet_native_logs():
+    """Keep TensorFlow's start-up lines off the terminal while keras-hub brings it in.
+
+    Its C++ code logs CPU features and missing CUDA drivers to file descriptor 2 before any
+    setting can stop it. Python's own errors are raised, not printed, so none is lost.
+    """
+    sys.stderr.flush()
+    saved = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
 
 
 def settings_help() -> str:

@@ -1,13 +1,11 @@
 """Train one fusion variant: `python -m fusion_keras.train --variant=inter`."""
 
-from fusion_keras import cli  # first: it quiets the libraries that the others load
-
-# isort: split
 from pathlib import Path
 
 from absl import flags
 from ml_collections import config_flags
 
+from fusion_keras import cli
 from fusion_keras.errors import UsageError
 
 CONFIG = config_flags.DEFINE_config_file("config", str(cli.CONFIG_FILE))
@@ -67,7 +65,8 @@ def main() -> None:
         if flag.value is not None:
             config[name] = tuple(flag.value) if name == "parents" else flag.value
     # Imported here so that --help and a mistyped flag answer at once: the stack takes seconds.
-    from fusion_keras.training import experiment, report
+    with cli.quiet_native_logs():
+        from fusion_keras.training import experiment, report
 
     if DESCRIBE.value:
         report.describe(config, Path(WORKDIR.value))
