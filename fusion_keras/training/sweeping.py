@@ -1,0 +1,213 @@
+"""Runs of a sweep, one process each, and what they say together."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from fusion_keras.errors import UsageError
+from fusion_keras.metrics import paired_bootstrap
+from fusion_keras.training.run import disk_errors, read_json
+
+console = Console()
+SEEDS = ("seed", "config.seed")
+
+
+@dataclass
+class Member:
+    """One run of a sweep."""
+
+    settings: dict[str, str]
+    label: str
+    group: str
+    folder: Path
+    status: str = "waiting"
+    seconds: float = 0.0
+    note: str = ""
+    metrics: dict = field(default_factory=dict)
+
+    @property
+    def log(self) -> Path:
+        return self.folder.with_name(self.folder.name + ".log")
+
+
+def sweep(
+    combinations: list[dict[str, str]], swept: list[str], workdir: Path, baseline: str | None
+) -> int:
+    """Train every combination and print the comparison.
+
+    Args:
+        combinations: flag name -> value, for each run.
+        swept: the flags that have several values; they name the runs.
+        workdir: where runs and logs go.
+        baseline: label of the group that others are compared with; None for the first.
+
+    Returns:
+        How many runs failed.
+    """
+    members = [_member(settings, swept, workdir) for settings in combinations]
+    groups = list(dict.fromkeys(m.group for m in members))
+    if baseline is not None and baseline not in groups:
+        raise UsageError(
+            f"No combination is called {baseline!r}; one of {', '.join(groups)} is wanted."
+        )
+    with disk_errors(workdir):
+        workdir.mkdir(parents=True, exist_ok=True)
+    with Live(_progress_table(members), console=console, refresh_per_second=2) as live:
+        for member in members:
+            _train(member, lambda: live.update(_progress_table(members)))
+    _report(members, groups, baseline or groups[0], workdir)
+    return sum(m.status == "failed" for m in members)
+
+
+def _member(settings: dict[str, str], swept: list[str], workdir: Path) -> Member:
+    """Name a run after its swept settings, and its group after all but the seed."""
+
+    def join(names):
+        parts = [
+            settings[n]
+            if n in ("variant", "config.variant")
+            else f"{n.split('.')[-1]}={settings[n]}"
+            for n in names
+        ]
+        return " ".join(parts)
+
+    group = join(n for n in swept if n not in SEEDS) or settings.get("variant", "all")
+    label = join(swept)
+    folder = workdir / re.sub(r"[^\w.+=-]+", "_", label.replace("seed=", "s"))
+    return Member(settings, label, group, folder)
+
+
+def _train(member: Member, refresh) -> None:
+    flags = [f"--{name}={value}" for name, value in member.settings.items()]
+    command = [sys.executable, "-m", "fusion_keras.train", f"--run={member.folder}", *flags]
+    member.status, started = "running", time.perf_counter()
+    refresh()
+    with disk_errors(member.log), member.log.open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            while process.poll() is None:
+                time.sleep(0.5)
+                member.seconds = time.perf_counter() - started
+                member.note = _last_line(member.log)
+                refresh()
+        finally:
+            # Interrupted: the run keeps its checkpoint, and the child must not go on alone.
+            process.terminate()
+            process.wait()
+    if process.returncode == 0:
+        member.status, member.note = "done", ""
+        member.metrics = read_json(member.folder / "metrics.json")["splits"]["test"]["metrics"]
+    else:
+        member.status, member.note = "failed", _last_line(member.log)
+    refresh()
+
+
+def _last_line(log: Path) -> str:
+    """The newest line of a log; of a progress bar, its newest state."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 4000))
+        lines = re.split(r"[\r\n]+", file.read().decode("utf-8", "replace"))
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+
+
+def _progress_table(members: list[Member]) -> Table:
+    table = Table("run", "state", "time", "test accuracy", "note", title="sweep")
+    waiting = 0
+    for member in members:
+        if member.status == "waiting":
+            waiting += 1
+            continue
+        accuracy = member.metrics.get("accuracy", {}).get("value")
+        shown = "" if accuracy is None else f"{100 * accuracy:.1f} %"
+        table.add_row(
+            member.label, member.status, f"{member.seconds:.0f} s", shown, member.note[:100]
+        )
+    if waiting:
+        ran = [m.seconds for m in members if m.status == "done" and m.seconds > 20]
+        left = f", about {np.mean(ran) * waiting / 60:.0f} min" if ran else ""
+        table.caption = f"{waiting} waiting{left}"
+    return table
+
+
+def _report(members: list[Member], groups: list[str], baseline: str, workdir: Path) -> None:
+    """Mean and spread per group, and the paired difference to the baseline."""
+    done = {g: [m for m in members if m.group == g and m.status == "done"] for g in groups}
+    table = Table(
+        "",
+        "runs",
+        "test accuracy",
+        "spread",
+        f"against {baseline}",
+        "p",
+        title="test split, mean over runs",
+        caption="spread: standard deviation over runs; differences: paired, 95 % bootstrap interval",
+    )
+    results = {}
+    for group, runs in done.items():
+        if not runs:
+            table.add_row(group, "0", "", "", "", "")
+            continue
+        values = np.array([m.metrics["accuracy"]["value"] for m in runs])
+        entry = {
+            "runs": len(runs),
+            "mean": values.mean(),
+            "spread": float(values.std(ddof=1)) if len(values) > 1 else None,
+        }
+        difference = _difference(runs, done[baseline]) if group != baseline else None
+        entry["difference"] = difference
+        results[group] = entry
+        table.add_row(group, str(len(runs)), f"{100 * entry['mean']:.1f} %", *_cells(entry))
+    console.print(table)
+    with disk_errors(workdir / "results.json"):
+        (workdir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    console.print(f"Runs, logs and results.json: {workdir}", highlight=False, soft_wrap=True)
+    console.print(
+        f"Next: look at one of them with\n  tensorboard --logdir={workdir}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _cells(entry: dict) -> tuple[str, str, str]:
+    spread = "" if entry["spread"] is None else f"{100 * entry['spread']:.1f}"
+    if entry["difference"] is None:
+        return spread, "", ""
+    d = entry["difference"]
+    shown = f"{100 * d['difference']:+.1f} [{100 * d['low']:+.1f}, {100 * d['high']:+.1f}]"
+    return spread, shown, f"{d['p_value']:.3f}"
+
+
+def _difference(runs: list[Member], others: list[Member]) -> dict | None:
+    """The paired difference of two groups, seed by seed, on the ids they share."""
+    ours, theirs = ({_seed(m): m for m in side} for side in (runs, others))
+    seeds = sorted(set(ours) & set(theirs))
+    if not seeds:
+        return None
+    tables = [(_predictions(ours[s]), _predictions(theirs[s])) for s in seeds]
+    ids = [i for i in tables[0][0] if all(i in a and i in b for a, b in tables)]
+    correct = [np.array([[t[side][i][0] for i in ids] for t in tables]) for side in (0, 1)]
+    groups = [tables[0][0][i][1] for i in ids]
+    return paired_bootstrap(*correct, groups=groups if any(groups) else None)
+
+
+def _seed(member: Member) -> str:
+    return next((member.settings[n] for n in SEEDS if n in member.settings), "0")
+
+
+def _predictions(member: Member) -> dict[str, tuple[bool, str]]:
+    """id -> (predicted correctly, group), for the test split."""
+    with (member.folder / "predictions.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
+    return {row["id"]: (row["predicted"] == row["target"], row["group"]) for row in rows}
