@@ -69,7 +69,7 @@ def main() -> None:
         from fusion_keras.training import experiment, report
 
     if DESCRIBE.value:
-        report.describe(config, Path(WORKDIR.value))
+        report.describe_config(config, Path(WORKDIR.value))
         return
     folder = Path(RUN.value) if RUN.value else run_folder(config)
     if folder.suffix == ".partial":

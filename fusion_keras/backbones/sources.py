@@ -5,6 +5,7 @@ downloaded that the preset's name does not say.
 """
 
 import json
+import re
 from pathlib import Path
 
 import huggingface_hub
@@ -21,6 +22,7 @@ _WANTED = (
     *("tokenizer.json", "tokenizer_config.json", "vocab.txt"),
     *("model.weights.h5", "assets/tokenizer/vocabulary.txt"),
 )
+_OWNER_AND_NAME = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 _SECONDS_TO_ANSWER = 5
 _INSTEAD = (
     "connect once (the files are kept), or name a local directory that holds the preset's "
@@ -45,10 +47,10 @@ def resolve(preset: str) -> Path:
     hub = keras_hub.models.Backbone.presets
     if preset in hub:
         return _from_kaggle(preset, hub[preset]["kaggle_handle"])
-    hint = f", {_HF}{preset} for the Hugging Face hub" if preset.count("/") == 1 else ""
+    on_the_hub = f"{_HF}{preset}" if _OWNER_AND_NAME.fullmatch(preset) else f"{_HF}owner/name"
     raise UsageError(
-        f"got preset {preset!r}, which is no directory and no known name; wanted a directory"
-        f"{hint or f', {_HF}owner/name'} or a preset that fusion_keras or keras-hub lists."
+        f"got preset {preset!r}, which is no directory and no known name; wanted a directory, "
+        f"{on_the_hub} for the Hugging Face hub, or a preset that fusion_keras or keras-hub lists."
     )
 
 
@@ -80,9 +82,10 @@ def _from_kaggle(preset: str, handle: str) -> Path:
 
 
 def _unreachable(preset, where, error):
+    reason = str(error).strip().split("\n")[0][:150]
     return UsageError(
         f"got preset {preset!r}, which is not on this machine, and {where} cannot be reached "
-        f"({type(error).__name__}); {_INSTEAD}"
+        f"({type(error).__name__}: {reason}); {_INSTEAD}"
     )
 
 
@@ -110,13 +113,12 @@ class FromPreset:
     hub_class = None
 
     @classmethod
-    def from_preset(cls, preset: str, load_weights: bool = True, **kwargs):
+    def from_preset(cls, preset: str, **kwargs):
         """Builds the backbone of a preset and loads its weights.
 
         Args:
             preset: as for `resolve`: a Hugging Face directory or id, a keras-hub name, or a
                 directory written by `save_to_preset`, ours or keras-hub's.
-            load_weights: False leaves a directory of `save_to_preset` at random weights.
             **kwargs: constructor arguments that replace the preset's.
 
         Raises:
@@ -128,11 +130,9 @@ class FromPreset:
         if name is None:
             return cls.from_hf(directory, **kwargs)
         if name == f"fusion_keras>{cls.__name__}":
-            return cls._from_saved(directory, config, load_weights, **kwargs)
+            return cls._from_saved(directory, config, **kwargs)
         if cls.hub_class is not None and name == f"keras_hub>{cls.hub_class.__name__}":
-            source = _read_weights(
-                directory, lambda: cls.hub_class.from_preset(str(directory), load_weights)
-            )
+            source = _read_weights(directory, lambda: cls.hub_class.from_preset(str(directory)))
             return cls.from_hub(source, **kwargs)
         raise UsageError(
             f"got a preset of {name!r} in {directory}, wanted one of {cls.__name__}; name a "
@@ -140,7 +140,7 @@ class FromPreset:
         )
 
     @classmethod
-    def _from_saved(cls, directory, config, load_weights, **kwargs):
+    def _from_saved(cls, directory, config, **kwargs):
         try:
             backbone = cls.from_config({**config["config"], **kwargs})
         except (KeyError, TypeError, ValueError) as error:
@@ -148,9 +148,8 @@ class FromPreset:
                 f"got {directory / 'config.json'} that does not describe a {cls.__name__} "
                 f"({error}); save the preset again."
             ) from error
-        if load_weights:
-            file = directory / "model.weights.h5"
-            _read_weights(directory, lambda: backbone.load_weights(file))
+        file = directory / "model.weights.h5"
+        _read_weights(directory, lambda: backbone.load_weights(file))
         return backbone
 
 

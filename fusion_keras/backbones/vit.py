@@ -182,9 +182,9 @@ class ViTBackbone(FromPreset, keras_hub.models.Backbone):
         return copy
 
     @classmethod
-    def from_preset(cls, preset: str, load_weights=True, image_shape=None, **kwargs):
+    def from_preset(cls, preset: str, image_shape=None, **kwargs):
         """As FromPreset; another `image_shape` than the preset's interpolates positions."""
-        backbone = super().from_preset(preset, load_weights, **kwargs)
+        backbone = super().from_preset(preset, **kwargs)
         if image_shape is None or tuple(image_shape) == backbone.image_shape:
             return backbone
         return backbone.resized(image_shape)

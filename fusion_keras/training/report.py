@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rich.console import Console
 from rich.table import Table
 
-from fusion_keras.training.run import Run
+from fusion_keras.fusion.describe import describe
+from fusion_keras.fusion.draw import draw
+from fusion_keras.fusion.graph import build
+from fusion_keras.fusion.variants import make_spec
+from fusion_keras.training.recipes import resolve
+from fusion_keras.training.run import Run, disk_errors
+from fusion_keras.training.task import depths_of, load_presets, set_up_keras
 
 console = Console()
 SHOWN = (
@@ -55,3 +63,43 @@ def _cell(name: str, values: dict) -> str:
         return f"{100 * value:.1f} %{interval}"
     interval = "" if low is None else f" [{low:.3f}, {high:.3f}]"
     return f"{value:.3f}{interval}"
+
+
+def describe_config(config, folder: Path) -> None:
+    """Print what a config would build, as a table, and draw it to a picture."""
+    config = resolve(config)
+    set_up_keras(config)
+    text, image = load_presets(config)
+    depths = depths_of(text, image)
+    spec = make_spec(config.variant, config.fusion, depths)
+    classes = len(config.data.classes) or 2
+    graph = build(
+        spec,
+        text,
+        image,
+        num_classes=classes,
+        sequence_length=config.data.max_length,
+        regression=config.regression,
+    )
+    parts = describe(spec, graph)
+    title = f"{config.variant}: {config.text.preset} and {config.image.preset}"
+    table = Table(title=title, caption=f"one example; {classes} classes are assumed")
+    for name in ("part", "takes", "gives"):
+        table.add_column(name)
+    for name in ("parameters", "MACs"):
+        table.add_column(name, justify="right")
+    for part in parts:
+        if part.name == "all":
+            table.add_section()
+        table.add_row(part.name, part.takes, part.gives, f"{part.parameters:,}", f"{part.macs:,}")
+    console.print(table)
+    picture = folder / config.name / f"{config.variant}.png"
+    with disk_errors(picture):
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        draw(spec, {"text": depths.text, "image": depths.image}, parts, title, picture)
+    console.print(f"Picture: {picture}", highlight=False, soft_wrap=True)
+    console.print(
+        f"Next: train it with\n  python -m fusion_keras.train --variant={config.variant}",
+        highlight=False,
+        soft_wrap=True,
+    )

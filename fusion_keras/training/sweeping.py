@@ -152,7 +152,7 @@ def _report(members: list[Member], groups: list[str], baseline: str, workdir: Pa
         f"against {baseline}",
         "p",
         title="test split, mean over runs",
-        caption="spread: standard deviation over runs; differences: paired, 95 % bootstrap interval",
+        caption="spread: standard deviation; differences: paired, 95 % bootstrap interval",
     )
     results = {}
     for group, runs in done.items():

@@ -1,0 +1,134 @@
+"""What a fusion architecture costs: parameters and multiplications of each part."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import jax
+import keras
+from jax import numpy as jnp
+
+from fusion_keras.fusion.graph import Graph, part_name, tap_name
+from fusion_keras.fusion.joins import join
+from fusion_keras.fusion.spec import FusionSpec, format_junction
+
+
+@dataclass(frozen=True)
+class Part:
+    """One row of the description.
+
+    Attributes:
+        name: what it is.
+        takes, gives: shapes without the batch.
+        parameters: how many numbers are stored.
+        macs: multiply-accumulates of one example.
+    """
+
+    name: str
+    takes: str
+    gives: str
+    parameters: int
+    macs: int
+
+
+def count_macs(model: keras.Model, length: int = 1) -> int:
+    """Multiply-accumulates of matrix products and convolutions, for one example.
+
+    Counted on the traced graph, so what is counted is what runs. A depthwise convolution
+    counts by its own size whichever way it is computed. Open dimensions, those of the
+    tokens, are taken as `length`.
+    """
+    variables = [
+        [v.value for v in vs] for vs in (model.trainable_variables, model.non_trainable_variables)
+    ]
+    inputs = keras.tree.map_structure(
+        lambda x: jax.ShapeDtypeStruct(
+            [1, *(d or length for d in x.shape[1:])], jnp.dtype(x.dtype)
+        ),
+        model.input,
+    )
+    traced = jax.make_jaxpr(lambda x: model.stateless_call(*variables, x)[0])(inputs)
+    return _count(traced.jaxpr) + sum(_depthwise_macs(layer) for layer in model._flatten_layers())
+
+
+def _depthwise_macs(layer) -> int:
+    if not isinstance(layer, keras.layers.DepthwiseConv2D):
+        return 0
+    return math.prod(layer.output.shape[1:]) * math.prod(layer.kernel_size)
+
+
+def _count(jaxpr) -> int:
+    total = 0
+    for equation in jaxpr.eqns:
+        for inner in jax.core.jaxprs_in_params(equation.params):
+            total += _count(inner)
+        out = math.prod(equation.outvars[0].aval.shape) if equation.outvars else 0
+        if equation.primitive.name == "dot_general":
+            (contracted, _), _ = equation.params["dimension_numbers"]
+            shape = equation.invars[0].aval.shape
+            total += out * math.prod(shape[axis] for axis in contracted)
+        elif equation.primitive.name == "conv_general_dilated":
+            kernel = equation.invars[1].aval.shape
+            features = equation.params["dimension_numbers"].rhs_spec[0]
+            depthwise = equation.params["feature_group_count"] > 1
+            total += 0 if depthwise else out * math.prod(kernel) // kernel[features]
+    return total
+
+
+def describe(spec: FusionSpec, graph: Graph) -> list[Part]:
+    """The parts of a model in the order in which data meets them, with their sum last."""
+    parts = [_backbone(spec, graph, modality) for modality in spec.modalities]
+    junctions = [_junction(spec, graph, i) for i in range(len(spec.junctions))]
+    whole = graph.fusion
+    classes = whole.output["logits"].shape[-1]
+    head = Part(
+        "head",
+        f"{sum(int(j.gives) for j in junctions)}",
+        f"{classes} classes",
+        whole.count_params() - sum(j.parameters for j in junctions),
+        count_macs(whole) - sum(j.macs for j in junctions),
+    )
+    parts += [*junctions, head]
+    total = Part("all", "", "", sum(p.parameters for p in parts), sum(p.macs for p in parts))
+    return [*parts, total]
+
+
+def _backbone(spec, graph, modality) -> Part:
+    part = graph.model.get_layer(part_name(modality))
+    taps = ", ".join(str(d) for d in spec.depths(modality))
+    source = "image" if modality == "image" else "token_ids"
+    (given,) = (x for x in graph.model.inputs if x.name == source)
+    length = given.shape[1] or 1
+    shapes = " ".join(_shape(x, length) for x in part.outputs)
+    return Part(
+        f"{modality}, taps {taps}",
+        _shape(given),
+        shapes,
+        part.count_params(),
+        count_macs(part, length),
+    )
+
+
+def _junction(spec, graph, index) -> Part:
+    junction = spec.junctions[index]
+    shapes = {x.name: x for x in graph.fusion.inputs}
+    needed = {m: shapes[tap_name(m, d)] for m, d in junction.depths.items()}
+    inputs = {m: keras.Input(x.shape[1:], dtype=x.dtype, name=x.name) for m, x in needed.items()}
+    mask = keras.Input(shapes["mask"].shape[1:], dtype="int32") if "mask" in shapes else None
+    alone = keras.Model(
+        [*inputs.values(), *([] if mask is None else [mask])],
+        join(junction, inputs, mask, spec.pool, "junction"),
+    )
+    blocks = f", {junction.blocks} x {junction.heads} heads" if junction.blocks else ""
+    return Part(
+        f"junction {index}: {format_junction(junction)}{blocks}",
+        " ".join(_shape(x) for x in inputs.values()),
+        str(alone.output.shape[-1]),
+        alone.count_params(),
+        count_macs(alone),
+    )
+
+
+def _shape(tensor, length: int | str = "?") -> str:
+    return "x".join(str(d or length) for d in tensor.shape[1:])
