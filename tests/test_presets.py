@@ -180,7 +180,8 @@ def test_own_text_directory_needs_a_tokenizer_beside_it(tmp_path):
     [
         (load_text, "bert-huge", r"'bert-huge', wanted one of minilm, bert_base"),
         (load_text, "some/model", r"hf://some/model"),
-        (load_text, "a/b/c", r"no directory and no known name"),
+        (load_text, "a/b/c", r"no directory and no known name.*hf://owner/name"),
+        (load_text, "~/nothing-here", r"no directory and no known name.*hf://owner/name"),
         (load_text, "random:bert-huge", r"random:NAME with one of minilm"),
         (load_text, "tiny_vit", r"'tiny_vit' for the text backbone.*tiny_bert"),
         (load_image, "minilm", r"'minilm' for the image backbone.*tiny_vit"),
@@ -220,7 +221,9 @@ def _offline(*_args, **_options):
 def test_a_hub_that_cannot_be_reached_is_one_sentence(monkeypatch, preset):
     monkeypatch.setattr(sources.huggingface_hub, "snapshot_download", _offline)
     monkeypatch.setattr(sources.kagglehub, "model_download", _offline)
-    with pytest.raises(UsageError, match=r"cannot be reached \(NoNetwork\).*local directory") as e:
+    with pytest.raises(
+        UsageError, match=r"cannot be reached \(NoNetwork: Name or.*local directory"
+    ) as e:
         load_text(preset)
     assert WEIGHTS.get(preset, preset) in str(e.value)
 
