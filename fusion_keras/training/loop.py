@@ -90,6 +90,7 @@ def fit(
                 steps_per_epoch=steps,
                 callbacks=[watcher],
                 verbose=0,
+                shuffle=False,  # the batches are shuffled already
             )
     for variable, value in zip(model.variables, state.best, strict=True):
         variable.assign(value)

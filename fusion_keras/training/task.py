@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
+import jax
 import keras
 import numpy as np
 
 from fusion_keras.backbones.presets import ImagePreset, TextPreset, load_image, load_text
 from fusion_keras.data.augment import AugmentSpec
+from fusion_keras.data.cache import cache_dir
 from fusion_keras.data.load import load_dataset
 from fusion_keras.data.records import SPLITS, Dataset
 from fusion_keras.data.splits import halve
@@ -48,7 +50,15 @@ class Task:
 
 
 def set_up_keras(config) -> None:
-    """Seed everything random and set the precision, before any layer is made."""
+    """Seed everything random and set the precision, before any layer is made.
+
+    Compiled programs are kept in the cache folder: a repeated or resumed run of the same
+    shapes starts at once.
+    """
+    jax.config.update("jax_compilation_cache_dir", str(cache_dir(config.data.cache_dir) / "jax"))
+    # Also the many small ones: a backbone's initialisers are a hundred programs.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     keras.utils.set_random_seed(config.seed)
     keras.config.set_dtype_policy("mixed_bfloat16" if config.dtype == "bfloat16" else config.dtype)
 
