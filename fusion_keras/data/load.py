@@ -12,7 +12,6 @@ import tokenizers
 from PIL import Image
 
 from fusion_keras.data.cache import cache_dir, cached_array, content_key
-from fusion_keras.data.demo import make_demo
 from fusion_keras.data.images import ImageSpec, decode_all, fit
 from fusion_keras.data.manifest import read_manifest
 from fusion_keras.data.mosi import read_mosi
@@ -107,6 +106,9 @@ def load_dataset(
 
 
 def _demo(data: DataConfig, folder: Path, with_images: bool) -> Records:
+    # Here, because nobody with data of their own needs the drawing code.
+    from fusion_keras.data.demo import make_demo
+
     return make_demo(seed=data.demo_seed, noise=data.demo_noise, size=data.demo_size)
 
 
