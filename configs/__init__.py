@@ -1,0 +1,1 @@
+"""Experiments, one file each: what to train, on what, how."""
