@@ -13,6 +13,7 @@ from keras import layers
 
 from fusion_keras.backbones.depthwise import DepthwiseConv2D
 from fusion_keras.backbones.hf_files import Weights, read_config
+from fusion_keras.backbones.pointwise import BatchNormalization, PointwiseConv2D
 from fusion_keras.backbones.sources import FromPreset
 from fusion_keras.errors import UsageError
 
@@ -198,8 +199,9 @@ class _Unit:
             start = keras.initializers.RandomNormal(stddev=(2 / kernel**2) ** 0.5)
             x = DepthwiseConv2D(kernel, depthwise_initializer=start, **common)(x)
         else:
-            x = layers.Conv2D(filters, kernel, kernel_initializer="he_normal", **common)(x)
-        x = layers.BatchNormalization(**self.norm, name=f"{name}.normalization")(x)
+            kind = PointwiseConv2D if kernel == 1 else layers.Conv2D
+            x = kind(filters, kernel, kernel_initializer="he_normal", **common)(x)
+        x = BatchNormalization(**self.norm, name=f"{name}.normalization")(x)
         return layers.ReLU(6.0, dtype=self.dtype, name=f"{name}.relu6")(x) if activate else x
 
 
