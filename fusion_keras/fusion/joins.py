@@ -195,14 +195,19 @@ def _block(x, context, mask, junction: Junction, name: str):
     return layers.Add(name=f"{name}_add2")([x, y])
 
 
-def _attention_pooled(vectors, junction, name):
-    """Self-attention over one token per modality."""
-    tokens = [
-        layers.Reshape((1, junction.width), name=f"{name}_{m}_token")(
+def _pooled_tokens(vectors, junction, name) -> dict:
+    """One token [B, 1, width] for each modality's vector."""
+    return {
+        m: layers.Reshape((1, junction.width), name=f"{name}_{m}_token")(
             _project(x, junction.width, f"{name}_{m}")
         )
         for m, x in vectors.items()
-    ]
+    }
+
+
+def _attention_pooled(vectors, junction, name):
+    """Self-attention over one token per modality."""
+    tokens = list(_pooled_tokens(vectors, junction, name).values())
     x = (
         layers.Concatenate(axis=1, name=f"{name}_sequence")(tokens)
         if len(tokens) > 1
@@ -250,14 +255,21 @@ def _attention_sequence(taps, mask, junction, name):
     return _split_mean(x, counts, mask, name)
 
 
-def _cross(taps, mask, junction, name):
-    """Each modality's tokens attend to the other's, block by block, then are averaged.
+def _cross_pooled(vectors, junction, name):
+    """Cross-attention with one token per modality."""
+    return _cross(_pooled_tokens(vectors, junction, name), None, junction, name)
 
-    With `tokens="pooled"` each modality is a single token.
-    """
+
+def _cross_sequence(taps, mask, junction, name):
+    """Cross-attention between every text token and a grid of image tokens."""
     parts = {m: _tokens(x, m, junction, f"{name}_{m}") for m, x in taps.items()}
-    text, image = parts["text"], parts["image"]
-    keys = KeyMask(0, name=f"{name}_mask")(mask)
+    return _cross(parts, mask, junction, name)
+
+
+def _cross(tokens, mask, junction, name):
+    """Each modality's tokens attend to the other's, block by block, then are averaged."""
+    text, image = tokens["text"], tokens["image"]
+    keys = None if mask is None else KeyMask(0, name=f"{name}_mask")(mask)
     for i in range(junction.blocks):
         text, image = (
             _block(text, image, None, junction, f"{name}_text_block{i}"),
@@ -278,8 +290,9 @@ VECTOR_JOINS = {
     "add": _add,
     "gate": _gate,
     "attention": _attention_pooled,
+    "cross": _cross_pooled,
 }
-SEQUENCE_JOINS = {"attention": _attention_sequence, "cross": _cross}
+SEQUENCE_JOINS = {"attention": _attention_sequence, "cross": _cross_sequence}
 
 
 def join(junction: Junction, taps: dict, mask, how_pooled: str, name: str):
@@ -288,13 +301,16 @@ def join(junction: Junction, taps: dict, mask, how_pooled: str, name: str):
     Args:
         junction: what to build.
         taps: modality -> KerasTensor: [B, D], [B, T, D] or [B, h, w, C].
-        mask: int32 [B, T], 1 for real text tokens; None without text.
+        mask: int32 [B, T], 1 for real text tokens; None where the model has none. A
+            junction without text makes no use of it.
         how_pooled: "mean" or "cls", how a sequence becomes a vector.
         name: prefix of every layer made.
 
     Returns:
         KerasTensor [B, D'].
     """
+    # Another junction's text must not mask the image tokens of this one.
+    mask = mask if "text" in taps else None
     if junction.tokens == "sequence":
         return SEQUENCE_JOINS[junction.join](taps, mask, junction, name)
     vectors = {

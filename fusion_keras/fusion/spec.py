@@ -145,28 +145,48 @@ def _validate_weights(spec: FusionSpec) -> None:
 def _validate_junction(index: int, junction: Junction, num_depths: dict[str, int]) -> None:
     where = f"Junction {index} ({format_junction(junction)})"
     _one_of(f"{where}: join", junction.join, JOINS)
+    _validate_depths(where, junction, num_depths)
+    attends = junction.join in ("attention", "cross")
+    if attends:
+        _validate_attention(where, junction)
+    if junction.join != "concat" and junction.width < 1:
+        raise UsageError(f"{where}: {junction.join} needs a width of at least 1.")
+    unused = {"width": junction.width} if junction.join == "concat" else {}
+    if not attends:
+        unused |= {"blocks": junction.blocks, "heads": junction.heads, "tokens": junction.tokens}
+    if not attends or junction.tokens != "sequence":
+        unused["grid"] = junction.grid
+    idle = [name for name, value in unused.items() if value]
+    if idle:
+        raise UsageError(
+            f"{where}: {junction.join} makes no use of {', '.join(idle)}: leave it out."
+        )
+
+
+def _validate_depths(where: str, junction: Junction, num_depths: dict[str, int]) -> None:
     if not junction.depths:
         raise UsageError(f"{where} takes no modality: give a depth for text, for image or both.")
     for modality, depth in junction.depths.items():
         if modality not in num_depths:
             raise UsageError(f"{where} taps {modality}, but there is no {modality} backbone.")
         top = num_depths[modality]
-        if depth != LAST and not 0 <= depth <= top:
+        if depth != LAST and not (isinstance(depth, int) and 0 <= depth <= top):
             raise UsageError(
                 f"{where} taps {modality} at depth {depth}; "
                 f"this {modality} backbone has depths 0 to {top}, or last."
             )
+
+
+def _validate_attention(where: str, junction: Junction) -> None:
     if junction.join == "cross" and len(junction.depths) < 2:
         raise UsageError(f"{where}: cross-attention needs two modalities; use attention for one.")
-    attends = junction.join in ("attention", "cross")
-    if attends:
-        _one_of(f"{where}: tokens", junction.tokens, TOKENS)
-        if junction.blocks < 1 or junction.heads < 1:
-            raise UsageError(f"{where}: attention needs at least 1 block and 1 head.")
-        if junction.width % junction.heads:
-            raise UsageError(
-                f"{where}: width {junction.width} is no multiple of its {junction.heads} heads."
-            )
+    _one_of(f"{where}: tokens", junction.tokens, TOKENS)
+    if junction.blocks < 1 or junction.heads < 1:
+        raise UsageError(f"{where}: attention needs at least 1 block and 1 head.")
+    if junction.width % junction.heads:
+        raise UsageError(
+            f"{where}: width {junction.width} is no multiple of its {junction.heads} heads."
+        )
     if junction.tokens == "sequence":
         if LAST in junction.depths.values():
             raise UsageError(
@@ -175,16 +195,6 @@ def _validate_junction(index: int, junction: Junction, num_depths: dict[str, int
             )
         if junction.grid < 1:
             raise UsageError(f"{where}: a sequence of image tokens needs a grid of 1 or more.")
-    if junction.join != "concat" and junction.width < 1:
-        raise UsageError(f"{where}: {junction.join} needs a width of at least 1.")
-    unused = {} if attends else {"blocks": junction.blocks, "heads": junction.heads}
-    if junction.join == "concat":
-        unused["width"] = junction.width
-    if junction.tokens != "sequence":
-        unused["grid"] = junction.grid
-    idle = [name for name, value in unused.items() if value]
-    if idle:
-        raise UsageError(f"{where}: {junction.join} makes no use of {', '.join(idle)}: set 0.")
 
 
 def _one_of(what: str, value: str, choices: tuple[str, ...]) -> None:
@@ -300,13 +310,18 @@ def parse_junctions(text: str, defaults: dict[str, Junction]) -> tuple[Junction,
     """Read junctions from their short form, e.g. `4+4:linear, 8+8:attention`.
 
     Args:
-        text: junctions separated by commas; depth of text, depth of image, join.
+        text: junctions separated by commas; depth of text, depth of image, join. One pair
+            of parentheses around them all is ignored: sweeps need it to tell these commas
+            from their own.
         defaults: join -> a junction with that join's width, blocks, heads, ...
 
     Raises:
         UsageError: names the part that could not be read and shows the form.
     """
     junctions = []
+    text = text.strip()
+    if text.startswith("(") and text.endswith(")"):
+        text = text[1:-1]
     for part in (p.strip() for p in text.split(",")):
         match = _SHORT.fullmatch(part)
         if not match or match[3] not in defaults:

@@ -68,14 +68,13 @@ def _joins(fusion) -> dict[str, Junction]:
         "tokens": fusion.tokens,
         "grid": fusion.grid if fusion.tokens == "sequence" else 0,
     }
-    sequence = {**attends, "tokens": "sequence", "grid": fusion.grid}
     return {
         "concat": Junction(None, None, "concat"),
         "linear": Junction(None, None, "linear", **wide),
         "add": Junction(None, None, "add", **wide),
         "gate": Junction(None, None, "gate", **wide),
         "attention": Junction(None, None, "attention", blocks=fusion.blocks or 1, **attends),
-        "cross": Junction(None, None, "cross", blocks=fusion.blocks or 1, **sequence),
+        "cross": Junction(None, None, "cross", blocks=fusion.blocks or 1, **attends),
     }
 
 

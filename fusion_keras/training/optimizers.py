@@ -72,8 +72,8 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
 
     def __call__(self, step):
         step = ops.cast(step, "float32")
-        first = max(1.0, self.warmup * self.steps)
-        rising = ops.minimum(1.0, (step + 1) / first) if self.warmup else 1.0
+        first = self.warmup * self.steps
+        rising = ops.minimum(1.0, (step + 1) / max(1.0, first))
         done = ops.clip((step - first) / max(1.0, self.steps - first), 0.0, 1.0)
         falling = {
             "constant": lambda: 1.0,
@@ -89,6 +89,11 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
             "warmup": self.warmup,
             "shape": self.shape,
         }
+
+
+def _is_matrix(variable) -> bool:
+    # By name too: the biases of Keras's multi-head attention are [heads, head size].
+    return len(variable.shape) > 1 and variable.name != "bias"
 
 
 def make_optimizer(train, model: keras.Model, steps: int) -> keras.optimizers.Optimizer:
@@ -117,7 +122,7 @@ def make_optimizer(train, model: keras.Model, steps: int) -> keras.optimizers.Op
         part_rate = pretrained.get(layer.name)
         for variable in layer.trainable_variables if part_rate is not None else ():
             rates[id(variable)] = part_rate / train.learning_rate
-    matrices_only = train.optimizer == "adamw"
-    optimizer.configure(rates, train.weight_decay, lambda v: len(v.shape) > 1 or not matrices_only)
+    decays = _is_matrix if train.optimizer == "adamw" else lambda variable: True
+    optimizer.configure(rates, train.weight_decay, decays)
     optimizer.build(model.trainable_variables)
     return optimizer

@@ -121,14 +121,15 @@ def _check(config: ConfigDict) -> None:
             raise UsageError(
                 f"config.train.{name} is {train[name]!r}; one of {', '.join(choices)} is wanted."
             )
-    for name in ("batch_size", "epochs", "learning_rate"):
+    for name in ("batch_size", "epochs", "learning_rate", "epsilon"):
         if not train[name] > 0:
             raise UsageError(f"config.train.{name} is {train[name]}; more than 0 is wanted.")
-    for name in ("text_rate", "image_rate", "weight_decay", "clip_norm", "patience"):
+    for name in ("text_rate", "image_rate", "weight_decay", "clip_norm", "patience", "score_loss"):
         if train[name] < 0:
             raise UsageError(f"config.train.{name} is {train[name]}; 0 or more is wanted.")
-    if not 0 <= train.warmup < 1:
-        raise UsageError(f"config.train.warmup is {train.warmup}; a share in [0, 1) is wanted.")
+    for name in ("warmup", "momentum", "beta_1", "beta_2", "label_smoothing"):
+        if not 0 <= train[name] < 1:
+            raise UsageError(f"config.train.{name} is {train[name]}; a share in [0, 1) is wanted.")
     if not 0 < config.late.parent_share <= 1:
         raise UsageError(
             f"config.late.parent_share is {config.late.parent_share}; a share in (0, 1] is wanted."

@@ -1,0 +1,158 @@
+"""Who may import whom: the table of the design, read from the source files themselves."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PLACES = ("fusion_keras", "export", "bench", "configs")
+STACK = ("keras", "keras_hub", "jax", "tensorflow", "torch")
+
+# Folder -> which of our folders it may import, at module level or anywhere.
+MAY_IMPORT = {
+    "fusion_keras": (),
+    "export": ("fusion_keras", "bench"),
+    "bench": (),
+    "configs": ("fusion_keras",),
+}
+# Inside fusion_keras, each imports itself and what stands before it.
+ORDER = ("leaf", "data", "backbones", "fusion", "training", "entries")
+LEAVES = ("__init__", "errors", "metrics", "metric_sums", "config", "cli")
+ENTRIES = ("train", "sweep")
+# `from jax import lax` in a file called jax.py would import itself.
+LIBRARY_NAMES = ("onnx", "tensorrt", "keras", "jax", "torch", "profile", "statistics")
+
+
+def files(place: str) -> list[Path]:
+    return sorted((ROOT / place).rglob("*.py"))
+
+
+def imports(path: Path, top_level_only: bool = False) -> Iterator[tuple[int, str]]:
+    """(line, dotted name) of everything a file imports; `from a import b` is `a.b`."""
+    return _imports(ast.parse(path.read_text(), str(path)), path, top_level_only)
+
+
+def _imports(node, path, top_level_only):
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            yield from ((child.lineno, alias.name) for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            package = path.relative_to(ROOT).parts[: -child.level] if child.level else ()
+            module = ".".join([*package, *([child.module] if child.module else [])])
+            yield from ((child.lineno, f"{module}.{alias.name}") for alias in child.names)
+        elif not (top_level_only and isinstance(child, (ast.FunctionDef, ast.Lambda))):
+            yield from _imports(child, path, top_level_only)
+
+
+def breaches(paths, forbidden, top_level_only=False) -> list[str]:
+    """`file:line imports name` for every import that `forbidden(path, name)` is true of."""
+    return [
+        f"{path.relative_to(ROOT)}:{line} imports {name}"
+        for path in paths
+        for line, name in imports(path, top_level_only)
+        if forbidden(path, name)
+    ]
+
+
+def rank(parts: list[str]) -> int:
+    """Where a module of fusion_keras stands in the one direction."""
+    first = parts[0] if parts else "__init__"
+    if first in ENTRIES:
+        return ORDER.index("entries")
+    return ORDER.index(first) if first in ORDER else ORDER.index("leaf")
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_folder_imports_only_the_folders_it_may(place):
+    foreign = [other for other in PLACES if other != place and other not in MAY_IMPORT[place]]
+    # The workstation-only contenders of a measurement bring the stack inside a function.
+    top_only = place == "bench"
+    assert not breaches(files(place), lambda _, name: name.split(".")[0] in foreign, top_only)
+
+
+def test_bench_imports_no_training_stack_when_it_is_imported():
+    def forbidden(_, name):
+        return name.split(".")[0] in (*STACK, "absl")
+
+    assert not breaches(files("bench"), forbidden, top_level_only=True)
+
+
+def test_every_module_of_fusion_keras_has_a_place_in_the_order():
+    places = {path.relative_to(ROOT / "fusion_keras").parts[0] for path in files("fusion_keras")}
+    known = {*ORDER[1:-1], *(f"{name}.py" for name in (*LEAVES, *ENTRIES))}
+    assert places <= known, "a new module: say in LEAVES, ENTRIES or ORDER where it belongs"
+
+
+def test_fusion_keras_imports_in_one_direction():
+    def forbidden(path, name):
+        parts = name.split(".")
+        if parts[0] != "fusion_keras":
+            return False
+        own = list(path.relative_to(ROOT / "fusion_keras").with_suffix("").parts)
+        return rank(parts[1:]) > rank(own)
+
+    # The entries bring in the stack late, but still only what stands before them.
+    assert not breaches(files("fusion_keras"), forbidden)
+
+
+def test_entry_modules_are_never_imported():
+    entries = [f"fusion_keras.{name}" for name in ENTRIES]
+
+    def forbidden(_, name):
+        return any(name == entry or name.startswith(f"{entry}.") for entry in entries)
+
+    assert not breaches([p for place in PLACES for p in files(place)], forbidden)
+
+
+def test_data_and_leaves_import_no_keras():
+    def forbidden(_, name):
+        return name.split(".")[0] in STACK
+
+    leaves = [ROOT / "fusion_keras" / f"{name}.py" for name in LEAVES]
+    assert not breaches([*files("fusion_keras/data"), *leaves], forbidden)
+
+
+def test_metrics_and_errors_import_nothing_of_ours():
+    own = ("fusion_keras.errors", "fusion_keras.metric_sums")
+    leaves = [ROOT / "fusion_keras" / f"{n}.py" for n in ("metrics", "metric_sums", "errors")]
+    assert not breaches(leaves, lambda _, n: n.startswith("fusion_keras") and not n.startswith(own))
+
+
+def test_graph_code_is_of_no_backend():
+    def forbidden(_, name):
+        return name.split(".")[0] in ("jax", "tensorflow", "torch")
+
+    # describe.py counts on the traced graph and builds none.
+    graph_code = [
+        path
+        for path in (*files("fusion_keras/fusion"), *files("fusion_keras/backbones"))
+        if path.name != "describe.py"
+    ]
+    assert not breaches(graph_code, forbidden)
+
+
+def test_no_file_is_named_as_a_library():
+    ours = [path for place in (*PLACES, "tests") for path in files(place)]
+    assert not [p for p in [*ours, *ROOT.glob("*.py")] if p.stem in LIBRARY_NAMES]
+
+
+# --- The walk itself --------------------------------------------------------------------------
+
+
+def test_the_walk_sees_every_form_of_import(tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "ROOT", tmp_path)
+    path = tmp_path / "pack" / "mod.py"
+    path.parent.mkdir()
+    path.write_text(
+        "import a.b as c, d\n"
+        "from e import f\n"
+        "from . import g\n"
+        "from .h import i\n"
+        "if True:\n    import j\n"
+        "def k():\n    import l\n"
+    )
+    top = {"a.b", "d", "e.f", "pack.g", "pack.h.i", "j"}
+    assert {name for _, name in imports(path, top_level_only=True)} == top
+    assert {name for _, name in imports(path)} == {*top, "l"}

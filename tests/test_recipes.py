@@ -1,0 +1,159 @@
+"""Recipes: the paper's numbers, who wins, what is refused, and the help on settings."""
+
+import pytest
+from ml_collections import ConfigDict
+
+from fusion_keras import cli
+from fusion_keras.config import get_config
+from fusion_keras.errors import UsageError
+from fusion_keras.fusion.variants import VARIANTS
+from fusion_keras.training.recipes import RECIPES, resolve
+
+# Willis and Bakos 2025, section 3.5. MobileNetV2: "150 epochs ... stochastic gradient descent
+# ... learning rate of 1e-4, momentum of 0.9 and weight decay of 1e-4"; BERT: "12 epochs ...
+# Adam ... 1e-5, beta coefficients 0.9 and 0.999 and epsilon of 1e-8"; late: "100 epochs ...
+# 1e-3 with a momentum of 0.9 and a weight decay of 1e-4"; intermediate and early: "stochastic
+# gradient descent ... 1e-4, momentum of 0.9, and weight decay 1e-4".
+SGD = {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 1e-4}
+SECTION_3_5 = {
+    "image": {**SGD, "epochs": 150, "learning_rate": 1e-4, "image_rate": 1e-4},
+    "text": {
+        "optimizer": "adam",
+        "epochs": 12,
+        "learning_rate": 1e-5,
+        "text_rate": 1e-5,
+        "beta_1": 0.9,
+        "beta_2": 0.999,
+        "epsilon": 1e-8,
+        "weight_decay": 0.0,
+    },
+    "late": {**SGD, "epochs": 100, "learning_rate": 1e-3},
+    "inter": {**SGD, "learning_rate": 1e-4, "text_rate": 1e-4, "image_rate": 1e-4},
+    "early": {**SGD, "learning_rate": 1e-4, "text_rate": 1e-4, "image_rate": 1e-4},
+}
+
+
+def config_of(**changes) -> ConfigDict:
+    """The default config; `train__epochs=3` sets config.train.epochs."""
+    config = get_config()
+    for name, value in changes.items():
+        section, _, field = name.rpartition("__")
+        (config[section] if section else config)[field] = value
+    return config
+
+
+def fields(config: ConfigDict, prefix="config"):
+    """(dotted name, value) of every leaf."""
+    for name in config:
+        value = config[name]
+        if isinstance(value, ConfigDict):
+            yield from fields(value, f"{prefix}.{name}")
+        else:
+            yield f"{prefix}.{name}", value
+
+
+@pytest.mark.parametrize("variant", SECTION_3_5)
+def test_paper_recipe_is_section_3_5(variant):
+    train = resolve(config_of(recipe="paper", variant=variant)).train
+    assert train.batch_size == 32
+    assert {name: train[name] for name in SECTION_3_5[variant]} == SECTION_3_5[variant]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_paper_recipe_adds_nothing_that_the_paper_does_not_name(variant):
+    config = resolve(config_of(recipe="paper", variant=variant))
+    train = config.train
+    assert (train.schedule, train.warmup) == ("constant", 0.0)
+    assert (train.clip_norm, train.label_smoothing, train.patience) == (0.0, 0.0, 0)
+    assert not config.augment.enabled
+    assert config.late.parent_share == 0.5
+
+
+def test_best_recipe_has_a_small_rate_for_pretrained_text_and_augments():
+    config = resolve(config_of(recipe="best", variant="inter"))
+    assert config.train.text_rate < config.train.learning_rate
+    assert config.augment.enabled
+    assert config.late.parent_share == 1.0
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_recipe_fills_every_open_setting(recipe, variant):
+    given = config_of(recipe=recipe, variant=variant)
+    # The parents of late fusion ask their own recipe.
+    still_open = {name for name, value in fields(resolve(given)) if value is None}
+    assert still_open == {"config.late.parent_epochs"}
+    assert given.train.epochs is None, "resolve must not change the config that was given"
+
+
+def test_values_of_the_user_win_over_the_recipe():
+    given = {
+        "train__epochs": 3,
+        "train__optimizer": "sgd",
+        "train__learning_rate": 0.25,
+        "train__text_rate": 0.0,
+        "train__warmup": 0.0,
+        "train__select": "nll",
+        "late__parent_share": 0.75,
+        "augment__enabled": False,
+    }
+    config = resolve(config_of(recipe="best", **given))
+    for name, value in given.items():
+        section, field = name.split("__")
+        assert config[section][field] == value
+    assert config.train.image_rate == 5e-4
+
+
+def test_a_resolved_config_is_not_changed_by_another_recipe():
+    once = resolve(config_of(recipe="paper", variant="early"))
+    once.recipe = "best"
+    assert resolve(once).to_dict() == once.to_dict()
+
+
+def test_unknown_recipe_lists_the_known_ones():
+    with pytest.raises(UsageError, match="'quick'; one of paper, best"):
+        resolve(config_of(recipe="quick"))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "words"),
+    [
+        ("train__optimizer", "lion", "optimizer is 'lion'; one of sgd, adam, adamw"),
+        ("train__schedule", "step", "schedule is 'step'; one of constant, linear, cosine"),
+        ("train__select", "f1", "select is 'f1'; one of accuracy, nll, last"),
+        ("train__batch_size", 0, "batch_size is 0; more than 0"),
+        ("train__epochs", 0, "epochs is 0; more than 0"),
+        ("train__learning_rate", 0.0, "learning_rate is 0.0; more than 0"),
+        ("train__learning_rate", float("nan"), "learning_rate is nan; more than 0"),
+        ("train__epsilon", 0.0, "epsilon is 0.0; more than 0"),
+        ("train__text_rate", -1.0, "text_rate is -1.0; 0 or more"),
+        ("train__image_rate", -1.0, "image_rate is -1.0; 0 or more"),
+        ("train__weight_decay", -0.1, "weight_decay is -0.1; 0 or more"),
+        ("train__clip_norm", -1.0, "clip_norm is -1.0; 0 or more"),
+        ("train__patience", -1, "patience is -1; 0 or more"),
+        ("train__score_loss", -0.5, "score_loss is -0.5; 0 or more"),
+        ("train__warmup", 1.0, "warmup is 1.0; a share"),
+        ("train__momentum", 1.0, "momentum is 1.0; a share"),
+        ("train__beta_1", 1.0, "beta_1 is 1.0; a share"),
+        ("train__beta_2", -0.1, "beta_2 is -0.1; a share"),
+        ("train__label_smoothing", 1.0, "label_smoothing is 1.0; a share"),
+        ("late__parent_share", 0.0, "parent_share is 0.0; a share"),
+        ("late__parent_share", 1.5, "parent_share is 1.5; a share"),
+        ("dtype", "float16", "dtype is 'float16'; float32 or bfloat16"),
+    ],
+)
+def test_a_value_out_of_range_is_refused(field, value, words):
+    with pytest.raises(UsageError, match=words):
+        resolve(config_of(**{field: value}))
+
+
+def test_help_names_every_setting_once():
+    lines = (line.strip() for line in cli.settings_help().splitlines())
+    named = [line.split("=")[0] for line in lines if line.startswith("--config.")]
+    assert sorted(named) == sorted(f"--{name}" for name, _ in fields(get_config()))
+
+
+def test_help_shows_defaults_and_meaning():
+    text = cli.settings_help()
+    assert "--config.fusion.width=256\n      Joint width" in text
+    assert "--config.train.epochs=(recipe)" in text
