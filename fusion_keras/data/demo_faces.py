@@ -192,7 +192,8 @@ def _draw_mouth(pen: _Pen, rng: random.Random, look: Look, valence: float) -> No
             pen.blob((side * 0.5, 0.26), (0.16, 0.11), _mix(look.skin, (230, 70, 70), 0.3))
     half = look.mouth * (1 + 0.2 * joy)
     bend = 0.4 * valence
-    opened = 0.28 * joy if joy > 0.3 else rng.uniform(0.1, 0.2) * (rng.random() < 0.3)
+    talking = rng.uniform(0.1, 0.2) * (rng.random() < 0.3)
+    opened = 0.28 * joy if joy > 0.3 else talking
     lips = _mix(look.skin, (185, 55, 65), 0.65)
     upper, lower = [], []
     for step in range(9):
