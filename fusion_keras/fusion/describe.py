@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import jax
 import keras
 from jax import numpy as jnp
+from jax.extend.core import jaxprs_in_params
 
 from fusion_keras.fusion.graph import Graph, part_name, tap_name
 from fusion_keras.fusion.joins import join
@@ -61,7 +62,7 @@ def _depthwise_macs(layer) -> int:
 def _count(jaxpr) -> int:
     total = 0
     for equation in jaxpr.eqns:
-        for inner in jax.core.jaxprs_in_params(equation.params):
+        for inner in jaxprs_in_params(equation.params):
             total += _count(inner)
         out = math.prod(equation.outvars[0].aval.shape) if equation.outvars else 0
         if equation.primitive.name == "dot_general":
