@@ -7,6 +7,7 @@ on JAX's CPU the layer *is* that convolution, so exported graphs hold a plain on
 """
 
 import functools
+import itertools
 
 import keras
 from keras import ops
@@ -20,24 +21,15 @@ def on_jax_cpu() -> bool:
     return all(device.startswith("cpu") for device in keras.distribution.list_devices())
 
 
-def _same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
-    """Zeros before and after one axis under TensorFlow's SAME rule (more of them after)."""
-    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
-    return total // 2, total - total // 2
-
-
-def _shifted(x, window, strides, padding):
-    """Yield (i, j, the pixels of x that kernel entry (i, j) meets [..., H', W', C])."""
-    (rows, columns), (down, right) = window, strides
-    *batch, height, width, _ = x.shape
-    if padding == "same":
-        pads = _same_padding(height, rows, down), _same_padding(width, columns, right)
-        x = ops.pad(x, (*((0, 0) for _ in batch), *pads, (0, 0)))
-        height, width = height + sum(pads[0]), width + sum(pads[1])
-    for i in range(rows):
-        for j in range(columns):
-            bottom, end = height - rows + i + 1, width - columns + j + 1
-            yield i, j, x[..., i:bottom:down, j:end:right, :]
+def _zeros_around(sizes, window, strides, padding) -> list[tuple[int, int]]:
+    """Zeros before and after each axis; SAME as TensorFlow counts it, the odd one after."""
+    if padding == "valid":
+        return [(0, 0) for _ in sizes]
+    totals = [
+        max((-(-size // stride) - 1) * stride + kernel - size, 0)
+        for size, kernel, stride in zip(sizes, window, strides, strict=True)
+    ]
+    return [(total // 2, total - total // 2) for total in totals]
 
 
 def depthwise_by_slices(x, kernel, strides: tuple[int, int], padding: str):
@@ -52,41 +44,75 @@ def depthwise_by_slices(x, kernel, strides: tuple[int, int], padding: str):
     Returns:
         Tensor [B, H', W', C], equal to `keras.ops.depthwise_conv` up to rounding.
     """
-    window = kernel.shape[:2]
-    constant = ops.stop_gradient(kernel)
-    total = None
-    for i, j, pixels in _shifted(x, window, strides, padding):
-        term = pixels * constant[i, j, :, 0]
-        total = term if total is None else total + term
+    around = _zeros_around(x.shape[1:3], kernel.shape[:2], strides, padding)
 
-    # Derived from the sum above, the kernel's gradient would be nine reductions over the
-    # whole batch, each streaming both tensors from memory: four times slower than image
-    # by image, where they stay in the cache. The image's gradient is best as derived.
+    # As derived, the kernel's gradient is nine reductions that each stream both tensors
+    # from memory, and the image's computes whatever its upstream is fused with nine times
+    # over. Image by image both work in the cache.
     @ops.custom_gradient
-    def with_kernel_gradient(y, x, kernel):
+    def convolve(x, kernel):
         def gradients(upstream):
-            by_kernel = _kernel_gradient(x, upstream, window, strides, padding)
-            return upstream, ops.zeros_like(x), ops.cast(by_kernel, kernel.dtype)
+            by_x = _image_gradient(upstream, kernel, x.shape[1:3], strides, around)
+            by_kernel = _kernel_gradient(x, upstream, kernel.shape[:2], strides, around)
+            return by_x, ops.cast(ops.reshape(by_kernel, kernel.shape), kernel.dtype)
 
-        return y, gradients
+        terms = (
+            pixels * kernel[i, j, :, 0]
+            for (i, j), pixels in _shifted(x, kernel.shape[:2], strides, around)
+        )
+        return functools.reduce(ops.add, terms), gradients
 
-    return with_kernel_gradient(total, ops.stop_gradient(x), kernel)
+    return convolve(x, kernel)
 
 
-def _kernel_gradient(x, upstream, window, strides, padding):
-    """Sum pixel times upstream over the images, one at a time: float32 [KH, KW, C, 1]."""
+def _shifted(x, window, strides, around):
+    """Yield ((i, j), the pixels of x that kernel entry (i, j) meets [..., H', W', C])."""
+    x = ops.pad(x, (*((0, 0) for _ in x.shape[:-3]), *around, (0, 0)))
+    *_, height, width, _ = x.shape
+    for i, j in itertools.product(*map(range, window)):
+        bottom, end = height - window[0] + i + 1, width - window[1] + j + 1
+        yield (i, j), x[..., i : bottom : strides[0], j : end : strides[1], :]
+
+
+def _kernel_gradient(x, upstream, window, strides, around):
+    """Sum pixel times upstream over the images, one after the other: float32 [KH * KW, C]."""
 
     def add_image(total, pair):
         image, change = pair  # [H, W, C], [H', W', C]
         rows = [
             ops.sum(ops.cast(pixels * change, "float32"), axis=(0, 1))
-            for _, _, pixels in _shifted(image, window, strides, padding)
+            for _, pixels in _shifted(image, window, strides, around)
         ]
         return total + ops.stack(rows), None
 
     zero = ops.zeros((window[0] * window[1], x.shape[-1]), "float32")
-    total, _ = ops.scan(add_image, zero, (x, upstream))
-    return ops.reshape(total, (*window, x.shape[-1], 1))
+    return ops.scan(add_image, zero, (x, upstream))[0]
+
+
+def _image_gradient(upstream, kernel, sizes, strides, around):
+    """Scatter upstream [B, H', W', C] back onto the image [B, H, W, C].
+
+    That is the convolution of upstream, spread out by the strides, with the kernel turned
+    half round.
+    """
+    _, height, width, channels = upstream.shape
+    (down, right), window = strides, kernel.shape[:2]
+    spread = ops.reshape(upstream, (-1, height, 1, width, 1, channels))
+    spread = ops.pad(spread, ((0, 0), (0, 0), (0, down - 1), (0, 0), (0, right - 1), (0, 0)))
+    spread = ops.reshape(spread, (-1, height * down, width * right, channels))
+    margins = []
+    for size, extent, (before, _), length in zip(
+        sizes, window, around, spread.shape[1:3], strict=True
+    ):
+        first = extent - 1 - before
+        margins.append((first, max(size + extent - 1 - first - length, 0)))
+    spread = ops.pad(spread, ((0, 0), *margins, (0, 0)))
+    terms = []
+    for i, j in itertools.product(*map(range, window)):
+        top, left = window[0] - 1 - i, window[1] - 1 - j
+        pixels = spread[:, top : top + sizes[0], left : left + sizes[1]]
+        terms.append(pixels * kernel[i, j, :, 0])
+    return functools.reduce(ops.add, terms)
 
 
 @keras.saving.register_keras_serializable(package="fusion_keras")

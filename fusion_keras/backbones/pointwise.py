@@ -44,16 +44,14 @@ class PointwiseConv2D(keras.layers.Conv2D):
 class BatchNormalization(keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization` that reads its input once, not twice, for its moments.
 
-    Both moments are of the input less the moving mean: the difference of squares would
-    otherwise cancel where the mean is large against the deviation.
+    The variance is the mean square less the squared mean, as in Flax. The difference
+    loses digits where a channel's mean is hundreds of its deviations.
     """
 
     def _moments(self, inputs, mask):
         """Return mean and variance [C] of inputs [B, H, W, C]."""
         if mask is not None:
             return super()._moments(inputs, mask)
-        shift = ops.stop_gradient(ops.cast(self.moving_mean, inputs.dtype))
-        centred = inputs - shift
-        mean = ops.mean(centred, self._reduction_axes)
-        square = ops.mean(ops.square(centred), self._reduction_axes)
-        return mean + shift, ops.maximum(square - ops.square(mean), 0.0)
+        mean = ops.mean(inputs, self._reduction_axes)
+        square = ops.mean(ops.square(inputs), self._reduction_axes)
+        return mean, ops.maximum(square - ops.square(mean), 0.0)
