@@ -47,32 +47,42 @@ def _data() -> ConfigDict:
     data.raw_dir = ""
     # mosi: folder of ready frames, instead of raw_dir.
     data.frames_dir = ""
-    # manifest: names of its columns. The last four are used where the file has them.
+    # manifest: its column of sentences.
     data.text_column = "text"
+    # manifest: its column of image files.
     data.image_column = "image"
+    # manifest: its column of classes.
     data.label_column = "label"
+    # manifest: its column of train, valid or test, where it has one.
     data.split_column = "split"
+    # manifest: its column of names of rows, where it has one.
     data.id_column = "id"
+    # manifest: its column of what must stay in one split (a speaker), where it has one.
     data.group_column = "group"
+    # manifest: its column of real-valued targets, where it has one.
     data.score_column = "score"
     # manifest: the classes in order; () takes them from the file.
     data.classes = ()
     # Greatest share of rows that may be unusable before the run ends.
     data.max_skipped = 0.01
-    # Shares of train, valid and test where the file has no split, and its seed.
+    # Shares of train, valid and test where the file has no split.
     data.split_fractions = (0.7, 0.1, 0.2)
+    # Seeds that split.
     data.split_seed = 0
-    # Which part of the training rows this model learns on: all, first or second, where
-    # the first has this share. Late fusion sets it for its parents and its head.
+    # Which part of the training rows this model learns on: all, first or second. Late
+    # fusion sets it for its parents and its head.
     data.part = "all"
+    # Share of the training rows in the first part.
     data.part_share = 0.5
     # Tokens of a sentence, with [CLS] and [SEP]; longer ones are cut.
     data.max_length = 32
     # Where decoded images and tokens are kept; "" is the user's cache folder.
     data.cache_dir = ""
-    # demo: number of examples, share of contradicting cues, and seed.
+    # demo: number of examples.
     data.demo_size = 1600
+    # demo: share of contradicting cues.
     data.demo_noise = 0.05
+    # demo: its seed.
     data.demo_seed = 0
     return data
 
@@ -88,6 +98,7 @@ def _text() -> ConfigDict:
 
 def _image() -> ConfigDict:
     image = ConfigDict()
+    # A named preset, a Hugging Face id (hf://...) or directory, or a keras-hub preset.
     image.preset = "random:small_mobilenet"
     # Side in pixels; 0 takes the checkpoint's own.
     image.size = 64
@@ -100,15 +111,16 @@ def _fusion() -> ConfigDict:
     fusion = ConfigDict()
     # Junctions in short form, e.g. "4+4:linear,8+8:attention"; "" takes the variant's.
     fusion.junctions = ""
-    # Joint width, and heads of attention.
+    # Joint width, a multiple of the heads.
     fusion.width = 256
+    # Heads of attention.
     fusion.heads = 4
     # Attention blocks; 0 takes the variant's (early 4, inter 1).
     fusion.blocks = 0
     # What attention sees: sequence (text tokens and a grid of image tokens) or pooled.
     fusion.tokens = "sequence"
-    # Longest side of that grid.
-    fusion.grid = 4
+    # Longest side of that grid; 0 takes the variant's (input 7, others 4).
+    fusion.grid = 0
     # How a text layer becomes a vector: mean or cls.
     fusion.pool = "mean"
     # Hidden units of the head; 0 for a linear one.
@@ -122,26 +134,35 @@ def _fusion() -> ConfigDict:
 
 def _train() -> ConfigDict:
     train = ConfigDict()
+    # Examples in a step.
     train.batch_size = 32
-    # None: from the recipe.
+    # Passes over the training data.
     train.epochs = placeholder(int)
     # sgd, adam or adamw.
     train.optimizer = placeholder(str)
     # Rate of everything that starts from nothing: junctions and head.
     train.learning_rate = placeholder(float)
-    # Rates of the pretrained parts; 0 leaves them as they are.
+    # Rate of the text backbone; 0 leaves it as it is.
     train.text_rate = placeholder(float)
+    # Rate of the image backbone; 0 leaves it as it is.
     train.image_rate = placeholder(float)
-    # constant, or linear / cosine decay to zero; warm-up as a share of all steps.
+    # constant, or linear / cosine decay to zero.
     train.schedule = placeholder(str)
+    # Warm-up as a share of all steps.
     train.warmup = placeholder(float)
+    # sgd: momentum.
     train.momentum = placeholder(float)
+    # adam, adamw: decay of the mean of gradients.
     train.beta_1 = placeholder(float)
+    # adam, adamw: decay of the mean of squared gradients.
     train.beta_2 = placeholder(float)
+    # adam, adamw: added to the denominator.
     train.epsilon = placeholder(float)
+    # sgd, adam: of all weights, in the gradient; adamw: of matrices only, decoupled.
     train.weight_decay = placeholder(float)
     # Largest norm of the whole gradient; 0 does not clip.
     train.clip_norm = placeholder(float)
+    # Share of each label that is spread over all classes.
     train.label_smoothing = placeholder(float)
     # Epochs without a better validation before training stops; 0 never stops early.
     train.patience = placeholder(int)
@@ -166,14 +187,19 @@ def _augment() -> ConfigDict:
     augment = ConfigDict()
     # Training only; None: from the recipe. False switches all of it off.
     augment.enabled = placeholder(bool)
+    # Mirror half of the images.
     augment.flip = True
-    # Shift as a share of the side, scale range, rotation in degrees.
+    # Largest shift, as a share of the side.
     augment.shift = 0.1
+    # Range of the scale.
     augment.scale = (0.9, 1.1)
+    # Largest rotation, in degrees.
     augment.rotate = 10.0
-    # Relative ranges.
+    # Relative range of the brightness.
     augment.brightness = 0.2
+    # Relative range of the contrast.
     augment.contrast = 0.2
+    # Relative range of the saturation.
     augment.saturation = 0.2
     # Chance of blanking a rectangle.
     augment.erase = 0.0

@@ -153,6 +153,13 @@ def test_help_names_every_setting_once():
     assert sorted(named) == sorted(f"--{name}" for name, _ in fields(get_config()))
 
 
+def test_help_explains_every_setting():
+    lines = cli.settings_help().splitlines()
+    named = [i for i, line in enumerate(lines) if line.startswith("  --config.")]
+    unexplained = [lines[i] for i in named if not lines[i + 1 : i + 2][0].startswith("      ")]
+    assert not unexplained
+
+
 def test_help_shows_defaults_and_meaning():
     text = cli.settings_help()
     assert "--config.fusion.width=256\n      Joint width" in text

@@ -36,6 +36,8 @@ from fusion_keras.fusion.spec import (
 )
 
 PUBLISHED_LAYERS = 12
+# Longest side of the grid of image tokens; before any features exist, a finer one.
+GRID, INPUT_GRID = 4, 7
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ def _joins(fusion) -> dict[str, Junction]:
         **wide,
         "heads": fusion.heads,
         "tokens": fusion.tokens,
-        "grid": fusion.grid if fusion.tokens == "sequence" else 0,
+        "grid": (fusion.grid or GRID) if fusion.tokens == "sequence" else 0,
     }
     return {
         "concat": Junction(None, None, "concat"),
@@ -115,7 +117,8 @@ def _hybrid(joins, depths, fusion):
 
 
 def _input(joins, depths, fusion):
-    return (replace(_early_attention(joins, fusion), text=0, image=0, tokens="sequence", grid=7),)
+    junction = replace(_early_attention(joins, fusion), text=0, image=0)
+    return (replace(junction, grid=junction.grid and (fusion.grid or INPUT_GRID)),)
 
 
 VARIANTS: dict[str, Callable] = {
