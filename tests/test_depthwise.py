@@ -55,12 +55,12 @@ def _image(*shape, mean=0.0):
 
 
 @pytest.mark.parametrize("shape", [(2, 8, 8, 3), (3, 7, 10, 5)])
-@pytest.mark.parametrize("strides", [1, 2])
+@pytest.mark.parametrize(("kernel", "strides"), [(3, 1), (3, 2), (5, 3)])
 @pytest.mark.parametrize("padding", ["same", "valid"])
-def test_slices_are_the_depthwise_convolution(shape, strides, padding):
-    options = {"strides": strides, "padding": padding, "use_bias": False}
+def test_slices_are_the_depthwise_convolution(shape, kernel, strides, padding):
+    options = {"kernel_size": kernel, "strides": strides, "padding": padding}
     _assert_same(
-        DepthwiseConv2D(3, **options), keras.layers.DepthwiseConv2D(3, **options), _image(*shape)
+        DepthwiseConv2D(**options), keras.layers.DepthwiseConv2D(**options), _image(*shape)
     )
 
 

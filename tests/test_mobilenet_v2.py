@@ -125,6 +125,20 @@ def test_parameter_count(depth_multiplier, parameters):
     assert MobileNetV2Backbone(depth_multiplier).count_params() == parameters
 
 
+def test_initial_weights_are_he_normal_and_follow_the_seed():
+    def kernels(seed):
+        keras.utils.set_random_seed(seed)
+        backbone = MobileNetV2Backbone(image_shape=(32, 32, 3))
+        names = ("layer.15.conv_3x3.convolution", "layer.15.reduce_1x1.convolution")
+        return [backbone.get_layer(name).get_weights()[0] for name in names]
+
+    depthwise, pointwise = kernels(0)
+    assert depthwise.std() == pytest.approx((2 / 9) ** 0.5, rel=0.05)
+    assert pointwise.std() == pytest.approx((2 / 960) ** 0.5, rel=0.05)
+    assert not np.array_equal(depthwise, kernels(1)[0])
+    np.testing.assert_array_equal(depthwise, kernels(0)[0])
+
+
 def test_taps_are_numbered_from_the_stem():
     backbone = MobileNetV2Backbone()
     assert list(backbone.taps) == list(range(backbone.num_depths + 1))

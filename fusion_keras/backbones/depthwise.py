@@ -46,9 +46,9 @@ def depthwise_by_slices(x, kernel, strides: tuple[int, int], padding: str):
     """
     around = _zeros_around(x.shape[1:3], kernel.shape[:2], strides, padding)
 
-    # As derived, the kernel's gradient is nine reductions that each stream both tensors
-    # from memory, and the image's computes whatever its upstream is fused with nine times
-    # over. Image by image both work in the cache.
+    # Derived from the slices, the kernel's gradient is nine reductions that each stream both
+    # tensors from memory, and the image's computes all that XLA fuses into its upstream
+    # nine times over.
     @ops.custom_gradient
     def convolve(x, kernel):
         def gradients(upstream):
@@ -75,7 +75,7 @@ def _shifted(x, window, strides, around):
 
 
 def _kernel_gradient(x, upstream, window, strides, around):
-    """Sum pixel times upstream over the images, one after the other: float32 [KH * KW, C]."""
+    """Sum pixel times upstream over the images, one by one in the cache: float32 [KH * KW, C]."""
 
     def add_image(total, pair):
         image, change = pair  # [H, W, C], [H', W', C]
@@ -100,19 +100,16 @@ def _image_gradient(upstream, kernel, sizes, strides, around):
     spread = ops.reshape(upstream, (-1, height, 1, width, 1, channels))
     spread = ops.pad(spread, ((0, 0), (0, 0), (0, down - 1), (0, 0), (0, right - 1), (0, 0)))
     spread = ops.reshape(spread, (-1, height * down, width * right, channels))
-    margins = []
-    for size, extent, (before, _), length in zip(
-        sizes, window, around, spread.shape[1:3], strict=True
-    ):
-        first = extent - 1 - before
-        margins.append((first, max(size + extent - 1 - first - length, 0)))
-    spread = ops.pad(spread, ((0, 0), *margins, (0, 0)))
-    terms = []
-    for i, j in itertools.product(*map(range, window)):
-        top, left = window[0] - 1 - i, window[1] - 1 - j
-        pixels = spread[:, top : top + sizes[0], left : left + sizes[1]]
-        terms.append(pixels * kernel[i, j, :, 0])
-    return functools.reduce(ops.add, terms)
+    lengths = spread.shape[1:3]
+    around = [
+        (extent - 1 - before, max(size + before - length, 0))
+        for extent, (before, _), size, length in zip(window, around, sizes, lengths, strict=True)
+    ]
+    terms = (
+        pixels * kernel[window[0] - 1 - i, window[1] - 1 - j, :, 0]
+        for (i, j), pixels in _shifted(spread, window, (1, 1), around)
+    )
+    return functools.reduce(ops.add, terms)[:, : sizes[0], : sizes[1]]
 
 
 @keras.saving.register_keras_serializable(package="fusion_keras")

@@ -13,6 +13,7 @@ from keras import layers
 
 from fusion_keras.backbones.depthwise import DepthwiseConv2D
 from fusion_keras.backbones.hf_files import Weights, read_config
+from fusion_keras.backbones.initializers import HeNormal
 from fusion_keras.backbones.pointwise import BatchNormalization, PointwiseConv2D
 from fusion_keras.backbones.sources import FromPreset
 from fusion_keras.errors import UsageError
@@ -194,13 +195,12 @@ class _Unit:
             x = layers.ZeroPadding2D(kernel // 2, dtype=self.dtype, name=f"{name}.pad")(x)
         common["name"] = f"{name}.convolution"
         if filters is None:
-            # Keras counts all channels into a depthwise kernel's fan-in; only its own
-            # kernel x kernel pixels reach an output.
-            start = keras.initializers.RandomNormal(stddev=(2 / kernel**2) ** 0.5)
+            # Only its own kernel x kernel pixels reach a channel's output.
+            start = HeNormal(fan_in=kernel**2)
             x = DepthwiseConv2D(kernel, depthwise_initializer=start, **common)(x)
         else:
             kind = PointwiseConv2D if kernel == 1 else layers.Conv2D
-            x = kind(filters, kernel, kernel_initializer="he_normal", **common)(x)
+            x = kind(filters, kernel, kernel_initializer=HeNormal(), **common)(x)
         x = BatchNormalization(**self.norm, name=f"{name}.normalization")(x)
         return layers.ReLU(6.0, dtype=self.dtype, name=f"{name}.relu6")(x) if activate else x
 
