@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from absl import app, flags, logging
+from ml_collections import config_flags
 
 from fusion_keras.errors import UsageError
 
+_MEMORY = "Out of memory: lower --config.train.batch_size or --config.image.size."
 CONFIG_FILE = Path(__file__).with_name("config.py")
 
 
@@ -25,6 +28,8 @@ def run(main: Callable[[], None], help_text: str) -> None:
         print(help_text)
         sys.exit(0)
     logging.set_verbosity(logging.ERROR)
+    # A terminated process ends as an interrupted one: in order, with a sentence.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app.run(lambda argv: _guarded(main), flags_parser=_parse)
     except KeyboardInterrupt:
@@ -34,19 +39,35 @@ def run(main: Callable[[], None], help_text: str) -> None:
 def _parse(argv: list[str]) -> list[str]:
     try:
         rest = flags.FLAGS(argv)
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        _stop(f"{_first_lines(error)} (--help lists every setting)")
-    except UsageError as error:
-        _stop(str(error))
+    except Exception as error:
+        _stop_parsing(error)
     if len(rest) > 1:
         _stop(f"Could not understand {rest[1]!r}: settings are given as --name=value.")
     return rest
 
 
-def _first_lines(error: BaseException) -> str:
-    # A KeyError shows its message quoted, and ml_collections adds "Did you mean" lines.
-    text = error.args[0] if isinstance(error, KeyError) and error.args else str(error)
-    return " ".join(str(text).split())
+def define_config() -> flags.FlagHolder:
+    """The flags `--config` and `--config.*`. A mistyped field already shows here."""
+    try:
+        return config_flags.DEFINE_config_file("config", str(CONFIG_FILE))
+    except Exception as error:
+        _stop_parsing(error)
+
+
+def _stop_parsing(error: Exception) -> None:
+    if isinstance(error, UsageError):
+        _stop(str(error))
+    kind = ""
+    if isinstance(error, (AttributeError, KeyError)):
+        kind = "Unknown setting: "
+    elif not isinstance(error, (flags.Error, TypeError, ValueError, OSError)):
+        # An experiment file is Python: it can fail in any way.
+        kind = f"The --config file fails with {type(error).__name__}: "
+    # ml_collections nests its errors, and puts "Did you mean" on a line of its own.
+    while error.args and isinstance(error.args[0], Exception):
+        error = error.args[0]
+    text = error.args[0] if isinstance(error, KeyError) and error.args else error
+    _stop(f"{kind}{' '.join(str(text).split())} (--help lists every setting)")
 
 
 def _guarded(main) -> None:
@@ -55,7 +76,12 @@ def _guarded(main) -> None:
     except UsageError as error:
         _stop(str(error))
     except MemoryError:
-        _stop("Out of memory: lower --config.train.batch_size or --config.image.size.")
+        _stop(_MEMORY)
+    except RuntimeError as error:
+        # How XLA says that the accelerator's memory is full.
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        _stop(_MEMORY)
 
 
 def _stop(message: str, code: int = 2) -> None:

@@ -42,9 +42,12 @@ def main(arguments: list[str]) -> None:
             "Nothing to sweep over: give at least one flag several values, for example "
             "--variant=early,inter --seed=0,1,2."
         )
+    names = [name for name, _ in axes]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise UsageError(f"--{twice} is given twice: give its values once, --{twice}=a,b.")
     with cli.quiet_native_logs():
         from fusion_keras.training import sweeping
-    names = [name for name, _ in axes]
     combinations = [
         dict(zip(names, values, strict=True))
         for values in itertools.product(*(values for _, values in axes))

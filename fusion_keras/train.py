@@ -3,12 +3,11 @@
 from pathlib import Path
 
 from absl import flags
-from ml_collections import config_flags
 
 from fusion_keras import cli
 from fusion_keras.errors import UsageError
 
-CONFIG = config_flags.DEFINE_config_file("config", str(cli.CONFIG_FILE))
+CONFIG = cli.define_config()
 VARIANT = flags.DEFINE_string("variant", None, "Which fusion.")
 RECIPE = flags.DEFINE_string("recipe", None, "How to train: best or paper.")
 SEED = flags.DEFINE_integer("seed", None, "Seed of weights, data order, dropout, augmentation.")

@@ -45,6 +45,10 @@ class ClassToken(layers.Layer):
         rows = ops.broadcast_to(self.token, (ops.shape(patches)[0], 1, patches.shape[-1]))
         return ops.concatenate([rows, patches], axis=1)
 
+    def get_config(self):
+        """Without it Keras refuses to save a layer whose dtype is a policy, as presets give it."""
+        return super().get_config()
+
 
 @keras.saving.register_keras_serializable(package="fusion_keras")
 class ViTBackbone(FromPreset, keras_hub.models.Backbone):

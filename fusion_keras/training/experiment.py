@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import zipfile
 from pathlib import Path
 
@@ -24,6 +26,9 @@ GOLDEN_ROWS = 8
 def train(config, folder: Path) -> Run:
     """Train a run, or go on with it, or leave it alone if it is complete.
 
+    Whatever is written last, `metrics.json`, is written once: a process that was killed
+    between that and the renaming has only the renaming left to do.
+
     Args:
         config: the config as given; the recipe fills what is open.
         folder: the run directory.
@@ -32,13 +37,17 @@ def train(config, folder: Path) -> Run:
         The complete run.
 
     Raises:
-        UsageError: whatever the user can mend.
+        UsageError: whatever the user can mend; also that the complete run has other settings.
     """
     run = Run(folder)
-    if run.complete:
-        return run
     given = resolve(config)
+    if run.complete:
+        run.check_finished(given)
+        return run
     with run.open(given):
+        if (run.partial / "metrics.json").exists():
+            run.finish()
+            return run
         parents = _parents(config, given, run) if _is_late(given) else {}
         task = prepare(late.head_config(given) if parents else given)
         _describe(run, task, given)
@@ -72,6 +81,7 @@ def _is_late(config) -> bool:
 def _parents(config, given, run: Run) -> dict[str, Path]:
     """Modality -> complete parent run; trained inside this run where none are given."""
     modalities = ("text", "image")
+    late.check(given)
     if given.parents:
         if len(given.parents) != len(modalities):
             raise UsageError(
@@ -98,6 +108,7 @@ def _fit(run: Run, task: Task, parents: dict[str, Path]) -> int:
             run, task.graph.model, task.arrays, task.dataset, task.rows, task.config, task.augment
         )
     for modality, folder in parents.items():
+        late.check_rows(folder, task.dataset)
         late.adopt(task, load_model(folder), modality)
     if not task.graph.fusion.trainable_variables:
         return 0
@@ -111,6 +122,7 @@ def _fit(run: Run, task: Task, parents: dict[str, Path]) -> int:
 def _describe(run: Run, task: Task, given) -> None:
     """Write down what is trained on what, before it begins."""
     dataset = task.dataset
+    run.check_data(dataset.fingerprint)
     counts = {split: len(rows) for split, rows in task.rows.items()}
     description = {
         "config": as_json(given),
@@ -129,12 +141,18 @@ def _describe(run: Run, task: Task, given) -> None:
         "parameters": task.graph.model.count_params(),
         "provenance": provenance(),
     }
-    lines = [f"{i},{s}" for i, s in zip(dataset.ids, dataset.splits, strict=True)]
-    run.write_bytes("splits.csv", "\n".join(["id,split", *lines, ""]).encode())
+    run.write_bytes("splits.csv", _splits_csv(dataset).encode())
     if task.text:
         tokenizer = load_tokenizer(task.text.tokenizer_dir)
         run.write_bytes("tokenizer.json", tokenizer.to_str(pretty=False).encode())
     run.write_json("config.json", description)
+
+
+def _splits_csv(dataset) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([("id", "split"), *zip(dataset.ids, dataset.splits, strict=True)])
+    return text.getvalue()
 
 
 def _inputs(task: Task) -> dict:

@@ -7,15 +7,17 @@ cost seconds (Willis and Bakos 2025, section 3.3.1).
 from __future__ import annotations
 
 import copy
+import csv
 from pathlib import Path
 
 import keras
 import numpy as np
 
+from fusion_keras.data.records import Dataset
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.graph import part_name
 from fusion_keras.training.evaluate import predict
-from fusion_keras.training.run import differences, read_json
+from fusion_keras.training.run import as_json, differences, read_json
 from fusion_keras.training.task import Task
 
 
@@ -48,6 +50,19 @@ def head_config(config):
     return config
 
 
+def check(config) -> None:
+    """Check what only late fusion restricts.
+
+    Raises:
+        UsageError: the average of scores is given other junctions than its parents have.
+    """
+    if config.variant == "late_score" and config.fusion.junctions:
+        raise UsageError(
+            "late_score averages what two whole models say and takes no "
+            "--config.fusion.junctions: leave them out, or choose --variant=late."
+        )
+
+
 def check_parent(folder: Path, modality: str, config) -> None:
     """Check that a finished run can be the parent for a modality.
 
@@ -66,12 +81,11 @@ def check_parent(folder: Path, modality: str, config) -> None:
             f"{folder} is a run of variant {theirs['variant']!r}; {modality!r} is wanted here. "
             "Give --parents=TEXT_RUN,IMAGE_RUN."
         )
-    ours = config.to_dict()
-    fields = ("source", "path", "label_column", "split_seed", "max_length")
-    pairs = [
-        ({modality: theirs[modality]}, {modality: ours[modality]}),
-        ({f: theirs["data"][f] for f in fields}, {f: ours["data"][f] for f in fields}),
-    ]
+    ours = as_json(config)
+    sections = [modality, "data"]
+    if config.variant == "late_score":
+        sections.append("fusion.hidden")
+    pairs = [({s: _shared(theirs, s)}, {s: _shared(ours, s)}) for s in sections]
     differing = [phrase for old, new in pairs for phrase in differences(old, new)]
     if differing:
         raise UsageError(
@@ -80,10 +94,50 @@ def check_parent(folder: Path, modality: str, config) -> None:
         )
 
 
+def _shared(config: dict, section: str):
+    """What a parent and its late fusion must have in common of a section of the config."""
+    if section == "fusion.hidden":
+        return config["fusion"]["hidden"]
+    values = config[section]
+    if section != "data":
+        return values
+    # The rows themselves are compared once they are read: another spelling of a path, or
+    # fewer bad rows, makes no other data.
+    free = ("path", "raw_dir", "frames_dir", "cache_dir", "max_skipped", "part", "part_share")
+    return {name: value for name, value in values.items() if name not in free}
+
+
+def check_rows(folder: Path, dataset: Dataset) -> None:
+    """Check that a parent had these classes, and each of these rows in the same split.
+
+    A row that the parent trained on must not be one that late fusion is tested on.
+
+    Raises:
+        UsageError: another order of classes, or another split.
+    """
+    classes = read_json(folder / "config.json")["classes"]
+    if classes != list(dataset.classes):
+        raise UsageError(
+            f"The parent {folder} has the classes {', '.join(classes)}, this run "
+            f"{', '.join(dataset.classes)}: train the parent on the same data."
+        )
+    with (folder / "splits.csv").open(newline="", encoding="utf-8") as file:
+        theirs = {row["id"]: row["split"] for row in csv.DictReader(file)}
+    moved = [i for i, s in zip(dataset.ids, dataset.splits, strict=True) if theirs.get(i) != s]
+    if moved:
+        raise UsageError(
+            f"The parent {folder} had {len(moved)} of {len(dataset)} rows in another split, or "
+            f"not at all (the first is {moved[0]!r}): train the parent on the same data."
+        )
+
+
 def adopt(task: Task, parent: keras.Model, modality: str) -> None:
     """Copy a parent's trained part into the late fusion's model and freeze it."""
     part = task.graph.model.get_layer(part_name(modality))
-    part.set_weights(parent.get_layer(part_name(modality)).get_weights())
+    trained = parent.get_layer(part_name(modality))
+    # Layer by layer: a junction may tap less of the backbone than the parent has.
+    for layer in part.layers:
+        layer.set_weights(trained.get_layer(layer.name).get_weights())
     part.trainable = False
     if task.spec.decision == "score":
         _adopt_head(task, parent, modality)

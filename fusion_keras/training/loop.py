@@ -80,7 +80,7 @@ def fit(
             train.epochs,
             start_step=state.epoch * steps,
             augmentation=augment,
-        )
+        ).map(_targets_of_outputs)
         with _progress(f"{config.variant} s{config.seed}") as progress:
             watcher = _Watcher(state, arrays, dataset, rows["valid"], steps, progress)
             model.fit(
@@ -95,6 +95,14 @@ def fit(
     for variable, value in zip(model.variables, state.best, strict=True):
         variable.assign(value)
     return state.best_epoch
+
+
+def _targets_of_outputs(batch):
+    """Keras matches targets and losses by the names of the outputs."""
+    inputs, targets = batch
+    if isinstance(targets, dict):
+        targets = {"logits": targets["label"], "score": targets["score"]}
+    return inputs, targets
 
 
 def _losses(model, train) -> dict:
@@ -130,6 +138,8 @@ class _EpochState:
             self.best, values = loaded
             self.epoch, self.best_epoch = values["epoch"], values["best_epoch"]
             self.best_key, self.history = values["best_key"], values["history"]
+            # The process may have been killed between the checkpoint and this file.
+            run.write_bytes("history.csv", _history_csv(self.history))
             console.print(f"Resuming after epoch {self.epoch} of {train.epochs}.")
 
     @property
@@ -193,13 +203,15 @@ class _Watcher(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         loss = float(logs["loss"])
-        if not math.isfinite(loss):
-            raise UsageError(
-                f"The training loss of epoch {epoch + 1} is {loss}: training diverged. Lower "
-                "--config.train.learning_rate (or text_rate, image_rate) or raise clip_norm."
-            )
         seconds = time.perf_counter() - self.started
         outputs = predict(self.model, self.arrays, self.valid_rows)
+        # The loss is of the weights before the last step, the predictions are of those after.
+        if not math.isfinite(loss) or not all(np.isfinite(x).all() for x in outputs.values()):
+            raise UsageError(
+                f"Training diverged in epoch {epoch + 1} (loss {loss:.4g}): lower "
+                "--config.train.learning_rate (or text_rate, image_rate), or clip the gradient "
+                "with --config.train.clip_norm=1."
+            )
         scores = validation_metrics(outputs, self.dataset, self.valid_rows)
         line = {"epoch": epoch + 1, "seconds": round(seconds, 3), "loss": loss}
         line.update({f"valid_{name}": value for name, value in scores.items()})

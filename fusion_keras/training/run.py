@@ -26,6 +26,8 @@ from ml_collections import ConfigDict
 import fusion_keras
 from fusion_keras.errors import UsageError
 
+# Where things are kept changes nothing in a run.
+_WHEREABOUTS = ("data.cache_dir ",)
 _PACKAGES = ("keras", "keras-hub", "jax", "jaxlib", "numpy", "grain", "tokenizers", "pillow")
 
 
@@ -38,12 +40,14 @@ class Run:
     """
 
     def __init__(self, folder: Path):
+        if folder.name in ("", ".."):
+            raise UsageError(f"got the run directory {str(folder)!r}, wanted one with a name.")
         self.folder = folder
         self.partial = folder.with_name(folder.name + ".partial")
 
     @property
     def complete(self) -> bool:
-        return self.folder.is_dir()
+        return os.path.isdir(self.folder)
 
     @property
     def path(self) -> Path:
@@ -58,6 +62,10 @@ class Run:
             UsageError: the folder cannot be written, another process holds it, or it
                 belongs to another config.
         """
+        if os.path.lexists(self.folder) and not self.complete:
+            raise UsageError(
+                f"got {self.folder} as the run directory, which is a file: give another name."
+            )
         with disk_errors(self.partial):
             self.partial.mkdir(parents=True, exist_ok=True)
             lock = (self.partial / "lock").open("w")
@@ -70,20 +78,55 @@ class Run:
                     f"Another process is training {self.folder}: wait for it, or give another "
                     "--workdir."
                 ) from None
-            self._check_config(config)
+            if self.complete:
+                # It was renamed between this process's look and its lock.
+                (self.partial / "lock").unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    self.partial.rmdir()
+                raise UsageError(f"Another process has just finished {self.folder}.")
+            if (self.partial / "config.json").exists():
+                self._check_begun(config)
             yield self
 
-    def _check_config(self, config: ConfigDict) -> None:
-        saved = self.partial / "config.json"
-        if not saved.exists():
-            return
-        old = json.loads(saved.read_text())["config"]
-        differing = differences(old, as_json(config))
+    def check_finished(self, config: ConfigDict) -> None:
+        """Check that the complete run is what this config would train.
+
+        Raises:
+            UsageError: names the settings that differ.
+        """
+        differing = self._differing(config)
         if differing:
             raise UsageError(
-                f"{self.partial} was begun with other settings ({'; '.join(differing[:4])}): "
+                f"{self.folder} is a finished run with other settings ({differing}): to train "
+                "these, give another --run, --workdir or --config.name."
+            )
+
+    def _check_begun(self, config: ConfigDict) -> None:
+        differing = self._differing(config)
+        if differing:
+            raise UsageError(
+                f"{self.partial} was begun with other settings ({differing}): "
                 "repeat that command to resume it, remove the folder, or give another --workdir."
             )
+
+    def check_data(self, fingerprint: str) -> None:
+        """Check that a run that is resumed still learns from the same data.
+
+        Raises:
+            UsageError: the data has changed.
+        """
+        if (self.partial / "config.json").exists():
+            begun = self.read_json("config.json")["dataset"]["fingerprint"]
+            if begun != fingerprint:
+                raise UsageError(
+                    f"The data has changed since {self.partial} was begun: restore it, or remove "
+                    "the folder to start anew."
+                )
+
+    def _differing(self, config: ConfigDict) -> str:
+        old = self.read_json("config.json").get("config", {})
+        found = [d for d in differences(old, as_json(config)) if not d.startswith(_WHEREABOUTS)]
+        return "; ".join(found[:4]) + (f"; and {len(found) - 4} more" if len(found) > 4 else "")
 
     def finish(self) -> None:
         """Name the run complete."""

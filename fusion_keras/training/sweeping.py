@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 import subprocess
 import sys
@@ -57,6 +58,13 @@ def sweep(
         How many runs failed.
     """
     members = [_member(settings, swept, workdir) for settings in combinations]
+    for i, member in enumerate(members):
+        same = next((m for m in members[:i] if m.folder == member.folder), None)
+        if same:
+            raise UsageError(
+                f"The combinations {same.label!r} and {member.label!r} would share the directory "
+                f"{member.folder}: leave one of them out."
+            )
     groups = list(dict.fromkeys(m.group for m in members))
     if baseline is not None and baseline not in groups:
         raise UsageError(
@@ -185,8 +193,10 @@ def _cells(entry: dict) -> tuple[str, str, str]:
     if entry["difference"] is None:
         return spread, "", ""
     d = entry["difference"]
-    shown = f"{100 * d['difference']:+.1f} [{100 * d['low']:+.1f}, {100 * d['high']:+.1f}]"
-    return spread, shown, f"{d['p_value']:.3f}"
+    shown = f"{100 * d['difference']:+.1f}"
+    if d["low"] is None:
+        return spread, shown, ""
+    return spread, f"{shown} [{100 * d['low']:+.1f}, {100 * d['high']:+.1f}]", f"{d['p_value']:.3f}"
 
 
 def _difference(runs: list[Member], others: list[Member]) -> dict | None:
@@ -199,7 +209,9 @@ def _difference(runs: list[Member], others: list[Member]) -> dict | None:
     ids = [i for i in tables[0][0] if all(i in a and i in b for a, b in tables)]
     correct = [np.array([[t[side][i][0] for i in ids] for t in tables]) for side in (0, 1)]
     groups = [tables[0][0][i][1] for i in ids]
-    return paired_bootstrap(*correct, groups=groups if any(groups) else None)
+    found = paired_bootstrap(*correct, groups=groups if any(groups) else None)
+    # JSON has no nan: with a single group there is no interval.
+    return {name: None if math.isnan(value) else value for name, value in found.items()}
 
 
 def _seed(member: Member) -> str:
