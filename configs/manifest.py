@@ -18,7 +18,9 @@ def get_config():
     config.name = "manifest"
     config.data.source = "manifest"
     config.data.max_length = 64
+    config.recipe = "best"
     config.text.preset = "bert_base"
+    config.text.dropout = 0.1
     config.image.preset = "mobilenet_v2_1.4"
     config.image.size = 224
     return config

@@ -111,7 +111,7 @@ def test_a_resolved_config_is_not_changed_by_another_recipe():
 
 
 def test_unknown_recipe_lists_the_known_ones():
-    with pytest.raises(UsageError, match="'quick'; one of paper, best"):
+    with pytest.raises(UsageError, match="'quick'; one of paper, best, demo"):
         resolve(config_of(recipe="quick"))
 
 

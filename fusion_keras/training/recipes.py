@@ -12,7 +12,8 @@ what we chose:
   other: section 3.3.1 says "a subset" and "another subset".
 
 `best` is ours: AdamW with warm-up and decay, a small rate for pretrained parts, and
-augmentation. See README for what it reaches.
+augmentation. See README for what it reaches. `demo` is `best` for the built-in demo, whose
+image backbone has no pretrained weights.
 """
 
 from __future__ import annotations
@@ -83,8 +84,16 @@ def _best(variant: str) -> dict:
     return _ADAMW
 
 
-RECIPES = {"paper": _paper, "best": _best}
-_PARENT_SHARE = {"paper": 0.5, "best": 1.0}
+def _demo(variant: str) -> dict:
+    values = _best(variant)
+    if variant in ("late", "late_score"):
+        return values
+    # The small MobileNetV2 starts from nothing: a large rate, and few passes over much data.
+    return {**values, "learning_rate": 1e-3, "image_rate": 3e-3, "epochs": 4}
+
+
+RECIPES = {"paper": _paper, "best": _best, "demo": _demo}
+_PARENT_SHARE = {"paper": 0.5, "best": 1.0, "demo": 1.0}
 _CHOICES = {
     "optimizer": tuple(OPTIMIZERS),
     "schedule": ("constant", "linear", "cosine"),
@@ -109,7 +118,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
     if config.late.parent_share is None:
         config.late.parent_share = _PARENT_SHARE[config.recipe]
     if config.augment.enabled is None:
-        config.augment.enabled = config.recipe == "best"
+        config.augment.enabled = config.recipe != "paper"
     _check(config)
     return config
 
@@ -134,5 +143,11 @@ def _check(config: ConfigDict) -> None:
         raise UsageError(
             f"config.late.parent_share is {config.late.parent_share}; a share in (0, 1] is wanted."
         )
+    if not 0 <= config.text.dropout < 1:
+        raise UsageError(
+            f"config.text.dropout is {config.text.dropout}; a share in [0, 1) is wanted."
+        )
+    if not 0 <= config.seed < 2**32:
+        raise UsageError(f"config.seed is {config.seed}; 0 to {2**32 - 1} is wanted.")
     if config.dtype not in ("float32", "bfloat16"):
         raise UsageError(f"config.dtype is {config.dtype!r}; float32 or bfloat16 is wanted.")
