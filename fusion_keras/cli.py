@@ -54,6 +54,16 @@ def define_config() -> flags.FlagHolder:
         _stop_parsing(error)
 
 
+def read_config(holder: flags.FlagHolder):
+    """The config of `define_config`; a file that could not be read shows only here."""
+    try:
+        holder.value.items()
+    except OSError as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        _stop(f"The --config file cannot be read: {reason}.")
+    return holder.value
+
+
 def _stop_parsing(error: Exception) -> None:
     if isinstance(error, UsageError):
         _stop(str(error))

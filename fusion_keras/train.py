@@ -53,7 +53,7 @@ SETTINGS, in any experiment file or as flags
 
 
 def main() -> None:
-    config = CONFIG.value
+    config = cli.read_config(CONFIG)
     for name, flag in {
         "variant": VARIANT,
         "recipe": RECIPE,

@@ -133,7 +133,7 @@ class FromPreset:
             return cls._from_saved(directory, config, **kwargs)
         if cls.hub_class is not None and name == f"keras_hub>{cls.hub_class.__name__}":
             source = _read_weights(directory, lambda: cls.hub_class.from_preset(str(directory)))
-            return cls.from_hub(source, **kwargs)
+            return cls.from_hub(source, **{"dtype": None, **kwargs})
         raise UsageError(
             f"got a preset of {name!r} in {directory}, wanted one of {cls.__name__}; name a "
             "preset of that architecture."
@@ -142,7 +142,8 @@ class FromPreset:
     @classmethod
     def _from_saved(cls, directory, config, **kwargs):
         try:
-            backbone = cls.from_config({**config["config"], **kwargs})
+            # The precision is for the run to say, not for whoever saved the preset.
+            backbone = cls.from_config({**config["config"], "dtype": None, **kwargs})
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(
                 f"got {directory / 'config.json'} that does not describe a {cls.__name__} "

@@ -66,7 +66,7 @@ def load_model(folder: Path) -> keras.Model:
     path = folder / "model.keras"
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         reason = str(error).strip().splitlines()[0]
         raise UsageError(
             f"The model {path} cannot be read ({reason}): the file is missing or damaged. Train "
@@ -113,10 +113,12 @@ def _fit(run: Run, task: Task, parents: dict[str, Path]) -> int:
     if not task.graph.fusion.trainable_variables:
         return 0
     loop.console.print("Running the frozen parts once over the data.")
+    fusion = task.graph.fusion
+    # Of its own, over the same layers: what is compiled takes its optimiser along when the
+    # model around it is saved.
+    head = keras.Model({x.name: x for x in fusion.inputs}, fusion.output, name="head")
     # A cached feature cannot be augmented any more.
-    return loop.fit(
-        run, task.graph.fusion, late.features(task), task.dataset, task.rows, task.config, None
-    )
+    return loop.fit(run, head, late.features(task), task.dataset, task.rows, task.config, None)
 
 
 def _describe(run: Run, task: Task, given) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 
 import jax
 import keras
@@ -56,6 +57,8 @@ def set_up_keras(config) -> None:
     shapes starts at once.
     """
     jax.config.update("jax_compilation_cache_dir", str(cache_dir(config.data.cache_dir) / "jax"))
+    # Without the cache, on a full disk, training is only slower.
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
     # Also the many small ones: a backbone's initialisers are a hundred programs.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
@@ -95,6 +98,11 @@ def prepare(config) -> Task:
     set_up_keras(config)
     text, image = load_presets(config)
     spec = make_spec(config.variant, config.fusion, depths_of(text, image))
+    if text and config.data.max_length > text.backbone.max_sequence_length:
+        raise UsageError(
+            f"config.data.max_length is {config.data.max_length}; {config.text.preset} takes at "
+            f"most {text.backbone.max_sequence_length} tokens."
+        )
     dataset = load_dataset(
         config.data,
         tokenizer_dir=text.tokenizer_dir if text else None,

@@ -1,0 +1,112 @@
+"""A sweep: its axes, its runs in processes of their own, and what it says at the end."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from fusion_keras.metrics import paired_bootstrap
+from tests import tiny
+
+JUNCTIONS = "0+-:concat"
+
+
+@pytest.fixture(scope="module")
+def split_all():
+    """`split_values` of a list, in a process of its own: entry modules are never imported."""
+    code = (
+        "import json, runpy, sys; "
+        "found = runpy.run_module('fusion_keras.sweep', run_name='sweep')['split_values']; "
+        "print(json.dumps([found(v) for v in json.loads(sys.argv[1])]))"
+    )
+
+    def split(values):
+        command = [sys.executable, "-c", code, json.dumps(values)]
+        return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+
+    return split
+
+
+def test_values_split_at_commas_outside_brackets_and_quotes(split_all):
+    wanted = {
+        "0,1,2": ["0", "1", "2"],
+        "one": ["one"],
+        "": [""],
+        "a,": ["a", ""],
+        "(4+4:linear,8+8:attention),(6+6:add)": ["(4+4:linear,8+8:attention)", "(6+6:add)"],
+        "(0.9,1.1),(0.5,(1,2))": ["(0.9,1.1)", "(0.5,(1,2))"],
+        "'a,b',c": ["'a,b'", "c"],
+        '"(",c': ['"("', "c"],
+    }
+    assert dict(zip(wanted, split_all(list(wanted)), strict=True)) == wanted
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory) -> tiny.Bench:
+    return tiny.Bench.make(tmp_path_factory.mktemp("sweep"))
+
+
+def sweep(bench, workdir, **changes):
+    axes = {"fusion__junctions": JUNCTIONS, **changes}
+    arguments = [f"--workdir={workdir}", *bench.flags(**axes)]
+    return subprocess.run(
+        tiny.command("sweep", *arguments),
+        capture_output=True,
+        text=True,
+        env={**os.environ, "COLUMNS": "200"},
+    )
+
+
+def correct(folder) -> dict[str, bool]:
+    with (folder / "predictions.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
+    return {row["id"]: row["target"] == row["predicted"] for row in rows}
+
+
+@pytest.mark.slow
+def test_a_sweep_compares_skips_what_is_done_and_goes_on_past_a_failure(bench, tmp_path):
+    # A negative rate is refused; the others must be trained all the same.
+    axes = {"train__learning_rate": "0.0005,-1,0.05", "seed": "0,1"}
+    first = sweep(bench, tmp_path, **axes)
+    assert first.returncode == 2
+    assert first.stderr.strip() == "error: 2 of 6 runs failed; see the table above."
+    assert "learning_rate=-1 seed=0" in first.stdout
+    assert "failed" in first.stdout
+    groups = {rate: f"learning_rate={rate}" for rate in ("0.0005", "0.05")}
+    folders = {r: [tmp_path / f"learning_rate={r}_s{s}" for s in (0, 1)] for r in groups}
+    results = json.loads((tmp_path / "results.json").read_text(), parse_constant=pytest.fail)
+    assert set(results) == set(groups.values())
+    table = {}
+    for rate, group in groups.items():
+        found = [correct(folder) for folder in folders[rate]]
+        shares = [np.mean(list(run.values())) for run in found]
+        assert results[group]["runs"] == 2
+        assert results[group]["mean"] == pytest.approx(np.mean(shares))
+        assert results[group]["spread"] == pytest.approx(np.std(shares, ddof=1))
+        table[rate] = np.array([list(run.values()) for run in found])
+    assert results[groups["0.0005"]]["difference"] is None
+    line_groups = {line[4]: line[5] for line in tiny.rows()}
+    names = [line_groups[i] for i in correct(folders["0.05"][0])]
+    wanted = paired_bootstrap(table["0.05"], table["0.0005"], groups=names)
+    assert results[groups["0.05"]]["difference"] == pytest.approx(wanted)
+
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.keras")}
+    assert len(before) == 4
+    second = sweep(bench, tmp_path, **axes)
+    assert second.returncode == 2
+    assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.keras")} == before
+
+
+@pytest.mark.slow
+def test_a_sweep_over_seeds_alone_ends_with_their_mean(bench, tmp_path):
+    found = sweep(bench, tmp_path, seed="0,1", variant="text")
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.count("done") == 2
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert list(results) == ["text"]
+    assert results["text"]["runs"] == 2
+    assert "tensorboard --logdir=" in found.stdout

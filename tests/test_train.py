@@ -1,0 +1,371 @@
+"""A training from config to complete run: what it leaves behind, and what settings change."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fusion_keras.backbones.cut import cut
+from fusion_keras.backbones.presets import load_text
+from fusion_keras.errors import UsageError
+from fusion_keras.training.experiment import load_model, train
+from fusion_keras.training.run import Run
+from tests import tiny
+
+FILES = {
+    "config.json",
+    "golden.npz",
+    "history.csv",
+    "metrics.json",
+    "model.keras",
+    "predictions.csv",
+    "splits.csv",
+    "tensorboard",
+    "tokenizer.json",
+}
+
+# Text alone, at the embeddings: compiled in a second, where the architecture does not matter.
+SHALLOW = {"fusion__junctions": "0+-:concat"}
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory) -> tiny.Bench:
+    return tiny.Bench.make(tmp_path_factory.mktemp("train"))
+
+
+@pytest.fixture(scope="module")
+def inter(bench) -> Run:
+    """Two junctions, one of attention, with a head for scores; one layer of each backbone."""
+    changes = {"fusion__junctions": "0+0:linear,1+1:attention", "regression": True}
+    return train(bench.config(variant="inter", **changes), bench.folder / "inter")
+
+
+@pytest.fixture(scope="module")
+def text(bench) -> Run:
+    return train(bench.config(), bench.folder / "text")
+
+
+@pytest.fixture(scope="module")
+def shallow(bench) -> Run:
+    return train(bench.config(**SHALLOW), bench.folder / "shallow")
+
+
+@pytest.fixture(scope="module")
+def image(bench) -> Run:
+    return train(bench.config(variant="image"), bench.folder / "image")
+
+
+@pytest.fixture(scope="module")
+def late(bench) -> Run:
+    """The published late fusion: trains its parents on one half, its head on the other."""
+    config = bench.config(
+        variant="late", recipe="paper", train__batch_size=4, late__parent_epochs=2
+    )
+    return train(config, bench.folder / "late")
+
+
+def table(run: Run, name: str) -> list[dict]:
+    with (run.folder / name).open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def accuracy(run: Run, split: str) -> float:
+    return run.read_json("metrics.json")["splits"][split]["metrics"]["accuracy"]["value"]
+
+
+# What a run holds
+
+
+def test_a_complete_run_has_every_file_and_nothing_else(inter):
+    assert {p.name for p in inter.folder.iterdir()} == FILES
+    assert not inter.partial.exists()
+
+
+def test_config_json_says_what_was_trained_on_what_with_what(inter):
+    found = inter.read_json("config.json")
+    assert found["variant"] == "inter"
+    assert found["seed"] == 0
+    assert found["classes"] == ["negative", "positive"]
+    # The recipe is filled in, whole.
+    assert None not in found["config"]["train"].values()
+    assert found["config"]["train"]["optimizer"] == "adamw"
+    assert [j["text"] for j in found["spec"]["junctions"]] == [0, 1]
+    assert found["dataset"]["counts"] == {"train": 40, "valid": 16, "test": 16}
+    assert len(found["dataset"]["fingerprint"]) == 64
+    assert found["dataset"]["split_policy"].startswith("as the source gives it")
+    assert found["inputs"]["token_ids"]["max_length"] == 12
+    assert found["inputs"]["image"]["size"] == tiny.EDGE
+    assert {"keras", "jax", "numpy"} <= set(found["provenance"]["packages"])
+    assert set(found["provenance"]) == {"fusion_keras", "python", "platform", "packages", "git"}
+    assert found["parameters"] == load_model(inter.folder).count_params()
+
+
+def test_every_metric_of_every_split_has_its_interval(inter):
+    found = inter.read_json("metrics.json")
+    assert found["best_epoch"] in (1, 2)
+    assert set(found["splits"]) == {"valid", "test"}
+    for split in found["splits"].values():
+        assert split["count"] == 16
+        assert np.sum(split["confusion"]) == 16
+        assert {"accuracy", "majority", "auroc", "mae", "pearson"} <= set(split["metrics"])
+        for values in split["metrics"].values():
+            assert set(values) == {"value", "low", "high"}
+        shown = split["metrics"]["accuracy"]
+        assert 0 <= shown["low"] <= shown["value"] <= shown["high"] <= 1
+
+
+def test_predictions_are_those_of_the_rows_and_give_the_metrics(inter):
+    found = table(inter, "predictions.csv")
+    splits = {row["id"]: row["split"] for row in table(inter, "splits.csv")}
+    assert splits == {line[4]: line[3] for line in tiny.rows()}
+    lines = {line[4]: line for line in tiny.rows()}
+    assert [row["id"] for row in found] == [
+        *(i for i in splits if splits[i] == "valid"),
+        *(i for i in splits if splits[i] == "test"),
+    ]
+    for split in ("valid", "test"):
+        rows = [row for row in found if row["split"] == split]
+        right = np.mean([row["target"] == row["predicted"] for row in rows])
+        assert right == pytest.approx(accuracy(inter, split))
+    for row in found:
+        assert row["split"] == splits[row["id"]]
+        assert row["target"] == lines[row["id"]][2]
+        assert row["group"] == lines[row["id"]][5]
+        assert float(row["score"]) == pytest.approx(float(lines[row["id"]][6]))
+        probs = {name: float(row[f"p_{name}"]) for name in ("negative", "positive")}
+        assert sum(probs.values()) == pytest.approx(1, abs=1e-5)
+        assert max(probs, key=probs.get) == row["predicted"]
+
+
+def test_the_saved_model_gives_the_golden_outputs(inter):
+    model = load_model(inter.folder)
+    with np.load(inter.folder / "golden.npz", allow_pickle=False) as golden:
+        inputs = {name: golden[f"input_{name}"] for name in ("token_ids", "image")}
+        outputs = model.predict_on_batch(inputs)
+        assert set(golden.files) == {f"input_{n}" for n in inputs} | {
+            "output_logits",
+            "output_score",
+        }
+        for name, values in outputs.items():
+            np.testing.assert_allclose(values, golden[f"output_{name}"], atol=1e-6)
+
+
+def test_history_has_each_epoch_once(inter):
+    found = table(inter, "history.csv")
+    assert [int(row["epoch"]) for row in found] == [1, 2]
+    best = inter.read_json("metrics.json")["best_epoch"]
+    # The model that is kept is that of the best epoch.
+    assert float(found[best - 1]["valid_accuracy"]) == pytest.approx(accuracy(inter, "valid"))
+    assert float(found[best - 1]["valid_accuracy"]) == max(
+        float(row["valid_accuracy"]) for row in found
+    )
+
+
+# Once finished
+
+
+def test_a_finished_run_is_left_alone(bench, shallow):
+    before = {p: p.stat().st_mtime_ns for p in shallow.folder.rglob("*")}
+    elsewhere = bench.folder / "elsewhere"
+    assert train(bench.config(**SHALLOW, data__cache_dir=elsewhere), shallow.folder).complete
+    assert {p: p.stat().st_mtime_ns for p in shallow.folder.rglob("*")} == before
+
+
+def test_a_finished_run_with_other_settings_is_refused(bench, shallow):
+    with pytest.raises(UsageError, match=r"seed was 0, is 1; train\.epochs was 2, is 5"):
+        train(bench.config(**SHALLOW, seed=1, train__epochs=5), shallow.folder)
+
+
+def test_a_folder_that_is_no_run_is_refused(bench, tmp_path):
+    with pytest.raises(UsageError, match=r"config\.json.*no finished run"):
+        train(bench.config(), tmp_path)
+
+
+# Data
+
+
+def test_a_seeded_split_is_written_down(bench, tmp_path):
+    path = tiny.write_manifest(tmp_path / "data", leave_out=["split", "score"])
+    run = train(bench.config(**SHALLOW, data__path=path), tmp_path / "run")
+    rows = table(run, "splits.csv")
+    groups = {line[4]: line[5] for line in tiny.rows()}
+    homes = {}
+    for row in rows:
+        homes.setdefault(groups[row["id"]], set()).add(row["split"])
+    assert len(rows) == 72
+    assert {row["split"] for row in rows} == {"train", "valid", "test"}
+    assert all(len(splits) == 1 for splits in homes.values())
+    assert "seed 0" in run.read_json("config.json")["dataset"]["split_policy"]
+    assert "pearson" not in run.read_json("metrics.json")["splits"]["test"]["metrics"]
+
+
+def test_ids_of_any_kind_survive_the_tables(bench, tmp_path):
+    def rename(lines):
+        for line in lines:
+            line[4] = f'"{line[4]}", of\tGrüße'
+
+    path = tiny.write_manifest(tmp_path / "data", change=rename)
+    run = train(bench.config(**SHALLOW, data__path=path), tmp_path / "run")
+    wanted = {f'"{line[4]}", of\tGrüße' for line in tiny.rows()}
+    assert {row["id"] for row in table(run, "splits.csv")} == wanted
+    assert {row["id"] for row in table(run, "predictions.csv")} < wanted
+
+
+# Late fusion
+
+
+def test_late_fusion_trains_parents_and_head_on_two_halves(late):
+    assert {p.name for p in late.folder.iterdir()} == FILES | {"parents"}
+    counts = [late.read_json("config.json")["dataset"]["counts"]]
+    for modality in ("text", "image"):
+        parent = Run(late.folder / "parents" / modality)
+        found = parent.read_json("config.json")
+        assert found["config"]["data"]["part"] == "first"
+        counts.append(found["dataset"]["counts"])
+        assert found["config"]["train"]["epochs"] == 2
+    # `halve` gives disjoint parts; together they are all of the training rows.
+    assert counts[0]["train"] + counts[1]["train"] == 40
+    assert counts[1] == counts[2]
+    assert counts[0]["test"] == 16
+    head = late.read_json("config.json")["config"]
+    assert head["data"]["part"] == "all"
+    assert head["train"]["learning_rate"] == 1e-3
+
+
+def test_late_fusion_keeps_its_parents_weights(late):
+    model = load_model(late.folder)
+    for modality in ("text", "image"):
+        parent = load_model(late.folder / "parents" / modality)
+        part = f"{modality}_backbone"
+        pairs = zip(
+            model.get_layer(part).get_weights(), parent.get_layer(part).get_weights(), strict=True
+        )
+        for ours, theirs in pairs:
+            np.testing.assert_array_equal(ours, theirs)
+
+
+def test_late_fusion_takes_finished_runs(bench, text, image):
+    parents = (str(text.folder), str(image.folder))
+    config = bench.config(variant="late", fusion__junctions="1+1:linear", parents=parents)
+    run = train(config, bench.folder / "late of runs")
+    assert {p.name for p in run.folder.iterdir()} == FILES
+    # A junction in the middle takes only the layers before it.
+    ours = load_model(run.folder).get_layer("text_backbone")
+    theirs = load_model(text.folder).get_layer("text_backbone")
+    assert len(ours.layers) < len(theirs.layers)
+    for layer in ours.layers:
+        for a, b in zip(
+            layer.get_weights(), theirs.get_layer(layer.name).get_weights(), strict=True
+        ):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_averaged_scores_are_those_of_the_parents(bench, text, image):
+    parents = (str(text.folder), str(image.folder))
+    config = bench.config(variant="late_score", parents=parents, fusion__weights=(0.25, 0.75))
+    run = train(config, bench.folder / "late_score")
+    ours, texts, images = (table(r, "predictions.csv") for r in (run, text, image))
+    for mean, a, b in zip(ours, texts, images, strict=True):
+        wanted = 0.25 * float(a["p_positive"]) + 0.75 * float(b["p_positive"])
+        assert float(mean["p_positive"]) == pytest.approx(wanted, abs=1e-5)
+
+
+def test_parents_of_another_split_are_refused(bench, text, image, tmp_path):
+    def swap(lines):
+        lines[0][3], lines[-1][3] = lines[-1][3], lines[0][3]
+
+    path = tiny.write_manifest(tmp_path, change=swap)
+    parents = (str(text.folder), str(image.folder))
+    config = bench.config(variant="late", parents=parents, data__path=path)
+    with pytest.raises(UsageError, match=r"2 of 72 rows in another split.*'r0'"):
+        train(config, tmp_path / "run")
+
+
+# Settings
+
+
+def test_the_same_seed_gives_the_same_run_and_another_one_another(bench, shallow, tmp_path):
+    def content(run):
+        return (run.folder / "predictions.csv").read_text()
+
+    assert content(train(bench.config(**SHALLOW), tmp_path / "same")) == content(shallow)
+    assert content(train(bench.config(**SHALLOW, seed=1), tmp_path / "other")) != content(shallow)
+
+
+def test_half_precision_trains_and_loads(bench, tmp_path):
+    run = train(bench.config(dtype="bfloat16", **SHALLOW), tmp_path / "run")
+    model = load_model(run.folder)
+    dropout = model.get_layer("text_backbone").get_layer("embeddings_dropout")
+    assert dropout.compute_dtype == "bfloat16"
+    assert all(v.dtype == "float32" for v in model.trainable_variables)
+    with np.load(run.folder / "golden.npz", allow_pickle=False) as golden:
+        outputs = model.predict_on_batch({"token_ids": golden["input_token_ids"]})
+        assert outputs["logits"].dtype == np.float32
+        np.testing.assert_allclose(outputs["logits"], golden["output_logits"], atol=1e-2)
+
+
+def test_a_part_without_a_rate_stays_as_it_was(bench, shallow, tmp_path):
+    def embeddings(run):
+        return load_model(run.folder).get_layer("text_backbone").get_weights()
+
+    frozen = train(bench.config(**SHALLOW, train__text_rate=0.0), tmp_path / "run")
+    # Before training: the preset's.
+    first = load_text(str(bench.folder / "presets" / "text")).backbone
+    wanted = cut(first, [0]).get_weights()
+    for a, b in zip(embeddings(frozen), wanted, strict=True):
+        np.testing.assert_array_equal(a, b)
+    for a, b in zip(embeddings(shallow), wanted, strict=True):
+        assert not np.array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"train__label_smoothing": 0.3},
+        {"train__clip_norm": 1e-3, "train__optimizer": "sgd", "train__learning_rate": 0.1},
+        {"train__warmup": 0.9},
+        {"train__weight_decay": 0.5, "train__learning_rate": 0.1},
+        {"train__optimizer": "adam"},
+        {"text__dropout": 0.5},
+        {"fusion__dropout": 0.9},
+        {"fusion__hidden": 8},
+    ],
+    ids=lambda changes: " ".join(changes),
+)
+def test_a_setting_changes_the_training(bench, shallow, tmp_path, changes):
+    def losses(run):
+        return [row["loss"] for row in table(run, "history.csv")]
+
+    run = train(bench.config(**SHALLOW, **changes), tmp_path / "run")
+    assert losses(run) != losses(shallow)
+
+
+def test_training_stops_when_patience_ends_and_keeps_the_chosen_epoch(bench, tmp_path):
+    changes = {"train__epochs": 9, "train__patience": 2, "train__learning_rate": 1e-12}
+    config = bench.config(**SHALLOW, **changes, train__text_rate=0.0)
+    # Nothing is learned: no epoch is better than the first by more than rounding.
+    run = train(config, tmp_path / "run")
+    lines, best = table(run, "history.csv"), run.read_json("metrics.json")["best_epoch"]
+    assert len(lines) == best + 2 < 9
+    last = train(bench.config(**SHALLOW, train__select="last", train__epochs=3), tmp_path / "last")
+    assert last.read_json("metrics.json")["best_epoch"] == 3
+
+
+def test_a_damaged_model_is_refused(shallow, tmp_path):
+    path = tmp_path / "model.keras"
+    content = (shallow.folder / "model.keras").read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(UsageError, match=r"model\.keras cannot be read.*copy the file again"):
+        load_model(tmp_path)
+    path.unlink()
+    with pytest.raises(UsageError, match=r"model\.keras cannot be read"):
+        load_model(tmp_path)
+
+
+def test_nothing_of_a_run_is_pickled(inter):
+    for path in Path(inter.folder).rglob("*.npz"):
+        with np.load(path, allow_pickle=False) as arrays:
+            assert all(arrays[name].dtype != object for name in arrays.files)
+    json.loads((inter.folder / "metrics.json").read_text(), parse_constant=pytest.fail)
