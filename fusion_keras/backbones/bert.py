@@ -11,6 +11,7 @@ import keras
 import keras_hub
 
 from fusion_keras.backbones.encoder import (
+    EncoderLayer,
     activation,
     assign_dense,
     assign_encoder_layer,
@@ -64,9 +65,10 @@ class BertBackbone(FromPreset, keras_hub.models.BertBackbone):
         function = activation(hidden_act)
         super().__init__(*args, **kwargs)
         # Traced only when the model runs, so what keras-hub hard-codes can be corrected in
-        # the layers it has built; a saved layer carries the corrected values.
+        # the layers it has built; a saved layer carries the corrected class and values.
         self.embeddings_layer_norm.epsilon = layer_norm_eps
         for layer in self.transformer_layers:
+            layer.__class__ = EncoderLayer
             layer.activation = function
             layer._feedforward_intermediate_dense.activation = function
             layer.layer_norm_epsilon = layer_norm_eps

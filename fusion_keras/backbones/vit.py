@@ -1,6 +1,6 @@
 """ViT (Dosovitskiy et al. 2021) with every encoder layer as a tap.
 
-Built of keras-hub's TransformerEncoder, not as a subclass of its ViTBackbone: there the
+Built of keras-hub's encoder layer, not as a subclass of its ViTBackbone: there the
 whole encoder is one layer, and a part of it cannot be saved, because the inner layers are
 not registered and their configs hold values that their constructors refuse.
 """
@@ -12,7 +12,12 @@ import keras_hub
 import numpy as np
 from keras import layers, ops
 
-from fusion_keras.backbones.encoder import activation, assign_encoder_layer, assign_norm
+from fusion_keras.backbones.encoder import (
+    EncoderLayer,
+    activation,
+    assign_encoder_layer,
+    assign_norm,
+)
 from fusion_keras.backbones.hf_files import Weights, read_config
 from fusion_keras.backbones.sources import FromPreset
 from fusion_keras.errors import UsageError
@@ -127,7 +132,7 @@ class ViTBackbone(FromPreset, keras_hub.models.Backbone):
 
         # === Encoder ===
         for index in range(num_layers):
-            x = keras_hub.layers.TransformerEncoder(
+            x = EncoderLayer(
                 intermediate_dim=mlp_dim,
                 num_heads=num_heads,
                 dropout=dropout,
