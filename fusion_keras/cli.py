@@ -31,7 +31,7 @@ def run(main: Callable[[], None], help_text: str) -> None:
     # A terminated process ends as an interrupted one: in order, with a sentence.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        app.run(lambda argv: _guarded(main), flags_parser=_parse)
+        app.run(lambda argv: guarded(main), flags_parser=_parse)
     except KeyboardInterrupt:
         _stop("Interrupted. The same command goes on from the last finished epoch.", 130)
 
@@ -80,7 +80,8 @@ def _stop_parsing(error: Exception) -> None:
     _stop(f"{kind}{' '.join(str(text).split())} (--help lists every setting)")
 
 
-def _guarded(main) -> None:
+def guarded(main: Callable[[], None]) -> None:
+    """Call `main`; what the user can mend becomes a sentence and exit code 2."""
     try:
         main()
     except UsageError as error:

@@ -10,8 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from fusion_keras import cli
 from tests import tiny
 from tests.entries import Entries
+
+# Text alone, at the embeddings: compiled in a second.
+SHALLOW = {"fusion__junctions": "0+-:concat"}
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +35,7 @@ def entries():
 def finished(bench, entries) -> Path:
     """A complete text run."""
     folder = bench.folder / "finished"
-    found = entries.run("train", *bench.flags(run=folder))
+    found = entries.run("train", *bench.flags(run=folder, **SHALLOW))
     assert found["code"] == 0, found["err"]
     return folder
 
@@ -165,7 +169,7 @@ def test_a_wrong_command_line_is_explained(entries, tmp_path, arguments, pattern
 
 def test_a_diverging_training_says_so_and_keeps_no_run(bench, entries, tmp_path):
     rates = {"train__learning_rate": 1e30, "train__text_rate": 1e30, "train__clip_norm": 0.0}
-    arguments = bench.flags(run=tmp_path / "run", train__optimizer="sgd", **rates)
+    arguments = bench.flags(run=tmp_path / "run", train__optimizer="sgd", **SHALLOW, **rates)
     refuse(entries, arguments, r"diverged in epoch 1.*learning_rate")
     assert not (tmp_path / "run").exists()
 
@@ -193,7 +197,7 @@ def test_a_full_disk_ends_the_run_and_leaves_what_was_complete(
     bench, entries, finished, tmp_path, size, met
 ):
     before = contents(finished)
-    changes = {"run": tmp_path / "run", "data__cache_dir": tmp_path / "cache"}
+    changes = {**SHALLOW, "run": tmp_path / "run", "data__cache_dir": tmp_path / "cache"}
     refuse(
         entries,
         bench.flags(**changes),
@@ -206,10 +210,10 @@ def test_a_full_disk_ends_the_run_and_leaves_what_was_complete(
 
 def test_a_finished_run_is_left_alone_and_other_settings_are_refused(bench, entries, finished):
     before = contents(finished)
-    again = entries.run("train", *bench.flags(run=finished))
+    again = entries.run("train", *bench.flags(run=finished, **SHALLOW))
     assert again["code"] == 0
     assert "accuracy" in again["out"]
-    arguments = bench.flags(run=finished, train__epochs=3)
+    arguments = bench.flags(run=finished, train__epochs=3, **SHALLOW)
     refuse(entries, arguments, r"train\.epochs was 2, is 3.*--workdir")
     assert contents(finished) == before
 
@@ -223,7 +227,7 @@ def test_late_fusion_refuses_unfit_parents(bench, entries, finished, tmp_path):
     refuse(entries, late(finished), r"names 1 runs")
     refuse(entries, late(finished, finished), r"variant 'text'; 'image' is wanted")
     refuse(entries, late(tmp_path / "none", finished), r"none is no finished run")
-    refuse(entries, late(finished, finished, text__dropout=0.3), r"text\.dropout was 0\.1, is 0\.3")
+    refuse(entries, late(finished, finished, text__dropout=0.3), r"text\.dropout was \S+, is 0\.3")
     refuse(entries, late(finished, finished, data__max_length=9), r"data\.max_length was 12, is 9")
     score = bench.flags(variant="late_score", run=tmp_path / "run", fusion__junctions="1+1:add")
     refuse(entries, score, r"late_score.*--config\.fusion\.junctions")
@@ -245,7 +249,7 @@ def test_damaged_parents_and_checkpoints_are_named(bench, entries, finished, tmp
     partial.mkdir()
     shutil.copy(finished / "config.json", partial)
     (partial / "checkpoint.npz").write_bytes(model.read_bytes())
-    resumed = bench.flags(run=tmp_path / "resumed")
+    resumed = bench.flags(run=tmp_path / "resumed", **SHALLOW)
     refuse(entries, resumed, r"checkpoint\.npz cannot be read.*Remove the folder")
     (partial / "config.json").write_text('{"config": ')
     refuse(entries, resumed, r"config\.json.*damaged")
@@ -265,3 +269,24 @@ def test_damaged_parents_and_checkpoints_are_named(bench, entries, finished, tmp
 def test_a_wrong_sweep_is_explained(entries, tmp_path, arguments, pattern):
     # As `sweep` sees them; a training would need the rest of the settings.
     refuse(entries, [f"--workdir={tmp_path}", *arguments], pattern, entry="sweep")
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 GiB")]
+)
+def test_full_memory_says_what_to_lower(error, capsys):
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit) as stopped:
+        cli.guarded(main)
+    assert stopped.value.code == 2
+    assert re.fullmatch(r"error: Out of memory: lower .*batch_size.*\n", capsys.readouterr().err)
+
+
+def test_a_bug_of_ours_is_not_passed_off_as_a_mistake():
+    def main():
+        raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        cli.guarded(main)
