@@ -12,6 +12,7 @@ import keras
 from keras import layers, ops
 from keras_hub.layers import PositionEmbedding
 
+from fusion_keras.backbones.encoder import EncoderLayer
 from fusion_keras.fusion.spec import Junction
 
 _register = keras.saving.register_keras_serializable(package="fusion_keras")
@@ -64,18 +65,14 @@ class PatchGrid(layers.Layer):
 
 @_register
 class KeyMask(layers.Layer):
-    """Mask of a joint sequence: int32 [B, T] and `extra` tokens always present.
-
-    Gives bool [B, 1, T + extra], to be broadcast over the queries.
-    """
+    """int32 [B, T], and `extra` tokens that are always there: int32 [B, T + extra]."""
 
     def __init__(self, extra: int, **kwargs):
         super().__init__(**kwargs)
         self.extra = extra
 
     def call(self, mask):
-        present = ops.pad(mask, [[0, 0], [0, self.extra]], constant_values=1)
-        return ops.expand_dims(ops.cast(present, "bool"), 1)
+        return ops.pad(mask, [[0, 0], [0, self.extra]], constant_values=1)
 
     def get_config(self):
         return {**super().get_config(), "extra": self.extra}
@@ -178,13 +175,23 @@ def _gate(vectors, junction, name):
     return GatedSum(name=name)(gate, *parts)
 
 
-def _block(x, context, mask, junction: Junction, name: str):
-    """Pre-norm attention block: x attends to `context` (itself if None), then an MLP."""
+def _block(x, mask, junction: Junction, name: str):
+    """Pre-norm self-attention block with an MLP twice as wide: [B, N, width] -> the same."""
+    return EncoderLayer(
+        2 * junction.width,
+        junction.heads,
+        activation="gelu",
+        layer_norm_epsilon=1e-6,
+        normalize_first=True,
+        name=name,
+    )(x, padding_mask=mask)
+
+
+def _cross_block(x, context, mask, junction: Junction, name: str):
+    """Pre-norm block in which x [B, N, width] attends to `context` [B, M, width]."""
     width = junction.width
     query = layers.LayerNormalization(epsilon=1e-6, name=f"{name}_norm1")(x)
-    key = query
-    if context is not None:
-        key = layers.LayerNormalization(epsilon=1e-6, name=f"{name}_norm_context")(context)
+    key = layers.LayerNormalization(epsilon=1e-6, name=f"{name}_norm_context")(context)
     attended = layers.MultiHeadAttention(
         junction.heads, width // junction.heads, name=f"{name}_attention"
     )(query, key, attention_mask=mask)
@@ -214,7 +221,7 @@ def _attention_pooled(vectors, junction, name):
         else tokens[0]
     )
     for i in range(junction.blocks):
-        x = _block(x, None, None, junction, f"{name}_block{i}")
+        x = _block(x, None, junction, f"{name}_block{i}")
     x = layers.LayerNormalization(epsilon=1e-6, name=f"{name}_norm")(x)
     return layers.Flatten(name=name)(x)
 
@@ -250,7 +257,7 @@ def _attention_sequence(taps, mask, junction, name):
     if "text" in parts:
         keys = KeyMask(counts.get("image", 0), name=f"{name}_mask")(mask)
     for i in range(junction.blocks):
-        x = _block(x, None, keys, junction, f"{name}_block{i}")
+        x = _block(x, keys, junction, f"{name}_block{i}")
     x = layers.LayerNormalization(epsilon=1e-6, name=f"{name}_norm")(x)
     return _split_mean(x, counts, mask, name)
 
@@ -269,11 +276,11 @@ def _cross_sequence(taps, mask, junction, name):
 def _cross(tokens, mask, junction, name):
     """Each modality's tokens attend to the other's, block by block, then are averaged."""
     text, image = tokens["text"], tokens["image"]
-    keys = None if mask is None else KeyMask(0, name=f"{name}_mask")(mask)
+    keys = None if mask is None else layers.Reshape((1, -1), name=f"{name}_mask")(mask)
     for i in range(junction.blocks):
         text, image = (
-            _block(text, image, None, junction, f"{name}_text_block{i}"),
-            _block(image, text, keys, junction, f"{name}_image_block{i}"),
+            _cross_block(text, image, None, junction, f"{name}_text_block{i}"),
+            _cross_block(image, text, keys, junction, f"{name}_image_block{i}"),
         )
     text = layers.LayerNormalization(epsilon=1e-6, name=f"{name}_text_last_norm")(text)
     image = layers.LayerNormalization(epsilon=1e-6, name=f"{name}_image_last_norm")(image)
