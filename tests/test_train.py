@@ -10,6 +10,7 @@ import pytest
 from fusion_keras.backbones.cut import cut
 from fusion_keras.backbones.presets import load_text
 from fusion_keras.errors import UsageError
+from fusion_keras.training import loop
 from fusion_keras.training.experiment import load_model, train
 from fusion_keras.training.run import Run
 from tests import tiny
@@ -351,6 +352,16 @@ def test_training_stops_when_patience_ends_and_keeps_the_chosen_epoch(bench, tmp
     assert len(lines) == best + 2 < 9
     last = train(bench.config(**SHALLOW, train__select="last", train__epochs=3), tmp_path / "last")
     assert last.read_json("metrics.json")["best_epoch"] == 3
+
+
+def test_a_full_disk_under_tensorboard_is_told(bench, tmp_path, monkeypatch):
+    def flush(self):
+        # What TensorFlow's file system raises for it.
+        raise loop.tf.errors.OutOfRangeError(None, None, "File too large")
+
+    monkeypatch.setattr(loop.Writer, "flush", flush)
+    with pytest.raises(UsageError, match=r"tensorboard: File too large.*space"):
+        train(bench.config(**SHALLOW), tmp_path / "run")
 
 
 def test_a_damaged_model_is_refused(shallow, tmp_path):

@@ -8,6 +8,7 @@ undisturbed one would have seen.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import math
@@ -26,6 +27,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from tensorboard.compat import tf
 from tensorboard.summary import Writer
 
 from fusion_keras.data.augment import AugmentSpec
@@ -83,15 +85,16 @@ def fit(
         ).map(_targets_of_outputs)
         with _progress(f"{config.variant} s{config.seed}") as progress:
             watcher = _Watcher(state, arrays, dataset, rows["valid"], steps, progress)
-            model.fit(
-                batches,
-                epochs=train.epochs,
-                initial_epoch=state.epoch,
-                steps_per_epoch=steps,
-                callbacks=[watcher],
-                verbose=0,
-                shuffle=False,  # the batches are shuffled already
-            )
+            with contextlib.closing(watcher):
+                model.fit(
+                    batches,
+                    epochs=train.epochs,
+                    initial_epoch=state.epoch,
+                    steps_per_epoch=steps,
+                    callbacks=[watcher],
+                    verbose=0,
+                    shuffle=False,  # the batches are shuffled already
+                )
     for variable, value in zip(model.variables, state.best, strict=True):
         variable.assign(value)
     return state.best_epoch
@@ -188,7 +191,7 @@ class _Watcher(keras.callbacks.Callback):
         super().__init__()
         self.state, self.arrays, self.dataset = state, arrays, dataset
         self.valid_rows, self.steps, self.progress = valid_rows, steps, progress
-        with disk_errors(state.run.partial):
+        with self._board_errors():
             self.board = Writer(str(state.run.partial / "tensorboard"))
         epochs = state.train.epochs
         self.task = progress.add_task(
@@ -227,14 +230,24 @@ class _Watcher(keras.callbacks.Callback):
             self.model.stop_training = True
 
     def _to_board(self, line):
-        with disk_errors(self.state.run.partial):
+        with self._board_errors():
             for name, value in line.items():
                 if name != "epoch" and math.isfinite(value):
                     self.board.add_scalar(name, value, line["epoch"])
             self.board.flush()
 
-    def on_train_end(self, logs=None):
-        self.board.close()
+    def close(self):
+        with self._board_errors():
+            self.board.close()
+
+    @contextlib.contextmanager
+    def _board_errors(self):
+        with disk_errors(self.state.run.partial / "tensorboard"):
+            try:
+                yield
+            # TensorBoard writes through TensorFlow, which has its own errors for a full disk.
+            except tf.errors.OpError as error:
+                raise OSError(error.message) from error
 
 
 def _progress(title: str) -> Progress:
