@@ -1,6 +1,5 @@
 """A training from config to complete run: what it leaves behind, and what settings change."""
 
-import csv
 import json
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from fusion_keras.training import loop
 from fusion_keras.training.experiment import load_model, train
 from fusion_keras.training.run import Run
 from tests import tiny
+from tests.tiny import table
 
 FILES = {
     "config.json",
@@ -44,32 +44,8 @@ def inter(bench) -> Run:
 
 
 @pytest.fixture(scope="module")
-def text(bench) -> Run:
-    return train(bench.config(), bench.folder / "text")
-
-
-@pytest.fixture(scope="module")
 def shallow(bench) -> Run:
     return train(bench.config(**SHALLOW), bench.folder / "shallow")
-
-
-@pytest.fixture(scope="module")
-def image(bench) -> Run:
-    return train(bench.config(variant="image"), bench.folder / "image")
-
-
-@pytest.fixture(scope="module")
-def late(bench) -> Run:
-    """The published late fusion: trains its parents on one half, its head on the other."""
-    config = bench.config(
-        variant="late", recipe="paper", train__batch_size=4, late__parent_epochs=2
-    )
-    return train(config, bench.folder / "late")
-
-
-def table(run: Run, name: str) -> list[dict]:
-    with (run.folder / name).open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def accuracy(run: Run, split: str) -> float:
@@ -212,76 +188,6 @@ def test_ids_of_any_kind_survive_the_tables(bench, tmp_path):
     wanted = {f'"{line[4]}", of\tGrüße' for line in tiny.rows()}
     assert {row["id"] for row in table(run, "splits.csv")} == wanted
     assert {row["id"] for row in table(run, "predictions.csv")} < wanted
-
-
-# Late fusion
-
-
-def test_late_fusion_trains_parents_and_head_on_two_halves(late):
-    assert {p.name for p in late.folder.iterdir()} == FILES | {"parents"}
-    counts = [late.read_json("config.json")["dataset"]["counts"]]
-    for modality in ("text", "image"):
-        parent = Run(late.folder / "parents" / modality)
-        found = parent.read_json("config.json")
-        assert found["config"]["data"]["part"] == "first"
-        counts.append(found["dataset"]["counts"])
-        assert found["config"]["train"]["epochs"] == 2
-    # `halve` gives disjoint parts; together they are all of the training rows.
-    assert counts[0]["train"] + counts[1]["train"] == 40
-    assert counts[1] == counts[2]
-    assert counts[0]["test"] == 16
-    head = late.read_json("config.json")["config"]
-    assert head["data"]["part"] == "all"
-    assert head["train"]["learning_rate"] == 1e-3
-
-
-def test_late_fusion_keeps_its_parents_weights(late):
-    model = load_model(late.folder)
-    for modality in ("text", "image"):
-        parent = load_model(late.folder / "parents" / modality)
-        part = f"{modality}_backbone"
-        pairs = zip(
-            model.get_layer(part).get_weights(), parent.get_layer(part).get_weights(), strict=True
-        )
-        for ours, theirs in pairs:
-            np.testing.assert_array_equal(ours, theirs)
-
-
-def test_late_fusion_takes_finished_runs(bench, text, image):
-    parents = (str(text.folder), str(image.folder))
-    config = bench.config(variant="late", fusion__junctions="1+1:linear", parents=parents)
-    run = train(config, bench.folder / "late of runs")
-    assert {p.name for p in run.folder.iterdir()} == FILES
-    # A junction in the middle takes only the layers before it.
-    ours = load_model(run.folder).get_layer("text_backbone")
-    theirs = load_model(text.folder).get_layer("text_backbone")
-    assert len(ours.layers) < len(theirs.layers)
-    for layer in ours.layers:
-        for a, b in zip(
-            layer.get_weights(), theirs.get_layer(layer.name).get_weights(), strict=True
-        ):
-            np.testing.assert_array_equal(a, b)
-
-
-def test_averaged_scores_are_those_of_the_parents(bench, text, image):
-    parents = (str(text.folder), str(image.folder))
-    config = bench.config(variant="late_score", parents=parents, fusion__weights=(0.25, 0.75))
-    run = train(config, bench.folder / "late_score")
-    ours, texts, images = (table(r, "predictions.csv") for r in (run, text, image))
-    for mean, a, b in zip(ours, texts, images, strict=True):
-        wanted = 0.25 * float(a["p_positive"]) + 0.75 * float(b["p_positive"])
-        assert float(mean["p_positive"]) == pytest.approx(wanted, abs=1e-5)
-
-
-def test_parents_of_another_split_are_refused(bench, text, image, tmp_path):
-    def swap(lines):
-        lines[0][3], lines[-1][3] = lines[-1][3], lines[0][3]
-
-    path = tiny.write_manifest(tmp_path, change=swap)
-    parents = (str(text.folder), str(image.folder))
-    config = bench.config(variant="late", parents=parents, data__path=path)
-    with pytest.raises(UsageError, match=r"2 of 72 rows in another split.*'r0'"):
-        train(config, tmp_path / "run")
 
 
 # Settings

@@ -15,6 +15,7 @@ from PIL import Image
 from fusion_keras.backbones.bert import BertBackbone
 from fusion_keras.backbones.vit import ViTBackbone
 from fusion_keras.config import get_config
+from fusion_keras.training.run import Run
 
 HEADER = ("text", "image", "label", "split", "id", "group", "score")
 EDGE = 32
@@ -137,3 +138,9 @@ class Bench:
 def command(entry: str, *arguments: str) -> list[str]:
     """How to run an entry module of the package in a process of its own."""
     return [sys.executable, "-m", f"fusion_keras.{entry}", *arguments]
+
+
+def table(run: Run, name: str) -> list[dict[str, str]]:
+    """The rows of a CSV file of a complete run."""
+    with (run.folder / name).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
