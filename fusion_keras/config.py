@@ -75,7 +75,7 @@ def _data() -> ConfigDict:
     # Share of the training rows in the first part.
     data.part_share = 0.5
     # Tokens of a sentence, with [CLS] and [SEP]; longer ones are cut.
-    data.max_length = 32
+    data.max_length = 26
     # Where decoded images and tokens are kept; "" is the user's cache folder.
     data.cache_dir = ""
     # demo: number of examples.
