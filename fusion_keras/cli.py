@@ -25,6 +25,8 @@ def run(main: Callable[[], None], help_text: str) -> None:
     Exit codes: 0 done, 2 the user can mend it, 130 interrupted.
     """
     if any(a in ("--help", "-h", "-help") for a in sys.argv[1:]):
+        # Piped into `head`, the help ends where the reader stops reading.
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         print(help_text)
         sys.exit(0)
     logging.set_verbosity(logging.ERROR)

@@ -9,7 +9,7 @@ from fusion_keras.errors import UsageError
 
 CONFIG = cli.define_config()
 VARIANT = flags.DEFINE_string("variant", None, "Which fusion.")
-RECIPE = flags.DEFINE_string("recipe", None, "How to train: best or paper.")
+RECIPE = flags.DEFINE_string("recipe", None, "How to train: best, paper or demo.")
 SEED = flags.DEFINE_integer("seed", None, "Seed of weights, data order, dropout, augmentation.")
 DTYPE = flags.DEFINE_string("dtype", None, "float32 or bfloat16.")
 PARENTS = flags.DEFINE_list("parents", None, "late fusion: finished text run, image run.")
@@ -20,7 +20,7 @@ DESCRIBE = flags.DEFINE_bool("describe", False, "Show the architecture and stop.
 HELP = """Train one fusion variant of image and text; the result is a run directory.
 
   python -m fusion_keras.train --variant=inter
-      trains intermediate fusion on the built-in demo: no download, about two minutes.
+      trains intermediate fusion on the built-in demo: no download, under three minutes.
   python -m fusion_keras.train --variant=early --describe
       shows what would be built: junctions, shapes, parameters, multiplications.
   python -m fusion_keras.train --config=configs/manifest.py --config.data.path=my.csv
@@ -39,7 +39,7 @@ VARIANTS
 
 FLAGS
   --variant=inter     which of these (also --config.variant)
-  --recipe=best       best (ours) or paper (Willis and Bakos 2025)
+  --recipe=best       best (ours), paper (Willis and Bakos 2025), or demo
   --seed=0            another seed, another run directory
   --dtype=float32     or bfloat16
   --parents=A,B       late fusion: a finished text run and image run; trained if not given
