@@ -99,7 +99,7 @@ def describe_config(config, folder: Path) -> None:
         draw(spec, {"text": depths.text, "image": depths.image}, parts, title, picture)
     console.print(f"Picture: {picture}", highlight=False, soft_wrap=True)
     console.print(
-        f"Next: train it with\n  python -m fusion_keras.train --variant={config.variant}",
+        "Next: train it with the same command without --describe",
         highlight=False,
         soft_wrap=True,
     )
