@@ -41,6 +41,8 @@ def _data() -> ConfigDict:
     data = ConfigDict()
     # Where examples come from: demo, manifest (any CSV, TSV or JSON lines) or mosi.
     data.source = "demo"
+    # What the data set is called in every report; "" takes the source's own name.
+    data.name = ""
     # The manifest, or MOSI's label file.
     data.path = ""
     # mosi: folder with <video_id>/<clip_id>.mp4.

@@ -32,6 +32,7 @@ class DataConfig(Protocol):
     """The fields of `config.data` that are read here, and nowhere else in this package."""
 
     source: str  # one of SOURCES
+    name: str  # what the data set is called; "" for the source's own name
     path: str  # the manifest or the MOSI label file
     raw_dir: str  # mosi: the folder of clips; "" for none
     frames_dir: str  # mosi: the folder of ready frames; "" for none
@@ -76,6 +77,11 @@ def load_dataset(
     folder = cache_dir(data.cache_dir)
     if data.source not in SOURCES:
         raise UsageError(f"got data.source={data.source!r}, wanted one of {', '.join(SOURCES)}.")
+    if data.name and data.source == "demo":
+        raise UsageError(
+            f"got data.name={data.name!r} with source=demo, wanted no name: results on the built-in "
+            "demo are always called the demo's."
+        )
     records = SOURCES[data.source](data, folder, image_spec)
     if image_spec is not None and records.images is None:
         raise UsageError(
@@ -94,7 +100,7 @@ def load_dataset(
         if cut:
             notes += (f"{cut} of {len(records)} texts were cut to {data.max_length} tokens",)
     return Dataset(
-        name=records.name,
+        name=data.name or records.name,
         ids=records.ids,
         splits=records.splits,
         texts=records.texts,

@@ -1,0 +1,166 @@
+"""How much a trained model leans on each modality: its accuracy when that one is shuffled.
+
+Permutation importance (Breiman 2001, Random Forests, section 10; Fisher, Rudin and
+Dominici 2019, arXiv 1801.01489, section 3) with a modality in the place of a feature. The
+rows of one modality are dealt out anew among the examples of a split: what it tells is
+gone, how its inputs look is not.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from fusion_keras.config import get_config
+from fusion_keras.errors import UsageError
+from fusion_keras.fusion.spec import MODALITIES
+from fusion_keras.metrics import paired_bootstrap
+from fusion_keras.training.evaluate import predict
+from fusion_keras.training.experiment import load_model
+from fusion_keras.training.run import read_json
+from fusion_keras.training.task import Task, prepare
+
+console = Console()
+
+
+def config_of(folder: Path):
+    """The config that a run was trained with, its recipe filled in.
+
+    Raises:
+        UsageError: no run, or one of another version, with other settings than there are now.
+    """
+    values = read_json(folder / "config.json")["config"]
+    config = get_config()
+    try:
+        config.update(_tuples(values))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"The settings in {folder / 'config.json'} are not those of this version "
+            f"({' '.join(str(error).split())}): use the version that trained the run."
+        ) from error
+    return config
+
+
+def _tuples(values):
+    """JSON has no tuples, and the config no lists."""
+    if isinstance(values, dict):
+        return {name: _tuples(value) for name, value in values.items()}
+    return tuple(_tuples(v) for v in values) if isinstance(values, list) else values
+
+
+def restore(folder: Path) -> Task:
+    """A complete run's data and trained model, as they were when its training ended.
+
+    Raises:
+        UsageError: the run is not complete, or the data or the presets have changed.
+    """
+    if not (folder / "metrics.json").exists():
+        raise UsageError(f"{folder} is no finished run: --runs wants directories of finished runs.")
+    task = prepare(config_of(folder))
+    if task.dataset.fingerprint != read_json(folder / "config.json")["dataset"]["fingerprint"]:
+        raise UsageError(f"The data has changed since {folder} was trained: restore the data.")
+    task.graph.model.set_weights(load_model(folder).get_weights())
+    return task
+
+
+def correct_when_shuffled(
+    task: Task, split: str, repeats: int, seed: int
+) -> dict[str, np.ndarray]:
+    """Which predictions are right with each modality shuffled, and with none.
+
+    The encoders run once: shuffling pairs their outputs anew, and only what stands behind
+    them runs again.
+
+    Args:
+        task: data and trained model.
+        split: train, valid or test.
+        repeats: shuffles of each modality.
+        seed: of the shuffles.
+
+    Returns:
+        "" -> bool [1, n] as it is; modality -> bool [repeats, n].
+    """
+    rows = task.rows[split]
+    labels = task.dataset.labels[rows]
+    taps = predict(task.graph.encoders, task.arrays, rows)
+
+    def correct(inputs) -> np.ndarray:
+        arrays = {**inputs, "label": labels}
+        logits = predict(task.graph.fusion, arrays, np.arange(len(rows)))["logits"]
+        return logits.argmax(-1) == labels
+
+    found = {"": correct(taps)[None]}
+    rng = np.random.default_rng(seed)
+    for modality in task.spec.modalities:
+        mine = [n for n in taps if n.startswith(f"{modality}_") or (n, modality) == _MASK]
+        orders = [rng.permutation(len(rows)) for _ in range(repeats)]
+        found[modality] = np.stack(
+            [correct({n: x[o] if n in mine else x for n, x in taps.items()}) for o in orders]
+        )
+    return found
+
+
+# The padding mask goes where its sentence goes.
+_MASK = ("mask", "text")
+
+
+def report(folders: list[Path], split: str, repeats: int, seed: int) -> dict:
+    """Print, over runs of one architecture, what shuffling each modality costs.
+
+    Returns:
+        "accuracy" and modality -> {"accuracy", "difference", "low", "high", "p_value"}, the
+        paired difference of the accuracy as it is minus that with the modality shuffled.
+
+    Raises:
+        UsageError: no runs, an unknown split, or runs that cannot be averaged.
+    """
+    if not folders:
+        raise UsageError("Give the directories of finished runs: --runs=A,B,C.")
+    if repeats < 1:
+        raise UsageError(f"--repeats is {repeats}; at least 1 is wanted.")
+    found, known = [], None
+    for folder in folders:
+        console.print(f"{folder}", highlight=False, soft_wrap=True)
+        task = restore(folder)
+        if split not in task.rows:
+            raise UsageError(f"Unknown split {split!r}; one of {', '.join(task.rows)} is wanted.")
+        rows = task.rows[split]
+        now = ([task.dataset.ids[r] for r in rows], task.spec.modalities)
+        if known not in (None, now):
+            raise UsageError(
+                f"{folder} has other rows or modalities than {folders[0]}: give runs that differ "
+                "in nothing but the seed."
+            )
+        known = now
+        groups = None if task.dataset.groups is None else [task.dataset.groups[r] for r in rows]
+        found.append(correct_when_shuffled(task, split, repeats, seed))
+    whole = np.stack([f[""].mean(axis=0) for f in found])  # [runs, n]
+    results = {"accuracy": float(whole.mean())}
+    for modality in (m for m in MODALITIES if m in found[0]):
+        shuffled = np.stack([f[modality].mean(axis=0) for f in found])
+        difference = paired_bootstrap(whole, shuffled, groups=groups)
+        results[modality] = {"accuracy": float(shuffled.mean()), **difference}
+    _print(results, f"{task.config.variant} on {task.dataset.name}, {split}", len(folders), repeats)
+    return results
+
+
+def _print(results: dict, title: str, runs: int, repeats: int) -> None:
+    table = Table(
+        "shuffled",
+        "accuracy",
+        "what it costs",
+        title=title,
+        caption=f"{runs} runs, {repeats} shuffles each; 95 % bootstrap intervals",
+    )
+    table.add_row("nothing", f"{100 * results['accuracy']:.1f} %", "")
+    for modality in (m for m in MODALITIES if m in results):
+        r = results[modality]
+        interval = "" if math.isnan(r["low"]) else f" [{100 * r['low']:.1f}, {100 * r['high']:.1f}]"
+        table.add_row(
+            modality, f"{100 * r['accuracy']:.1f} %", f"{100 * r['difference']:.1f}{interval}"
+        )
+    console.print(table)
