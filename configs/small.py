@@ -13,7 +13,7 @@ from configs.manifest import get_config as manifest_config
 def get_config():
     config = manifest_config()
     config.name = "small"
-    config.data.max_length = 48
+    config.data.max_length = 40
     config.text.preset = "minilm"
     config.image.preset = "mobilenet_v2_1.0"
     config.image.size = 96

@@ -193,17 +193,21 @@ def _augment() -> ConfigDict:
     # Mirror half of the images.
     augment.flip = True
     # Largest shift, as a share of the side.
-    augment.shift = 0.1
+    augment.shift = placeholder(float)
     # Range of the scale.
-    augment.scale = (0.9, 1.1)
+    augment.scale = placeholder(tuple)
     # Largest rotation, in degrees.
-    augment.rotate = 10.0
+    augment.rotate = placeholder(float)
     # Relative range of the brightness.
-    augment.brightness = 0.2
+    augment.brightness = placeholder(float)
     # Relative range of the contrast.
-    augment.contrast = 0.2
+    augment.contrast = placeholder(float)
     # Relative range of the saturation.
-    augment.saturation = 0.2
+    augment.saturation = placeholder(float)
     # Chance of blanking a rectangle.
-    augment.erase = 0.0
+    augment.erase = placeholder(float)
+    # Chance of withholding the sentence of an example that has both, and of withholding its
+    # image: each modality must then be of use without the other.
+    augment.drop_text = placeholder(float)
+    augment.drop_image = placeholder(float)
     return augment

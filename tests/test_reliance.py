@@ -87,5 +87,5 @@ def test_settings_of_another_version_are_named(early, tmp_path):
     description = read_json(copy / "config.json")
     description["config"]["fusion"]["knob"] = 1
     (copy / "config.json").write_text(json.dumps(description))
-    with pytest.raises(UsageError, match="not those of this version.*knob"):
+    with pytest.raises(UsageError, match=r"not those of this version.*knob"):
         reliance.restore(copy)

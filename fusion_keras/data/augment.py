@@ -15,6 +15,8 @@ from fusion_keras.errors import UsageError
 # ITU-R BT.601 luma, the grey that Pillow's own enhancers use.
 _LUMA = np.array([0.299, 0.587, 0.114])
 
+_GREY = 127
+
 
 @dataclass(frozen=True)
 class AugmentSpec:
@@ -28,6 +30,9 @@ class AugmentSpec:
     rotate: up to this many degrees either way.
     brightness, contrast, saturation: factors in 1 - amount .. 1 + amount.
     erase: the probability of blanking one rectangle of 2 to 20 % of the area with grey.
+    drop_text, drop_image: the probability of withholding the sentence, or the image, of an
+        example that has both; never both at once (modality dropout; Neverova et al.
+        2016, arXiv 1501.00102).
     """
 
     flip: bool = True
@@ -38,14 +43,22 @@ class AugmentSpec:
     contrast: float = 0.2
     saturation: float = 0.2
     erase: float = 0.0
+    drop_text: float = 0.0
+    drop_image: float = 0.0
 
     def __post_init__(self):
         low, high = self.scale
         if not 0 < low <= high:
             raise UsageError(f"got augmentation scale {self.scale}, wanted 0 < lowest <= highest")
-        for name in ("shift", "brightness", "contrast", "saturation", "erase"):
+        shares = ("shift", "brightness", "contrast", "saturation", "erase")
+        for name in (*shares, "drop_text", "drop_image"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"got augmentation {name}={getattr(self, name)}, wanted 0 to 1")
+        if self.drop_text + self.drop_image > 1:
+            raise UsageError(
+                f"got augmentation drop_text={self.drop_text} and drop_image={self.drop_image}, "
+                "wanted at most 1 together: an example keeps one of the two"
+            )
 
 
 def augment(image: np.ndarray, spec: AugmentSpec, rng: np.random.Generator) -> np.ndarray:
@@ -101,4 +114,23 @@ def _erase(pixels: np.ndarray, rng: np.random.Generator):
     wide = min(width, round(math.sqrt(area / aspect)))
     top = rng.integers(0, height - tall + 1)
     left = rng.integers(0, width - wide + 1)
-    pixels[top : top + tall, left : left + wide] = 127
+    pixels[top : top + tall, left : left + wide] = _GREY
+
+
+def withhold(
+    token_ids: np.ndarray, images: np.ndarray, spec: AugmentSpec, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Modality dropout: int32 [B, T] and uint8 [B, S, S, 3] -> the same, some of them empty.
+
+    A withheld sentence is the empty one, its first and last token side by side ([CLS] and
+    [SEP]); a withheld image is all grey.
+    """
+    drawn = rng.random(len(token_ids))
+    without_text = drawn < spec.drop_text
+    without_image = drawn >= 1 - spec.drop_image
+    token_ids, images = token_ids.copy(), images.copy()
+    last = np.maximum((token_ids != 0).sum(axis=1) - 1, 1)
+    token_ids[without_text, 1] = token_ids[np.arange(len(last)), last][without_text]
+    token_ids[without_text, 2:] = 0
+    images[without_image] = _GREY
+    return token_ids, images

@@ -79,8 +79,8 @@ def load_dataset(
         raise UsageError(f"got data.source={data.source!r}, wanted one of {', '.join(SOURCES)}.")
     if data.name and data.source == "demo":
         raise UsageError(
-            f"got data.name={data.name!r} with source=demo, wanted no name: results on the built-in "
-            "demo are always called the demo's."
+            f"got data.name={data.name!r} with source=demo, wanted no name: results on the "
+            "built-in demo are always called the demo's."
         )
     records = SOURCES[data.source](data, folder, image_spec)
     if image_spec is not None and records.images is None:

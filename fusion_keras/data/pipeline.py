@@ -10,12 +10,12 @@ from collections.abc import Iterator, Mapping
 import grain
 import numpy as np
 
-from fusion_keras.data.augment import AugmentSpec, augment
+from fusion_keras.data.augment import AugmentSpec, augment, withhold
 from fusion_keras.errors import UsageError
 
 # What a batch is compared with; everything else is an input of the model.
 TARGETS = ("label", "score")
-IMAGE = "image"
+TEXT, IMAGE = "token_ids", "image"
 
 # Pillow works outside the GIL, so that threads share the augmentation; beyond eight they
 # would mostly wait for it. Two finished batches a thread hide an uneven step.
@@ -59,7 +59,8 @@ def train_batches(
       indices: int [n], the rows to train on.
       seed: with the step, it decides order and augmentation; 0 <= seed < 2**32.
       start_step: how many batches to leave out, to resume.
-      augmentation: for "image", if there is one; None changes nothing.
+      augmentation: for "image", if there is one, and for which examples go without one of
+        "image" and "token_ids"; None changes nothing.
 
     Returns:
       of (inputs {name: [B, ...]}, targets), see `split_targets`; epochs * (n // B)
@@ -76,6 +77,8 @@ def train_batches(
         batch = _rows(arrays, indices[positions])
         if augmentation is not None and IMAGE in batch:
             batch[IMAGE] = np.stack([augment(i, augmentation, rng) for i in batch[IMAGE]])
+            if TEXT in batch:
+                batch[TEXT], batch[IMAGE] = withhold(batch[TEXT], batch[IMAGE], augmentation, rng)
         return split_targets(batch)
 
     # Positions are batched, not rows: a batch is then one gather, and its generator is

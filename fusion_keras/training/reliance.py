@@ -67,9 +67,7 @@ def restore(folder: Path) -> Task:
     return task
 
 
-def correct_when_shuffled(
-    task: Task, split: str, repeats: int, seed: int
-) -> dict[str, np.ndarray]:
+def correct_when_shuffled(task: Task, split: str, repeats: int, seed: int) -> dict[str, np.ndarray]:
     """Which predictions are right with each modality shuffled, and with none.
 
     The encoders run once: shuffling pairs their outputs anew, and only what stands behind
