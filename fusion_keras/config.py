@@ -206,8 +206,9 @@ def _augment() -> ConfigDict:
     augment.saturation = placeholder(float)
     # Chance of blanking a rectangle.
     augment.erase = placeholder(float)
-    # Chance of withholding the sentence of an example that has both, and of withholding its
-    # image: each modality must then be of use without the other.
+    # Chance of withholding the sentence of an example that has both: the images must then be
+    # of use alone.
     augment.drop_text = placeholder(float)
+    # Chance of withholding its image, likewise.
     augment.drop_image = placeholder(float)
     return augment

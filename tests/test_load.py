@@ -43,6 +43,7 @@ def config(tmp_path: Path) -> ml_collections.ConfigDict:
             "path": str(folder / "manifest.csv"),
             "raw_dir": "",
             "frames_dir": "",
+            "name": "",
             "text_column": "text",
             "image_column": "image",
             "label_column": "label",
@@ -245,3 +246,11 @@ def test_mosi_takes_ready_frames(config, data_root):
     dataset = load_dataset(config, image_spec=SPEC)
     assert dataset.images.shape == (2199, 16, 16, 3)
     assert len(set(dataset.groups)) == 93
+
+
+def test_a_data_set_can_be_given_a_name_but_the_demo_stays_the_demo(config):
+    config.name = "constructed pairs"
+    assert load_dataset(config).name == "constructed pairs"
+    config.source = "demo"
+    with pytest.raises(UsageError, match="always called the demo's"):
+        load_dataset(config)

@@ -90,6 +90,30 @@ def test_augmentation_changes_images_differently_each_time_and_nothing_else(arra
     assert (seen[0] != seen[1]).any(axis=(1, 2, 3)).all()
 
 
+def test_modality_dropout_leaves_each_example_one_of_both(arrays):
+    spec = AugmentSpec(drop_text=0.5, drop_image=0.25)
+    arrays = arrays | {"token_ids": arrays["token_ids"] + 1}  # 0 is padding
+    batches = collected(arrays, epochs=40, augmentation=spec)
+    tokens = np.concatenate([inputs["token_ids"] for inputs, _ in batches])
+    labels = np.concatenate([labels for _, labels in batches])
+    # The empty sentence: the first and the last token of the full one.
+    whole = arrays["token_ids"][labels]
+    no_text = (tokens != whole).any(axis=1)
+    np.testing.assert_array_equal(tokens[no_text][:, :2], whole[no_text][:, [0, 2]])
+    assert not tokens[no_text][:, 2].any()
+    images = np.concatenate([inputs["image"] for inputs, _ in batches])
+    no_image = (images == images[:, :1, :1, :1]).all(axis=(1, 2, 3))
+    assert not (no_text & no_image).any()
+    # 800 draws: four standard deviations.
+    assert no_text.mean() == pytest.approx(0.5, abs=0.07)
+    assert no_image.mean() == pytest.approx(0.25, abs=0.06)
+
+
+def test_dropping_more_than_all_is_refused():
+    with pytest.raises(UsageError, match="keeps one of the two"):
+        AugmentSpec(drop_text=0.6, drop_image=0.5)
+
+
 def test_one_modality_alone_passes_through(arrays):
     text = {name: arrays[name] for name in ("token_ids", "label")}
     inputs, _ = collected(text, augmentation=AugmentSpec())[0]
