@@ -1,6 +1,8 @@
 """A run that was killed, at any moment, goes on and ends as if nothing had happened."""
 
+import contextlib
 import csv
+import os
 import signal
 import subprocess
 import time
@@ -102,6 +104,21 @@ def test_an_interrupted_run_says_how_to_go_on(bench):
     assert process.returncode == 130
     assert said.strip().splitlines()[-1].startswith("Interrupted. The same command goes on")
     assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_that_keras_swallows_is_not_lost(number):
+    previous = signal.signal(number, signal.default_int_handler)
+    try:
+        with loop.Interrupts() as interrupts:
+            interrupts.check()
+            with contextlib.suppress(KeyboardInterrupt):  # as Keras's bare except does
+                os.kill(os.getpid(), number)
+            with pytest.raises(KeyboardInterrupt):
+                interrupts.check()
+        assert signal.getsignal(number) is signal.default_int_handler
+    finally:
+        signal.signal(number, previous)
 
 
 class Killed(BaseException):

@@ -12,6 +12,8 @@ import contextlib
 import csv
 import io
 import math
+import signal
+import threading
 import time
 from collections.abc import Mapping
 
@@ -83,8 +85,8 @@ def fit(
             start_step=state.epoch * steps,
             augmentation=augment,
         ).map(_targets_of_outputs)
-        with _progress(f"{config.variant} s{config.seed}") as progress:
-            watcher = _Watcher(state, arrays, dataset, rows["valid"], steps, progress)
+        with _progress(f"{config.variant} s{config.seed}") as progress, Interrupts() as interrupts:
+            watcher = _Watcher(state, arrays, dataset, rows["valid"], steps, progress, interrupts)
             with contextlib.closing(watcher):
                 model.fit(
                     batches,
@@ -184,13 +186,52 @@ def _history_csv(history: list[dict]) -> bytes:
     return text.getvalue().encode()
 
 
+class Interrupts:
+    """Sees to it that Ctrl-C and a polite kill end a training.
+
+    Keras reads a step's loss under a bare `except: pass` (pythonify_logs), and that is where
+    the process waits for nearly all of its time: what a signal raises there is lost.
+    """
+
+    def __enter__(self):
+        self.pending = False
+        self.previous = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                handler = signal.getsignal(number)
+                if callable(handler):  # neither ignored nor the system's own
+                    self.previous[number] = handler
+                    signal.signal(number, self._note)
+        return self
+
+    def _note(self, number, frame):
+        self.pending = True
+        self.previous[number](number, frame)
+
+    def check(self):
+        """Raise what may have been lost; call it often.
+
+        Raises:
+            KeyboardInterrupt: a signal has come.
+        """
+        if self.pending:
+            raise KeyboardInterrupt
+
+    def __exit__(self, *_):
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+
+
 class _Watcher(keras.callbacks.Callback):
     """Shows progress; validates, logs and saves at the end of each epoch."""
 
-    def __init__(self, state: _EpochState, arrays, dataset, valid_rows, steps, progress):
+    def __init__(
+        self, state: _EpochState, arrays, dataset, valid_rows, steps, progress, interrupts
+    ):
         super().__init__()
         self.state, self.arrays, self.dataset = state, arrays, dataset
         self.valid_rows, self.steps, self.progress = valid_rows, steps, progress
+        self.interrupts = interrupts
         with self._board_errors():
             self.board = Writer(str(state.run.partial / "tensorboard"))
         epochs = state.train.epochs
@@ -202,6 +243,7 @@ class _Watcher(keras.callbacks.Callback):
         self.started = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
+        self.interrupts.check()
         self.progress.update(self.task, advance=1, description=f"epoch {self.state.epoch + 1}")
 
     def on_epoch_end(self, epoch, logs=None):
