@@ -1,7 +1,7 @@
 """Every setting of a training run, each once, with what it does.
 
 An experiment file in `configs/` starts from `get_config()` and changes what differs.
-Settings under `config.train` and `config.late` that are None are filled in by the
+Settings under `config.train` and `config.parent` that are None are filled in by the
 recipe (`fusion_keras/training/recipes.py`), which knows the variant; a value given
 here, in an experiment file or on the command line wins over the recipe.
 """
@@ -25,14 +25,14 @@ def get_config() -> ConfigDict:
     config.dtype = "float32"
     # Also learn the real-valued score, where the data has one.
     config.regression = False
-    # Parent runs of late fusion, (text run, image run); () trains them first.
+    # Finished runs of one modality that this one starts from; () trains what it needs.
     config.parents = ()
     config.data = _data()
     config.text = _text()
     config.image = _image()
     config.fusion = _fusion()
     config.train = _train()
-    config.late = _late()
+    config.parent = _parent()
     config.augment = _augment()
     return config.lock()
 
@@ -176,14 +176,17 @@ def _train() -> ConfigDict:
     return train
 
 
-def _late() -> ConfigDict:
-    late = ConfigDict()
-    # Share of the training data that the parents learn on; the head learns on the
+def _parent() -> ConfigDict:
+    parent = ConfigDict()
+    # Modalities whose backbone starts from a run of that modality alone, trained on the way
+    # unless --parents names it. Late fusion has both, always, and freezes them.
+    parent.warm_start = placeholder(tuple)
+    # late: share of the training data that the parents learn on; the head learns on the
     # rest. 1 gives all of it to both.
-    late.parent_share = placeholder(float)
+    parent.share = placeholder(float)
     # Epochs of the parents trained on the way; None: their own recipe's.
-    late.parent_epochs = placeholder(int)
-    return late
+    parent.epochs = placeholder(int)
+    return parent
 
 
 def _augment() -> ConfigDict:

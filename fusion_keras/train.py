@@ -12,7 +12,7 @@ VARIANT = flags.DEFINE_string("variant", None, "Which fusion.")
 RECIPE = flags.DEFINE_string("recipe", None, "How to train: best, paper or demo.")
 SEED = flags.DEFINE_integer("seed", None, "Seed of weights, data order, dropout, augmentation.")
 DTYPE = flags.DEFINE_string("dtype", None, "float32 or bfloat16.")
-PARENTS = flags.DEFINE_list("parents", None, "late fusion: finished text run, image run.")
+PARENTS = flags.DEFINE_list("parents", None, "Finished text and image runs to start from.")
 WORKDIR = flags.DEFINE_string("workdir", "runs", "Runs go to WORKDIR/NAME/VARIANT-sSEED.")
 RUN = flags.DEFINE_string("run", None, "The run directory itself, instead of WORKDIR.")
 DESCRIBE = flags.DEFINE_bool("describe", False, "Show the architecture and stop.")
@@ -42,7 +42,8 @@ FLAGS
   --recipe=best       best (ours), paper (Willis and Bakos 2025), or demo
   --seed=0            another seed, another run directory
   --dtype=float32     or bfloat16
-  --parents=A,B       late fusion: a finished text run and image run; trained if not given
+  --parents=A,B       finished runs of text and of images to start from; late fusion trains
+                      both if they are not given, and recipe best an image run
   --config=FILE       an experiment from configs/, or your own
   --workdir=runs      runs go to WORKDIR/NAME/VARIANT-sSEED
   --run=DIR           the run directory itself

@@ -224,8 +224,8 @@ def test_late_fusion_refuses_unfit_parents(bench, entries, finished, tmp_path):
             variant="late", run=tmp_path / "run", parents=",".join(map(str, parents)), **changes
         )
 
-    refuse(entries, late(finished), r"names 1 runs")
-    refuse(entries, late(finished, finished), r"variant 'text'; 'image' is wanted")
+    refuse(entries, late(finished), r"names no image run")
+    refuse(entries, late(finished, finished), r"a second one of variant 'text'")
     refuse(entries, late(tmp_path / "none", finished), r"none is no finished run")
     refuse(entries, late(finished, finished, text__dropout=0.3), r"text\.dropout was \S+, is 0\.3")
     refuse(entries, late(finished, finished, data__max_length=9), r"data\.max_length was 12, is 9")

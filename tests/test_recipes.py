@@ -66,14 +66,14 @@ def test_paper_recipe_adds_nothing_that_the_paper_does_not_name(variant):
     assert (train.schedule, train.warmup) == ("constant", 0.0)
     assert (train.clip_norm, train.label_smoothing, train.patience) == (0.0, 0.0, 0)
     assert not config.augment.enabled
-    assert config.late.parent_share == 0.5
+    assert config.parent.share == 0.5
 
 
 def test_best_recipe_has_a_small_rate_for_pretrained_text_and_augments():
     config = resolve(config_of(recipe="best", variant="inter"))
     assert config.train.text_rate < config.train.learning_rate
     assert config.augment.enabled
-    assert config.late.parent_share == 1.0
+    assert config.parent.share == 1.0
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -82,7 +82,7 @@ def test_recipe_fills_every_open_setting(recipe, variant):
     given = config_of(recipe=recipe, variant=variant)
     # The parents of late fusion ask their own recipe.
     still_open = {name for name, value in fields(resolve(given)) if value is None}
-    assert still_open == {"config.late.parent_epochs"}
+    assert still_open == {"config.parent.epochs"}
     assert given.train.epochs is None, "resolve must not change the config that was given"
 
 
@@ -94,14 +94,14 @@ def test_values_of_the_user_win_over_the_recipe():
         "train__text_rate": 0.0,
         "train__warmup": 0.0,
         "train__select": "nll",
-        "late__parent_share": 0.75,
+        "parent__share": 0.75,
         "augment__enabled": False,
     }
     config = resolve(config_of(recipe="best", **given))
     for name, value in given.items():
         section, field = name.split("__")
         assert config[section][field] == value
-    assert config.train.image_rate == 1e-3
+    assert config.train.image_rate == 3e-4
 
 
 def test_a_resolved_config_is_not_changed_by_another_recipe():
@@ -137,8 +137,8 @@ def test_unknown_recipe_lists_the_known_ones():
         ("train__beta_1", 1.0, "beta_1 is 1.0; a share"),
         ("train__beta_2", -0.1, "beta_2 is -0.1; a share"),
         ("train__label_smoothing", 1.0, "label_smoothing is 1.0; a share"),
-        ("late__parent_share", 0.0, "parent_share is 0.0; a share"),
-        ("late__parent_share", 1.5, "parent_share is 1.5; a share"),
+        ("parent__share", 0.0, "parent.share is 0.0; a share"),
+        ("parent__share", 1.5, "parent.share is 1.5; a share"),
         ("dtype", "float16", "dtype is 'float16'; float32 or bfloat16"),
     ],
 )

@@ -14,7 +14,7 @@ import fusion_keras.fusion.graph  # noqa: F401  (registers the layers of saved m
 from fusion_keras.data.tokens import load_tokenizer
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.spec import to_dict
-from fusion_keras.training import late, loop
+from fusion_keras.training import loop, parents
 from fusion_keras.training.evaluate import predict, predictions_csv, split_metrics
 from fusion_keras.training.recipes import resolve
 from fusion_keras.training.run import Run, as_json, disk_errors, provenance
@@ -48,10 +48,10 @@ def train(config, folder: Path) -> Run:
         if (run.partial / "metrics.json").exists():
             run.finish()
             return run
-        parents = _parents(config, given, run) if _is_late(given) else {}
-        task = prepare(late.head_config(given) if parents else given)
+        folders = _parents(config, given, run)
+        task = prepare(parents.head_config(given))
         _describe(run, task, given)
-        best_epoch = _fit(run, task, parents)
+        best_epoch = _fit(run, task, folders)
         _write_results(run, task, best_epoch)
         run.finish()
     return run
@@ -74,42 +74,28 @@ def load_model(folder: Path) -> keras.Model:
         ) from error
 
 
-def _is_late(config) -> bool:
-    return config.variant in ("late", "late_score")
-
-
 def _parents(config, given, run: Run) -> dict[str, Path]:
-    """Modality -> complete parent run; trained inside this run where none are given."""
-    modalities = ("text", "image")
-    late.check(given)
-    if given.parents:
-        if len(given.parents) != len(modalities):
-            raise UsageError(
-                f"--parents names {len(given.parents)} runs; a text run and an image run are "
-                "wanted, in this order."
-            )
-        folders = {m: Path(p) for m, p in zip(modalities, given.parents, strict=True)}
-        for modality, folder in folders.items():
-            late.check_parent(folder, modality, given)
-        return folders
-    folders = {}
-    for modality in modalities:
-        loop.console.print(f"Parent of late fusion: {modality}")
+    """Modality -> complete parent run; trained inside this run where none is named."""
+    parents.check(given)
+    folders = parents.named(given)
+    for modality in parents.to_train(given):
+        loop.console.print(f"First the parent of {given.variant}: {modality}")
         parent = train(
-            late.parent_config(config, given, modality), run.partial / "parents" / modality
+            parents.parent_config(config, given, modality), run.partial / "parents" / modality
         )
         folders[modality] = parent.folder
     return folders
 
 
-def _fit(run: Run, task: Task, parents: dict[str, Path]) -> int:
-    if not parents:
+def _fit(run: Run, task: Task, folders: dict[str, Path]) -> int:
+    # A variant may not take every modality that warm_start names.
+    for modality in (m for m in folders if m in task.spec.modalities):
+        parents.check_rows(folders[modality], task.dataset)
+        parents.adopt(task, load_model(folders[modality]), modality)
+    if not task.spec.frozen:
         return loop.fit(
             run, task.graph.model, task.arrays, task.dataset, task.rows, task.config, task.augment
         )
-    for modality, folder in parents.items():
-        late.check_rows(folder, task.dataset)
-        late.adopt(task, load_model(folder), modality)
     if not task.graph.fusion.trainable_variables:
         return 0
     loop.console.print("Running the frozen parts once over the data.")
@@ -118,7 +104,7 @@ def _fit(run: Run, task: Task, parents: dict[str, Path]) -> int:
     # model around it is saved.
     head = keras.Model({x.name: x for x in fusion.inputs}, fusion.output, name="head")
     # A cached feature cannot be augmented any more.
-    return loop.fit(run, head, late.features(task), task.dataset, task.rows, task.config, None)
+    return loop.fit(run, head, parents.features(task), task.dataset, task.rows, task.config, None)
 
 
 def _describe(run: Run, task: Task, given) -> None:

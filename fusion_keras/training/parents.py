@@ -1,7 +1,9 @@
-"""Late fusion: parents fine-tuned alone, then frozen; only the head trains.
+"""Runs of one modality that others start from.
 
-The frozen parts run once: the head trains on their cached outputs, so its 100 epochs
-cost seconds (Willis and Bakos 2025, section 3.3.1).
+Late fusion freezes what its parents have learned, and only its head trains: the frozen
+parts run once, and 100 epochs of the head on their cached outputs cost seconds (Willis and
+Bakos 2025, section 3.3.1). Other variants go on training what they have taken over: each
+modality has then been learned at its own pace.
 """
 
 from __future__ import annotations
@@ -16,17 +18,56 @@ import numpy as np
 from fusion_keras.data.records import Dataset
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.graph import part_name
+from fusion_keras.fusion.spec import MODALITIES
+from fusion_keras.fusion.variants import FROZEN
 from fusion_keras.training.evaluate import predict
 from fusion_keras.training.run import as_json, differences, read_json
 from fusion_keras.training.task import Task
 
 
-def parent_config(config, given, modality: str):
-    """The config of the unimodal run that a late fusion starts from.
+def to_train(given) -> tuple[str, ...]:
+    """The modalities whose parent a run must train first, as none was named.
 
     Args:
-        config: late fusion's config before its recipe filled it, so that each parent gets
-            its own variant's recipe. What `config.train` sets by hand is for the head.
+        given: the resolved config.
+    """
+    if given.parents:
+        return ()
+    return MODALITIES if given.variant in FROZEN else tuple(given.parent.warm_start)
+
+
+def named(given) -> dict[str, Path]:
+    """Modality -> the finished run that `config.parents` names for it.
+
+    Raises:
+        UsageError: not one run of text and one of images, or fewer for a variant that goes
+            on training; or a run that does not fit this one.
+    """
+    folders = {}
+    for folder in map(Path, given.parents):
+        modality = _variant(folder)
+        if modality not in MODALITIES or modality in folders:
+            kind = "a second one" if modality in folders else "a run"
+            raise UsageError(
+                f"--parents names {folder}, {kind} of variant {modality!r}; a text run and an "
+                "image run are wanted."
+            )
+        _check_settings(folder, modality, given)
+        folders[modality] = folder
+    if given.variant in FROZEN and folders and len(folders) < len(MODALITIES):
+        missing = next(m for m in MODALITIES if m not in folders)
+        raise UsageError(
+            f"--parents names no {missing} run; {given.variant} needs a text run and an image run."
+        )
+    return folders
+
+
+def parent_config(config, given, modality: str):
+    """The config of a unimodal run that another one starts from.
+
+    Args:
+        config: the other one's config before its recipe filled it, so that the parent gets
+            its own variant's recipe. What `config.train` sets by hand is not for the parent.
         given: the same after the recipe, for the share of the data.
         modality: "text" or "image".
     """
@@ -36,17 +77,20 @@ def parent_config(config, given, modality: str):
     for name in parent.train:
         if name not in ("batch_size", "score_loss"):
             parent.train[name] = None
-    parent.train.epochs = config.late.parent_epochs
-    if given.late.parent_share < 1:
-        parent.data.part, parent.data.part_share = "first", given.late.parent_share
+    parent.train.epochs = config.parent.epochs
+    # No parents of its own.
+    parent.parent.warm_start = ()
+    if given.variant in FROZEN and given.parent.share < 1:
+        parent.data.part, parent.data.part_share = "first", given.parent.share
     return parent
 
 
 def head_config(config):
-    """The late fusion's own config: its head learns on what the parents did not see."""
+    """The config for a run's own data: a late fusion's head learns on what its parents,
+    trained on the way, did not see."""
     config = copy.deepcopy(config)
-    if not config.parents and config.late.parent_share < 1:
-        config.data.part, config.data.part_share = "second", config.late.parent_share
+    if config.variant in FROZEN and not config.parents and config.parent.share < 1:
+        config.data.part, config.data.part_share = "second", config.parent.share
     return config
 
 
@@ -63,24 +107,18 @@ def check(config) -> None:
         )
 
 
-def check_parent(folder: Path, modality: str, config) -> None:
-    """Check that a finished run can be the parent for a modality.
-
-    Raises:
-        UsageError: it is not finished, another variant, or made with another backbone,
-            image size or data set than the late fusion asks for.
-    """
+def _variant(folder: Path) -> str:
     if not (folder / "model.keras").exists():
         raise UsageError(
-            f"{folder} is no finished run: --parents wants the directory of a finished text run "
-            "and that of a finished image run, in this order."
+            f"{folder} is no finished run: --parents wants the directories of a finished text run "
+            "and a finished image run."
         )
+    return read_json(folder / "config.json")["config"]["variant"]
+
+
+def _check_settings(folder: Path, modality: str, config) -> None:
+    """Refuse a parent made with another backbone, image size or data set."""
     theirs = read_json(folder / "config.json")["config"]
-    if theirs["variant"] != modality:
-        raise UsageError(
-            f"{folder} is a run of variant {theirs['variant']!r}; {modality!r} is wanted here. "
-            "Give --parents=TEXT_RUN,IMAGE_RUN."
-        )
     ours = as_json(config)
     sections = [modality, "data"]
     if config.variant == "late_score":
@@ -110,7 +148,7 @@ def _shared(config: dict, section: str):
 def check_rows(folder: Path, dataset: Dataset) -> None:
     """Check that a parent had these classes, and each of these rows in the same split.
 
-    A row that the parent trained on must not be one that late fusion is tested on.
+    A row that the parent trained on must not be one that this run is tested on.
 
     Raises:
         UsageError: another order of classes, or another split.
@@ -132,12 +170,24 @@ def check_rows(folder: Path, dataset: Dataset) -> None:
 
 
 def adopt(task: Task, parent: keras.Model, modality: str) -> None:
-    """Copy a parent's trained part into the late fusion's model and freeze it."""
+    """Copy a parent's trained part into the model; late fusion freezes it.
+
+    Raises:
+        UsageError: the parent's backbone is cut before the deepest tap of this model.
+    """
     part = task.graph.model.get_layer(part_name(modality))
-    trained = parent.get_layer(part_name(modality))
+    trained = {layer.name: layer for layer in parent.get_layer(part_name(modality)).layers}
+    missing = [layer.name for layer in part.layers if layer.name not in trained]
+    if missing:
+        raise UsageError(
+            f"The {modality} parent was trained with fewer layers than this run taps (it has no "
+            f"{missing[0]}): train it with junctions as deep, or with none given."
+        )
     # Layer by layer: a junction may tap less of the backbone than the parent has.
     for layer in part.layers:
-        layer.set_weights(trained.get_layer(layer.name).get_weights())
+        layer.set_weights(trained[layer.name].get_weights())
+    if not task.spec.frozen:
+        return
     part.trainable = False
     if task.spec.decision == "score":
         _adopt_head(task, parent, modality)

@@ -1,4 +1,4 @@
-"""Late fusion: two runs first, or two given ones, then a head over what they have learned."""
+"""Runs that start from others: late fusion freezes them, other variants go on training."""
 
 import numpy as np
 import pytest
@@ -28,9 +28,7 @@ def image(bench) -> Run:
 @pytest.fixture(scope="module")
 def late(bench) -> Run:
     """The published late fusion: trains its parents on one half, its head on the other."""
-    config = bench.config(
-        variant="late", recipe="paper", train__batch_size=4, late__parent_epochs=2
-    )
+    config = bench.config(variant="late", recipe="paper", train__batch_size=4, parent__epochs=2)
     return train(config, bench.folder / "late")
 
 
@@ -98,4 +96,50 @@ def test_parents_of_another_split_are_refused(bench, text, image, tmp_path):
     parents = (str(text.folder), str(image.folder))
     config = bench.config(variant="late", parents=parents, data__path=path)
     with pytest.raises(UsageError, match=r"2 of 72 rows in another split.*'r0'"):
+        train(config, tmp_path / "run")
+
+
+def weights(run: Run, part: str) -> list[np.ndarray]:
+    return load_model(run.folder).get_layer(part).get_weights()
+
+
+# A rate of nearly zero: what a run starts from is still there at its end.
+STILL = {"train__image_rate": 1e-12, "train__text_rate": 1e-12, "train__epochs": 1}
+
+
+def test_a_joint_run_starts_from_the_runs_it_is_given(bench, text, image):
+    parents = (str(image.folder), str(text.folder))  # in any order
+    config = bench.config(variant="inter", fusion__junctions="2+2:linear", parents=parents, **STILL)
+    run = train(config, bench.folder / "inter of runs")
+    for modality, parent in (("text", text), ("image", image)):
+        part = load_model(run.folder).get_layer(f"{modality}_backbone")
+        theirs = load_model(parent.folder).get_layer(f"{modality}_backbone")
+        for layer in part.layers:
+            pairs = zip(
+                layer.get_weights(), theirs.get_layer(layer.name).get_weights(), strict=True
+            )
+            for a, b in pairs:
+                np.testing.assert_allclose(a, b, atol=1e-6)
+
+
+def test_recipe_best_trains_the_images_first_and_goes_on_training_them(bench):
+    changes = {"recipe": "best", "fusion__junctions": "1+1:linear", "parent__epochs": 1}
+    config = bench.config(variant="inter", **changes)
+    run = train(config, bench.folder / "best")
+    assert [p.name for p in (run.folder / "parents").iterdir()] == ["image"]
+    parent = Run(run.folder / "parents" / "image").read_json("config.json")
+    assert parent["variant"] == "image"
+    assert parent["dataset"]["counts"] == run.read_json("config.json")["dataset"]["counts"]
+    ours, theirs = (
+        weights(run, "image_backbone"),
+        weights(Run(run.folder / "parents" / "image"), "image_backbone"),
+    )
+    assert any((a != b).any() for a, b in zip(ours, theirs, strict=False))
+
+
+def test_a_parent_with_too_few_layers_is_refused(bench, image, tmp_path):
+    short = train(bench.config(fusion__junctions="0+-:concat"), tmp_path / "short")
+    parents = (str(short.folder), str(image.folder))
+    config = bench.config(variant="inter", fusion__junctions="1+1:linear", parents=parents)
+    with pytest.raises(UsageError, match="fewer layers than this run taps"):
         train(config, tmp_path / "run")
