@@ -143,3 +143,14 @@ def test_a_parent_with_too_few_layers_is_refused(bench, image, tmp_path):
     config = bench.config(variant="inter", fusion__junctions="1+1:linear", parents=parents)
     with pytest.raises(UsageError, match="fewer layers than this run taps"):
         train(config, tmp_path / "run")
+
+
+def test_a_run_beside_it_that_is_the_parent_is_not_trained_again(bench, tmp_path):
+    text = train(bench.config(), tmp_path / "anything")
+    other = train(bench.config(seed=1, variant="image"), tmp_path / "other seed")
+    late = train(bench.config(variant="late", parent__epochs=2), tmp_path / "late")
+    assert late.read_json("config.json")["parents"] == {"text": str(text.folder)}
+    assert [p.name for p in (late.folder / "parents").iterdir()] == ["image"]
+    pairs = zip(weights(late, "text_backbone"), weights(text, "text_backbone"), strict=True)
+    assert all((a == b).all() for a, b in pairs)
+    assert other.complete

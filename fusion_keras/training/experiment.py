@@ -50,7 +50,7 @@ def train(config, folder: Path) -> Run:
             return run
         folders = _parents(config, given, run)
         task = prepare(parents.head_config(given))
-        _describe(run, task, given)
+        _describe(run, task, given, folders)
         best_epoch = _fit(run, task, folders)
         _write_results(run, task, best_epoch)
         run.finish()
@@ -75,16 +75,25 @@ def load_model(folder: Path) -> keras.Model:
 
 
 def _parents(config, given, run: Run) -> dict[str, Path]:
-    """Modality -> complete parent run; trained inside this run where none is named."""
+    """Modality -> complete parent run: named, found beside this run, or trained inside it."""
     parents.check(given)
     folders = parents.named(given)
     for modality in parents.to_train(given):
-        loop.console.print(f"First the parent of {given.variant}: {modality}")
-        parent = train(
-            parents.parent_config(config, given, modality), run.partial / "parents" / modality
-        )
-        folders[modality] = parent.folder
+        wanted = parents.parent_config(config, given, modality)
+        twin = _twin(resolve(wanted), run)
+        if twin:
+            loop.console.print(f"The parent of {given.variant} is there already: {twin}")
+        else:
+            loop.console.print(f"First the parent of {given.variant}: {modality}")
+            twin = train(wanted, run.partial / "parents" / modality).folder
+        folders[modality] = twin
     return folders
+
+
+def _twin(wanted, run: Run) -> Path | None:
+    """A complete run beside this one that was trained with exactly this config."""
+    beside = sorted(path for path in run.folder.parent.glob("*") if path.is_dir())
+    return next((folder for folder in beside if Run(folder).is_of(wanted)), None)
 
 
 def _fit(run: Run, task: Task, folders: dict[str, Path]) -> int:
@@ -107,7 +116,7 @@ def _fit(run: Run, task: Task, folders: dict[str, Path]) -> int:
     return loop.fit(run, head, parents.features(task), task.dataset, task.rows, task.config, None)
 
 
-def _describe(run: Run, task: Task, given) -> None:
+def _describe(run: Run, task: Task, given, folders: dict[str, Path]) -> None:
     """Write down what is trained on what, before it begins."""
     dataset = task.dataset
     run.check_data(dataset.fingerprint)
@@ -116,6 +125,7 @@ def _describe(run: Run, task: Task, given) -> None:
         "config": as_json(given),
         "variant": given.variant,
         "seed": given.seed,
+        "parents": {m: str(f) for m, f in folders.items() if run.partial not in f.parents},
         "spec": to_dict(task.spec),
         "classes": list(dataset.classes),
         "dataset": {

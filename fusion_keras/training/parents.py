@@ -78,8 +78,8 @@ def parent_config(config, given, modality: str):
         if name not in ("batch_size", "score_loss"):
             parent.train[name] = None
     parent.train.epochs = config.parent.epochs
-    # No parents of its own.
-    parent.parent.warm_start = ()
+    # It has no parents of its own.
+    parent.parent.warm_start, parent.parent.epochs = (), None
     if given.variant in FROZEN and given.parent.share < 1:
         parent.data.part, parent.data.part_share = "first", given.parent.share
     return parent

@@ -101,6 +101,15 @@ class Run:
                 "these, give another --run, --workdir or --config.name."
             )
 
+    def is_of(self, config: ConfigDict) -> bool:
+        """Whether this is a complete run of exactly this resolved config; never raises."""
+        if not (self.folder / "metrics.json").is_file() or self.folder.suffix == ".partial":
+            return False
+        try:
+            return not self._differing(config)
+        except UsageError:
+            return False
+
     def _check_begun(self, config: ConfigDict) -> None:
         differing = self._differing(config)
         if differing:
