@@ -209,6 +209,8 @@ def _augment() -> ConfigDict:
     augment.saturation = placeholder(float)
     # Chance of blanking a rectangle.
     augment.erase = placeholder(float)
+    # image alone: alpha of mixup, which mixes pairs of images and their labels; 0 for none.
+    augment.mixup = placeholder(float)
     # Chance of withholding the sentence of an example that has both: the images must then be
     # of use alone.
     augment.drop_text = placeholder(float)

@@ -4,8 +4,11 @@ import numpy as np
 import pytest
 
 from fusion_keras.errors import UsageError
+from fusion_keras.training import parents as parental
 from fusion_keras.training.experiment import load_model, train
+from fusion_keras.training.recipes import resolve
 from fusion_keras.training.run import Run
+from fusion_keras.training.task import prepare
 from tests import tiny
 from tests.tiny import table
 
@@ -154,3 +157,20 @@ def test_a_run_beside_it_that_is_the_parent_is_not_trained_again(bench, tmp_path
     pairs = zip(weights(late, "text_backbone"), weights(text, "text_backbone"), strict=True)
     assert all((a == b).all() for a, b in pairs)
     assert other.complete
+
+
+@pytest.mark.parametrize("augmented", [True, False])
+def test_a_head_learns_from_augmented_images_if_there_are_any(bench, augmented):
+    task = prepare(resolve(bench.config(variant="late", augment__enabled=augmented)))
+    arrays, rows = parental.features(task)
+    train = task.rows["train"]
+    for split in ("valid", "test"):
+        np.testing.assert_array_equal(rows[split], task.rows[split])
+    if not augmented:
+        np.testing.assert_array_equal(rows["train"], train)
+        return
+    assert len(rows["train"]) == parental.DRAWS * len(train)
+    assert not set(rows["train"]) & set(range(len(task.dataset)))
+    for name, same in (("label", True), ("text_last", True), ("image_last", False)):
+        seen = arrays[name][rows["train"]].reshape(parental.DRAWS, *arrays[name][train].shape)
+        assert all((draw == arrays[name][train]).all() == same for draw in seen), name

@@ -109,6 +109,24 @@ def test_modality_dropout_leaves_each_example_one_of_both(arrays):
     assert no_image.mean() == pytest.approx(0.25, abs=0.06)
 
 
+def test_mixup_mixes_images_and_labels_alike(arrays):
+    # An image that is its label everywhere: the mixed label can be read off the mixed image.
+    labels = np.arange(N, dtype=np.int32) % 2
+    images = np.broadcast_to(labels[:, None, None, None] * 200, (N, 4, 4, 3)).astype(np.uint8)
+    spec = AugmentSpec(
+        flip=False, shift=0.0, scale=(1.0, 1.0), rotate=0.0, brightness=0.0, contrast=0.0,
+        saturation=0.0, mixup=0.5,
+    )  # fmt: skip
+    shares = []
+    for inputs, targets in collected({"image": images, "label": labels}, augmentation=spec):
+        assert targets.shape == (5, 2)
+        np.testing.assert_allclose(targets.sum(axis=1), 1, atol=1e-6)
+        seen = inputs["image"].mean(axis=(1, 2, 3)) / 200
+        np.testing.assert_allclose(seen, targets[:, 1], atol=0.01)
+        shares.extend(targets[:, 1])
+    assert np.mean((np.array(shares) > 0.02) & (np.array(shares) < 0.98)) > 0.1
+
+
 def test_dropping_more_than_all_is_refused():
     with pytest.raises(UsageError, match="keeps one of the two"):
         AugmentSpec(drop_text=0.6, drop_image=0.5)

@@ -30,6 +30,9 @@ class AugmentSpec:
     rotate: up to this many degrees either way.
     brightness, contrast, saturation: factors in 1 - amount .. 1 + amount.
     erase: the probability of blanking one rectangle of 2 to 20 % of the area with grey.
+    mixup: alpha of the Beta distribution that two images of a batch, and their labels, are
+        mixed by, where no sentences come with them; 0 mixes none (Zhang et al. 2018, arXiv
+        1710.09412, section 2).
     drop_text, drop_image: the probability of withholding the sentence, or the image, of an
         example that has both; never both at once (modality dropout; Neverova et al.
         2016, arXiv 1501.00102).
@@ -43,6 +46,7 @@ class AugmentSpec:
     contrast: float = 0.2
     saturation: float = 0.2
     erase: float = 0.0
+    mixup: float = 0.0
     drop_text: float = 0.0
     drop_image: float = 0.0
 
@@ -54,6 +58,8 @@ class AugmentSpec:
         for name in (*shares, "drop_text", "drop_image"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"got augmentation {name}={getattr(self, name)}, wanted 0 to 1")
+        if self.mixup < 0:
+            raise UsageError(f"got augmentation mixup={self.mixup}, wanted 0 or more")
         if self.drop_text + self.drop_image > 1:
             raise UsageError(
                 f"got augmentation drop_text={self.drop_text} and drop_image={self.drop_image}, "
@@ -134,3 +140,16 @@ def withhold(
     token_ids[without_text, 2:] = 0
     images[without_image] = _GREY
     return token_ids, images
+
+
+def mix(
+    images: np.ndarray, targets: dict[str, np.ndarray], spec: AugmentSpec, rng: np.random.Generator
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Mixup: uint8 [B, S, S, 3] and float targets [B, ...], each with another of the batch.
+
+    One share is drawn for the whole batch, as the authors' code does.
+    """
+    share = np.float32(rng.beta(spec.mixup, spec.mixup))
+    order = rng.permutation(len(images))
+    mixed = np.round(share * images + (1 - share) * images[order]).astype(np.uint8)
+    return mixed, {n: share * x + (1 - share) * x[order] for n, x in targets.items()}

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 import grain
 import numpy as np
 
-from fusion_keras.data.augment import AugmentSpec, augment, withhold
+from fusion_keras.data.augment import AugmentSpec, augment, mix, withhold
 from fusion_keras.errors import UsageError
 
 # What a batch is compared with; everything else is an input of the model.
@@ -64,7 +64,8 @@ def train_batches(
 
     Returns:
       of (inputs {name: [B, ...]}, targets), see `split_targets`; epochs * (n // B)
-      - start_step elements. The rows left over differ from epoch to epoch.
+      - start_step elements. Mixed labels are float [B, C], others int [B]. The rows left over
+      differ from epoch to epoch.
 
     Raises:
       UsageError: fewer rows than one batch.
@@ -72,6 +73,7 @@ def train_batches(
     steps_per_epoch(len(indices), batch_size)
     _check(arrays)
     indices = np.asarray(indices)
+    classes = int(np.max(arrays["label"])) + 1
 
     def gather(positions: np.ndarray, rng: np.random.Generator):
         batch = _rows(arrays, indices[positions])
@@ -79,6 +81,11 @@ def train_batches(
             batch[IMAGE] = np.stack([augment(i, augmentation, rng) for i in batch[IMAGE]])
             if TEXT in batch:
                 batch[TEXT], batch[IMAGE] = withhold(batch[TEXT], batch[IMAGE], augmentation, rng)
+            elif augmentation.mixup:
+                batch["label"] = np.eye(classes, dtype=np.float32)[batch["label"]]
+                wanted = {name: batch[name] for name in TARGETS if name in batch}
+                batch[IMAGE], wanted = mix(batch[IMAGE], wanted, augmentation, rng)
+                batch.update(wanted)
         return split_targets(batch)
 
     # Positions are batched, not rows: a batch is then one gather, and its generator is

@@ -112,8 +112,9 @@ def _fit(run: Run, task: Task, folders: dict[str, Path]) -> int:
     # Of its own, over the same layers: what is compiled takes its optimiser along when the
     # model around it is saved.
     head = keras.Model({x.name: x for x in fusion.inputs}, fusion.output, name="head")
-    # A cached feature cannot be augmented any more.
-    return loop.fit(run, head, parents.features(task), task.dataset, task.rows, task.config, None)
+    arrays, rows = parents.features(task)
+    # They are augmented already.
+    return loop.fit(run, head, arrays, task.dataset, rows, task.config, None)
 
 
 def _describe(run: Run, task: Task, given, folders: dict[str, Path]) -> None:

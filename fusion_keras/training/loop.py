@@ -112,7 +112,9 @@ def _targets_of_outputs(batch):
 
 def _losses(model, train) -> dict:
     def cross_entropy(labels, logits):
-        wanted = ops.one_hot(ops.cast(ops.reshape(labels, (-1,)), "int32"), logits.shape[-1])
+        wanted = labels  # mixed ones are shares of each class already
+        if len(labels.shape) < 2 or labels.shape[-1] == 1:
+            wanted = ops.one_hot(ops.cast(ops.reshape(labels, (-1,)), "int32"), logits.shape[-1])
         return keras.losses.categorical_crossentropy(
             wanted, logits, from_logits=True, label_smoothing=train.label_smoothing
         )

@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import copy
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 
 import keras
 import numpy as np
 
+from fusion_keras.data.augment import augment
+from fusion_keras.data.pipeline import TARGETS
 from fusion_keras.data.records import Dataset
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.graph import part_name
@@ -23,6 +26,9 @@ from fusion_keras.fusion.variants import FROZEN
 from fusion_keras.training.evaluate import predict
 from fusion_keras.training.run import as_json, differences, read_json
 from fusion_keras.training.task import Task
+
+# Augmented images of each training row that a head over frozen parts sees.
+DRAWS = 4
 
 
 def to_train(given) -> tuple[str, ...]:
@@ -206,8 +212,35 @@ def _adopt_head(task: Task, parent: keras.Model, modality: str) -> None:
         layer.trainable = False
 
 
-def features(task: Task) -> dict[str, np.ndarray]:
-    """The frozen parts' outputs for every row, with the targets: what the head trains on."""
+def features(task: Task) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """What a frozen model's head trains on: the frozen parts' outputs.
+
+    With augmentation, a training row has the features of several augmented images and none
+    of the image as it is: its parent has learned that one by heart, and a head that sees it
+    trusts the images more than they deserve.
+
+    Returns:
+        Arrays (the inputs of the head, `label`, perhaps `score`), each [N + DRAWS * n, ...],
+        the N rows of the data set first; and split -> int, its rows in them.
+    """
     outputs = predict(task.graph.encoders, task.arrays, np.arange(len(task.dataset)))
-    targets = {name: task.arrays[name] for name in ("label", "score") if name in task.arrays}
-    return {**outputs, **targets}
+    targets = {name: task.arrays[name] for name in TARGETS if name in task.arrays}
+    arrays, rows = {**outputs, **targets}, dict(task.rows)
+    if task.augment is None or "image" not in task.arrays:
+        return arrays, rows
+    train = rows["train"]
+    seen = [{n: x[train] for n, x in arrays.items()} | drawn for drawn in _augmented(task, train)]
+    rows["train"] = len(task.dataset) + np.arange(DRAWS * len(train))
+    return {n: np.concatenate([x, *(s[n] for s in seen)]) for n, x in arrays.items()}, rows
+
+
+def _augmented(task: Task, rows: np.ndarray) -> Iterator[dict[str, np.ndarray]]:
+    """DRAWS times, the image taps of these rows under augmentation."""
+    encoders = task.graph.encoders
+    taps = {n: x for n, x in encoders.output.items() if n.startswith("image_")}
+    encoder = keras.Model({"image": encoders.input["image"]}, taps, name="image_encoder")
+    rng = np.random.default_rng(task.config.seed)
+    for _ in range(DRAWS):
+        images = np.stack([augment(task.arrays["image"][r], task.augment, rng) for r in rows])
+        arrays = {"image": images, "label": task.arrays["label"][rows]}
+        yield predict(encoder, arrays, np.arange(len(rows)))
