@@ -82,7 +82,7 @@ _ADAMW = {
 def _best(variant: str) -> dict:
     if variant in ("late", "late_score"):
         # Each epoch has four augmented images of every row: a hundred passes.
-        return {**_ADAMW, "learning_rate": 1e-3, "label_smoothing": 0.0, "epochs": 25}
+        return {**_ADAMW, "learning_rate": 1e-3, "epochs": 25}
     if variant == "text":
         return {**_ADAMW, "schedule": "linear", "epochs": 4}
     if variant == "image":
@@ -133,6 +133,7 @@ AUGMENT = {
         "rotate": 15.0,
         "contrast": 0.3,
         "erase": 0.3,
+        "mixup": 0.3,
         "drop_text": 0.3,
         "drop_image": 0.2,
     },
