@@ -152,7 +152,8 @@ def _print(results: dict, title: str, runs: int, repeats: int) -> None:
         "accuracy",
         "what it costs",
         title=title,
-        caption=f"{runs} runs, {repeats} shuffles each; 95 % bootstrap intervals",
+        caption=f"{runs} {'run' if runs == 1 else 'runs'}, {repeats} shuffles each; 95 % bootstrap "
+        "intervals",
     )
     table.add_row("nothing", f"{100 * results['accuracy']:.1f} %", "")
     for modality in (m for m in MODALITIES if m in results):
@@ -162,3 +163,9 @@ def _print(results: dict, title: str, runs: int, repeats: int) -> None:
             modality, f"{100 * r['accuracy']:.1f} %", f"{100 * r['difference']:.1f}{interval}"
         )
     console.print(table)
+    console.print(
+        "Next: compare variants and seeds with\n"
+        "  python -m fusion_keras.sweep --variant=text,image,late,inter,early --seed=0,1,2",
+        highlight=False,
+        soft_wrap=True,
+    )
