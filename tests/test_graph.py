@@ -297,14 +297,14 @@ def test_linear_is_one_dense_layer_over_normed_taps():
     model, inputs = joined(Junction(1, 1, "linear", width=4))
     dense = weigh(model, dense="j")["dense"]
     expected = dense(np.concatenate([normed(TEXT_MEAN), normed(MAP_MEAN)], -1))
-    np.testing.assert_allclose(model(inputs), expected, rtol=1e-4)
+    np.testing.assert_allclose(model(inputs), expected, atol=1e-5)
 
 
 def test_add_sums_projections():
     model, inputs = joined(Junction(1, 1, "add", width=4))
     to = weigh(model, text="j_text_project", image="j_image_project")
     expected = to["text"](normed(TEXT_MEAN)) + to["image"](normed(MAP_MEAN))
-    np.testing.assert_allclose(model(inputs), expected, rtol=1e-4)
+    np.testing.assert_allclose(model(inputs), expected, atol=1e-5)
 
 
 def test_gate_is_a_gated_multimodal_unit():
@@ -313,7 +313,7 @@ def test_gate_is_a_gated_multimodal_unit():
     a, b = np.tanh(to["text"](normed(TEXT_MEAN))), np.tanh(to["image"](normed(MAP_MEAN)))
     z = 1 / (1 + np.exp(-to["gate"](np.concatenate([a, b], -1))))
     assert 0.05 < z.min() < z.max() < 0.999
-    np.testing.assert_allclose(model(inputs), z * a + (1 - z) * b, rtol=1e-4)
+    np.testing.assert_allclose(model(inputs), z * a + (1 - z) * b, atol=1e-5)
 
 
 @pytest.mark.parametrize("tokens", ["pooled", "sequence"])
