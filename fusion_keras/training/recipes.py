@@ -13,8 +13,8 @@ what we chose:
 
 `best` is ours: AdamW with warm-up and decay to zero, so that the last epoch is the best and
 a small validation split need not choose it; a small rate for pretrained text; augmentation;
-and for models of both, a warm start of the images and modality dropout. See README for what
-it reaches. `demo` is for the built-in demo, whose image backbone has no pretrained weights.
+and for models of both, a warm start of the images and modality dropout. `demo` is for the
+built-in demo, whose image backbone has no pretrained weights.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def _demo(variant: str) -> dict:
         return {**_ADAMW, **plain, "learning_rate": 1e-3, "schedule": "cosine", "epochs": 25}
     # The small MobileNetV2 starts from nothing: a large rate, and alone, at its full depth,
     # more passes.
-    epochs = {"text": 4, "image": 12}.get(variant, 4)
+    epochs = 12 if variant == "image" else 4
     rates = {"learning_rate": 1e-3, "text_rate": 5e-5, "image_rate": 3e-3}
     return {**_ADAMW, **plain, **rates, "epochs": epochs}
 
