@@ -174,3 +174,16 @@ def test_a_head_learns_from_augmented_images_if_there_are_any(bench, augmented):
     for name, same in (("label", True), ("text_last", True), ("image_last", False)):
         seen = arrays[name][rows["train"]].reshape(parental.DRAWS, *arrays[name][train].shape)
         assert all((draw == arrays[name][train]).all() == same for draw in seen), name
+
+
+def test_no_parent_is_trained_for_a_modality_that_no_junction_takes(bench):
+    given = {"recipe": "best", "variant": "inter"}
+    both = resolve(bench.config(**given, fusion__junctions="1+1:linear"))
+    assert parental.to_train(both) == ("image",)
+    text_alone = resolve(bench.config(**given, fusion__junctions="1+-:linear"))
+    assert parental.to_train(text_alone) == ()
+
+
+def test_a_parent_may_have_called_the_data_another_name(bench, text):
+    config = resolve(bench.config(variant="inter", data__name="mine", parents=(str(text.folder),)))
+    assert parental.named(config) == {"text": text.folder}

@@ -131,6 +131,8 @@ def withhold(
     A withheld sentence is the empty one, its first and last token side by side ([CLS] and
     [SEP]); a withheld image is all grey.
     """
+    if not spec.drop_text and not spec.drop_image:
+        return token_ids, images
     drawn = rng.random(len(token_ids))
     without_text = drawn < spec.drop_text
     without_image = drawn >= 1 - spec.drop_image

@@ -97,7 +97,7 @@ def _twin(wanted, run: Run) -> Path | None:
 
 
 def _fit(run: Run, task: Task, folders: dict[str, Path]) -> int:
-    # A variant may not take every modality that warm_start names.
+    # The runs that --parents names may be of more modalities than this one takes.
     for modality in (m for m in folders if m in task.spec.modalities):
         parents.check_rows(folders[modality], task.dataset)
         parents.adopt(task, load_model(folders[modality]), modality)

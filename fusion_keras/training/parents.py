@@ -22,7 +22,7 @@ from fusion_keras.data.records import Dataset
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.graph import part_name
 from fusion_keras.fusion.spec import MODALITIES
-from fusion_keras.fusion.variants import FROZEN
+from fusion_keras.fusion.variants import FROZEN, modalities_of
 from fusion_keras.training.evaluate import predict
 from fusion_keras.training.run import as_json, differences, read_json
 from fusion_keras.training.task import Task
@@ -39,7 +39,10 @@ def to_train(given) -> tuple[str, ...]:
     """
     if given.parents:
         return ()
-    return MODALITIES if given.variant in FROZEN else tuple(given.parent.warm_start)
+    wanted = MODALITIES if given.variant in FROZEN else given.parent.warm_start
+    # Junctions given by hand may leave a modality out.
+    taken = modalities_of(given.variant, given.fusion)
+    return tuple(m for m in wanted if m in taken)
 
 
 def named(given) -> dict[str, Path]:
@@ -145,9 +148,11 @@ def _shared(config: dict, section: str):
     values = config[section]
     if section != "data":
         return values
-    # The rows themselves are compared once they are read: another spelling of a path, or
-    # fewer bad rows, makes no other data.
-    free = ("path", "raw_dir", "frames_dir", "cache_dir", "max_skipped", "part", "part_share")
+    # The rows themselves are compared once they are read: another name or spelling of a path,
+    # or fewer bad rows, makes no other data.
+    free = {
+        "path", "name", "raw_dir", "frames_dir", "cache_dir", "max_skipped", "part", "part_share"
+    }  # fmt: skip
     return {name: value for name, value in values.items() if name not in free}
 
 
