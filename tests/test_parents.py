@@ -131,7 +131,7 @@ def test_recipe_best_trains_the_images_first_and_goes_on_training_them(bench):
     run = train(config, bench.folder / "best")
     assert [p.name for p in (run.folder / "parents").iterdir()] == ["image"]
     parent = Run(run.folder / "parents" / "image").read_json("config.json")
-    assert parent["variant"] == "image"
+    assert (parent["variant"], parent["config"]["fusion"]["junctions"]) == ("image", "-+1:concat")
     assert parent["dataset"]["counts"] == run.read_json("config.json")["dataset"]["counts"]
     ours, theirs = (
         weights(run, "image_backbone"),
@@ -176,12 +176,19 @@ def test_a_head_learns_from_augmented_images_if_there_are_any(bench, augmented):
         assert all((draw == arrays[name][train]).all() == same for draw in seen), name
 
 
-def test_no_parent_is_trained_for_a_modality_that_no_junction_takes(bench):
-    given = {"recipe": "best", "variant": "inter"}
-    both = resolve(bench.config(**given, fusion__junctions="1+1:linear"))
-    assert parental.to_train(both) == ("image",)
-    text_alone = resolve(bench.config(**given, fusion__junctions="1+-:linear"))
-    assert parental.to_train(text_alone) == ()
+@pytest.mark.parametrize(
+    ("junctions", "parents"),
+    [
+        ("1+1:linear,1+2:linear", {"image": "-+2:concat"}),
+        ("1+last:concat,1+2:linear", {"image": ""}),
+        # Nothing can be learned ahead: images are tapped before the first layer, or not at all.
+        ("1+0:linear", {}),
+        ("1+-:linear", {}),
+    ],
+)
+def test_a_parent_is_cut_behind_the_deepest_tap(bench, junctions, parents):
+    config = bench.config(recipe="best", variant="inter", fusion__junctions=junctions)
+    assert parental.to_train(resolve(config)) == parents
 
 
 def test_a_parent_may_have_called_the_data_another_name(bench, text):

@@ -78,8 +78,8 @@ def _parents(config, given, run: Run) -> dict[str, Path]:
     """Modality -> complete parent run: named, found beside this run, or trained inside it."""
     parents.check(given)
     folders = parents.named(given)
-    for modality in parents.to_train(given):
-        wanted = parents.parent_config(config, given, modality)
+    for modality, junction in parents.to_train(given).items():
+        wanted = parents.parent_config(config, given, modality, junction)
         twin = _twin(resolve(wanted), run)
         if twin:
             loop.console.print(f"The parent of {given.variant} is there already: {twin}")

@@ -21,28 +21,47 @@ from fusion_keras.data.pipeline import TARGETS
 from fusion_keras.data.records import Dataset
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.graph import part_name
-from fusion_keras.fusion.spec import MODALITIES
+from fusion_keras.fusion.spec import LAST, MODALITIES, Depth
 from fusion_keras.fusion.variants import FROZEN, modalities_of
 from fusion_keras.training.evaluate import predict
 from fusion_keras.training.run import as_json, differences, read_json
-from fusion_keras.training.task import Task
+from fusion_keras.training.task import Task, spec_of
 
 # Augmented images of each training row that a head over frozen parts sees.
 DRAWS = 4
 
 
-def to_train(given) -> tuple[str, ...]:
-    """The modalities whose parent a run must train first, as none was named.
+def to_train(given) -> dict[str, str]:
+    """The parents that a run must train first, as none was named.
+
+    A parent of a run that goes on training is cut behind the deepest tap of that run: layers
+    behind it would take their share of the learning with them.
 
     Args:
         given: the resolved config.
+
+    Returns:
+        Modality -> the junction of its parent, in short form; "" for the whole backbone.
     """
     if given.parents:
-        return ()
-    wanted = MODALITIES if given.variant in FROZEN else given.parent.warm_start
+        return {}
     # Junctions given by hand may leave a modality out.
     taken = modalities_of(given.variant, given.fusion)
-    return tuple(m for m in wanted if m in taken)
+    if given.variant in FROZEN:
+        return dict.fromkeys(taken, "")
+    wanted = [m for m in given.parent.warm_start if m in taken]
+    if not wanted:
+        return {}
+    spec = spec_of(given)
+    deepest = {m: spec.depths(m)[-1] for m in wanted}
+    # Before the first layer there is nothing to learn ahead.
+    return {m: _alone(m, depth) for m, depth in deepest.items() if depth != 0}
+
+
+def _alone(modality: str, depth: Depth) -> str:
+    if depth == LAST:
+        return ""
+    return f"{depth}+-:concat" if modality == "text" else f"-+{depth}:concat"
 
 
 def named(given) -> dict[str, Path]:
@@ -71,7 +90,7 @@ def named(given) -> dict[str, Path]:
     return folders
 
 
-def parent_config(config, given, modality: str):
+def parent_config(config, given, modality: str, junction: str):
     """The config of a unimodal run that another one starts from.
 
     Args:
@@ -79,10 +98,11 @@ def parent_config(config, given, modality: str):
             its own variant's recipe. What `config.train` sets by hand is not for the parent.
         given: the same after the recipe, for the share of the data.
         modality: "text" or "image".
+        junction: where its backbone is cut, as `to_train` gives it.
     """
     parent = copy.deepcopy(config)
     parent.variant, parent.parents = modality, ()
-    parent.fusion.junctions, parent.fusion.weights = "", ()
+    parent.fusion.junctions, parent.fusion.weights = junction, ()
     for name in parent.train:
         if name not in ("batch_size", "score_loss"):
             parent.train[name] = None

@@ -89,6 +89,15 @@ def depths_of(text: TextPreset | None, image: ImagePreset | None) -> Depths:
     )
 
 
+def spec_of(config) -> FusionSpec:
+    """The architecture of a config; loads the backbones to learn their depths.
+
+    Raises:
+        UsageError: a preset that cannot be loaded, or a spec that does not fit it.
+    """
+    return make_spec(config.variant, config.fusion, depths_of(*load_presets(config)))
+
+
 def prepare(config) -> Task:
     """Load presets and data, build the model.
 
