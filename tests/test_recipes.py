@@ -101,7 +101,7 @@ def test_values_of_the_user_win_over_the_recipe():
     for name, value in given.items():
         section, field = name.split("__")
         assert config[section][field] == value
-    assert config.train.image_rate == 3e-4
+    assert config.train.image_rate == 3e-5
 
 
 def test_a_resolved_config_is_not_changed_by_another_recipe():
