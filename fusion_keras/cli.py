@@ -14,8 +14,10 @@ from absl import app, flags, logging
 from ml_collections import config_flags
 
 from fusion_keras.errors import UsageError
+from fusion_keras.interrupts import Interrupts
 
 _MEMORY = "Out of memory: lower --config.train.batch_size or --config.image.size."
+_INTERRUPTED = "Interrupted. The same command goes on from the last finished epoch."
 CONFIG_FILE = Path(__file__).with_name("config.py")
 
 
@@ -32,10 +34,16 @@ def run(main: Callable[[], None], help_text: str) -> None:
     logging.set_verbosity(logging.ERROR)
     # A terminated process ends as an interrupted one: in order, with a sentence.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        app.run(lambda argv: guarded(main), flags_parser=_parse)
-    except KeyboardInterrupt:
-        _stop("Interrupted. The same command goes on from the last finished epoch.", 130)
+    with Interrupts() as interrupts:
+        try:
+            app.run(lambda argv: guarded(main), flags_parser=_parse)
+        except KeyboardInterrupt:
+            _stop(_INTERRUPTED, 130)
+        except ImportError:
+            # An interrupt while an extension loads.
+            if not interrupts.pending:
+                raise
+            _stop(_INTERRUPTED, 130)
 
 
 def _parse(argv: list[str]) -> list[str]:

@@ -102,13 +102,18 @@ def gather(probs, labels, scores, predicted_scores) -> Evidence:
         "ece": _calibration_gaps(probs.max(axis=1), predicted == labels),
         "nll": -np.log(np.maximum(probs[np.arange(count), labels], SMALLEST_PROBABILITY)),
     }
-    if num_classes == 2 and scores is not None:
+    if num_classes == 2 and scores is not None and _is_their_sign(labels, scores):
         columns["nonneg"] = _tallies(scores >= 0, predicted, 2)
         columns["nonzero"] = _tallies(scores > 0, predicted, 2, counted=scores != 0)
     if predicted_scores is not None:
         columns |= _regression_columns(scores, predicted_scores)
     ranking = (labels == 1, probs[:, 1]) if num_classes == 2 else None
     return Evidence(count, columns, ranking)
+
+
+def _is_their_sign(labels, scores) -> bool:
+    """Whether class 1 is what the scores call positive; a score of 0 may be of either."""
+    return bool(((labels == 1) == (scores > 0))[scores != 0].all())
 
 
 def _tallies(truth, predicted, num_classes: int, counted=None) -> np.ndarray:

@@ -20,7 +20,8 @@ such as CMU-MOSI's in [-3, 3]; `predicted_scores` are what a regression head say
 | regression_acc2_nonneg, regression_f1_nonneg | regression | as above, from the predicted score |
 | regression_acc2_nonzero, regression_f1_nonzero | regression | as above, from the predicted score |
 
-For the class-wise Acc-2, class 1 is the non-negative (positive) one. Acc-2 of the paper
+For the class-wise Acc-2, class 1 is the non-negative (positive) one; where the labels are not the
+signs of the scores (zeros aside), the four are left out. Acc-2 of the paper
 (Willis and Bakos 2025) is negative against non-negative. Every F1 of an Acc-2 is weighted by
 the truths. Published codes differ from each other, so compare like with like:
 

@@ -123,7 +123,7 @@ MISTAKES = {
     "large seed": ({"seed": 2**40}, r"seed"),
     "dtype": ({"dtype": "float16"}, r"float16.*bfloat16"),
     "batch": ({"train__batch_size": 1000}, r"40 rows.*1000"),
-    "length": ({"data__max_length": 1}, r"max_length=1.*at least 3"),
+    "length": ({"data__max_length": 1}, r"max_length is 1; .* takes 3 to 512"),
     "long texts": ({"data__max_length": 5000}, r"5000.*512"),
     "size": ({"variant": "image", "image__size": 7}, r"7"),
     "negative size": ({"variant": "image", "image__size": -7}, r"-7"),

@@ -135,6 +135,7 @@ def test_given_classes_name_integers_and_set_the_order(write):
     [
         ("x,train,,images/0.png,1", "empty text"),
         ("x,train,t,images/0.png,", "empty label"),
+        ("x,train,t,images/0.png,NaN", "no label: 'NaN'"),
         ("x,train,t,images/9.png,1", "no image file 'images/9.png'"),
         ("x,train,t,images,1", "no image file 'images'"),
         (f"x,train,t,{'n' * 300}.png,1", "no image file"),

@@ -434,3 +434,10 @@ class TestPairedBootstrap:
                 metrics.paired_bootstrap(np.ones(a), np.ones(b))
         with pytest.raises(ValueError, match="got groups of shape"):
             metrics.paired_bootstrap(np.ones(3), np.ones(3), groups=["a"])
+
+
+def test_labels_that_are_not_the_signs_of_the_scores_have_no_acc2_of_scores():
+    probs, scores = np.array([[0.9, 0.1], [0.2, 0.8]]), np.array([2.0, -2.0])
+    told = metrics.classification_metrics(probs, np.array([0, 1]), scores=scores)
+    assert "acc2_nonneg" not in told
+    assert "acc2_nonneg" in metrics.classification_metrics(probs, np.array([1, 0]), scores=scores)

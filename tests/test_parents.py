@@ -1,5 +1,7 @@
 """Runs that start from others: late fusion freezes them, other variants go on training."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -194,3 +196,57 @@ def test_a_parent_is_cut_behind_the_deepest_tap(bench, junctions, parents):
 def test_a_parent_may_have_called_the_data_another_name(bench, text):
     config = resolve(bench.config(variant="inter", data__name="mine", parents=(str(text.folder),)))
     assert parental.named(config) == {"text": text.folder}
+
+
+def rename(lines):
+    """The same names, labels and splits, but two test sentences change places with others."""
+    lines[2][0], lines[4][0] = lines[4][0], lines[2][0]
+
+
+def test_rows_of_the_same_name_are_known_by_their_content(bench, text, image, tmp_path):
+    path = tiny.write_manifest(tmp_path, change=rename)
+    parents = (str(text.folder), str(image.folder))
+    config = bench.config(variant="late", parents=parents, data__path=path)
+    with pytest.raises(UsageError, match="2 of 72 rows in another split, with another text"):
+        train(config, tmp_path / "run")
+
+
+def test_a_run_beside_it_on_other_rows_is_no_parent(bench, tmp_path):
+    path = tiny.write_manifest(tmp_path / "data")
+    changes = {"data__path": path, "train__epochs": 1, "parent__epochs": 1}
+    train(bench.config(**changes), tmp_path / "runs" / "text")
+    tiny.write_manifest(tmp_path / "data", change=rename)
+    late = train(bench.config(variant="late", **changes), tmp_path / "runs" / "late")
+    assert {p.name for p in (late.folder / "parents").iterdir()} == {"text", "image"}
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "not json"])
+def test_what_else_lies_beside_a_run_does_no_harm(tmp_path, content):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "metrics.json").write_text("{}")
+    (other / "config.json").write_text(content)
+    assert not Run(other).is_of(resolve(tiny.get_config()))
+
+
+def test_averaged_scores_want_parents_as_they_are_published(bench, image, tmp_path):
+    other = train(bench.config(fusion__junctions="last+-:linear"), tmp_path / "text")
+    parents = (str(other.folder), str(image.folder))
+    with pytest.raises(UsageError, match=r"fusion\.junctions"):
+        train(bench.config(variant="late_score", parents=parents), tmp_path / "run")
+
+
+def test_the_architecture_is_checked_before_parents_are_trained(bench, tmp_path):
+    with pytest.raises(UsageError, match="depths 0 to 2"):
+        train(bench.config(variant="late", fusion__junctions="9+1:concat"), tmp_path / "run")
+    assert not (tmp_path / "run.partial" / "parents").exists()
+
+
+@pytest.mark.parametrize("name", ["config.json", "splits.csv"])
+def test_damaged_files_of_a_parent_end_with_a_sentence(bench, text, image, tmp_path, name):
+    copy = tmp_path / "text"
+    shutil.copytree(text.folder, copy)
+    (copy / name).write_text("{}" if name == "config.json" else "id\n")
+    config = bench.config(variant="late", parents=(str(copy), str(image.folder)))
+    with pytest.raises(UsageError, match="damaged"):
+        train(config, tmp_path / "run")

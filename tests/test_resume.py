@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from fusion_keras.errors import UsageError
+from fusion_keras.interrupts import Interrupts
 from fusion_keras.training import experiment, loop
 from fusion_keras.training.experiment import train
 from fusion_keras.training.run import Run
@@ -110,7 +111,7 @@ def test_an_interrupted_run_says_how_to_go_on(bench):
 def test_an_interrupt_that_keras_swallows_is_not_lost(number):
     previous = signal.signal(number, signal.default_int_handler)
     try:
-        with loop.Interrupts() as interrupts:
+        with Interrupts() as interrupts:
             interrupts.check()
             with contextlib.suppress(KeyboardInterrupt):  # as Keras's bare except does
                 os.kill(os.getpid(), number)
@@ -119,6 +120,20 @@ def test_an_interrupt_that_keras_swallows_is_not_lost(number):
         assert signal.getsignal(number) is signal.default_int_handler
     finally:
         signal.signal(number, previous)
+
+
+def test_an_interrupt_lost_before_training_ends_it_at_once(bench, tmp_path, monkeypatch):
+    describe = experiment._describe
+
+    def interrupted(*arguments):
+        describe(*arguments)
+        with contextlib.suppress(KeyboardInterrupt):  # as in a callback of the collector
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(experiment, "_describe", interrupted)
+    with Interrupts(), pytest.raises(KeyboardInterrupt):
+        train(bench.config(**CHANGES), tmp_path / "run")
+    assert not (tmp_path / "run.partial" / "history.csv").exists()
 
 
 class Killed(BaseException):
@@ -181,14 +196,24 @@ def test_late_fusion_killed_while_a_parent_trains_goes_on(bench, tmp_path, monke
     assert {p.name for p in (run.folder / "parents").iterdir()} == {"text", "image"}
 
 
+def begin(bench, folder, monkeypatch, epochs: int) -> Run:
+    """A run that was killed after so many whole epochs."""
+    with monkeypatch.context() as patched:
+        killed_at(patched, loop.checkpoint, "save", call=epochs)
+        with pytest.raises(Killed):
+            train(bench.config(**CHANGES), folder)
+    return Run(folder)
+
+
 @pytest.fixture
 def begun(bench, tmp_path, monkeypatch) -> Run:
-    """A run that was killed before its first epoch ended."""
-    with monkeypatch.context() as patched:
-        killed_at(patched, loop.checkpoint, "save")
-        with pytest.raises(Killed):
-            train(bench.config(**CHANGES), tmp_path / "run")
-    return Run(tmp_path / "run")
+    return begin(bench, tmp_path / "run", monkeypatch, epochs=1)
+
+
+def test_where_nothing_was_learned_yet_other_settings_may_begin(bench, tmp_path, monkeypatch):
+    run = begin(bench, tmp_path / "run", monkeypatch, epochs=0)
+    train(bench.config(**{**CHANGES, "train__epochs": 1}, seed=1), run.folder)
+    assert run.read_json("config.json")["seed"] == 1
 
 
 def test_a_begun_run_is_not_mixed_with_other_settings(bench, begun):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from fusion_keras.metrics import paired_bootstrap
+from fusion_keras.training.sweeping import Member, _difference
 from tests import tiny
 
 JUNCTIONS = "0+-:concat"
@@ -109,3 +110,17 @@ def test_a_sweep_over_seeds_alone_ends_with_their_mean(bench, tmp_path):
     assert list(results) == ["text"]
     assert results["text"]["runs"] == 2
     assert "tensorboard --logdir=" in found.stdout
+
+
+def test_runs_on_other_examples_have_no_paired_difference(tmp_path):
+    def member(name, text):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "splits.csv").write_text(f"id,split,text,image\na,test,{text},\nb,test,y,\n")
+        rows = "a,test,,1,1\nb,test,,0,1\n"
+        (folder / "predictions.csv").write_text(f"id,split,group,target,predicted\n{rows}")
+        return Member({}, name, name, folder)
+
+    one, same, other = member("one", "x"), member("same", "x"), member("other", "z")
+    assert _difference([one], [same])["difference"] == 0
+    assert _difference([one], [other]) is None

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -286,3 +287,29 @@ def test_nothing_of_a_run_is_pickled(inter):
         with np.load(path, allow_pickle=False) as arrays:
             assert all(arrays[name].dtype != object for name in arrays.files)
     json.loads((inter.folder / "metrics.json").read_text(), parse_constant=pytest.fail)
+
+
+def test_a_finished_run_on_rows_that_have_changed_is_not_shown_as_current(bench, tmp_path):
+    path = tiny.write_manifest(tmp_path / "data")
+    config = bench.config(data__path=path, train__epochs=1, fusion__junctions="0+-:concat")
+    train(config, tmp_path / "run")
+    tiny.write_manifest(tmp_path / "data", change=lambda lines: lines.reverse())
+    with pytest.raises(UsageError, match="has changed since"):
+        train(config, tmp_path / "run")
+
+
+def test_the_loss_of_scores_compares_each_with_its_own():
+    model = SimpleNamespace(output={"logits": None, "score": None})
+    loss = loop._losses(model, SimpleNamespace(label_smoothing=0.0, score_loss=1.0))["loss"][
+        "score"
+    ]
+    scores, predicted = np.array([[1.0], [2.0]], np.float32), np.array([[1.0], [4.0]], np.float32)
+    np.testing.assert_array_equal(np.asarray(loss(scores, predicted)), [0, 4])
+    np.testing.assert_array_equal(np.asarray(loss(scores[:, 0], predicted)), [0, 4])
+
+
+def test_a_setting_refused_before_training_can_be_mended_in_the_same_folder(bench, tmp_path):
+    changes = {"fusion__junctions": "0+-:concat", "train__epochs": 1}
+    with pytest.raises(UsageError, match="batch"):
+        train(bench.config(**changes, train__batch_size=1000), tmp_path / "run")
+    assert train(bench.config(**changes), tmp_path / "run").complete

@@ -51,9 +51,10 @@ class AugmentSpec:
     drop_image: float = 0.0
 
     def __post_init__(self):
-        low, high = self.scale
-        if not 0 < low <= high:
-            raise UsageError(f"got augmentation scale {self.scale}, wanted 0 < lowest <= highest")
+        if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
+            raise UsageError(
+                f"got augmentation scale {self.scale}, wanted two numbers, 0 < lowest <= highest"
+            )
         shares = ("shift", "brightness", "contrast", "saturation", "erase")
         for name in (*shares, "drop_text", "drop_image"):
             if not 0 <= getattr(self, name) <= 1:

@@ -81,6 +81,8 @@ def read_manifest(
         image = _image(row.cells[image_column], path.parent, where) if image_column else None
         empty = [c for c in (text_column, label_column, id_column, group_column) if c]
         reason = next((f"empty {c}" for c in empty if not row.cells[c].strip()), "")
+        if row.cells[label_column].strip().lower() == "nan":
+            reason = f"no {label_column}: {row.cells[label_column]!r}"  # pandas' empty cell
         if not reason and image_column and (image is None or not is_file(image)):
             reason = f"no image file {row.cells[image_column]!r}"
         if reason:

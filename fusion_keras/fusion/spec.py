@@ -138,8 +138,11 @@ def _validate_weights(spec: FusionSpec) -> None:
             f"{len(spec.weights)} score weights were given for {len(spec.junctions)} junctions: "
             "give one for each, or none to learn them."
         )
-    if min(spec.weights) < 0 or abs(sum(spec.weights) - 1) > 1e-6:
-        raise UsageError(f"Score weights {spec.weights} must be at least 0 and sum to 1.")
+    numbers = all(isinstance(weight, (int, float)) for weight in spec.weights)
+    if not numbers or min(spec.weights) < 0 or abs(sum(spec.weights) - 1) > 1e-6:
+        raise UsageError(
+            f"Score weights {spec.weights} must be numbers of at least 0 that sum to 1."
+        )
 
 
 def _validate_junction(index: int, junction: Junction, num_depths: dict[str, int]) -> None:

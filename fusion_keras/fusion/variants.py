@@ -29,6 +29,7 @@ from dataclasses import dataclass, replace
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.spec import (
     LAST,
+    MODALITIES,
     FusionSpec,
     Junction,
     parse_junctions,
@@ -175,6 +176,11 @@ def make_spec(variant: str, fusion, depths: Depths) -> FusionSpec:
         weights=tuple(fusion.weights),
         frozen=variant in FROZEN,
     )
+    if variant in MODALITIES and spec.modalities != (variant,):
+        raise UsageError(
+            f"The junctions {fusion.junctions!r} take {' and '.join(spec.modalities)}, but the "
+            f"variant is {variant!r}: choose one that takes both, such as --variant=inter."
+        )
     present = {"text": depths.text, "image": depths.image}
     validate(spec, {name: top for name, top in present.items() if top})
     return spec

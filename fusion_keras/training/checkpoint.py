@@ -9,9 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from fusion_keras.errors import UsageError
-from fusion_keras.training.run import Run
-
-NAME = "checkpoint.npz"
+from fusion_keras.training.run import CHECKPOINT, Run
 
 
 def save(run: Run, variables: list, best: list[np.ndarray], state: dict) -> None:
@@ -26,7 +24,7 @@ def save(run: Run, variables: list, best: list[np.ndarray], state: dict) -> None
     arrays = {f"v{i}": np.asarray(v.value) for i, v in enumerate(variables)}
     arrays.update({f"b{i}": value for i, value in enumerate(best)})
     arrays["state"] = np.array(json.dumps(state))
-    run.write_npz(NAME, arrays)
+    run.write_npz(CHECKPOINT, arrays)
 
 
 def restore(run: Run, variables: list, best_count: int) -> tuple[list[np.ndarray], dict] | None:
@@ -38,7 +36,7 @@ def restore(run: Run, variables: list, best_count: int) -> tuple[list[np.ndarray
     Raises:
         UsageError: the file is damaged or belongs to another model.
     """
-    path = Path(run.partial) / NAME
+    path = Path(run.partial) / CHECKPOINT
     if not path.exists():
         return None
     try:

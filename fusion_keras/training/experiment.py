@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import zipfile
 from pathlib import Path
@@ -11,14 +12,15 @@ import keras
 import numpy as np
 
 import fusion_keras.fusion.graph  # noqa: F401  (registers the layers of saved models)
+from fusion_keras.data.pipeline import steps_per_epoch
 from fusion_keras.data.tokens import load_tokenizer
 from fusion_keras.errors import UsageError
-from fusion_keras.fusion.spec import to_dict
+from fusion_keras.fusion.spec import MODALITIES, to_dict
 from fusion_keras.training import loop, parents
 from fusion_keras.training.evaluate import predict, predictions_csv, split_metrics
 from fusion_keras.training.recipes import resolve
-from fusion_keras.training.run import Run, as_json, disk_errors, provenance
-from fusion_keras.training.task import Task, prepare
+from fusion_keras.training.run import Run, as_json, damage, disk_errors, provenance
+from fusion_keras.training.task import Task, load_data, load_presets, prepare
 
 GOLDEN_ROWS = 8
 
@@ -43,6 +45,7 @@ def train(config, folder: Path) -> Run:
     given = resolve(config)
     if run.complete:
         run.check_finished(given)
+        _check_table(run, given)
         return run
     with run.open(given):
         if (run.partial / "metrics.json").exists():
@@ -50,11 +53,35 @@ def train(config, folder: Path) -> Run:
             return run
         folders = _parents(config, given, run)
         task = prepare(parents.head_config(given))
+        # Before anything is written down: a refused setting can be mended in the same folder.
+        steps_per_epoch(len(task.rows["train"]), given.train.batch_size)
         _describe(run, task, given, folders)
         best_epoch = _fit(run, task, folders)
         _write_results(run, task, best_epoch)
         run.finish()
     return run
+
+
+def _table_digest(config) -> str:
+    """sha256 of the file of labels; "" for the demo, or where it is not there any more."""
+    path = Path(config.data.path).expanduser()
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+
+
+def _check_table(run: Run, config) -> None:
+    """Check that a finished run was trained on the table as it is now, if it still is there.
+
+    Raises:
+        UsageError: its rows have changed.
+    """
+    with damage(run.folder):
+        before = run.read_json("config.json")["dataset"]["table_sha256"]
+    now = _table_digest(config)
+    if before and now and before != now:
+        raise UsageError(
+            f"{config.data.path} has changed since {run.folder} was trained: to train on the new "
+            "rows, give another --run, --workdir or --config.name."
+        )
 
 
 def load_model(folder: Path) -> keras.Model:
@@ -81,7 +108,7 @@ def _parents(config, given, run: Run) -> dict[str, Path]:
     for modality, junction in parents.to_train(given).items():
         wanted = parents.parent_config(config, given, modality, junction)
         twin = _twin(resolve(wanted), run)
-        if twin:
+        if twin and parents.has_rows(twin, modality, load_data(given, *load_presets(given))):
             loop.console.print(f"The parent of {given.variant} is there already: {twin}")
         else:
             loop.console.print(f"First the parent of {given.variant}: {modality}")
@@ -99,8 +126,10 @@ def _twin(wanted, run: Run) -> Path | None:
 def _fit(run: Run, task: Task, folders: dict[str, Path]) -> int:
     # The runs that --parents names may be of more modalities than this one takes.
     for modality in (m for m in folders if m in task.spec.modalities):
-        parents.check_rows(folders[modality], task.dataset)
-        parents.adopt(task, load_model(folders[modality]), modality)
+        parents.check_rows(folders[modality], modality, task.dataset)
+        model = load_model(folders[modality])
+        with damage(folders[modality]):
+            parents.adopt(task, model, modality)
     if not task.spec.frozen:
         return loop.fit(
             run, task.graph.model, task.arrays, task.dataset, task.rows, task.config, task.augment
@@ -133,6 +162,7 @@ def _describe(run: Run, task: Task, given, folders: dict[str, Path]) -> None:
             "name": dataset.name,
             "counts": counts,
             "fingerprint": dataset.fingerprint,
+            "table_sha256": _table_digest(given),
             "split_policy": dataset.split_policy,
             "notes": list(dataset.notes),
         },
@@ -150,7 +180,9 @@ def _describe(run: Run, task: Task, given, folders: dict[str, Path]) -> None:
 def _splits_csv(dataset) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([("id", "split"), *zip(dataset.ids, dataset.splits, strict=True)])
+    contents = [parents.row_contents(dataset, modality) for modality in MODALITIES]
+    rows = zip(dataset.ids, dataset.splits, *contents, strict=True)
+    writer.writerows([("id", "split", *MODALITIES), *rows])
     return text.getvalue()
 
 

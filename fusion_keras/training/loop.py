@@ -12,8 +12,6 @@ import contextlib
 import csv
 import io
 import math
-import signal
-import threading
 import time
 from collections.abc import Mapping
 
@@ -36,6 +34,7 @@ from fusion_keras.data.augment import AugmentSpec
 from fusion_keras.data.pipeline import steps_per_epoch, train_batches
 from fusion_keras.data.records import Dataset
 from fusion_keras.errors import UsageError
+from fusion_keras.interrupts import Interrupts
 from fusion_keras.training import checkpoint
 from fusion_keras.training.evaluate import predict, validation_metrics
 from fusion_keras.training.optimizers import make_optimizer
@@ -86,6 +85,7 @@ def fit(
             augmentation=augment,
         ).map(_targets_of_outputs)
         with _progress(f"{config.variant} s{config.seed}") as progress, Interrupts() as interrupts:
+            interrupts.check()
             watcher = _Watcher(state, arrays, dataset, rows["valid"], steps, progress, interrupts)
             with contextlib.closing(watcher):
                 model.fit(
@@ -120,7 +120,8 @@ def _losses(model, train) -> dict:
         )
 
     def squared_error(scores, predicted):
-        return ops.square(scores - ops.reshape(predicted, (-1,)))
+        # Keras may have made [B, 1] of the scores: a difference of unlike ranks is [B, B].
+        return ops.square(ops.reshape(scores, (-1,)) - ops.reshape(predicted, (-1,)))
 
     losses = {"logits": cross_entropy}
     if "score" in model.output:
@@ -186,42 +187,6 @@ def _history_csv(history: list[dict]) -> bytes:
     writer.writeheader()
     writer.writerows(history)
     return text.getvalue().encode()
-
-
-class Interrupts:
-    """Sees to it that Ctrl-C and a polite kill end a training.
-
-    Keras reads a step's loss under a bare `except: pass` (pythonify_logs), and that is where
-    the process waits for nearly all of its time: what a signal raises there is lost.
-    """
-
-    def __enter__(self):
-        self.pending = False
-        self.previous = {}
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                handler = signal.getsignal(number)
-                if callable(handler):  # neither ignored nor the system's own
-                    self.previous[number] = handler
-                    signal.signal(number, self._note)
-        return self
-
-    def _note(self, number, frame):
-        self.pending = True
-        self.previous[number](number, frame)
-
-    def check(self):
-        """Raise what may have been lost; call it often.
-
-        Raises:
-            KeyboardInterrupt: a signal has come.
-        """
-        if self.pending:
-            raise KeyboardInterrupt
-
-    def __exit__(self, *_):
-        for number, handler in self.previous.items():
-            signal.signal(number, handler)
 
 
 class _Watcher(keras.callbacks.Callback):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from fusion_keras.fusion.graph import part_name
 from fusion_keras.fusion.spec import LAST, MODALITIES, Depth
 from fusion_keras.fusion.variants import FROZEN, modalities_of
 from fusion_keras.training.evaluate import predict
-from fusion_keras.training.run import as_json, differences, read_json
+from fusion_keras.training.run import as_json, damage, differences, read_json
 from fusion_keras.training.task import Task, spec_of
 
 # Augmented images of each training row that a head over frozen parts sees.
@@ -47,12 +48,14 @@ def to_train(given) -> dict[str, str]:
         return {}
     # Junctions given by hand may leave a modality out.
     taken = modalities_of(given.variant, given.fusion)
-    if given.variant in FROZEN:
-        return dict.fromkeys(taken, "")
-    wanted = [m for m in given.parent.warm_start if m in taken]
+    frozen = given.variant in FROZEN
+    wanted = [m for m in taken if frozen or m in given.parent.warm_start]
     if not wanted:
         return {}
+    # Its mistakes are told before hours of training of parents.
     spec = spec_of(given)
+    if frozen:
+        return dict.fromkeys(wanted, "")
     deepest = {m: spec.depths(m)[-1] for m in wanted}
     # Before the first layer there is nothing to learn ahead.
     return {m: _alone(m, depth) for m, depth in deepest.items() if depth != 0}
@@ -142,7 +145,8 @@ def _variant(folder: Path) -> str:
             f"{folder} is no finished run: --parents wants the directories of a finished text run "
             "and a finished image run."
         )
-    return read_json(folder / "config.json")["config"]["variant"]
+    with damage(folder):
+        return read_json(folder / "config.json")["config"]["variant"]
 
 
 def _check_settings(folder: Path, modality: str, config) -> None:
@@ -151,9 +155,10 @@ def _check_settings(folder: Path, modality: str, config) -> None:
     ours = as_json(config)
     sections = [modality, "data"]
     if config.variant == "late_score":
-        sections.append("fusion.hidden")
-    pairs = [({s: _shared(theirs, s)}, {s: _shared(ours, s)}) for s in sections]
-    differing = [phrase for old, new in pairs for phrase in differences(old, new)]
+        sections += ["fusion.hidden", "fusion.junctions"]
+    with damage(folder):
+        pairs = [({s: _shared(theirs, s)}, {s: _shared(ours, s)}) for s in sections]
+        differing = [phrase for old, new in pairs for phrase in differences(old, new)]
     if differing:
         raise UsageError(
             f"The parent {folder} differs from this run in {'; '.join(differing)}: train the "
@@ -163,8 +168,8 @@ def _check_settings(folder: Path, modality: str, config) -> None:
 
 def _shared(config: dict, section: str):
     """What a parent and its late fusion must have in common of a section of the config."""
-    if section == "fusion.hidden":
-        return config["fusion"]["hidden"]
+    if section.startswith("fusion."):
+        return config["fusion"][section.removeprefix("fusion.")]
     values = config[section]
     if section != "data":
         return values
@@ -176,28 +181,54 @@ def _shared(config: dict, section: str):
     return {name: value for name, value in values.items() if name not in free}
 
 
-def check_rows(folder: Path, dataset: Dataset) -> None:
+def row_contents(dataset: Dataset, modality: str) -> list[str]:
+    """A digest of the sentence, or of the decoded image, of each row; "" where it has none."""
+    if modality == "text":
+        return [_digest(text.encode("utf-8", "surrogatepass")) for text in dataset.texts]
+    if dataset.images is None:
+        return [""] * len(dataset)
+    return [_digest(np.ascontiguousarray(image).data) for image in dataset.images]
+
+
+def _digest(content) -> str:
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
+
+
+def check_rows(folder: Path, modality: str, dataset: Dataset) -> None:
     """Check that a parent had these classes, and each of these rows in the same split.
 
-    A row that the parent trained on must not be one that this run is tested on.
+    A row that the parent trained on must not be one that this run is tested on. Rows are
+    known by name and by what stands in them: `line7` is another row in another file.
 
     Raises:
-        UsageError: another order of classes, or another split.
+        UsageError: another order of classes, other rows, or another split.
     """
-    classes = read_json(folder / "config.json")["classes"]
+    with damage(folder):
+        classes = read_json(folder / "config.json")["classes"]
+        with (folder / "splits.csv").open(newline="", encoding="utf-8") as file:
+            theirs = {row["id"]: (row["split"], row[modality]) for row in csv.DictReader(file)}
     if classes != list(dataset.classes):
         raise UsageError(
             f"The parent {folder} has the classes {', '.join(classes)}, this run "
             f"{', '.join(dataset.classes)}: train the parent on the same data."
         )
-    with (folder / "splits.csv").open(newline="", encoding="utf-8") as file:
-        theirs = {row["id"]: row["split"] for row in csv.DictReader(file)}
-    moved = [i for i, s in zip(dataset.ids, dataset.splits, strict=True) if theirs.get(i) != s]
+    ours = zip(dataset.splits, row_contents(dataset, modality), strict=True)
+    moved = [i for i, row in zip(dataset.ids, ours, strict=True) if theirs.get(i) != row]
     if moved:
         raise UsageError(
-            f"The parent {folder} had {len(moved)} of {len(dataset)} rows in another split, or "
-            f"not at all (the first is {moved[0]!r}): train the parent on the same data."
+            f"The parent {folder} had {len(moved)} of {len(dataset)} rows in another split, with "
+            f"another {modality}, or not at all (the first is {moved[0]!r}): train the parent on "
+            "the same data."
         )
+
+
+def has_rows(folder: Path, modality: str, dataset: Dataset) -> bool:
+    """Whether `check_rows` has nothing against this parent."""
+    try:
+        check_rows(folder, modality, dataset)
+    except UsageError:
+        return False
+    return True
 
 
 def adopt(task: Task, parent: keras.Model, modality: str) -> None:

@@ -23,9 +23,10 @@ import copy
 
 from ml_collections import ConfigDict
 
+from fusion_keras.data.augment import AugmentSpec
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.spec import MODALITIES
-from fusion_keras.fusion.variants import FROZEN
+from fusion_keras.fusion.variants import FROZEN, modalities_of
 from fusion_keras.training.optimizers import OPTIMIZERS
 
 _PYTORCH_SGD = {
@@ -152,12 +153,13 @@ def resolve(config: ConfigDict) -> ConfigDict:
     """A copy of the config in which the recipe has filled every open setting.
 
     Raises:
-        UsageError: unknown recipe, or a setting outside its range.
+        UsageError: unknown recipe or variant, or a setting outside its range.
     """
     if config.recipe not in RECIPES:
         raise UsageError(
             f"Unknown recipe {config.recipe!r}; one of {', '.join(RECIPES)} is wanted."
         )
+    modalities_of(config.variant, config.fusion)  # an unknown variant, junctions that are none
     config = copy.deepcopy(config)
     for name, value in RECIPES[config.recipe](config.variant).items():
         if config.train[name] is None:
@@ -175,6 +177,7 @@ def resolve(config: ConfigDict) -> ConfigDict:
 
 
 def _check(config: ConfigDict) -> None:
+    AugmentSpec(**{name: value for name, value in config.augment.items() if name != "enabled"})
     train = config.train
     for name, choices in _CHOICES.items():
         if train[name] not in choices:

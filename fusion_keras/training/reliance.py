@@ -21,7 +21,8 @@ from fusion_keras.fusion.spec import MODALITIES
 from fusion_keras.metrics import paired_bootstrap
 from fusion_keras.training.evaluate import predict
 from fusion_keras.training.experiment import load_model
-from fusion_keras.training.run import read_json
+from fusion_keras.training.parents import head_config
+from fusion_keras.training.run import damage, read_json
 from fusion_keras.training.task import Task, prepare
 
 console = Console()
@@ -33,9 +34,9 @@ def config_of(folder: Path):
     Raises:
         UsageError: no run, or one of another version, with other settings than there are now.
     """
-    values = read_json(folder / "config.json")["config"]
     config = get_config()
     try:
+        values = read_json(folder / "config.json")["config"]
         config.update(_tuples(values))
     except (KeyError, TypeError, AttributeError) as error:
         raise UsageError(
@@ -60,10 +61,12 @@ def restore(folder: Path) -> Task:
     """
     if not (folder / "metrics.json").exists():
         raise UsageError(f"{folder} is no finished run: --runs wants directories of finished runs.")
-    task = prepare(config_of(folder))
+    task = prepare(head_config(config_of(folder)))
     if task.dataset.fingerprint != read_json(folder / "config.json")["dataset"]["fingerprint"]:
         raise UsageError(f"The data has changed since {folder} was trained: restore the data.")
-    task.graph.model.set_weights(load_model(folder).get_weights())
+    model = load_model(folder)
+    with damage(folder):
+        task.graph.model.set_weights(model.get_weights())
     return task
 
 
@@ -120,6 +123,8 @@ def report(folders: list[Path], split: str, repeats: int, seed: int) -> dict:
         raise UsageError("Give the directories of finished runs: --runs=A,B,C.")
     if repeats < 1:
         raise UsageError(f"--repeats is {repeats}; at least 1 is wanted.")
+    if seed < 0:
+        raise UsageError(f"--seed is {seed}; 0 or more is wanted.")
     found, known = [], None
     for folder in folders:
         console.print(f"{folder}", highlight=False, soft_wrap=True)
@@ -127,11 +132,11 @@ def report(folders: list[Path], split: str, repeats: int, seed: int) -> dict:
         if split not in task.rows:
             raise UsageError(f"Unknown split {split!r}; one of {', '.join(task.rows)} is wanted.")
         rows = task.rows[split]
-        now = ([task.dataset.ids[r] for r in rows], task.spec.modalities)
+        now = (task.dataset.fingerprint, task.spec)
         if known not in (None, now):
             raise UsageError(
-                f"{folder} has other rows or modalities than {folders[0]}: give runs that differ "
-                "in nothing but the seed."
+                f"{folder} has other data or another architecture than {folders[0]}: give runs "
+                "that differ in nothing but the seed."
             )
         known = now
         groups = None if task.dataset.groups is None else [task.dataset.groups[r] for r in rows]

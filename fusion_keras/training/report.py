@@ -12,8 +12,8 @@ from fusion_keras.fusion.draw import draw
 from fusion_keras.fusion.graph import build
 from fusion_keras.fusion.variants import make_spec
 from fusion_keras.training.recipes import resolve
-from fusion_keras.training.run import Run, disk_errors
-from fusion_keras.training.task import depths_of, load_presets, set_up_keras
+from fusion_keras.training.run import Run, damage, disk_errors
+from fusion_keras.training.task import check_length, depths_of, load_presets, set_up_keras
 
 console = Console()
 SHOWN = (
@@ -25,7 +25,11 @@ SHARES = ("accuracy", "acc2_nonneg", "acc2_nonzero", "weighted_f1", "macro_f1", 
 
 def closing_table(run: Run) -> None:
     """Print a finished run's metrics on validation and test, and what to do next."""
-    description, results = run.read_json("config.json"), run.read_json("metrics.json")
+    with damage(run.folder):
+        _closing_table(run, run.read_json("config.json"), run.read_json("metrics.json"))
+
+
+def _closing_table(run: Run, description: dict, results: dict) -> None:
     data = description["dataset"]
     splits = results["splits"]
     table = Table(
@@ -70,6 +74,7 @@ def describe_config(config, folder: Path) -> None:
     config = resolve(config)
     set_up_keras(config)
     text, image = load_presets(config)
+    check_length(config, text)
     depths = depths_of(text, image)
     spec = make_spec(config.variant, config.fusion, depths)
     classes = len(config.data.classes) or 2

@@ -26,6 +26,7 @@ from ml_collections import ConfigDict
 import fusion_keras
 from fusion_keras.errors import UsageError
 
+CHECKPOINT = "checkpoint.npz"
 # Where things are kept changes nothing in a run.
 _WHEREABOUTS = ("data.cache_dir ",)
 _PACKAGES = ("keras", "keras-hub", "jax", "jaxlib", "numpy", "grain", "tokenizers", "pillow")
@@ -84,7 +85,7 @@ class Run:
                 with contextlib.suppress(OSError):
                     self.partial.rmdir()
                 raise UsageError(f"Another process has just finished {self.folder}.")
-            if (self.partial / "config.json").exists():
+            if self._begun:
                 self._check_begun(config)
             yield self
 
@@ -103,12 +104,21 @@ class Run:
 
     def is_of(self, config: ConfigDict) -> bool:
         """Whether this is a complete run of exactly this resolved config; never raises."""
-        if not (self.folder / "metrics.json").is_file() or self.folder.suffix == ".partial":
-            return False
         try:
+            finished = (self.folder / "metrics.json").is_file()
+            if not finished or self.folder.suffix == ".partial":
+                return False
             return not self._differing(config)
-        except UsageError:
+        except (UsageError, OSError, AttributeError):
+            # Whatever else lies beside the runs.
             return False
+
+    @property
+    def _begun(self) -> bool:
+        """Whether something was learned already, which another command must not throw away."""
+        learned = ("metrics.json", CHECKPOINT, "parents/*/metrics.json")
+        described = (self.partial / "config.json").exists()
+        return described and any(any(self.partial.glob(name)) for name in learned)
 
     def _check_begun(self, config: ConfigDict) -> None:
         differing = self._differing(config)
@@ -124,7 +134,7 @@ class Run:
         Raises:
             UsageError: the data has changed.
         """
-        if (self.partial / "config.json").exists():
+        if self._begun:
             begun = self.read_json("config.json")["dataset"]["fingerprint"]
             if begun != fingerprint:
                 raise UsageError(
@@ -140,7 +150,7 @@ class Run:
     def finish(self) -> None:
         """Name the run complete."""
         with disk_errors(self.partial):
-            (self.partial / "checkpoint.npz").unlink(missing_ok=True)
+            (self.partial / CHECKPOINT).unlink(missing_ok=True)
             (self.partial / "lock").unlink(missing_ok=True)
             os.rename(self.partial, self.folder)
 
@@ -171,11 +181,14 @@ def read_json(path: Path) -> dict:
         UsageError: it is not there or is cut short.
     """
     try:
-        return json.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        values = json.loads(path.read_text())
+        if not isinstance(values, dict):
+            raise ValueError("no JSON object")
+    except (OSError, ValueError) as error:
         raise UsageError(
             f"Could not read {path} ({error}): it is no finished run, or it was damaged."
         ) from error
+    return values
 
 
 @contextlib.contextmanager
@@ -187,6 +200,22 @@ def disk_errors(path: Path):
         raise UsageError(
             f"Could not write {path}: {error.strerror or error}. Free some space or give another "
             "--workdir; what was complete before is intact."
+        ) from error
+
+
+@contextlib.contextmanager
+def damage(folder: Path):
+    """Turn whatever a file of a run lacks into a sentence.
+
+    Around reading of what was written by a run; not around work that may fail of itself.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, IndexError, ValueError, OSError) as error:
+        raise UsageError(
+            f"A file in {folder} is damaged or of another version "
+            f"({type(error).__name__}: {' '.join(str(error).split())[:200]}): copy or train the "
+            "run again."
         ) from error
 
 

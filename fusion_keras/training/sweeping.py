@@ -19,7 +19,7 @@ from rich.table import Table
 
 from fusion_keras.errors import UsageError
 from fusion_keras.metrics import paired_bootstrap
-from fusion_keras.training.run import disk_errors, read_json
+from fusion_keras.training.run import damage, disk_errors, read_json
 
 console = Console()
 SEEDS = ("seed", "config.seed")
@@ -102,7 +102,7 @@ def _train(member: Member, refresh) -> None:
     command = [sys.executable, "-m", "fusion_keras.train", f"--run={member.folder}", *flags]
     member.status, started = "running", time.perf_counter()
     refresh()
-    with disk_errors(member.log), member.log.open("wb") as log:
+    with disk_errors(member.log), member.log.open("ab") as log:
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         try:
             while process.poll() is None:
@@ -116,7 +116,9 @@ def _train(member: Member, refresh) -> None:
             process.wait()
     if process.returncode == 0:
         member.status, member.note = "done", ""
-        member.metrics = read_json(member.folder / "metrics.json")["splits"]["test"]["metrics"]
+        with damage(member.folder):
+            found = read_json(member.folder / "metrics.json")["splits"]["test"]["metrics"]
+        member.metrics = found
     else:
         member.status, member.note = "failed", _last_line(member.log)
     refresh()
@@ -178,8 +180,11 @@ def _report(members: list[Member], groups: list[str], baseline: str, workdir: Pa
         results[group] = entry
         table.add_row(group, str(len(runs)), f"{100 * entry['mean']:.1f} %", *_cells(entry))
     console.print(table)
-    with disk_errors(workdir / "results.json"):
-        (workdir / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    if results:  # or what an earlier sweep has found stays
+        temporary = workdir / ".results.json.new"
+        with disk_errors(workdir / "results.json"):
+            temporary.write_text(json.dumps(results, indent=2) + "\n")
+            temporary.replace(workdir / "results.json")
     console.print(f"Runs, logs and results.json: {workdir}", highlight=False, soft_wrap=True)
     console.print(
         f"Next: look at one of them with\n  tensorboard --logdir={workdir}",
@@ -200,15 +205,17 @@ def _cells(entry: dict) -> tuple[str, str, str]:
 
 
 def _difference(runs: list[Member], others: list[Member]) -> dict | None:
-    """The paired difference of two groups, seed by seed, on the ids they share."""
+    """The paired difference of two groups, seed by seed; None where the examples differ."""
     ours, theirs = ({_seed(m): m for m in side} for side in (runs, others))
     seeds = sorted(set(ours) & set(theirs))
     if not seeds:
         return None
     tables = [(_predictions(ours[s]), _predictions(theirs[s])) for s in seeds]
-    ids = [i for i in tables[0][0] if all(i in a and i in b for a, b in tables)]
-    correct = [np.array([[t[side][i][0] for i in ids] for t in tables]) for side in (0, 1)]
-    groups = [tables[0][0][i][1] for i in ids]
+    example = {i: row[1:] for i, row in tables[0][0].items()}
+    if any({i: row[1:] for i, row in t.items()} != example for pair in tables for t in pair):
+        return None
+    correct = [np.array([[t[side][i][0] for i in example] for t in tables]) for side in (0, 1)]
+    groups = [group for group, *_ in example.values()]
     found = paired_bootstrap(*correct, groups=groups if any(groups) else None)
     # JSON has no nan: with a single group there is no interval.
     return {name: None if math.isnan(value) else value for name, value in found.items()}
@@ -218,8 +225,17 @@ def _seed(member: Member) -> str:
     return next((member.settings[n] for n in SEEDS if n in member.settings), "0")
 
 
-def _predictions(member: Member) -> dict[str, tuple[bool, str]]:
-    """id -> (predicted correctly, group), for the test split."""
-    with (member.folder / "predictions.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
-    return {row["id"]: (row["predicted"] == row["target"], row["group"]) for row in rows}
+def _predictions(member: Member) -> dict[str, tuple[bool, str, str, str]]:
+    """id -> (predicted correctly, group, target, digest of its text), for the test split."""
+    with damage(member.folder):
+        texts = {row["id"]: row["text"] for row in _rows(member.folder / "splits.csv")}
+        return {
+            r["id"]: (r["predicted"] == r["target"], r["group"], r["target"], texts[r["id"]])
+            for r in _rows(member.folder / "predictions.csv")
+            if r["split"] == "test"
+        }
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))

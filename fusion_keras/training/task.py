@@ -98,6 +98,34 @@ def spec_of(config) -> FusionSpec:
     return make_spec(config.variant, config.fusion, depths_of(*load_presets(config)))
 
 
+def load_data(config, text: TextPreset | None, image: ImagePreset | None) -> Dataset:
+    """The data set of a config, for what its backbones take.
+
+    Raises:
+        UsageError: whatever is wrong with the data, or sentences longer than BERT takes.
+    """
+    check_length(config, text)
+    return load_dataset(
+        config.data,
+        tokenizer_dir=text.tokenizer_dir if text else None,
+        image_spec=image.image_spec if image else None,
+    )
+
+
+def check_length(config, text: TextPreset | None) -> None:
+    """Check the tokens of a sentence against what the text backbone takes.
+
+    Raises:
+        UsageError: too few for a single word between [CLS] and [SEP], or too many.
+    """
+    length = config.data.max_length
+    if text and not 3 <= length <= text.backbone.max_sequence_length:
+        raise UsageError(
+            f"config.data.max_length is {length}; {config.text.preset} takes 3 to "
+            f"{text.backbone.max_sequence_length} tokens."
+        )
+
+
 def prepare(config) -> Task:
     """Load presets and data, build the model.
 
@@ -107,16 +135,7 @@ def prepare(config) -> Task:
     set_up_keras(config)
     text, image = load_presets(config)
     spec = make_spec(config.variant, config.fusion, depths_of(text, image))
-    if text and config.data.max_length > text.backbone.max_sequence_length:
-        raise UsageError(
-            f"config.data.max_length is {config.data.max_length}; {config.text.preset} takes at "
-            f"most {text.backbone.max_sequence_length} tokens."
-        )
-    dataset = load_dataset(
-        config.data,
-        tokenizer_dir=text.tokenizer_dir if text else None,
-        image_spec=image.image_spec if image else None,
-    )
+    dataset = load_data(config, text, image)
     regression = config.regression
     if regression and dataset.scores is None:
         raise UsageError(

@@ -1,0 +1,54 @@
+"""Ctrl-C and a polite kill end the process, wherever they come."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+
+class Interrupts:
+    """A context in which no interrupt is forgotten; contexts may be nested.
+
+    What a signal raises can be lost: Keras reads a step's loss under a bare `except: pass`
+    (pythonify_logs), and that is where training waits for nearly all of its time; and Python
+    drops what is raised in a callback of the garbage collector, of which JAX has one.
+    """
+
+    _depth = 0
+    _pending = False
+
+    def __enter__(self):
+        if not Interrupts._depth:
+            Interrupts._pending = False
+        Interrupts._depth += 1
+        self.previous = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                handler = signal.getsignal(number)
+                if callable(handler):  # neither ignored nor the system's own
+                    self.previous[number] = handler
+                    signal.signal(number, self._note)
+        return self
+
+    def _note(self, number, frame):
+        Interrupts._pending = True
+        self.previous[number](number, frame)
+
+    @property
+    def pending(self) -> bool:
+        """Whether a signal has come."""
+        return Interrupts._pending
+
+    def check(self):
+        """Raise what may have been lost; call it often.
+
+        Raises:
+            KeyboardInterrupt: a signal has come.
+        """
+        if self.pending:
+            raise KeyboardInterrupt
+
+    def __exit__(self, *_):
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+        Interrupts._depth -= 1
