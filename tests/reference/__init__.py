@@ -1,0 +1,1 @@
+"""Every fusion variant in plain PyTorch: what our models must equal, and outrun."""

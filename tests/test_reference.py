@@ -1,0 +1,140 @@
+"""Our models and their PyTorch reference, written twice, give the same logits."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from transformers import (
+    BertConfig,
+    BertModel,
+    MobileNetV2Config,
+    MobileNetV2Model,
+    ViTConfig,
+    ViTModel,
+)
+
+from fusion_keras.backbones.bert import BertBackbone
+from fusion_keras.backbones.mobilenet_v2 import MobileNetV2Backbone
+from fusion_keras.backbones.presets import ImagePreset, TextPreset
+from fusion_keras.backbones.vit import ViTBackbone
+from fusion_keras.config import get_config
+from fusion_keras.fusion.graph import build
+from fusion_keras.fusion.spec import to_dict
+from fusion_keras.fusion.variants import VARIANTS, Depths, make_spec
+from tests.hf_encoders import randomise
+from tests.reference.model import Reference
+from tests.reference.weights import carry
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+SIZE, LENGTH, CLASSES = 64, 10, 3
+SMALL = {"hidden_size": 32, "num_attention_heads": 4, "intermediate_size": 64}
+MODELS = {
+    "text": (BertModel, BertConfig(**SMALL, num_hidden_layers=6, vocab_size=60)),
+    "mobilenet": (MobileNetV2Model, MobileNetV2Config(depth_multiplier=0.35, image_size=SIZE)),
+    "vit": (
+        ViTModel,
+        ViTConfig(**SMALL, num_hidden_layers=12, image_size=SIZE, patch_size=8),
+    ),
+}
+BACKBONES = {"text": BertBackbone, "mobilenet": MobileNetV2Backbone, "vit": ViTBackbone}
+JOINED = (
+    "2+4:add,4+8:gate",
+    "2+-:add,-+8:gate",
+    "2+4:cross",
+    "last+last:attention",
+    "2+4:attention,-+3:linear,0+-:concat,-+6:attention",
+)
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory):
+    """Name -> a directory of random weights, BatchNorm's statistics too."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    for name, (kind, config) in MODELS.items():
+        torch.manual_seed(0)
+        model = kind(config)
+        if name == "mobilenet":
+            for module in model.modules():
+                if isinstance(module, torch.nn.Conv2d):
+                    torch.nn.init.kaiming_normal_(module.weight)
+                if isinstance(module, torch.nn.BatchNorm2d):
+                    module.running_mean.normal_(0, 0.3)
+                    module.running_var.uniform_(0.5, 1.5)
+        else:
+            randomise(model)
+        model.save_pretrained(folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def both(checkpoints):
+    """(variant, vision, settings of the fusion) -> our graph, the reference."""
+    presets = {n: backbone.from_preset(str(checkpoints / n)) for n, backbone in BACKBONES.items()}
+
+    def both(variant, vision, **changes):
+        fusion = get_config().fusion
+        fusion.update({"width": 32, **changes})
+        depths = Depths(6, 16) if vision == "mobilenet" else Depths(6, 12, image_scales=True)
+        spec = make_spec(variant, fusion, depths)
+        image = ImagePreset(presets[vision], SimpleNamespace(size=SIZE), 1 / 127.5, -1.0)
+        graph = build(spec, TextPreset(presets["text"], checkpoints), image, num_classes=CLASSES)
+        rng = np.random.default_rng(0)
+        for weight in graph.fusion.weights:
+            # Also biases and positions, which begin at zero.
+            weight.assign(weight + rng.normal(0, 0.2, weight.shape))
+        theirs = [
+            MODELS[n][0].from_pretrained(checkpoints / n) if m in spec.modalities else None
+            for m, n in (("text", "text"), ("image", vision))
+        ]
+        return graph, carry(graph.fusion, Reference(to_dict(spec), *theirs, SIZE, CLASSES))
+
+    return both
+
+
+def inputs(seed=0, rows=4):
+    rng = np.random.default_rng(seed)
+    token_ids = rng.integers(1, 60, (rows, LENGTH)).astype(np.int32)
+    for row in range(rows):
+        token_ids[row, 2 + 2 * row :] = 0
+    images = rng.integers(0, 256, (rows, SIZE, SIZE, 3)).astype(np.uint8)
+    return {"token_ids": token_ids, "image": images}
+
+
+def logits_of(reference, values):
+    pixels = torch.from_numpy(values["image"].transpose(0, 3, 1, 2).copy()) / 127.5 - 1
+    with torch.no_grad():
+        return reference(torch.from_numpy(values["token_ids"]).long(), pixels).numpy()
+
+
+def assert_equal(graph, reference):
+    values = inputs()
+    taken = {x.name: values[x.name] for x in graph.model.inputs}
+    ours = np.asarray(graph.model(taken, training=False)["logits"])
+    theirs = logits_of(reference, values)
+    assert np.ptp(ours, axis=0).max() > 0.02  # that examples differ is what is compared
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-4 * np.abs(theirs).max())
+
+
+@pytest.mark.parametrize("vision", ["mobilenet", "vit"])
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_variant_equals_its_reference(both, variant, vision):
+    assert_equal(*both(variant, vision))
+
+
+@pytest.mark.parametrize("junctions", JOINED)
+def test_every_join_equals_its_reference(both, junctions):
+    changes = {"tokens": "pooled"} if "last" in junctions else {}
+    assert_equal(*both("inter", "mobilenet", junctions=junctions, **changes))
+
+
+@pytest.mark.parametrize("changes", [{"pool": "cls"}, {"hidden": 16}, {"blocks": 2}, {"grid": 3}])
+def test_every_setting_of_the_fusion_equals_its_reference(both, changes):
+    assert_equal(*both("inter", "vit", **changes))
+    if "grid" in changes:
+        assert_equal(*both("early", "mobilenet", **changes))
+
+
+def test_given_weights_of_scores_equal_the_references(both):
+    assert_equal(*both("late_score", "mobilenet", weights=(0.25, 0.75)))
