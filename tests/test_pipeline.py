@@ -109,22 +109,33 @@ def test_modality_dropout_leaves_each_example_one_of_both(arrays):
     assert no_image.mean() == pytest.approx(0.25, abs=0.06)
 
 
-def test_mixup_mixes_images_and_labels_alike(arrays):
+@pytest.mark.parametrize("sentences", [False, True])
+def test_mixup_mixes_images_and_labels_alike_where_no_sentence_is(sentences):
     # An image that is its label everywhere: the mixed label can be read off the mixed image.
     labels = np.arange(N, dtype=np.int32) % 2
     images = np.broadcast_to(labels[:, None, None, None] * 200, (N, 4, 4, 3)).astype(np.uint8)
     spec = AugmentSpec(
         flip=False, shift=0.0, scale=(1.0, 1.0), rotate=0.0, brightness=0.0, contrast=0.0,
-        saturation=0.0, mixup=0.5,
+        saturation=0.0, mixup=0.5, drop_text=0.6,
     )  # fmt: skip
-    shares = []
-    for inputs, targets in collected({"image": images, "label": labels}, augmentation=spec):
+    arrays = {"image": images, "label": labels}
+    if sentences:
+        arrays["token_ids"] = np.full((N, 6), 7, np.int32)
+    shares = {True: [], False: []}
+    for inputs, targets in collected(arrays, augmentation=spec):
         assert targets.shape == (5, 2)
         np.testing.assert_allclose(targets.sum(axis=1), 1, atol=1e-6)
         seen = inputs["image"].mean(axis=(1, 2, 3)) / 200
         np.testing.assert_allclose(seen, targets[:, 1], atol=0.01)
-        shares.extend(targets[:, 1])
-    assert np.mean((np.array(shares) > 0.02) & (np.array(shares) < 0.98)) > 0.1
+        told = (inputs["token_ids"][:, 2:] != 0).any(axis=1) if sentences else np.zeros(5, bool)
+        for told_of_one, share in zip(told, targets[:, 1], strict=True):
+            shares[bool(told_of_one)].append(share)
+    mixed = {
+        k: np.mean((np.array(v) > 0.02) & (np.array(v) < 0.98)) for k, v in shares.items() if v
+    }
+    assert mixed[False] > 0.1
+    assert mixed.get(True, 0) == 0
+    assert (True in mixed) == sentences
 
 
 def test_dropping_more_than_all_is_refused():

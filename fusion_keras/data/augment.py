@@ -31,7 +31,7 @@ class AugmentSpec:
     brightness, contrast, saturation: factors in 1 - amount .. 1 + amount.
     erase: the probability of blanking one rectangle of 2 to 20 % of the area with grey.
     mixup: alpha of the Beta distribution that two images of a batch, and their labels, are
-        mixed by, where no sentences come with them; 0 mixes none (Zhang et al. 2018, arXiv
+        mixed by, where no sentence comes with them; 0 mixes none (Zhang et al. 2018, arXiv
         1710.09412, section 2).
     drop_text, drop_image: the probability of withholding the sentence, or the image, of an
         example that has both; never both at once (modality dropout; Neverova et al.
@@ -126,14 +126,14 @@ def _erase(pixels: np.ndarray, rng: np.random.Generator):
 
 def withhold(
     token_ids: np.ndarray, images: np.ndarray, spec: AugmentSpec, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Modality dropout: int32 [B, T] and uint8 [B, S, S, 3] -> the same, some of them empty.
 
     A withheld sentence is the empty one, its first and last token side by side ([CLS] and
-    [SEP]); a withheld image is all grey.
+    [SEP]); a withheld image is all grey. Third, bool [B], whose sentence was withheld.
     """
     if not spec.drop_text and not spec.drop_image:
-        return token_ids, images
+        return token_ids, images, np.zeros(len(images), bool)
     drawn = rng.random(len(token_ids))
     without_text = drawn < spec.drop_text
     without_image = drawn >= 1 - spec.drop_image
@@ -142,7 +142,7 @@ def withhold(
     token_ids[without_text, 1] = token_ids[np.arange(len(last)), last][without_text]
     token_ids[without_text, 2:] = 0
     images[without_image] = _GREY
-    return token_ids, images
+    return token_ids, images, without_text
 
 
 def mix(

@@ -79,13 +79,17 @@ def train_batches(
         batch = _rows(arrays, indices[positions])
         if augmentation is not None and IMAGE in batch:
             batch[IMAGE] = np.stack([augment(i, augmentation, rng) for i in batch[IMAGE]])
+            alone = np.ones(len(positions), bool)
             if TEXT in batch:
-                batch[TEXT], batch[IMAGE] = withhold(batch[TEXT], batch[IMAGE], augmentation, rng)
-            elif augmentation.mixup:
+                batch[TEXT], batch[IMAGE], alone = withhold(
+                    batch[TEXT], batch[IMAGE], augmentation, rng
+                )
+            if augmentation.mixup:
                 batch["label"] = np.eye(classes, dtype=np.float32)[batch["label"]]
-                wanted = {name: batch[name] for name in TARGETS if name in batch}
-                batch[IMAGE], wanted = mix(batch[IMAGE], wanted, augmentation, rng)
-                batch.update(wanted)
+                wanted = {name: batch[name][alone] for name in TARGETS if name in batch}
+                batch[IMAGE][alone], wanted = mix(batch[IMAGE][alone], wanted, augmentation, rng)
+                for name, mixed in wanted.items():
+                    batch[name][alone] = mixed
         return split_targets(batch)
 
     # Positions are batched, not rows: a batch is then one gather, and its generator is
