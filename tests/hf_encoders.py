@@ -1,4 +1,4 @@
-"""transformers' BERT and ViT as references: random weights that mean something, all taps."""
+"""transformers' models as references: random weights that mean something, all taps."""
 
 import keras
 import numpy as np
@@ -20,6 +20,20 @@ def randomise(model, seed=0):
                 tensor.copy_(noise)
             else:
                 tensor.copy_(1.3 * noise / tensor[0].numel() ** 0.5)
+    return model.eval()
+
+
+def randomise_convolutions(model):
+    """The same for MobileNetV2, BatchNorm's statistics too; drawn from torch's own generator."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            # He initialisation: with transformers' own 0.02 the deep taps fade to nothing.
+            torch.nn.init.kaiming_normal_(module.weight)
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.3)
+            module.running_var.uniform_(0.5, 1.5)
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.normal_(module.bias, 0, 0.3)
     return model.eval()
 
 

@@ -12,6 +12,7 @@ from transformers import MobileNetV2Config, MobileNetV2ForImageClassification, M
 
 from fusion_keras.backbones.mobilenet_v2 import MobileNetV2Backbone
 from fusion_keras.errors import UsageError
+from tests.hf_encoders import randomise_convolutions
 
 # Keras's own variables answer numpy 2's new `copy` keyword with this, wherever it saves.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -23,17 +24,7 @@ def _reference(seed=0, head=False, **fields):
     """A randomly initialised transformers model with random BatchNorm statistics too."""
     torch.manual_seed(seed)
     kind = MobileNetV2ForImageClassification if head else MobileNetV2Model
-    model = kind(MobileNetV2Config(**fields)).eval()
-    for module in model.modules():
-        if isinstance(module, torch.nn.Conv2d):
-            # He initialisation: with transformers' own 0.02 the deep taps fade to nothing.
-            torch.nn.init.kaiming_normal_(module.weight)
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.3)
-            module.running_var.uniform_(0.5, 1.5)
-            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
-            torch.nn.init.normal_(module.bias, 0, 0.3)
-    return model
+    return randomise_convolutions(kind(MobileNetV2Config(**fields)))
 
 
 def _all_taps(backbone, images):

@@ -22,7 +22,7 @@ from fusion_keras.config import get_config
 from fusion_keras.fusion.graph import build
 from fusion_keras.fusion.spec import to_dict
 from fusion_keras.fusion.variants import VARIANTS, Depths, make_spec
-from tests.hf_encoders import randomise
+from tests.hf_encoders import randomise, randomise_convolutions
 from tests.reference.model import Reference
 from tests.reference.weights import carry
 
@@ -55,15 +55,7 @@ def checkpoints(tmp_path_factory):
     for name, (kind, config) in MODELS.items():
         torch.manual_seed(0)
         model = kind(config)
-        if name == "mobilenet":
-            for module in model.modules():
-                if isinstance(module, torch.nn.Conv2d):
-                    torch.nn.init.kaiming_normal_(module.weight)
-                if isinstance(module, torch.nn.BatchNorm2d):
-                    module.running_mean.normal_(0, 0.3)
-                    module.running_var.uniform_(0.5, 1.5)
-        else:
-            randomise(model)
+        (randomise_convolutions if name == "mobilenet" else randomise)(model)
         model.save_pretrained(folder / name)
     return folder
 

@@ -136,21 +136,15 @@ def _text_taps(model: BertModel, token_ids, mask) -> dict:
 
 
 def _image_taps(model, pixels) -> dict:
-    if isinstance(model, MobileNetV2Model):
-        x = model.conv_stem(pixels)
-        taps = {0: x}
-        for k, block in enumerate(model.layer, 1):
-            x = block(x)
-            taps[k] = x
-        if model.conv_1x1 is not None:
-            taps[LAST] = model.conv_1x1(x).mean((2, 3))
-        return taps
-    x = model.embeddings(pixels)
+    convolutional = isinstance(model, MobileNetV2Model)
+    x = model.conv_stem(pixels) if convolutional else model.embeddings(pixels)
     taps = {0: x}
-    for k, layer in enumerate(model.layers, 1):
+    for k, layer in enumerate(_layers(model), 1):
         x = layer(x)
         taps[k] = x
-    if model.layernorm is not None:
+    if convolutional and model.conv_1x1 is not None:
+        taps[LAST] = model.conv_1x1(x).mean((2, 3))
+    if not convolutional and model.layernorm is not None:
         taps[LAST] = model.layernorm(x[:, 0])
     return taps
 
