@@ -1,6 +1,7 @@
 """A training from config to complete run: what it leaves behind, and what settings change."""
 
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +11,7 @@ import pytest
 from fusion_keras.backbones.cut import cut
 from fusion_keras.backbones.presets import load_text
 from fusion_keras.errors import UsageError
-from fusion_keras.training import loop
+from fusion_keras.training import loop, report
 from fusion_keras.training.experiment import load_model, train
 from fusion_keras.training.run import Run
 from tests import tiny
@@ -313,3 +314,14 @@ def test_a_setting_refused_before_training_can_be_mended_in_the_same_folder(benc
     with pytest.raises(UsageError, match="batch"):
         train(bench.config(**changes, train__batch_size=1000), tmp_path / "run")
     assert train(bench.config(**changes), tmp_path / "run").complete
+
+
+def test_a_metric_that_only_one_split_has_is_left_out_of_the_table(inter, tmp_path, capsys):
+    shutil.copytree(inter.folder, tmp_path / "run")
+    results = inter.read_json("metrics.json")
+    del results["splits"]["valid"]["metrics"]["acc2_nonneg"]
+    Run(tmp_path / "run").write_json("metrics.json", results)
+    report.closing_table(Run(tmp_path / "run"))
+    shown = capsys.readouterr().out
+    assert "acc2_nonzero" in shown
+    assert "acc2_nonneg" not in shown

@@ -41,7 +41,8 @@ def _closing_table(run: Run, description: dict, results: dict) -> None:
     for split, found in splits.items():
         table.add_column(f"{split} (n = {found['count']})", justify="right")
     for name in SHOWN:
-        if name in splits["test"]["metrics"]:
+        # Some depend on what is in a split: whether its labels are the signs of its scores.
+        if all(name in found["metrics"] for found in splits.values()):
             table.add_row(name, *(_cell(name, s["metrics"][name]) for s in splits.values()))
     table.add_section()
     majority = (s["metrics"]["majority"]["value"] for s in splits.values())
