@@ -120,6 +120,37 @@ def build(
     )
 
 
+def rebuilt(model: keras.Model, spec: FusionSpec) -> Graph:
+    """The graph of a model that was read from a file, over its own layers and weights.
+
+    Args:
+        model: as `build` made it, saved and loaded again; on any backend.
+        spec: what it was built from.
+    """
+    inputs = {x.name: x for x in model.inputs}
+    taps, mask = {}, None
+    if "text" in spec.modalities:
+        token_ids = inputs["token_ids"]
+        mask = model.get_layer("padding_mask")(token_ids)
+        segments = model.get_layer("segment_ids")(token_ids)
+        tapped = model.get_layer(part_name("text"))(
+            {"token_ids": token_ids, "segment_ids": segments, "padding_mask": mask}
+        )
+        taps.update(_named("text", spec.depths("text"), tapped))
+    if "image" in spec.modalities:
+        x = model.get_layer("image_scaling")(inputs["image"])
+        tapped = model.get_layer(part_name("image"))(x)
+        taps.update(_named("image", spec.depths("image"), tapped))
+    if _reads_mask(spec):
+        taps["mask"] = mask
+    fusion = model.get_layer("fusion")
+    return Graph(
+        model=keras.Model(inputs, fusion(taps), name="fusion_model"),
+        encoders=keras.Model(inputs, taps, name="encoders"),
+        fusion=fusion,
+    )
+
+
 def _reads_mask(spec: FusionSpec) -> bool:
     """Whether a junction takes text as a sequence, so must know where padding begins."""
     sequences = [j for j in spec.junctions if j.text is not None and j.text != LAST]

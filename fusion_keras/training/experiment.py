@@ -220,7 +220,7 @@ def _write_results(run: Run, task: Task, best_epoch: int) -> None:
 
 def _save_model(run: Run, model: keras.Model) -> None:
     # Without the compiled optimiser: the file is for inference and export.
-    bare = keras.Model(model.inputs, model.output, name=model.name)
+    bare = keras.Model({x.name: x for x in model.inputs}, model.output, name=model.name)
     temporary = run.partial / ".new.keras"
     with disk_errors(run.partial / "model.keras"):
         bare.save(temporary)

@@ -147,7 +147,8 @@ def prepare(config) -> Task:
         text,
         image,
         num_classes=len(dataset.classes),
-        sequence_length=config.data.max_length,
+        # Open: an exported model may take shorter inputs than training has.
+        sequence_length=None,
         regression=regression,
     )
     for part in ("text", "image"):

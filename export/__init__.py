@@ -1,0 +1,1 @@
+"""A trained run -> an artifact that a device can run."""

@@ -1,0 +1,59 @@
+"""Export a trained run: `python -m export --run=RUN --out=ARTIFACT`."""
+
+from pathlib import Path
+
+from absl import flags
+
+from fusion_keras import cli
+
+RUN = flags.DEFINE_string("run", None, "A finished run.")
+OUT = flags.DEFINE_string("out", None, "The artifact's folder.")
+PRECISIONS = flags.DEFINE_list("precisions", ["fp16", "int8"], "Beside fp32.")
+BATCH = flags.DEFINE_integer("batch", 1, "Examples at a time.")
+DYNAMIC = flags.DEFINE_bool("dynamic", False, "Leave batch and length open.")
+BUCKETS = flags.DEFINE_list("buckets", [], "Lengths that sentences are padded to.")
+SAMPLES = flags.DEFINE_integer("samples", 64, "Validation rows of the parity ladder.")
+
+HELP = """Turn a trained run into an artifact that a device can run, proven equal.
+
+  python -m export --run=runs/demo/inter-s0 --out=artifacts/inter
+      SavedModel, ONNX in float32, fp16 and int8, tokenizer, image preprocessing, and
+      meta.json with what each step changed and the test metrics of each precision.
+  python -m export --run=runs/demo/inter-s0 --out=artifacts/inter --buckets=16,32
+      leaves the length of sentences open, and names the lengths that the runner pads
+      them to: short sentences, which most are, run faster.
+
+Every step is compared with the one before it on real validation rows: Keras on JAX, Keras on
+TensorFlow, SavedModel, ONNX, its precisions. A step that is too far off ends the export, and
+what was exported before stays as it was.
+
+FLAGS
+  --run=DIR               a finished run
+  --out=DIR               the artifact; an older one of that name is replaced in one step
+  --precisions=fp16,int8  beside fp32: fp16, int8 (dynamic, for CPUs), int8_static (calibrated
+                          on validation rows, for TensorRT); empty for none
+  --batch=1               examples at a time
+  --buckets=16,32         lengths in tokens, shorter than the run's own
+  --dynamic               leave batch and length open
+  --samples=64            validation rows of the parity ladder and of the calibration
+"""
+
+
+def main() -> None:
+    from export import pipeline
+
+    pipeline.export(
+        pipeline.Request(
+            run=RUN.value and Path(RUN.value),
+            out=OUT.value and Path(OUT.value),
+            precisions=tuple(p for p in PRECISIONS.value if p),
+            batch=BATCH.value,
+            dynamic=DYNAMIC.value,
+            buckets=tuple(BUCKETS.value),
+            samples=SAMPLES.value,
+        )
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main, HELP)

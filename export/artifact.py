@@ -1,0 +1,73 @@
+"""Writing an artifact so that, at any moment, either the old or the new one is there, whole."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from bench.artifact import META, digest
+from fusion_keras.errors import UsageError
+
+# From linux/fs.h: swap the two names in one step.
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+
+
+@contextlib.contextmanager
+def building(target: Path) -> Iterator[Path]:
+    """A fresh folder beside `target` to build in; it takes the name when the block ends well.
+
+    What an export that was killed has left there is removed first.
+
+    Raises:
+        UsageError: the place cannot be written, or `target` is something else than an artifact.
+    """
+    if target.name in ("", ".."):
+        raise UsageError(f"got the artifact {str(target)!r}, wanted a folder with a name.")
+    if os.path.lexists(target) and not (target / META).is_file():
+        raise UsageError(
+            f"{target} is there and is no artifact: give --out another name, or remove it."
+        )
+    partial = target.with_name(f"{target.name}.partial")
+    try:
+        if partial.is_dir():
+            shutil.rmtree(partial)
+        partial.mkdir(parents=True)
+        yield partial
+        _take_name(partial, target)
+    except UsageError:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise UsageError(
+            f"Could not write {partial}: {error.strerror or error}. Free some space or give "
+            "another --out; what was exported before is intact."
+        ) from error
+
+
+def seal(folder: Path, meta: dict) -> None:
+    """Write `meta.json`, last, with the digest of every file that is there."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    digests = {str(path.relative_to(folder)): digest(path) for path in files}
+    (folder / META).write_text(json.dumps({**meta, "files": digests}, indent=1) + "\n")
+
+
+def _take_name(partial: Path, target: Path) -> None:
+    if not target.exists():
+        partial.rename(target)
+        return
+    _exchange(partial, target)
+    shutil.rmtree(partial)
+
+
+def _exchange(a: Path, b: Path) -> None:
+    """Swap two names in one step of the file system."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    failed = libc.renameat2(_AT_FDCWD, os.fsencode(a), _AT_FDCWD, os.fsencode(b), _RENAME_EXCHANGE)
+    if failed:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

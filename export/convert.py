@@ -1,0 +1,114 @@
+"""A run's model -> TensorFlow SavedModel and the ONNX graph that tf2onnx makes of it.
+
+Runs in a process of its own, on Keras' TensorFlow backend (`python -m export.convert RUN
+FOLDER`): the SavedModel that JAX would write holds one opaque operator (tensorflow-onnx
+issues 1601 and 1984).
+
+tf2onnx copies every constant of a graph several times over; for BERT that is most of its
+time. Here the weights are inputs of the function that it converts, so it never sees their
+values, and are put back into the finished graph (`export.weights`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+os.environ["KERAS_BACKEND"] = "tensorflow"
+
+import keras
+import numpy as np
+import onnx
+import tensorflow as tf
+import tf2onnx
+
+from export.stages import in_batches
+from fusion_keras.fusion.graph import Graph, rebuilt
+from fusion_keras.fusion.spec import from_dict
+from fusion_keras.training.experiment import load_model
+from fusion_keras.training.run import read_json
+
+# The newest that tf2onnx 1.17 writes; `export.rewrites` goes on from there.
+OPSET = 18
+
+
+def main(run: Path, folder: Path) -> None:
+    """Write `saved_model/`, `raw.onnx`, `weights.npz` and `tensorflow.npz` into `folder`.
+
+    `folder` holds `inputs.npz`, the examples to run, and `shapes.json`, input name -> shape
+    with null where it is open.
+    """
+    shapes = {n: tuple(s) for n, s in json.loads((folder / "shapes.json").read_text()).items()}
+    spec = from_dict(read_json(run / "config.json")["spec"])
+    graph = rebuilt(load_model(run), spec)
+    inputs = dict(np.load(folder / "inputs.npz"))
+    batch = next(iter(shapes.values()))[0] or 1
+    found = {f"keras/{n}": x for n, x in _outputs(_tapped(graph), inputs, batch).items()}
+    signature = {
+        n: tf.TensorSpec(shapes[n], tf.as_dtype(x.dtype), name=n) for n, x in inputs.items()
+    }
+    graph.model.export(
+        folder / "saved_model",
+        format="tf_saved_model",
+        input_signature=[signature],
+        verbose=False,
+    )
+    saved = tf.saved_model.load(folder / "saved_model").signatures["serving_default"]
+    found |= {
+        f"saved_model/{n}": x for n, x in _outputs(lambda x: saved(**x), inputs, batch).items()
+    }
+    np.savez(folder / "tensorflow.npz", **found)
+    _to_onnx(_tapped(graph), signature, folder)
+
+
+def _tapped(graph: Graph) -> keras.Model:
+    """The model with its taps as further outputs."""
+    taps = {n: x for n, x in graph.encoders.output.items() if n != "mask"}
+    return keras.Model({x.name: x for x in graph.encoders.inputs}, {**graph.model.output, **taps})
+
+
+def _outputs(call, inputs: dict[str, np.ndarray], batch: int) -> dict[str, np.ndarray]:
+    def run(rows):
+        found = call({name: tf.constant(array) for name, array in rows.items()})
+        return {name: tensor.numpy() for name, tensor in found.items()}
+
+    return in_batches(run, inputs, batch)
+
+
+def _to_onnx(model: keras.Model, signature: dict[str, tf.TensorSpec], folder: Path) -> None:
+    variables = [*model.trainable_variables, *model.non_trainable_variables]
+    trainable = len(model.trainable_variables)
+
+    @tf.function(autograph=False)
+    def call(inputs, weights):
+        outputs, _ = model.stateless_call(
+            weights[:trainable], weights[trainable:], inputs, training=False
+        )
+        return outputs
+
+    specs = [tf.TensorSpec(v.shape, v.dtype, name=f"weight_{i}") for i, v in enumerate(variables)]
+    proto, _ = tf2onnx.convert.from_function(
+        call,
+        input_signature=[signature, specs],
+        opset=OPSET,
+        custom_op_handlers={"Erfc": (_erfc, [])},
+    )
+    onnx.save(proto, folder / "raw.onnx")
+    np.savez(
+        folder / "weights.npz", **{s.name: v.numpy() for s, v in zip(specs, variables, strict=True)}
+    )
+
+
+def _erfc(context, node, name, _):
+    """erfc(x) = 1 - erf(x): ONNX has the one, Keras' GELU the other."""
+    one = context.make_const(f"{name}/one", np.array(1, np.float32)).output[0]
+    node.type = "Erf"
+    context.insert_new_node_on_output(
+        "Sub", node.output[0], name=f"{name}/sub", inputs=[one, node.output[0]]
+    )
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -1,0 +1,226 @@
+"""One export, from a run directory to an artifact."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import resource
+import shutil
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from rich.console import Console
+from rich.table import Table
+
+from export import artifact, ladder, precisions, stages, weights
+from fusion_keras.errors import UsageError
+from fusion_keras.training.run import read_json
+
+console = Console()
+PRECISIONS = ("fp16", "int8", "int8_static")
+FILES = {"fp32": "model.onnx"} | {name: f"model.{name}.onnx" for name in PRECISIONS}
+GOLDEN_ROWS = 8
+_PACKAGES = ("tensorflow", "tf2onnx", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "keras")
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What to export; see the help of `python -m export`."""
+
+    run: Path | None
+    out: Path | None
+    precisions: tuple[str, ...] = ("fp16", "int8")
+    batch: int = 1
+    dynamic: bool = False
+    buckets: tuple[str, ...] = ()
+    samples: int = 64
+
+    def checked(self) -> dict:
+        """The description of the run in its `config.json`.
+
+        Raises:
+            UsageError: something is missing or out of range.
+        """
+        if self.run is None or self.out is None:
+            raise UsageError("--run=RUN and --out=ARTIFACT are wanted; --help shows how.")
+        if not (self.run / "metrics.json").is_file():
+            raise UsageError(f"{self.run} is no finished run: give one that has a metrics.json.")
+        unknown = [p for p in self.precisions if p not in PRECISIONS]
+        if unknown:
+            raise UsageError(
+                f"Unknown precision {unknown[0]!r}; fp32 is always there, and "
+                f"{', '.join(PRECISIONS)} can be."
+            )
+        for name, value in (("batch", self.batch), ("samples", self.samples)):
+            if value < 1:
+                raise UsageError(f"--{name} is {value}; at least 1 is wanted.")
+        return read_json(self.run / "config.json")
+
+    def lengths(self, description: dict) -> tuple[int, ...]:
+        """The lengths that a runner pads sentences to; the last is the run's own.
+
+        Raises:
+            UsageError: a bucket that is no number, or outside 3 to that length.
+        """
+        if "token_ids" not in description["inputs"]:
+            return ()
+        longest = description["inputs"]["token_ids"]["max_length"]
+        try:
+            wanted = {int(b) for b in self.buckets}
+        except ValueError:
+            raise UsageError(
+                f"--buckets is {','.join(self.buckets)}; numbers of tokens are wanted."
+            ) from None
+        bad = [b for b in wanted if not 3 <= b <= longest]
+        if bad:
+            raise UsageError(f"--buckets has {bad[0]}; 3 to {longest}, the run's own, is wanted.")
+        return tuple(sorted({*wanted, longest}))
+
+
+class _Clock:
+    """Says what is being done, and how long it took."""
+
+    def __init__(self):
+        self.seconds: dict[str, float] = {}
+
+    def __call__(self, name: str, call, *arguments):
+        start = time.perf_counter()
+        with console.status(f"{name} ..."):
+            result = call(*arguments)
+        self.seconds[name] = time.perf_counter() - start
+        console.print(f"{name:32} {self.seconds[name]:6.1f} s")
+        return result
+
+
+def export(request: Request) -> dict:
+    """Write the artifact; returns its `meta.json`.
+
+    Raises:
+        UsageError: whatever the user can mend, or a rung of the ladder that does not hold.
+    """
+    description = request.checked()
+    lengths = request.lengths(description)
+    open_length = request.dynamic or len(lengths) > 1
+    shapes = stages.Shapes(
+        batch=None if request.dynamic else request.batch,
+        length=None if open_length or not lengths else lengths[-1],
+    )
+    clock = _Clock()
+    with artifact.building(request.out) as folder:
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as work:
+            meta = _build(request, Path(work), folder, shapes, clock)
+        meta = {
+            **meta,
+            "variant": description["variant"],
+            "seed": description["seed"],
+            "spec": description["spec"],
+            "classes": description["classes"],
+            "dataset": description["dataset"],
+            "inputs": description["inputs"],
+            "lengths": lengths,
+            "shapes": dataclasses.asdict(shapes),
+            "seconds": clock.seconds,
+            "peak_bytes": _peak_bytes(),
+            "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+            "trained": description["provenance"],
+        }
+        if "token_ids" in description["inputs"]:
+            shutil.copy(request.run / "tokenizer.json", folder)
+        artifact.seal(folder, meta)
+    _print_ladder(meta)
+    console.print(f"Artifact: {request.out}")
+    return meta
+
+
+def _build(request: Request, work: Path, folder: Path, shapes: stages.Shapes, clock) -> dict:
+    clock("Keras on JAX", stages.reference, request.run, work, request.samples)
+    clock("TensorFlow, SavedModel, tf2onnx", stages.convert, request.run, work, shapes)
+    rungs = stages.tensorflow_rungs(work)
+    shutil.move(work / "saved_model", folder / "saved_model")
+    tapped, fired = clock("rewriting", stages.rewrite, work)
+    ir.save(weights.without_taps(tapped), folder / FILES["fp32"])
+    inputs, reference = _load(work / "inputs.npz"), _load(work / "reference.npz")
+    for name in request.precisions:
+        clock(name, _lower, name, folder, inputs)
+    files = {"fp32": FILES["fp32"]} | {name: FILES[name] for name in request.precisions}
+    models = {}
+    logits = _load(work / "tensorflow.npz")["saved_model/logits"]
+    before = "saved_model"
+    test = _load(work / "test.npz")
+    for name, file in files.items():
+        kind = "float32" if name == "fp32" else name.split("_")[0]
+        found = clock(f"{name}: parity", stages.run_onnx, folder / file, inputs)
+        rung = ladder.compare(name, found["logits"], before, logits, kind)
+        if not rung.holds and name == "fp32":
+            ir.save(tapped, work / "tapped.onnx")
+            taps = stages.run_onnx(work / "tapped.onnx", inputs)
+            wanted = {n.removeprefix("jax/"): x for n, x in reference.items()}
+            ladder.check(rung, ladder.first_parting(taps, wanted))
+        ladder.check(rung)
+        rungs.append(rung)
+        outputs = clock(f"{name}: test split", stages.run_onnx, folder / file, test)
+        graph = onnx.load(folder / file, load_external_data=False).graph
+        models[name] = {
+            "file": file,
+            "nodes": len(graph.node),
+            "operators": dict(Counter(node.op_type for node in graph.node).most_common()),
+            "metrics": stages.measured(outputs, test),
+        }
+        if name == "fp32":
+            logits, before = found["logits"], "fp32"
+    golden = {f"input_{n}": x[:GOLDEN_ROWS] for n, x in inputs.items()}
+    golden |= {
+        f"output_{n}": reference[f"jax/{n}"][:GOLDEN_ROWS]
+        for n in ("logits", "score")
+        if f"jax/{n}" in reference
+    }
+    np.savez(folder / "golden.npz", **golden)
+    return {
+        "models": models,
+        "rewrites": fired,
+        "ladder": [{**dataclasses.asdict(r), "holds": r.holds} for r in rungs],
+    }
+
+
+def _lower(name: str, folder: Path, inputs: dict[str, np.ndarray]) -> None:
+    source, target = folder / FILES["fp32"], folder / FILES[name]
+    if name == "fp16":
+        onnx.save(precisions.fp16(onnx.load(source)), target)
+    elif name == "int8":
+        precisions.int8_dynamic(onnx.load(source), target)
+    else:
+        precisions.int8_static(source, target, inputs)
+
+
+def _load(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def _peak_bytes() -> int:
+    """Most memory that this process or one that it started has held."""
+    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return max(resource.getrusage(w).ru_maxrss for w in who) * 1024
+
+
+def _print_ladder(meta: dict) -> None:
+    table = Table(title=f"{meta['variant']} on {meta['dataset']['name']}: parity and test accuracy")
+    for column in ("graph", "against", "largest difference", "relative", "flips", "accuracy"):
+        table.add_column(column, justify="left" if column in ("graph", "against") else "right")
+    for rung in meta["ladder"]:
+        model = meta["models"].get(rung["name"])
+        accuracy = f"{100 * model['metrics']['accuracy']:.1f} %" if model else ""
+        table.add_row(
+            rung["name"],
+            rung["reference"],
+            f"{rung['max_abs']:.2g}",
+            f"{rung['relative']:.2g}",
+            f"{rung['flips']} of {rung['rows']}",
+            accuracy,
+        )
+    console.print(table)

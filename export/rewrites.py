@@ -1,0 +1,400 @@
+"""Pattern rules that turn what tf2onnx writes into what engines run well.
+
+tf2onnx writes normalisation, GELU, masks and batch norms as the arithmetic that TensorFlow
+has for them, and surrounds each convolution with the transposes of NHWC. `PORTABLE` is a list
+of rules, pattern -> replacement, that gives standard ONNX operators back, of opset 20, which
+is what TensorRT 10 takes (onnx-tensorrt, docs/operators.md: opset 9 to 20). `portable`
+applies them until nothing changes.
+
+Each rule preserves the values of the graph up to rounding; where a rule needs constants of a
+certain shape and does not find them, it does not fire.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import onnx_ir as ir
+import onnx_ir.passes.common as passes
+from onnxscript.optimizer import fold_constants_ir
+from onnxscript.rewriter import RewriteRule, RewriteRuleSet
+
+OPSET = 20
+_NO_LIMIT = 1 << 60
+# Rules feed each other: a folded batch norm lets a transpose pass, which meets another.
+_ROUNDS = 50
+_count = itertools.count()
+# What hides a key from softmax: exp of it is 0 in any precision, and it fits into float16.
+_LOWEST = -3e4
+
+
+def portable(model: ir.Model) -> dict[str, int]:
+    """Rewrite a model of opset 18 in place.
+
+    Returns:
+        How often each rule fired.
+    """
+    model.graph.opset_imports[""] = OPSET
+    fired = dict.fromkeys((rule.name for rule in PORTABLE), 0)
+    for _ in range(_ROUNDS):
+        fold_constants_ir(
+            model,
+            onnx_shape_inference=True,
+            input_size_limit=_NO_LIMIT,
+            output_size_limit=_NO_LIMIT,
+        )
+        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+        passes.DeduplicateInitializersPass()(model)
+        passes.CommonSubexpressionEliminationPass()(model)
+        found = apply(PORTABLE, model)
+        tidy(model)
+        for name, count in found.items():
+            fired[name] += count
+        if not any(found.values()):
+            break
+    passes.DeduplicateInitializersPass(size_limit=_NO_LIMIT)(model)
+    passes.RemoveUnusedOpsetsPass()(model)
+    passes.NameFixPass()(model)
+    return fired
+
+
+def tidy(model: ir.Model) -> None:
+    """Take away what no output needs, and nodes that only pass on."""
+    passes.IdentityEliminationPass()(model)
+    passes.RemoveUnusedNodesPass()(model)
+
+
+def apply(rules: list[RewriteRule], model: ir.Model) -> dict[str, int]:
+    """Apply each rule once over the graph; how often each fired."""
+    return {rule.name: RewriteRuleSet([rule]).apply_to_model(model) for rule in rules}
+
+
+# --- Constants and shapes -----------------------------------------------------------------------
+
+
+def _constant(value: ir.Value | None) -> np.ndarray | None:
+    return None if value is None or value.const_value is None else value.const_value.numpy()
+
+
+def _scalar(value: ir.Value) -> float | None:
+    found = _constant(value)
+    return None if found is None or found.size != 1 else float(found.reshape(()))
+
+
+def _shape(value: ir.Value) -> list | None:
+    """Sizes, None where one is not known; None for an unknown rank."""
+    if value.shape is None:
+        return None
+    return [int(d) if isinstance(d, int) else None for d in value.shape]
+
+
+def _vector(value: ir.Value, size: int | None = None) -> np.ndarray | None:
+    """A constant that varies along its last axis only, as a vector; a scalar is repeated."""
+    found = _constant(value)
+    if found is None:
+        return None
+    if found.size == 1 and size:
+        return np.full(size, found.reshape(()), found.dtype)
+    if found.ndim == 0 or found.size != found.shape[-1] or (size and found.size != size):
+        return None
+    return found.reshape(-1)
+
+
+def _new(op, array: np.ndarray, of: ir.Value, what: str) -> ir.Value:
+    """A new initializer, named after the one that it replaces, which several may share."""
+    name = f"{of.name}/{what}{next(_count)}"
+    return op.initializer(ir.tensor(np.ascontiguousarray(array)), name=name)
+
+
+# --- LayerNormalization ---------------------------------------------------------------------
+
+
+def _keras_layer_norm(op, x, axes, eps, gamma, beta):
+    def mean_of(y):
+        return op.ReduceMean(y, axes, keepdims=1, _allow_other_attributes=True)
+
+    return _normalised(op, x, mean_of, eps, gamma, beta)
+
+
+def _keras_layer_norm_of_rank_3(op, x, eps, gamma, beta):
+    # tf2onnx takes the mean over the last of three axes for a pooling.
+    return _normalised(op, x, op.GlobalAveragePool, eps, gamma, beta)
+
+
+def _normalised(op, x, mean_of, eps, gamma, beta):
+    mean = mean_of(x)
+    deviation = op.Sub(x, mean)
+    variance = mean_of(op.Mul(deviation, deviation))
+    factor = op.Mul(op.Reciprocal(op.Sqrt(op.Add(variance, eps))), gamma)
+    return op.Add(op.Mul(x, factor), op.Add(op.Mul(op.Neg(mean), factor), beta))
+
+
+def _layer_norm(op, x, eps, gamma, beta, axes=None):
+    epsilon, shape = _scalar(eps), _shape(x)
+    if epsilon is None or shape is None or shape[-1] is None:
+        return None
+    if axes is not None and _scalar(axes) not in (-1, len(shape) - 1):
+        return None
+    scale, shift = _vector(gamma, shape[-1]), _vector(beta, shape[-1])
+    if scale is None or shift is None:
+        return None
+    scale, shift = _new(op, scale, gamma, "scale"), _new(op, shift, beta, "shift")
+    return op.LayerNormalization(x, scale, shift, axis=-1, epsilon=epsilon)
+
+
+# --- GELU ---------------------------------------------------------------------------------
+
+
+def _erf_gelu(op, x):
+    return op.Mul(op.Mul(0.5, x), op.Sub(1.0, op.Erf(op.Mul(op.Neg(x), 0.70710678))))
+
+
+def _gelu(op, x):
+    return op.Gelu(x, approximate="none")
+
+
+# --- Masks and token ids --------------------------------------------------------------------
+
+
+def _selected(op, scores, there, away):
+    return op.Add(op.Mul(there, scores), away)
+
+
+def _masked(op, scores, there, away):
+    """where(keep, scores, lowest) -> scores + (lowest where not keep): softmax is the same."""
+    gone = _hidden(there, away)
+    if gone is None:
+        return None
+    return op.Add(scores, op.Mul(gone, _new(op, np.array(_LOWEST, np.float32), away, "lowest")))
+
+
+def _hidden(there: ir.Value, away: ir.Value) -> ir.Value | None:
+    """Cast(Not(keep)), if the two are Cast(keep) and that times lowest; all layers share them."""
+    cast, times = there.producer(), away.producer()
+    if cast is None or times is None or (cast.op_type, times.op_type) != ("Cast", "Mul"):
+        return None
+    for one, gone in (times.inputs, reversed(times.inputs)):
+        lowest, negated = _scalar(one), _source(gone, "Cast", "Not")
+        if lowest is not None and lowest < _LOWEST and negated is cast.inputs[0]:
+            return gone
+    return None
+
+
+def _source(value: ir.Value, *operators: str) -> ir.Value | None:
+    """What goes into a chain of single-input operators that ends in `value`."""
+    for operator in operators:
+        node = value.producer()
+        if node is None or node.op_type != operator:
+            return None
+        value = node.inputs[0]
+    return value
+
+
+def _wrapped_index(op, table, ids, size):
+    below = op.Less(op.Cast(ids, to=1), 0.0)
+    wrapped = op.Mul(op.Cast(below, to=6), op.Add(ids, size))
+    return op.Gather(table, op.Add(wrapped, op.Mul(ids, op.Cast(op.Not(below), to=6))), axis=0)
+
+
+def _index(op, table, ids, size):
+    # Gather takes negative indices for what Keras takes them.
+    rows, wrap = _shape(table), _scalar(size)
+    return op.Gather(table, ids, axis=0) if rows and rows[0] == wrap else None
+
+
+# --- Scales folded into the weights before them -------------------------------------------------
+
+
+def _scaled_heads(op, x, weight, bias, shape, scale):
+    return op.Mul(op.Reshape(op.Gemm(x, weight, bias), shape), scale)
+
+
+def _fold_scale(op, x, weight, bias, shape, scale):
+    w, b, by = _constant(weight), _constant(bias), _scalar(scale)
+    if w is None or b is None or by is None:
+        return None
+    by = w.dtype.type(by)
+    gemm = op.Gemm(x, _new(op, w * by, weight, "scaled"), _new(op, b * by, bias, "scaled"))
+    return op.Reshape(gemm, shape)
+
+
+def _added_twice(op, x, a, b):
+    return op.Add(op.Add(x, a), b)
+
+
+def _add_once(op, x, a, b):
+    first, second = _constant(a), _constant(b)
+    if first is None or second is None or _constant(x) is not None:
+        return None
+    return op.Add(x, _new(op, first + second, a, "sum"))
+
+
+# --- Convolutions: batch norm, and NHWC --------------------------------------------------------
+
+_TO_NHWC, _TO_NCHW = [0, 2, 3, 1], [0, 3, 1, 2]
+
+
+def _channels(value: ir.Value) -> np.ndarray | None:
+    """A constant as [C, 1, 1], for NCHW, if it varies along the last axis of NHWC only."""
+    found = _vector(value)
+    return None if found is None else found.reshape(-1, 1, 1)
+
+
+def _lifted(name):
+    def rule_pattern(op, x, c):
+        return getattr(op, name)(op.Transpose(x, perm=_TO_NHWC), c)
+
+    def replacement(op, x, c):
+        per_channel = _channels(c)
+        if per_channel is None:
+            return None
+        y = getattr(op, name)(x, _new(op, per_channel, c, "nchw"))
+        return op.Transpose(y, perm=_TO_NHWC)
+
+    return RewriteRule(rule_pattern, replacement, name=f"transpose_after_{name.lower()}")
+
+
+def _clip_nhwc(op, x, low, high):
+    return op.Clip(op.Transpose(x, perm=_TO_NHWC), low, high)
+
+
+def _clip_nchw(op, x, low, high):
+    return op.Transpose(op.Clip(x, low, high), perm=_TO_NHWC)
+
+
+def _sum_nhwc(op, a, b):
+    return op.Add(op.Transpose(a, perm=_TO_NHWC), op.Transpose(b, perm=_TO_NHWC))
+
+
+def _sum_nchw(op, a, b):
+    return op.Transpose(op.Add(a, b), perm=_TO_NHWC)
+
+
+def _there_and_back(op, x):
+    return op.Transpose(op.Transpose(x, perm=_TO_NHWC), perm=_TO_NCHW)
+
+
+def _itself(op, x):
+    return op.Identity(x)
+
+
+def _mean_nhwc(op, x, axes):
+    x = op.Transpose(x, perm=_TO_NHWC)
+    return op.ReduceMean(x, axes, keepdims=0, _allow_other_attributes=True)
+
+
+def _mean_nchw(op, x, axes):
+    found = _constant(axes)
+    if found is None or sorted(found.tolist()) != [1, 2]:
+        return None
+    new_axes = _new(op, np.array([2, 3], np.int64), axes, "nchw")
+    return op.ReduceMean(x, new_axes, keepdims=0)
+
+
+def _conv(op, x, w, bias=None, like=None):
+    inputs = (x, w) if bias is None else (x, w, bias)
+    return op.Conv(*inputs, **{a.name: a for a in like.attributes.values()})
+
+
+def _conv_times(op, x, w, c):
+    conv = op.Conv(x, w, _allow_other_attributes=True, _outputs=["conv"])
+    return op.Mul(conv, c)
+
+
+def _fold_times(op, x, w, c, conv):
+    weight, scale = _constant(w), _constant(c)
+    if weight is None or scale is None or scale.shape != (weight.shape[0], 1, 1):
+        return None
+    scaled = _new(op, weight * scale[..., None], w, "scaled")
+    return _conv(op, x, scaled, like=conv.producer())
+
+
+def _conv_plus(op, x, w, c):
+    conv = op.Conv(x, w, _allow_other_attributes=True, _outputs=["conv"])
+    return op.Add(conv, c)
+
+
+def _fold_plus(op, x, w, c, conv):
+    weight, shift = _constant(w), _constant(c)
+    if weight is None or shift is None or shift.shape != (weight.shape[0], 1, 1):
+        return None
+    return _conv(op, x, w, _new(op, shift.reshape(-1), c, "bias"), like=conv.producer())
+
+
+# --- Reshapes -----------------------------------------------------------------------------------
+
+
+def _reshaped_twice(op, x, first, second):
+    return op.Reshape(op.Reshape(x, first), second)
+
+
+def _reshape_once(op, x, first, second):
+    wanted = _constant(second)
+    if wanted is None or 0 in wanted:
+        return None
+    return op.Reshape(x, second)
+
+
+def _reshaped(op, x, shape):
+    return op.Reshape(x, shape, _outputs=["y"])
+
+
+def _as_it_was(op, x, shape, y):
+    before, wanted = _shape(x), _constant(shape)
+    if before is None or wanted is None or len(before) != len(wanted):
+        return None
+    unknown = [i for i, size in enumerate(before) if size is None]
+    same = all(
+        w == b or (w == -1 and (b is None or not unknown))
+        for w, b in zip(wanted.tolist(), before, strict=True)
+    )
+    return op.Identity(x) if same and len(unknown) <= 1 else None
+
+
+def _slice(op, x, starts, ends, axes, steps):
+    return op.Slice(x, starts, ends, axes, steps, _outputs=["y"])
+
+
+def _unsliced(op, x, starts, ends, axes, steps, y):
+    before, after = _shape(x), _shape(y)
+    whole = before is not None and before == after and None not in before
+    return op.Identity(x) if whole and set(_constant(steps).tolist()) == {1} else None
+
+
+PORTABLE = [
+    RewriteRule(_keras_layer_norm, _layer_norm, name="layer_norm"),
+    RewriteRule(_keras_layer_norm_of_rank_3, _layer_norm, name="layer_norm_of_rank_3"),
+    RewriteRule(_erf_gelu, _gelu, name="gelu"),
+    RewriteRule(_selected, _masked, name="attention_mask"),
+    RewriteRule(_wrapped_index, _index, name="token_index"),
+    RewriteRule(_scaled_heads, _fold_scale, name="attention_scale"),
+    RewriteRule(_added_twice, _add_once, name="two_sums"),
+    _lifted("Mul"),
+    _lifted("Add"),
+    RewriteRule(_clip_nhwc, _clip_nchw, name="transpose_after_clip", remove_nodes=False),
+    RewriteRule(_sum_nhwc, _sum_nchw, name="transpose_after_sum", remove_nodes=False),
+    RewriteRule(_mean_nhwc, _mean_nchw, name="transpose_before_mean", remove_nodes=False),
+    RewriteRule(_there_and_back, _itself, name="transpose_there_and_back", remove_nodes=False),
+    RewriteRule(_conv_times, _fold_times, name="batch_norm_scale"),
+    RewriteRule(_conv_plus, _fold_plus, name="batch_norm_shift"),
+    RewriteRule(_reshaped_twice, _reshape_once, name="reshape_twice", remove_nodes=False),
+    RewriteRule(_reshaped, _as_it_was, name="reshape_to_same"),
+    RewriteRule(_slice, _unsliced, name="slice_of_all"),
+]
+
+
+# --- For dynamic quantisation, which knows MatMul and not Gemm ------------------------------------
+
+
+def _gemm(op, x, w, b):
+    return op.Gemm(x, w, b, _outputs=["y"])
+
+
+def _matmul(op, x, w, b, y):
+    node = y.producer()
+    plain = all(node.attributes.get_int(n, 0) == 0 for n in ("transA", "transB"))
+    return op.Add(op.MatMul(x, w), b) if plain else None
+
+
+MATMUL = [RewriteRule(_gemm, _matmul, name="gemm_to_matmul")]

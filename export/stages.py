@@ -1,0 +1,163 @@
+"""The steps of an export, in order; each reads and writes files in one working folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
+
+from export import ladder, rewrites, weights
+from fusion_keras import metrics
+from fusion_keras.errors import UsageError
+
+
+@dataclasses.dataclass(frozen=True)
+class Shapes:
+    """What an exported graph takes: batch and token count, None where it stays open."""
+
+    batch: int | None = 1
+    length: int | None = None
+
+    def of(self, inputs: dict[str, np.ndarray]) -> dict[str, list[int | None]]:
+        """Input name -> shape, from arrays [N, ...] of examples."""
+        shapes = {name: [self.batch, *array.shape[1:]] for name, array in inputs.items()}
+        if "token_ids" in shapes:
+            shapes["token_ids"] = [self.batch, self.length]
+        return shapes
+
+
+def run_apart(module: str, backend: str, *arguments: object) -> None:
+    """Run `python -m module arguments` on a Keras backend, in a process of its own.
+
+    Raises:
+        UsageError: it failed; the message is its own sentence, or its last line.
+    """
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": backend,
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "TF_CPP_MIN_LOG_LEVEL": "3",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
+        said = next((x for x in reversed(lines) if x.startswith("error: ")), lines[-1])
+        raise UsageError(
+            said.removeprefix("error: ")
+            if said.startswith("error: ")
+            else f"{module} failed ({said.strip()})"
+        )
+
+
+def reference(run: Path, folder: Path, samples: int) -> None:
+    """`inputs.npz`, `reference.npz` and `test.npz`; see `export.reference`."""
+    run_apart("export.reference", "jax", run, folder, samples)
+
+
+def convert(run: Path, folder: Path, shapes: Shapes) -> None:
+    """`saved_model/`, `raw.onnx`, `weights.npz`, `tensorflow.npz`; see `export.convert`."""
+    with np.load(folder / "inputs.npz") as inputs:
+        wanted = shapes.of({name: inputs[name] for name in inputs.files})
+    (folder / "shapes.json").write_text(json.dumps(wanted))
+    run_apart("export.convert", "tensorflow", run, folder)
+
+
+def rewrite(folder: Path) -> tuple[ir.Model, dict[str, int]]:
+    """The portable graph, still with its taps as outputs, and how often each rule fired."""
+    model = weights.assembled(folder)
+    fired = rewrites.portable(model)
+    return model, fired
+
+
+def session(path: Path) -> ort.InferenceSession:
+    """ONNX Runtime on the CPU.
+
+    Raises:
+        UsageError: it refuses the file; names the operator and why.
+    """
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        reason = " ".join(str(error).split())[:400]
+        raise UsageError(f"ONNX Runtime refuses {path.name}: {reason}") from None
+
+
+def run_onnx(path: Path, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Every output of an ONNX file for every example: name -> [N, ...].
+
+    A batch at a time if the graph has a fixed one, else one example at a time.
+    """
+    runner = session(path)
+    names = [output.name for output in runner.get_outputs()]
+    taken = {i.name: i.shape[0] for i in runner.get_inputs()}
+    fixed = [size for size in taken.values() if isinstance(size, int)]
+    inputs = {name: inputs[name] for name in taken}
+
+    def call(batch):
+        return dict(zip(names, runner.run(names, batch), strict=True))
+
+    return in_batches(call, inputs, fixed[0] if fixed else 1)
+
+
+def in_batches(call, inputs: dict[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
+    """Outputs [N, ...] of `call` over inputs [N, ...], `size` rows at a time.
+
+    The last batch is filled up with its first row again.
+    """
+    count = len(next(iter(inputs.values())))
+    parts = []
+    for start in range(0, count, size):
+        rows = np.arange(start, start + size)
+        rows[rows >= count] = start
+        outputs = call({name: array[rows] for name, array in inputs.items()})
+        parts.append({name: x[: count - start] for name, x in outputs.items()})
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def measured(outputs: dict[str, np.ndarray], test: dict[str, np.ndarray]) -> dict[str, float]:
+    """Metrics of a graph's outputs over the test split, without intervals."""
+    logits = np.asarray(outputs["logits"], np.float64)
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    known = {"scores": test["score"]} if "score" in test else {}
+    if known and "score" in outputs:
+        known["predicted_scores"] = outputs["score"][:, 0]
+    probabilities = shifted / shifted.sum(axis=1, keepdims=True)
+    return metrics.classification_metrics(probabilities, test["label"], **known)
+
+
+def tensorflow_rungs(folder: Path) -> list[ladder.Rung]:
+    """Keras on TensorFlow against JAX, and the SavedModel against that.
+
+    Raises:
+        UsageError: one does not hold; names the first tap that parts.
+    """
+    with np.load(folder / "reference.npz") as a, np.load(folder / "tensorflow.npz") as b:
+        found = {**{n: a[n] for n in a.files}, **{n: b[n] for n in b.files}}
+    rungs = []
+    for name, before in (("keras", "jax"), ("saved_model", "keras")):
+        rung = ladder.compare(
+            name, found[f"{name}/logits"], before, found[f"{before}/logits"], "float32"
+        )
+        ladder.check(rung, ladder.first_parting(_of(found, name), _of(found, before)))
+        rungs.append(rung)
+    return rungs
+
+
+def _of(found: dict[str, np.ndarray], graph: str) -> dict[str, np.ndarray]:
+    """The taps of one graph, without its outputs."""
+    own = {n.removeprefix(f"{graph}/"): x for n, x in found.items() if n.startswith(f"{graph}/")}
+    return {n: x for n, x in own.items() if n not in ("logits", "score")}
