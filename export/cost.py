@@ -1,0 +1,68 @@
+"""What each operator of a graph costs: multiplications and bytes, from its shapes."""
+
+from __future__ import annotations
+
+import math
+
+import onnx_ir as ir
+
+
+def costs(model: ir.Model) -> list[dict]:
+    """One entry for each node, in order: name, operator, flops, bytes.
+
+    flops: two for each multiply-add of a convolution or product, one for each element of any
+    other operator. bytes: inputs, weights and outputs, each once; what an engine fuses moves
+    less. An open axis counts as 1. A table that Gather reads counts with the rows it gives.
+    """
+    return [
+        {
+            "name": node.name,
+            "operator": node.op_type,
+            "flops": _flops(node),
+            "bytes": _bytes(node),
+        }
+        for node in model.graph
+    ]
+
+
+def _sizes(value: ir.Value | None) -> list[int]:
+    if value is None or value.shape is None:
+        return []
+    return [size if isinstance(size, int) else 1 for size in value.shape]
+
+
+def _flops(node: ir.Node) -> int:
+    elements = math.prod(_sizes(node.outputs[0]))
+    if node.op_type == "Conv":
+        return 2 * elements * math.prod(_sizes(node.inputs[1])[1:])
+    if node.op_type in ("MatMul", "Gemm"):
+        shape = _sizes(node.inputs[0])
+        flipped = node.op_type == "Gemm" and node.attributes.get_int("transA", 0)
+        return 2 * elements * (shape[0] if flipped else shape[-1])
+    return 0 if node.op_type in _MOVES else elements
+
+
+_MOVES = (
+    "Reshape",
+    "Transpose",
+    "Gather",
+    "Slice",
+    "Concat",
+    "Unsqueeze",
+    "Squeeze",
+    "Cast",
+    "Pad",
+)
+
+
+def _bytes(node: ir.Node) -> int:
+    inputs = [x for x in node.inputs if x is not None]
+    if node.op_type in ("Reshape", "Unsqueeze", "Squeeze"):
+        return 0
+    if node.op_type == "Gather":
+        return _size(inputs[1]) + 2 * _size(node.outputs[0])
+    return sum(map(_size, (*inputs, *node.outputs)))
+
+
+def _size(value: ir.Value) -> int:
+    return math.ceil(math.prod(_sizes(value)) * (value.dtype.itemsize if value.dtype else 0))

@@ -1,0 +1,292 @@
+"""How well an ONNX file will run: `python -m export.doctor MODEL.onnx`.
+
+Looks at the graph alone, any graph, and says what engines will stumble over, with the
+remedy. Exit code 0: nothing found; 1: something was; 2: no ONNX file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import onnx_ir as ir
+from rich.console import Console
+from rich.table import Table
+
+from export import tensorrt_ops
+from fusion_keras import cli
+from fusion_keras.errors import UsageError
+
+console = Console()
+_LAYOUTS = ([0, 2, 3, 1], [0, 3, 1, 2])
+_ELEMENTWISE = ("Add", "Clip", "Mul", "Relu", "Sub", "Div", "HardSwish", "Sigmoid")
+# What a fused attention kernel takes between its two products.
+_BETWEEN = ("Add", "Div", "Mul", "Softmax")
+_TENSORFLOW = ("PartitionedCall", "StatefulPartitionedCall", "XlaCallModule")
+_LARGE = 1 << 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """Something that costs time or does not run.
+
+    what: in a few words; where: names of nodes, inputs or weights; remedy: what to do.
+    """
+
+    what: str
+    where: tuple[str, ...]
+    remedy: str
+
+
+def examine(model: ir.Model) -> list[Finding]:
+    """Everything found in a graph, the worst first."""
+    found = []
+    for check in _CHECKS:
+        where = tuple(check.find(model))
+        if where:
+            found.append(Finding(check.what, where, check.remedy))
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class _Check:
+    what: str
+    find: Callable[[ir.Model], Iterator[str]]
+    remedy: str
+
+
+# --- What to look for ---------------------------------------------------------------------------
+
+
+def _of_tensorflow(model):
+    yield from (n.name for n in model.graph if n.op_type in _TENSORFLOW)
+
+
+def _foreign(model):
+    for node in model.graph:
+        standard = node.domain in ("", "ai.onnx")
+        if standard and node.op_type not in tensorrt_ops.OPERATORS | set(_TENSORFLOW):
+            yield f"{node.op_type} {node.name}"
+
+
+def _opset(model):
+    version = model.graph.opset_imports.get("", 0)
+    if version not in tensorrt_ops.OPSETS:
+        yield f"opset {version}"
+
+
+def _wide_inputs(model):
+    yield from (x.name for x in model.graph.inputs if x.dtype == ir.DataType.INT64)
+
+
+def _layer_norms(model):
+    for node in model.graph:
+        if node.op_type == "Sqrt":
+            variance = _before(node.inputs[0], ("Add",))
+            if variance and variance.op_type in ("ReduceMean", "GlobalAveragePool"):
+                yield node.name
+
+
+def _gelus(model):
+    yield from (n.name for n in model.graph if n.op_type == "Erf")
+
+
+def _attentions(model):
+    for node in model.graph:
+        if node.op_type == "Softmax" and _ends_in_product(node) and not _is_plain(node):
+            yield node.name
+
+
+def _norms_of_convolutions(model):
+    for node in model.graph:
+        source = node.inputs[0].producer() if node.inputs and node.inputs[0] else None
+        after = source is not None and source.op_type in ("Conv", "ConvTranspose")
+        constant = all(x is not None and x.const_value is not None for x in node.inputs[1:])
+        if after and constant and node.op_type in ("BatchNormalization", "Mul", "Add"):
+            yield node.name
+
+
+def _shapes(model):
+    yield from (n.name for n in model.graph if n.op_type in ("Shape", "Size"))
+
+
+def _layouts(model):
+    """Transposes between two convolutions."""
+    for node in model.graph:
+        if node.op_type == "Transpose" and _perm(node) in _LAYOUTS:
+            source = _before(node.inputs[0], _ELEMENTWISE)
+            if source is not None and (source.op_type == "Conv" and _meets_conv(node)):
+                yield node.name
+
+
+def _twice(model):
+    seen: dict[tuple, str] = {}
+    for name, value in model.graph.initializers.items():
+        tensor = value.const_value
+        if tensor is None or tensor.nbytes < _LARGE:
+            continue
+        key = (tensor.dtype, tuple(tensor.shape), hashlib.sha256(tensor.tobytes()).digest())
+        if key in seen:
+            yield f"{name} = {seen[key]}"
+        seen.setdefault(key, name)
+
+
+_CHECKS = [
+    _Check(
+        "operators of TensorFlow's runtime, which no engine has",
+        _of_tensorflow,
+        "export on the TensorFlow backend, not on JAX; write grouped convolutions as "
+        "DepthwiseConv2D",
+    ),
+    _Check(
+        "operators that TensorRT lacks",
+        _foreign,
+        "give TensorRT the portable float32 or fp16 file; for int8, the one of QuantizeLinear and "
+        "DequantizeLinear",
+    ),
+    _Check("an opset that TensorRT does not take", _opset, "export with opset 17 to 20"),
+    _Check("inputs of int64", _wide_inputs, "take int32: half the bytes, and no casts on a GPU"),
+    _Check(
+        "LayerNormalization in pieces, which engines do not fuse again",
+        _layer_norms,
+        "rewrite to LayerNormalization (opset 17)",
+    ),
+    _Check("GELU in pieces", _gelus, "rewrite to Gelu (opset 20)"),
+    _Check(
+        "attention in a form that engines do not fuse",
+        _attentions,
+        "between its two products leave only a scale, an added mask and Softmax",
+    ),
+    _Check(
+        "normalisation behind convolutions",
+        _norms_of_convolutions,
+        "fold its scale into the weights and its shift into the bias",
+    ),
+    _Check(
+        "shapes computed at run time",
+        _shapes,
+        "fix the batch; one open axis needs none of it: Reshape takes -1",
+    ),
+    _Check(
+        "transposes between convolutions",
+        _layouts,
+        "push them through what stands between, until they meet and cancel",
+    ),
+    _Check("weights stored twice", _twice, "let all of their uses name one initializer"),
+]
+
+
+# --- Walking the graph --------------------------------------------------------------------------
+
+
+def _perm(node: ir.Node) -> list[int]:
+    return list(node.attributes["perm"].as_ints()) if "perm" in node.attributes else []
+
+
+def _before(value: ir.Value | None, through: tuple[str, ...]) -> ir.Node | None:
+    """The node that a value comes from, back through the first inputs of some operators."""
+    node = value.producer() if value is not None else None
+    while node is not None and node.op_type in through:
+        value = next((x for x in node.inputs if x is not None and x.producer()), None)
+        node = value.producer() if value is not None else None
+    return node
+
+
+def _after(node: ir.Node) -> Iterator[ir.Node]:
+    for output in node.outputs:
+        yield from output.consumers()
+
+
+def _meets_conv(node: ir.Node) -> bool:
+    """Whether a transpose meets its reverse, and then a convolution, over elementwise nodes."""
+    pending, seen = list(_after(node)), set()
+    while pending:
+        node = pending.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if node.op_type == "Transpose" and any(n.op_type == "Conv" for n in _after(node)):
+            return True
+        if node.op_type in _ELEMENTWISE:
+            pending.extend(_after(node))
+    return False
+
+
+def _ends_in_product(softmax: ir.Node) -> bool:
+    return any(node.op_type == "MatMul" for node in _through(softmax, ("Cast", "Dropout")))
+
+
+def _through(node: ir.Node, kinds: tuple[str, ...]) -> Iterator[ir.Node]:
+    for after in _after(node):
+        yield from _through(after, kinds) if after.op_type in kinds else (after,)
+
+
+def _is_plain(softmax: ir.Node) -> bool:
+    """Whether its scores come from a product by way of a scale and a sum only."""
+    node = softmax
+    while node.op_type in _BETWEEN:
+        sources = [x.producer() for x in node.inputs if x is not None and x.producer()]
+        product = [n for n in sources if n.op_type == "MatMul"]
+        if product:
+            return True
+        onward = [n for n in sources if n.op_type in _BETWEEN]
+        if not onward:
+            return False
+        node = onward[0]
+    return False
+
+
+# --- The command ------------------------------------------------------------------------------
+
+
+def report(path: Path) -> bool:
+    """Print what a file holds and what was found in it; whether nothing was.
+
+    Raises:
+        UsageError: the file is not there or is no ONNX model.
+    """
+    try:
+        model = ir.load(path)
+        operators = Counter(
+            node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
+            for node in model.graph
+        )
+        found = examine(model)
+    except FileNotFoundError as error:
+        raise UsageError(f"{error.filename or path} is not there: give an ONNX file.") from None
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(f"{path} is no ONNX model that can be read ({reason}).") from None
+    console.print(f"{path}: {sum(operators.values())} nodes")
+    console.print("  " + ", ".join(f"{count} {name}" for name, count in operators.most_common()))
+    if not found:
+        console.print("Nothing found that an engine would stumble over.")
+        return True
+    table = Table("found", "times", "where", "remedy", show_lines=True)
+    for finding in found:
+        names = "\n".join(name[-40:] for name in finding.where[:3])
+        table.add_row(finding.what, str(len(finding.where)), names, finding.remedy)
+    console.print(table)
+    return False
+
+
+def main() -> None:
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
+        print(__doc__)
+        sys.exit(0 if "--help" in sys.argv else 2)
+    healthy = True
+
+    def run():
+        nonlocal healthy
+        healthy = report(Path(sys.argv[1]))
+
+    cli.guarded(run)
+    sys.exit(0 if healthy else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""What the doctor finds, and that each remedy it names is one that the exporter has."""
+
+import subprocess
+import sys
+
+import onnx
+import onnx_ir as ir
+import pytest
+
+from export import doctor, rewrites
+from export.cost import costs
+from tests.test_rules import GRAPHS, parse
+
+ATTENTION = """
+    t = Transpose <perm = [0, 2, 1]> (x)
+    q = MatMul (x, t)
+    s = Mul (q, eighth)
+    {mask}
+    p = Softmax <axis = -1> (m)
+    y = MatMul (p, x)
+"""
+SICK = {
+    "LayerNormalization in pieces": GRAPHS["layer_norm"][0],
+    "GELU in pieces": GRAPHS["gelu"][0],
+    "attention in a form": ATTENTION.format(mask="m = Clip (s, zero, six)"),
+    "normalisation behind convolutions": GRAPHS["batch_norm_scale"][0],
+    "shapes computed at run time": "s = Shape (x)\n y = Expand (half, s)",
+    "transposes between convolutions": """
+    c = Conv (image, kernel)
+    t = Transpose <perm = [0, 2, 3, 1]> (c)
+    r = Relu (t)
+    u = Transpose <perm = [0, 3, 1, 2]> (r)
+    y = Conv (u, narrow)
+""",
+    "operators that TensorRT lacks": "y = Det (square)",
+    "inputs of int64": "i = Cast <to = 1> (wide)\n y = Add (i, half)",
+    "weights stored twice": "a = MatMul (x, matrix)\n y = MatMul (a, copy)",
+    "operators of TensorFlow's runtime": "y = StatefulPartitionedCall (x)",
+}
+
+
+def model_of(nodes: str) -> ir.Model:
+    model = parse(nodes)
+    for name, sizes in {"square": (2, 2), "wide": (1, 6)}.items():
+        if name in nodes:
+            kind = onnx.TensorProto.INT64 if name == "wide" else onnx.TensorProto.FLOAT
+            model.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, sizes))
+    values = {"narrow": ([3], (1, 3, 1, 1)), "copy": (None, (8, 8))}
+    for name, (_, shape) in values.items():
+        if name in nodes:
+            tensor = next((t for t in model.graph.initializer if t.name == "matrix"), None)
+            copy = onnx.TensorProto()
+            if name == "copy":
+                copy.CopyFrom(tensor)
+                copy.name = name
+            else:
+                copy = onnx.helper.make_tensor(name, onnx.TensorProto.FLOAT, shape, [1.0] * 3)
+            model.graph.initializer.append(copy)
+    return ir.serde.deserialize_model(model)
+
+
+@pytest.mark.parametrize("what", SICK)
+def test_doctor_names_it(monkeypatch, what):
+    monkeypatch.setattr(doctor, "_LARGE", 64)
+    found = doctor.examine(model_of(SICK[what]))
+    assert [f.what for f in found if f.what.startswith(what)], found
+    assert all(f.where and f.remedy for f in found)
+
+
+def test_doctor_finds_nothing_in_a_healthy_graph():
+    assert doctor.examine(model_of(ATTENTION.format(mask="m = Add (s, zero)"))) == []
+
+
+@pytest.mark.parametrize("name", ["layer_norm", "gelu", "batch_norm_scale", "batch_norm_shift"])
+def test_the_rewrites_cure_what_the_doctor_finds(name):
+    model = model_of(GRAPHS[name][0])
+    assert doctor.examine(model)
+    rewrites.portable(model)
+    assert doctor.examine(model) == []
+
+
+def test_doctor_as_a_command(tmp_path):
+    def run(path):
+        command = [sys.executable, "-m", "export.doctor", path]
+        done = subprocess.run(command, capture_output=True, text=True)
+        return done.returncode, done.stdout + done.stderr
+
+    healthy = tmp_path / "healthy.onnx"
+    onnx.save(parse("y = Relu (x)"), healthy)
+    code, said = run(healthy)
+    assert code == 0
+    assert "Nothing found" in said
+    sick = tmp_path / "sick.onnx"
+    onnx.save(parse(GRAPHS["gelu"][0]), sick)
+    code, said = run(sick)
+    assert code == 1
+    assert "Gelu (opset 20)" in said
+    cut = tmp_path / "cut.onnx"
+    cut.write_bytes(sick.read_bytes()[:-20])
+    for path in (cut, tmp_path / "none.onnx"):
+        code, said = run(path)
+        assert code == 2
+        assert said.startswith("error: ")
+        assert path.name in said.replace("\n", "")
+
+
+def test_costs_are_those_worked_out_by_hand():
+    gemm = parse("r = Reshape (x, rows)\n y = Gemm (r, matrix, bias)")
+    reshape, product = costs(ir.serde.deserialize_model(gemm))
+    assert (reshape["flops"], reshape["bytes"]) == (0, 0)
+    assert product["flops"] == 2 * 6 * 8 * 8
+    assert product["bytes"] == 4 * (6 * 8 + 8 * 8 + 8 + 6 * 8)
+    (conv,) = costs(ir.serde.deserialize_model(parse("y = Conv (image, kernel)")))
+    # 4 x 5 x 6 through 3 kernels of 4 x 3 x 3 gives 3 x 3 x 4.
+    assert conv["flops"] == 2 * (3 * 3 * 4) * (4 * 3 * 3)
+    assert conv["bytes"] == 4 * (4 * 5 * 6 + 3 * 4 * 3 * 3 + 3 * 3 * 4)
+    (gather,) = costs(ir.serde.deserialize_model(parse("y = Gather <axis = 0> (table, ids)")))
+    assert gather["bytes"] == 4 * (6 + 2 * 6 * 8)
