@@ -123,6 +123,7 @@ def export(request: Request) -> dict:
             "dataset": description["dataset"],
             "inputs": description["inputs"],
             "lengths": lengths,
+            "may_lack": _may_lack(description),
             "shapes": dataclasses.asdict(shapes),
             "seconds": clock.seconds,
             "peak_bytes": _peak_bytes(),
@@ -185,6 +186,15 @@ def _build(request: Request, work: Path, folder: Path, shapes: stages.Shapes, cl
         "rewrites": fired,
         "ladder": [{**dataclasses.asdict(r), "holds": r.holds} for r in rungs],
     }
+
+
+def _may_lack(description: dict) -> list[str]:
+    """The inputs that training withheld from some examples, so that one of both will do."""
+    augment = description["config"]["augment"]
+    if not augment["enabled"] or len(description["inputs"]) < 2:
+        return []
+    drops = {"token_ids": "drop_text", "image": "drop_image"}
+    return [name for name, drop in drops.items() if augment[drop] > 0]
 
 
 def _lower(name: str, folder: Path, inputs: dict[str, np.ndarray]) -> None:

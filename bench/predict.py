@@ -1,0 +1,123 @@
+"""Ask an exported model: `python -m bench.predict ARTIFACT --text "..." --image face.jpg`.
+
+Needs numpy, onnxruntime, tokenizers and Pillow, nothing else. Prints the class, the
+probability of each, and how long each stage took. A model that learned with sentences or
+images withheld, or takes only one of the two, also answers for one alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from bench import inputs
+from bench.artifact import ArtifactError, read
+
+
+def predict(folder: Path, precision: str, text: str | None, image: str | None) -> dict:
+    """One answer.
+
+    Returns:
+        "label", "probabilities" (class -> float), "milliseconds" (stage -> float), and "score"
+        where the model predicts one.
+
+    Raises:
+        ArtifactError: the artifact, the image or the combination of inputs cannot be used.
+    """
+    times = _Times()
+    meta = times("check the files", read, folder)
+    if precision not in meta["models"]:
+        raise ArtifactError(f"{folder} has no {precision}; it has {', '.join(meta['models'])}.")
+    _check_given(meta, text, image)
+    session = times("load the model", _session, folder / meta["models"][precision]["file"])
+    feed = {}
+    if "token_ids" in meta["inputs"]:
+        tokens = times("load the tokenizer", inputs.Tokens, folder, meta)
+        feed["token_ids"] = times("tokens", tokens, text or "")
+    if "image" in meta["inputs"]:
+        feed["image"] = times("image", inputs.picture, image, meta)
+    names = [output.name for output in session.get_outputs()]
+    times("first inference", session.run, names, feed)
+    found = dict(zip(names, times("inference", session.run, names, feed), strict=True))
+    logits = found["logits"][0].astype(np.float64)
+    shares = np.exp(logits - logits.max())
+    shares /= shares.sum()
+    answer = {
+        "label": meta["classes"][int(shares.argmax())],
+        "probabilities": dict(zip(meta["classes"], shares.tolist(), strict=True)),
+        "milliseconds": times.found,
+    }
+    if "score" in found:
+        answer["score"] = float(found["score"][0, 0])
+    return answer
+
+
+class _Times:
+    def __init__(self):
+        self.found: dict[str, float] = {}
+
+    def __call__(self, stage, call, *arguments):
+        start = time.perf_counter()
+        result = call(*arguments)
+        self.found[stage] = 1000 * (time.perf_counter() - start)
+        return result
+
+
+def _check_given(meta: dict, text: str | None, image: str | None) -> None:
+    given = {"token_ids": text, "image": image}
+    said = {"token_ids": "--text", "image": "--image"}
+    for name, value in given.items():
+        takes = name in meta["inputs"]
+        if value is not None and not takes:
+            raise ArtifactError(f"{meta['variant']} takes no {said[name]}: leave it out.")
+        if value is None and takes and name not in meta["may_lack"]:
+            raise ArtifactError(f"{meta['variant']} wants {said[name]}.")
+    if text is None and image is None:
+        raise ArtifactError("--text, --image or both are wanted.")
+
+
+def _session(path: Path):
+    import onnxruntime
+
+    try:
+        return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ArtifactError(f"ONNX Runtime refuses {path}: {reason}") from None
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.predict",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("artifact", type=Path, help="what `python -m export` wrote")
+    parser.add_argument("--text", help="the sentence")
+    parser.add_argument("--image", help="an image file")
+    parser.add_argument("--precision", default="fp32", help="fp32 (default), fp16, int8, ...")
+    options = parser.parse_args(arguments)
+    try:
+        answer = predict(options.artifact, options.precision, options.text, options.image)
+    except ArtifactError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ImportError as error:
+        print(f"error: {error}: pip install numpy onnxruntime tokenizers pillow", file=sys.stderr)
+        return 2
+    print(answer["label"])
+    for name, share in answer["probabilities"].items():
+        print(f"  {100 * share:5.1f} %  {name}")
+    if "score" in answer:
+        print(f"  score {answer['score']:.2f}")
+    for stage, milliseconds in answer["milliseconds"].items():
+        print(f"{milliseconds:10.2f} ms  {stage}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

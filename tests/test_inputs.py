@@ -1,0 +1,103 @@
+"""What the device makes of sentences and images is what training made of them."""
+
+import csv
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from bench.artifact import ArtifactError
+from bench.inputs import GREY, Tokens, picture
+from fusion_keras.data import augment
+from fusion_keras.data.images import BadImage, ImageSpec, decode
+from fusion_keras.data.tokens import encode, load_tokenizer
+
+SPECS = [
+    ImageSpec(96, "squash", 1.0, "bicubic"),
+    ImageSpec(64, "crop", 0.875, "bilinear"),
+    ImageSpec(50, "pad"),
+]
+
+
+def meta(spec=SPECS[0], lengths=(40,)):
+    return {"inputs": {"image": vars(spec)}, "lengths": list(lengths)}
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    """(training's own, the folder of an artifact with it)"""
+    from fusion_keras.backbones.presets import load_text
+
+    folder = tmp_path_factory.mktemp("artifact")
+    own = load_tokenizer(load_text("tiny_bert").tokenizer_dir)
+    (folder / "tokenizer.json").write_text(own.to_str(pretty=False))
+    return own, folder
+
+
+def assert_same_ids(tokenizer, texts, length):
+    own, folder = tokenizer
+    wanted, _ = encode(texts, own, length)
+    tokens = Tokens(folder, meta(lengths=(length,)))
+    np.testing.assert_array_equal(np.concatenate([tokens(text) for text in texts]), wanted)
+
+
+def test_ids_of_odd_sentences(tokenizer):
+    texts = ["", "a", "word " * 100, "[SEP] naïve 東京 😀", "half \ud83d a pair", "\n\t x"]
+    assert_same_ids(tokenizer, texts, 12)
+
+
+@pytest.mark.parametrize(("path", "length"), [("mosi/label.csv", 40), ("tweets/manifest.csv", 56)])
+def test_ids_of_every_real_sentence(tokenizer, data_root, path, length):
+    with open(data_root / path, encoding="utf-8", errors="replace", newline="") as file:
+        texts = [row["text"] for row in csv.DictReader(file)]
+    assert len(texts) > 2000
+    assert_same_ids(tokenizer, texts, length)
+
+
+def test_a_sentence_is_padded_to_the_shortest_length_that_holds_it(tokenizer):
+    tokens = Tokens(tokenizer[1], meta(lengths=(4, 8, 12)))
+    assert [tokens(text).shape[1] for text in ("a", "a b", "a b c", "a " * 50)] == [4, 4, 8, 12]
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_pixels_of_odd_files(tmp_path, spec):
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (70, 120, 4), np.uint8)
+    grey16 = rng.integers(0, 65536, (90, 40)).astype(np.uint16)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    images = {
+        "rgba.png": (Image.fromarray(pixels), {}),
+        "cmyk.jpg": (Image.fromarray(pixels, "CMYK"), {}),
+        "grey.png": (Image.fromarray(pixels[..., 0]), {}),
+        "16.png": (Image.fromarray(grey16), {}),
+        "turned.jpg": (Image.fromarray(pixels[..., :3]), {"exif": exif}),
+        "palette.gif": (Image.fromarray(pixels[..., :3]).convert("P"), {}),
+    }
+    for name, (image, options) in images.items():
+        image.save(tmp_path / name, **options)
+        found = picture(tmp_path / name, meta(spec))
+        np.testing.assert_array_equal(found[0], decode(tmp_path / name, spec), name)
+
+
+def test_pixels_of_real_photos(data_root):
+    files = sorted((data_root / "tweets" / "images").iterdir())[:40]
+    for spec in SPECS:
+        for file in files:
+            np.testing.assert_array_equal(picture(file, meta(spec))[0], decode(file, spec))
+
+
+def test_no_image_is_the_grey_of_training():
+    assert GREY == augment._GREY
+    assert np.unique(picture(None, meta())).tolist() == [GREY]
+
+
+@pytest.mark.parametrize("content", [b"", b"no image", None])
+def test_a_bad_image_is_a_sentence(tmp_path, content):
+    file = tmp_path / "bad.jpg"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ArtifactError, match=r"bad\.jpg cannot be used"):
+        picture(file, meta())
+    with pytest.raises(BadImage):
+        decode(file, SPECS[0])
