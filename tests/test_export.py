@@ -1,0 +1,117 @@
+"""From a trained run to an artifact and an answer, each step the command that a user types."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from bench.artifact import golden, read
+from bench.predict import main as predict
+from tests.tiny import Bench, command
+
+
+def export(*flags) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "export", *map(str, flags)], capture_output=True, text=True
+    )
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    return Bench.make(tmp_path_factory.mktemp("bench"))
+
+
+@pytest.fixture(scope="module")
+def run(bench):
+    """A trained run of inter, with modality dropout."""
+    folder = bench.folder / "runs" / "inter"
+    drops = {"augment__drop_text": 0.2, "augment__drop_image": 0.2}
+    flags = bench.flags(
+        variant="inter", run=folder, fusion__junctions="1+1:linear,2+2:attention", **drops
+    )
+    done = subprocess.run(command("train", *flags), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def artifact(run):
+    folder = run.parent / "artifact"
+    flags = (f"--run={run}", f"--out={folder}", "--buckets=6", "--precisions=fp16,int8,int8_static")
+    done = export(*flags)
+    assert done.returncode == 0, done.stderr
+    assert "Artifact" in done.stdout
+    return folder
+
+
+def test_artifact_holds_everything_and_says_what_each_step_changed(artifact, run):
+    meta = read(artifact)
+    names = ["fp32", "fp16", "int8", "int8_static"]
+    assert list(meta["models"]) == names
+    assert [rung["name"] for rung in meta["ladder"]] == ["keras", "saved_model", *names]
+    assert all(rung["holds"] for rung in meta["ladder"])
+    assert {"tokenizer.json", "golden.npz", "saved_model/saved_model.pb"} < set(meta["files"])
+    assert meta["lengths"] == [6, 12]
+    trained = json.loads((run / "metrics.json").read_text())["splits"]["test"]["metrics"]
+    assert meta["models"]["fp32"]["metrics"]["accuracy"] == pytest.approx(
+        trained["accuracy"]["value"]
+    )
+    inputs, outputs = golden(artifact)
+    with np.load(run / "golden.npz") as before:
+        np.testing.assert_array_equal(inputs["image"], before["input_image"])
+        np.testing.assert_allclose(outputs["logits"], before["output_logits"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_predict_answers_with_a_class_and_times(artifact, bench, capsys, precision):
+    image = bench.folder / "data" / "1.png"
+    text = "a good day, number 1"
+    assert (
+        predict([str(artifact), "--text", text, f"--image={image}", f"--precision={precision}"])
+        == 0
+    )
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] in ("negative", "positive")
+    assert [line.split("ms")[1].strip() for line in lines if " ms " in line][-1] == "inference"
+
+
+def test_predict_takes_one_modality_where_training_withheld_the_other(artifact, capsys):
+    assert predict([str(artifact), "--text", "a good day"]) == 0
+    assert predict([str(artifact)]) == 2
+    assert "wanted" in capsys.readouterr().err
+
+
+def test_short_sentences_give_the_same_answer_at_their_own_length(artifact, capsys):
+    from export.stages import run_onnx
+
+    inputs, _ = golden(artifact)
+    short = inputs["token_ids"].copy()
+    short[:, 5] = short[:, 2]
+    short[:, 6:] = 0
+    full = run_onnx(artifact / "model.onnx", {**inputs, "token_ids": short})
+    cut = run_onnx(artifact / "model.onnx", {**inputs, "token_ids": short[:, :6]})
+    np.testing.assert_allclose(cut["logits"], full["logits"], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--out=x"], "--run=RUN"),
+        (["--run=none", "--out=x"], "no finished run"),
+        (["--precisions=fp8"], "fp8"),
+        (["--buckets=2"], "3 to 12"),
+        (["--buckets=many"], "numbers"),
+        (["--samples=0"], "--samples is 0"),
+    ],
+)
+def test_bad_flags_are_one_sentence(run, tmp_path, flags, said):
+    given = [f"--run={run}", f"--out={tmp_path / 'artifact'}"]
+    given = [g for g in given if not any(f.startswith(g.split("=")[0]) for f in flags)]
+    if flags == ["--out=x"]:
+        given = []
+    done = export(*given, *flags)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert said in done.stderr
