@@ -34,12 +34,14 @@ _LARGE = 1 << 10
 class Finding:
     """Something that costs time or does not run.
 
-    what: in a few words; where: names of nodes, inputs or weights; remedy: what to do.
+    what: in a few words; where: names of nodes, inputs or weights; remedy: what to do;
+    fatal: TensorRT, or every engine, refuses it.
     """
 
     what: str
     where: tuple[str, ...]
     remedy: str
+    fatal: bool = False
 
 
 def examine(model: ir.Model) -> list[Finding]:
@@ -48,7 +50,7 @@ def examine(model: ir.Model) -> list[Finding]:
     for check in _CHECKS:
         where = tuple(check.find(model))
         if where:
-            found.append(Finding(check.what, where, check.remedy))
+            found.append(Finding(check.what, where, check.remedy, check.fatal))
     return found
 
 
@@ -57,20 +59,21 @@ class _Check:
     what: str
     find: Callable[[ir.Model], Iterator[str]]
     remedy: str
+    fatal: bool = False
 
 
 # --- What to look for ---------------------------------------------------------------------------
 
 
 def _of_tensorflow(model):
-    yield from (n.name for n in model.graph if n.op_type in _TENSORFLOW)
+    yield from (_name(n) for n in model.graph if n.op_type in _TENSORFLOW)
 
 
 def _foreign(model):
     for node in model.graph:
         standard = node.domain in ("", "ai.onnx")
         if standard and node.op_type not in tensorrt_ops.OPERATORS | set(_TENSORFLOW):
-            yield f"{node.op_type} {node.name}"
+            yield f"{node.op_type} {_name(node)}"
 
 
 def _opset(model):
@@ -88,17 +91,17 @@ def _layer_norms(model):
         if node.op_type == "Sqrt":
             variance = _before(node.inputs[0], ("Add",))
             if variance and variance.op_type in ("ReduceMean", "GlobalAveragePool"):
-                yield node.name
+                yield _name(node)
 
 
 def _gelus(model):
-    yield from (n.name for n in model.graph if n.op_type == "Erf")
+    yield from (_name(n) for n in model.graph if n.op_type == "Erf")
 
 
 def _attentions(model):
     for node in model.graph:
         if node.op_type == "Softmax" and _ends_in_product(node) and not _is_plain(node):
-            yield node.name
+            yield _name(node)
 
 
 def _norms_of_convolutions(model):
@@ -107,11 +110,11 @@ def _norms_of_convolutions(model):
         after = source is not None and source.op_type in ("Conv", "ConvTranspose")
         constant = all(x is not None and x.const_value is not None for x in node.inputs[1:])
         if after and constant and node.op_type in ("BatchNormalization", "Mul", "Add"):
-            yield node.name
+            yield _name(node)
 
 
 def _shapes(model):
-    yield from (n.name for n in model.graph if n.op_type in ("Shape", "Size"))
+    yield from (_name(n) for n in model.graph if n.op_type in ("Shape", "Size"))
 
 
 def _layouts(model):
@@ -120,7 +123,7 @@ def _layouts(model):
         if node.op_type == "Transpose" and _perm(node) in _LAYOUTS:
             source = _before(node.inputs[0], _ELEMENTWISE)
             if source is not None and (source.op_type == "Conv" and _meets_conv(node)):
-                yield node.name
+                yield _name(node)
 
 
 def _twice(model):
@@ -141,14 +144,16 @@ _CHECKS = [
         _of_tensorflow,
         "export on the TensorFlow backend, not on JAX; write grouped convolutions as "
         "DepthwiseConv2D",
+        fatal=True,
     ),
     _Check(
         "operators that TensorRT lacks",
         _foreign,
         "give TensorRT the portable float32 or fp16 file; for int8, the one of QuantizeLinear and "
         "DequantizeLinear",
+        fatal=True,
     ),
-    _Check("an opset that TensorRT does not take", _opset, "export with opset 17 to 20"),
+    _Check("an opset that TensorRT does not take", _opset, "export with opset 17 to 20", True),
     _Check("inputs of int64", _wide_inputs, "take int32: half the bytes, and no casts on a GPU"),
     _Check(
         "LayerNormalization in pieces, which engines do not fuse again",
@@ -181,6 +186,10 @@ _CHECKS = [
 
 
 # --- Walking the graph --------------------------------------------------------------------------
+
+
+def _name(node: ir.Node) -> str:
+    return node.name or node.outputs[0].name or node.op_type
 
 
 def _perm(node: ir.Node) -> list[int]:

@@ -17,7 +17,8 @@ import onnx_ir as ir
 from rich.console import Console
 from rich.table import Table
 
-from export import artifact, ladder, precisions, stages, weights
+from export import artifact, doctor, ladder, precisions, stages, weights
+from export.cost import costs
 from fusion_keras.errors import UsageError
 from fusion_keras.training.run import read_json
 
@@ -144,7 +145,9 @@ def _build(request: Request, work: Path, folder: Path, shapes: stages.Shapes, cl
     rungs = stages.tensorflow_rungs(work)
     shutil.move(work / "saved_model", folder / "saved_model")
     tapped, fired = clock("rewriting", stages.rewrite, work)
-    ir.save(weights.without_taps(tapped), folder / FILES["fp32"])
+    portable = weights.without_taps(tapped)
+    _check_portable(portable)
+    ir.save(portable, folder / FILES["fp32"])
     inputs, reference = _load(work / "inputs.npz"), _load(work / "reference.npz")
     for name in request.precisions:
         clock(name, _lower, name, folder, inputs)
@@ -183,9 +186,24 @@ def _build(request: Request, work: Path, folder: Path, shapes: stages.Shapes, cl
     np.savez(folder / "golden.npz", **golden)
     return {
         "models": models,
+        "costs": costs(portable),
         "rewrites": fired,
         "ladder": [{**dataclasses.asdict(r), "holds": r.holds} for r in rungs],
     }
+
+
+def _check_portable(model: ir.Model) -> None:
+    """Check the graph that TensorRT and ONNX Runtime both take.
+
+    Raises:
+        UsageError: an operator that one of them lacks, with its name.
+    """
+    for finding in doctor.examine(model):
+        if finding.fatal:
+            raise UsageError(
+                f"The graph has {finding.what} ({', '.join(finding.where[:3])}): {finding.remedy}. "
+                "Nothing was written."
+            )
 
 
 def _may_lack(description: dict) -> list[str]:

@@ -7,8 +7,9 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from export import doctor, rewrites
+from export import doctor, pipeline, rewrites
 from export.cost import costs
+from fusion_keras.errors import UsageError
 from tests.test_rules import GRAPHS, parse
 
 ATTENTION = """
@@ -116,3 +117,9 @@ def test_costs_are_those_worked_out_by_hand():
     assert conv["bytes"] == 4 * (4 * 5 * 6 + 3 * 4 * 3 * 3 + 3 * 3 * 4)
     (gather,) = costs(ir.serde.deserialize_model(parse("y = Gather <axis = 0> (table, ids)")))
     assert gather["bytes"] == 4 * (6 + 2 * 6 * 8)
+
+
+@pytest.mark.parametrize("nodes", ["y = Det (square)", "y = StatefulPartitionedCall (x)"])
+def test_what_engines_lack_is_never_exported(nodes):
+    with pytest.raises(UsageError, match=r"The graph has operators .*\((Det )?y\)"):
+        pipeline._check_portable(model_of(nodes))

@@ -54,6 +54,7 @@ def test_artifact_holds_everything_and_says_what_each_step_changed(artifact, run
     assert all(rung["holds"] for rung in meta["ladder"])
     assert {"tokenizer.json", "golden.npz", "saved_model/saved_model.pb"} < set(meta["files"])
     assert meta["lengths"] == [6, 12]
+    assert sum(cost["flops"] for cost in meta["costs"]) > 1e5
     trained = json.loads((run / "metrics.json").read_text())["splits"]["test"]["metrics"]
     assert meta["models"]["fp32"]["metrics"]["accuracy"] == pytest.approx(
         trained["accuracy"]["value"]
