@@ -44,23 +44,28 @@ def main(run: Path, folder: Path) -> None:
     spec = from_dict(read_json(run / "config.json")["spec"])
     graph = rebuilt(load_model(run), spec)
     inputs = dict(np.load(folder / "inputs.npz"))
+    signature = signature_of(shapes, inputs)
     batch = next(iter(shapes.values()))[0] or 1
-    found = {f"keras/{n}": x for n, x in _outputs(_tapped(graph), inputs, batch).items()}
-    signature = {
-        n: tf.TensorSpec(shapes[n], tf.as_dtype(x.dtype), name=n) for n, x in inputs.items()
-    }
-    graph.model.export(
-        folder / "saved_model",
-        format="tf_saved_model",
-        input_signature=[signature],
-        verbose=False,
-    )
-    saved = tf.saved_model.load(folder / "saved_model").signatures["serving_default"]
-    found |= {
-        f"saved_model/{n}": x for n, x in _outputs(lambda x: saved(**x), inputs, batch).items()
+    saved = to_saved_model(graph, signature, folder)
+    found = {
+        f"{name}/{output}": array
+        for name, call in (("keras", _tapped(graph)), ("saved_model", lambda x: saved(**x)))
+        for output, array in _outputs(call, inputs, batch).items()
     }
     np.savez(folder / "tensorflow.npz", **found)
-    _to_onnx(_tapped(graph), signature, folder)
+    to_onnx(graph, signature, folder)
+
+
+def signature_of(shapes: dict[str, tuple], inputs: dict[str, np.ndarray]) -> dict:
+    """Input name -> TensorSpec, with the dtypes of examples."""
+    return {n: tf.TensorSpec(shapes[n], tf.as_dtype(x.dtype), name=n) for n, x in inputs.items()}
+
+
+def to_saved_model(graph: Graph, signature: dict[str, tf.TensorSpec], folder: Path):
+    """Write `saved_model/`; returns its serving function, read back."""
+    target = folder / "saved_model"
+    graph.model.export(target, format="tf_saved_model", input_signature=[signature], verbose=False)
+    return tf.saved_model.load(target).signatures["serving_default"]
 
 
 def _tapped(graph: Graph) -> keras.Model:
@@ -77,7 +82,9 @@ def _outputs(call, inputs: dict[str, np.ndarray], batch: int) -> dict[str, np.nd
     return in_batches(run, inputs, batch)
 
 
-def _to_onnx(model: keras.Model, signature: dict[str, tf.TensorSpec], folder: Path) -> None:
+def to_onnx(graph: Graph, signature: dict[str, tf.TensorSpec], folder: Path) -> None:
+    """Write `raw.onnx`, whose weights are inputs, and `weights.npz`, their values."""
+    model = _tapped(graph)
     variables = [*model.trainable_variables, *model.non_trainable_variables]
     trainable = len(model.trainable_variables)
 

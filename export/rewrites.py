@@ -110,31 +110,23 @@ def _new(op, array: np.ndarray, of: ir.Value, what: str) -> ir.Value:
 # --- LayerNormalization ---------------------------------------------------------------------
 
 
-def _keras_layer_norm(op, x, axes, eps, gamma, beta):
-    def mean_of(y):
-        return op.ReduceMean(y, axes, keepdims=1, _allow_other_attributes=True)
+def _keras_layer_norm(op, x, axes, axes_again, eps, gamma, beta):
+    def mean_of(y, over):
+        return op.ReduceMean(y, over, keepdims=1, _allow_other_attributes=True)
 
-    return _normalised(op, x, mean_of, eps, gamma, beta)
-
-
-def _keras_layer_norm_of_rank_3(op, x, eps, gamma, beta):
-    # tf2onnx takes the mean over the last of three axes for a pooling.
-    return _normalised(op, x, op.GlobalAveragePool, eps, gamma, beta)
-
-
-def _normalised(op, x, mean_of, eps, gamma, beta):
-    mean = mean_of(x)
+    mean = mean_of(x, axes)
     deviation = op.Sub(x, mean)
-    variance = mean_of(op.Mul(deviation, deviation))
+    variance = mean_of(op.Mul(deviation, deviation), axes_again)
     factor = op.Mul(op.Reciprocal(op.Sqrt(op.Add(variance, eps))), gamma)
     return op.Add(op.Mul(x, factor), op.Add(op.Mul(op.Neg(mean), factor), beta))
 
 
-def _layer_norm(op, x, eps, gamma, beta, axes=None):
+def _layer_norm(op, x, axes, axes_again, eps, gamma, beta):
     epsilon, shape = _scalar(eps), _shape(x)
     if epsilon is None or shape is None or shape[-1] is None:
         return None
-    if axes is not None and _scalar(axes) not in (-1, len(shape) - 1):
+    last = (-1, len(shape) - 1)
+    if any(_scalar(a) not in last for a in (axes, axes_again)):
         return None
     scale, shift = _vector(gamma, shape[-1]), _vector(beta, shape[-1])
     if scale is None or shift is None:
@@ -363,8 +355,7 @@ def _unsliced(op, x, starts, ends, axes, steps, y):
 
 
 PORTABLE = [
-    RewriteRule(_keras_layer_norm, _layer_norm, name="layer_norm"),
-    RewriteRule(_keras_layer_norm_of_rank_3, _layer_norm, name="layer_norm_of_rank_3"),
+    RewriteRule(_keras_layer_norm, _layer_norm, name="layer_norm", remove_nodes=False),
     RewriteRule(_erf_gelu, _gelu, name="gelu"),
     RewriteRule(_selected, _masked, name="attention_mask"),
     RewriteRule(_wrapped_index, _index, name="token_index"),

@@ -48,10 +48,10 @@ WEIGHTS = {
     "steps": np.array([1, 1, 1], np.int64),
 }
 LAYER_NORM = """
-    mean = {mean} (x{axes})
+    mean = ReduceMean <keepdims = 1> (x, AXES)
     d = Sub (x, mean)
     dd = Mul (d, d)
-    var = {mean} (dd{axes})
+    var = ReduceMean <keepdims = 1> (dd, AXES)
     ve = Add (var, epsilon)
     s = Sqrt (ve)
     r = Reciprocal (s)
@@ -65,11 +65,7 @@ LAYER_NORM = """
 # rule -> (nodes, operators that must be there afterwards and no others)
 GRAPHS = {
     "layer_norm": (
-        LAYER_NORM.format(mean="ReduceMean <keepdims = 1>", axes=", last"),
-        ["LayerNormalization"],
-    ),
-    "layer_norm_of_rank_3": (
-        LAYER_NORM.format(mean="GlobalAveragePool", axes=""),
+        LAYER_NORM.replace("AXES", "last"),
         ["LayerNormalization"],
     ),
     "gelu": (
@@ -173,7 +169,7 @@ GRAPHS = {
 }
 # Almost what a rule is for, but not equal to its replacement.
 OTHERS = {
-    "layer_norm": LAYER_NORM.format(mean="ReduceMean <keepdims = 1>", axes=", second"),
+    "layer_norm": LAYER_NORM.replace("AXES", "second"),
     "gelu": GRAPHS["gelu"][0].replace("root", "one"),
     "attention_mask": GRAPHS["attention_mask"][0].replace("(lowest", "(half"),
     "token_index": GRAPHS["token_index"][0].replace("vocabulary", "three"),
