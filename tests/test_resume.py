@@ -131,8 +131,13 @@ def test_an_interrupt_lost_before_training_ends_it_at_once(bench, tmp_path, monk
             os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(experiment, "_describe", interrupted)
-    with Interrupts(), pytest.raises(KeyboardInterrupt):
-        train(bench.config(**CHANGES), tmp_path / "run")
+    # A shell starts what runs in its background with interrupts switched off.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with Interrupts(), pytest.raises(KeyboardInterrupt):
+            train(bench.config(**CHANGES), tmp_path / "run")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert not (tmp_path / "run.partial" / "history.csv").exists()
 
 
