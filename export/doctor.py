@@ -114,7 +114,12 @@ def _norms_of_convolutions(model):
 
 
 def _shapes(model):
-    yield from (_name(n) for n in model.graph if n.op_type in ("Shape", "Size"))
+    """More than one for each open axis: that many an embedding of positions needs."""
+    open_axes = {
+        str(size) for x in model.graph.inputs for size in x.shape or () if not isinstance(size, int)
+    }
+    found = [_name(n) for n in model.graph if n.op_type in ("Shape", "Size")]
+    yield from found if len(found) > len(open_axes) else ()
 
 
 def _layouts(model):

@@ -27,6 +27,8 @@ _ROUNDS = 50
 _count = itertools.count()
 # What hides a key from softmax: exp of it is 0 in any precision, and it fits into float16.
 _LOWEST = -3e4
+# From here on, the end of a slice is that of the axis: tf2onnx writes a billion.
+_END = 10**9
 
 
 def portable(model: ir.Model) -> dict[str, int]:
@@ -351,7 +353,86 @@ def _slice(op, x, starts, ends, axes, steps):
 def _unsliced(op, x, starts, ends, axes, steps, y):
     before, after = _shape(x), _shape(y)
     whole = before is not None and before == after and None not in before
+    if not whole:
+        first, end = _constant(starts), _constant(ends)
+        whole = first is not None and not first.any() and end is not None and end.min() >= _END
     return op.Identity(x) if whole and set(_constant(steps).tolist()) == {1} else None
+
+
+# --- An open axis -----------------------------------------------------------------------------
+
+
+def _is_of(shape: ir.Value, x: ir.Value) -> bool:
+    """Whether a shape is worked out from that of `x`, or of what it was made from row by row."""
+    pending, seen = [shape], set()
+    while pending:
+        node = pending.pop().producer()
+        if node is None or id(node) in seen:
+            continue
+        seen.add(id(node))
+        if node.op_type == "Shape":
+            return node.inputs[0] is x
+        pending += [value for value in node.inputs if value is not None]
+    return False
+
+
+def _dense(op, x, flat, weight, shape):
+    return op.Reshape(op.MatMul(op.Reshape(x, flat), weight), shape, _outputs=["y"])
+
+
+def _product(op, x, flat, weight, shape, y):
+    """A dense layer on [B, T, D] by way of [B * T, D]: MatMul takes it as it is."""
+    sizes, matrix, wanted = _shape(x), _shape(weight), _constant(shape)
+    if sizes is None or matrix is None or len(sizes) != 3 or len(matrix) != 2:
+        return None
+    if wanted is None:
+        same = _is_of(shape, x) and len(_shape(y) or ()) == 3
+    else:
+        same = wanted.tolist() == [*sizes[:2], matrix[1]]
+    return op.MatMul(x, weight) if same and _constant(weight) is not None else None
+
+
+def _sum_expanded(op, x, y, shape):
+    return op.Add(x, op.Expand(y, shape))
+
+
+def _sum_broadcast(op, x, y, shape):
+    return op.Add(x, y) if _is_of(shape, x) else None
+
+
+def _segments(op, x, table, ids):
+    zeros = op.ConstantOfShape(op.Shape(ids), _allow_other_attributes=True, _outputs=["zeros"])
+    return op.Add(x, op.Gather(table, zeros, axis=0))
+
+
+def _one_segment(op, x, table, ids, zeros):
+    rows, value = _constant(table), zeros.producer().attributes.get_tensor("value", None)
+    if rows is None or (value is not None and value.numpy().any()) or not _embeds(x, ids):
+        return None
+    return op.Add(x, _new(op, rows[0], table, "first"))
+
+
+def _embeds(x: ir.Value, ids: ir.Value) -> bool:
+    """Whether x [B, T, D] is a sum with the embedding of ids [B, T]: it has a row for each."""
+    node = x.producer()
+    if node is None:
+        return False
+    if node.op_type == "Gather":
+        return node.inputs[1] is ids
+    return node.op_type == "Add" and any(_embeds(value, ids) for value in node.inputs)
+
+
+def _biased(op, x, weight, bias):
+    return op.Add(op.MatMul(x, weight), bias)
+
+
+def _gemm(op, x, weight, bias):
+    sizes, matrix, vector = _shape(x), _shape(weight), _shape(bias)
+    if sizes is None or len(sizes) != 2 or matrix is None or len(matrix) != 2:
+        return None
+    if vector != [matrix[1]] or _constant(bias) is None:
+        return None
+    return op.Gemm(x, weight, bias)
 
 
 PORTABLE = [
@@ -372,13 +453,17 @@ PORTABLE = [
     RewriteRule(_reshaped_twice, _reshape_once, name="reshape_twice", remove_nodes=False),
     RewriteRule(_reshaped, _as_it_was, name="reshape_to_same"),
     RewriteRule(_slice, _unsliced, name="slice_of_all"),
+    RewriteRule(_biased, _gemm, name="gemm"),
+    RewriteRule(_dense, _product, name="dense_of_tokens"),
+    RewriteRule(_sum_expanded, _sum_broadcast, name="expanded_sum"),
+    RewriteRule(_segments, _one_segment, name="one_segment"),
 ]
 
 
 # --- For dynamic quantisation, which knows MatMul and not Gemm ------------------------------------
 
 
-def _gemm(op, x, w, b):
+def _whole_gemm(op, x, w, b):
     return op.Gemm(x, w, b, _outputs=["y"])
 
 
@@ -388,4 +473,4 @@ def _matmul(op, x, w, b, y):
     return op.Add(op.MatMul(x, w), b) if plain else None
 
 
-MATMUL = [RewriteRule(_gemm, _matmul, name="gemm_to_matmul")]
+MATMUL = [RewriteRule(_whole_gemm, _matmul, name="gemm_to_matmul")]

@@ -25,7 +25,12 @@ SICK = {
     "GELU in pieces": GRAPHS["gelu"][0],
     "attention in a form": ATTENTION.format(mask="m = Clip (s, zero, six)"),
     "normalisation behind convolutions": GRAPHS["batch_norm_scale"][0],
-    "shapes computed at run time": "s = Shape (x)\n y = Expand (half, s)",
+    "shapes computed at run time": """
+    s = Shape (x)
+    a = Expand (half, s)
+    t = Shape (a)
+    y = Expand (one, t)
+""",
     "transposes between convolutions": """
     c = Conv (image, kernel)
     t = Transpose <perm = [0, 2, 3, 1]> (c)

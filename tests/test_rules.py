@@ -162,6 +162,25 @@ GRAPHS = {
     "reshape_twice": ("a = Reshape (x, rows)\n y = Reshape (a, heads)", ["Reshape"]),
     "reshape_to_same": ("a = Reshape (x, whole)\n y = Abs (a)", ["Abs"]),
     "slice_of_all": ("a = Slice (x, first, end, axes, steps)\n y = Abs (a)", ["Abs"]),
+    "gemm": (
+        "r = Reshape (x, rows)\n m = MatMul (r, matrix)\n y = Add (m, bias)",
+        ["Gemm", "Reshape"],
+    ),
+    "dense_of_tokens": (
+        "r = Reshape (x, rows)\n m = MatMul (r, matrix)\n y = Reshape (m, whole)",
+        ["MatMul"],
+    ),
+    "expanded_sum": ("s = Shape (x)\n e = Expand (other, s)\n y = Add (x, e)", ["Add"]),
+    "one_segment": (
+        """
+    w = Gather <axis = 0> (table, ids)
+    s = Shape (ids)
+    z = ConstantOfShape <value: tensor = int32[1] {0}> (s)
+    g = Gather <axis = 0> (segments, z)
+    y = Add (w, g)
+""",
+        ["Add", "Gather"],
+    ),
     "gemm_to_matmul": (
         "r = Reshape (x, rows)\n y = Gemm (r, matrix, bias)",
         ["Add", "MatMul", "Reshape"],
@@ -178,9 +197,17 @@ OTHERS = {
     ),
     "transpose_before_mean": GRAPHS["transpose_before_mean"][0].replace("space", "edge"),
     "batch_norm_scale": GRAPHS["batch_norm_scale"][0].replace("per_channel", "row"),
+    "gemm": "m = MatMul (x, matrix)\n y = Add (m, bias)",
+    "dense_of_tokens": GRAPHS["dense_of_tokens"][0].replace("whole", "halves"),
+    "expanded_sum": "s = Shape (other)\n e = Expand (half, s)\n y = Add (x, e)",
+    "one_segment": GRAPHS["one_segment"][0].replace("{0}", "{1}"),
+    "slice_of_all": GRAPHS["slice_of_all"][0].replace("first", "second_row"),
     "gemm_to_matmul": "r = Reshape (x, rows)\n y = Gemm <transB = 1> (r, matrix, bias)",
 }
 WEIGHTS |= {
+    "segments": RNG.normal(size=(2, 8)),
+    "halves": np.array([2, 3, 8], np.int64),
+    "second_row": np.array([0, 1, 0], np.int64),
     "second": np.array([1], np.int64),
     "three": np.array(3, np.int32),
     "edge": np.array([2, 3], np.int64),

@@ -25,10 +25,14 @@ class EncoderLayer(keras_hub.layers.TransformerEncoder):
 
     def call(self, inputs, padding_mask=None, training=None):
         """Encode inputs [B, T, D]; padding_mask int32 [B, T] is 1 for real tokens."""
-        length, width = ops.shape(inputs)[1], inputs.shape[2]
+        width = inputs.shape[2]
+        # An exported graph with one open axis computes no shapes, whichever axis that is.
+        rows = (-1, ops.shape(inputs)[1])
+        if inputs.shape[0] is not None and inputs.shape[1] is None:
+            rows = (inputs.shape[0], -1)
         x = ops.reshape(inputs, (-1, width))  # [B * T, D]
         y = self._self_attention_layer_norm(x) if self.normalize_first else x
-        y = self._attend(y, length, padding_mask, training)
+        y = self._attend(y, rows, padding_mask, training)
         x = x + self._self_attention_dropout(y, training=training)
         if not self.normalize_first:
             x = self._self_attention_layer_norm(x)
@@ -37,10 +41,10 @@ class EncoderLayer(keras_hub.layers.TransformerEncoder):
         x = x + self._feedforward_dropout(y, training=training)
         if not self.normalize_first:
             x = self._feedforward_layer_norm(x)
-        return ops.reshape(x, (-1, length, width))
+        return ops.reshape(x, (*rows, width))
 
-    def _attend(self, x, length, padding_mask, training):
-        """Multi-head self-attention over x [B * T, D], T = length."""
+    def _attend(self, x, rows, padding_mask, training):
+        """Multi-head self-attention over x [B * T, D]; rows is (B, T), one of them perhaps -1."""
         layer = self._self_attention_layer
         heads, depth = layer.query_dense.kernel.shape[1:]
 
@@ -49,7 +53,7 @@ class EncoderLayer(keras_hub.layers.TransformerEncoder):
             y = ops.matmul(x, ops.cast(kernel, x.dtype)) + ops.reshape(
                 ops.cast(dense.bias, x.dtype), (-1,)
             )
-            return ops.transpose(ops.reshape(y, (-1, length, heads, depth)), (0, 2, 1, 3))
+            return ops.transpose(ops.reshape(y, (*rows, heads, depth)), (0, 2, 1, 3))
 
         query, key, value = map(split, (layer.query_dense, layer.key_dense, layer.value_dense))
         scores = ops.matmul(query * depth**-0.5, ops.transpose(key, (0, 1, 3, 2)))  # [B, H, T, T]
