@@ -49,7 +49,10 @@ def main(run: Path, folder: Path) -> None:
     saved = to_saved_model(graph, signature, folder)
     found = {
         f"{name}/{output}": array
-        for name, call in (("keras", _tapped(graph)), ("saved_model", lambda x: saved(**x)))
+        for name, call in (
+            ("keras", tf.function(_tapped(graph), autograph=False)),
+            ("saved_model", lambda x: saved(**x)),
+        )
         for output, array in _outputs(call, inputs, batch).items()
     }
     np.savez(folder / "tensorflow.npz", **found)
