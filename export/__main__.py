@@ -56,4 +56,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main, HELP)
+    cli.run(main, HELP, "Interrupted. What was exported before is as it was.")

@@ -39,7 +39,7 @@ def building(target: Path) -> Iterator[Path]:
         partial.mkdir(parents=True)
         yield partial
         _take_name(partial, target)
-    except UsageError:
+    except (UsageError, KeyboardInterrupt):
         shutil.rmtree(partial, ignore_errors=True)
         raise
     except OSError as error:

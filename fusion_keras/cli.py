@@ -21,8 +21,10 @@ _INTERRUPTED = "Interrupted. The same command goes on from the last finished epo
 CONFIG_FILE = Path(__file__).with_name("config.py")
 
 
-def run(main: Callable[[], None], help_text: str) -> None:
+def run(main: Callable[[], None], help_text: str, interrupted: str = _INTERRUPTED) -> None:
     """Run an entry module's `main`; the process ends with a sentence, not a traceback.
+
+    `interrupted` is what is said after Ctrl-C.
 
     Exit codes: 0 done, 2 the user can mend it, 130 interrupted.
     """
@@ -38,12 +40,12 @@ def run(main: Callable[[], None], help_text: str) -> None:
         try:
             app.run(lambda argv: guarded(main), flags_parser=_parse)
         except KeyboardInterrupt:
-            _stop(_INTERRUPTED, 130)
+            _stop(interrupted, 130)
         except ImportError:
             # An interrupt while an extension loads.
             if not interrupts.pending:
                 raise
-            _stop(_INTERRUPTED, 130)
+            _stop(interrupted, 130)
 
 
 def _parse(argv: list[str]) -> list[str]:

@@ -1,8 +1,11 @@
 """From a trained run to an artifact and an answer, each step the command that a user types."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -94,6 +97,27 @@ def test_short_sentences_give_the_same_answer_at_their_own_length(artifact, caps
     full = run_onnx(artifact / "model.onnx", {**inputs, "token_ids": short})
     cut = run_onnx(artifact / "model.onnx", {**inputs, "token_ids": short[:, :6]})
     np.testing.assert_allclose(cut["logits"], full["logits"], atol=1e-4)
+
+
+def test_an_interrupted_export_leaves_nothing_behind(run, tmp_path):
+    # A shell starts what runs in its background with interrupts switched off.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A group of its own, as a terminal gives it: Ctrl-C goes to the processes it started, too.
+    begun = subprocess.Popen(
+        [sys.executable, "-m", "export", f"--run={run}", f"--out={tmp_path / 'artifact'}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+    )
+    signal.signal(signal.SIGINT, before)
+    while not list(tmp_path.glob("artifact.partial")):
+        time.sleep(0.05)
+    os.killpg(begun.pid, signal.SIGINT)
+    _, said = begun.communicate(timeout=60)
+    assert begun.returncode == 130, said
+    assert "Interrupted. What was exported before is as it was." in said
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
