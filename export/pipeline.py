@@ -135,7 +135,12 @@ def export(request: Request) -> dict:
             shutil.copy(request.run / "tokenizer.json", folder)
         artifact.seal(folder, meta)
     _print_ladder(meta)
-    console.print(f"Artifact: {request.out}")
+    given = {"token_ids": '--text "..."', "image": "--image FILE"}
+    asked = " ".join(given[name] for name in description["inputs"])
+    console.print(f"Artifact: {request.out}", soft_wrap=True)
+    console.print(
+        f"Next: ask it with\n  python -m bench.predict {request.out} {asked}", markup=False
+    )
     return meta
 
 

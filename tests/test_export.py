@@ -46,6 +46,7 @@ def artifact(run):
     done = export(*flags)
     assert done.returncode == 0, done.stderr
     assert "Artifact" in done.stdout
+    assert done.stdout.rstrip().endswith('--text "..." --image FILE')
     return folder
 
 
