@@ -13,7 +13,7 @@ import onnx_ir as ir
 from onnxruntime import quantization
 from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
-from export import rewrites
+from export import onnxruntime_rules, rewrites
 
 # Sums of many terms, whose digits float16 does not have.
 _FLOAT32 = ("LayerNormalization", "Softmax", "ReduceSum", "ReduceMean", "GlobalAveragePool")
@@ -34,15 +34,16 @@ def fp16(model: onnx.ModelProto) -> onnx.ModelProto:
 def int8_dynamic(model: onnx.ModelProto, target: Path) -> None:
     """Matrix products on int8 weights, a scale for each output, activations scaled as they come.
 
-    For CPUs: no calibration; TensorRT does not take it.
+    For ONNX Runtime on CPUs, with its own attention operator: no calibration; TensorRT does
+    not take it.
     """
     plain = ir.serde.deserialize_model(model)
-    rewrites.apply(rewrites.MATMUL, plain)
+    onnxruntime_rules.tune(plain)
     with _quiet(), tempfile.TemporaryDirectory(dir=target.parent) as folder:
         source = Path(folder) / "float.onnx"
         ir.save(plain, source)
         quantization.quantize_dynamic(
-            source, target, op_types_to_quantize=["MatMul"], per_channel=True
+            source, target, op_types_to_quantize=["MatMul", "Attention"], per_channel=True
         )
 
 

@@ -26,7 +26,7 @@ _NO_LIMIT = 1 << 60
 _ROUNDS = 50
 _count = itertools.count()
 # What hides a key from softmax: exp of it is 0 in any precision, and it fits into float16.
-_LOWEST = -3e4
+LOWEST = -3e4
 # From here on, the end of a slice is that of the axis: tf2onnx writes a billion.
 _END = 10**9
 
@@ -75,12 +75,12 @@ def apply(rules: list[RewriteRule], model: ir.Model) -> dict[str, int]:
 # --- Constants and shapes -----------------------------------------------------------------------
 
 
-def _constant(value: ir.Value | None) -> np.ndarray | None:
+def constant(value: ir.Value | None) -> np.ndarray | None:
     return None if value is None or value.const_value is None else value.const_value.numpy()
 
 
 def _scalar(value: ir.Value) -> float | None:
-    found = _constant(value)
+    found = constant(value)
     return None if found is None or found.size != 1 else float(found.reshape(()))
 
 
@@ -93,7 +93,7 @@ def _shape(value: ir.Value) -> list | None:
 
 def _vector(value: ir.Value, size: int | None = None) -> np.ndarray | None:
     """A constant that varies along its last axis only, as a vector; a scalar is repeated."""
-    found = _constant(value)
+    found = constant(value)
     if found is None:
         return None
     if found.size == 1 and size:
@@ -103,7 +103,7 @@ def _vector(value: ir.Value, size: int | None = None) -> np.ndarray | None:
     return found.reshape(-1)
 
 
-def _new(op, array: np.ndarray, of: ir.Value, what: str) -> ir.Value:
+def new(op, array: np.ndarray, of: ir.Value, what: str) -> ir.Value:
     """A new initializer, named after the one that it replaces, which several may share."""
     name = f"{of.name}/{what}{next(_count)}"
     return op.initializer(ir.tensor(np.ascontiguousarray(array)), name=name)
@@ -133,7 +133,7 @@ def _layer_norm(op, x, axes, axes_again, eps, gamma, beta):
     scale, shift = _vector(gamma, shape[-1]), _vector(beta, shape[-1])
     if scale is None or shift is None:
         return None
-    scale, shift = _new(op, scale, gamma, "scale"), _new(op, shift, beta, "shift")
+    scale, shift = new(op, scale, gamma, "scale"), new(op, shift, beta, "shift")
     return op.LayerNormalization(x, scale, shift, axis=-1, epsilon=epsilon)
 
 
@@ -160,7 +160,7 @@ def _masked(op, scores, there, away):
     gone = _hidden(there, away)
     if gone is None:
         return None
-    return op.Add(scores, op.Mul(gone, _new(op, np.array(_LOWEST, np.float32), away, "lowest")))
+    return op.Add(scores, op.Mul(gone, new(op, np.array(LOWEST, np.float32), away, "lowest")))
 
 
 def _hidden(there: ir.Value, away: ir.Value) -> ir.Value | None:
@@ -169,13 +169,13 @@ def _hidden(there: ir.Value, away: ir.Value) -> ir.Value | None:
     if cast is None or times is None or (cast.op_type, times.op_type) != ("Cast", "Mul"):
         return None
     for one, gone in (times.inputs, reversed(times.inputs)):
-        lowest, negated = _scalar(one), _source(gone, "Cast", "Not")
-        if lowest is not None and lowest < _LOWEST and negated is cast.inputs[0]:
+        lowest, negated = _scalar(one), source(gone, "Cast", "Not")
+        if lowest is not None and lowest < LOWEST and negated is cast.inputs[0]:
             return gone
     return None
 
 
-def _source(value: ir.Value, *operators: str) -> ir.Value | None:
+def source(value: ir.Value, *operators: str) -> ir.Value | None:
     """What goes into a chain of single-input operators that ends in `value`."""
     for operator in operators:
         node = value.producer()
@@ -205,11 +205,11 @@ def _scaled_heads(op, x, weight, bias, shape, scale):
 
 
 def _fold_scale(op, x, weight, bias, shape, scale):
-    w, b, by = _constant(weight), _constant(bias), _scalar(scale)
+    w, b, by = constant(weight), constant(bias), _scalar(scale)
     if w is None or b is None or by is None:
         return None
     by = w.dtype.type(by)
-    gemm = op.Gemm(x, _new(op, w * by, weight, "scaled"), _new(op, b * by, bias, "scaled"))
+    gemm = op.Gemm(x, new(op, w * by, weight, "scaled"), new(op, b * by, bias, "scaled"))
     return op.Reshape(gemm, shape)
 
 
@@ -218,10 +218,10 @@ def _added_twice(op, x, a, b):
 
 
 def _add_once(op, x, a, b):
-    first, second = _constant(a), _constant(b)
-    if first is None or second is None or _constant(x) is not None:
+    first, second = constant(a), constant(b)
+    if first is None or second is None or constant(x) is not None:
         return None
-    return op.Add(x, _new(op, first + second, a, "sum"))
+    return op.Add(x, new(op, first + second, a, "sum"))
 
 
 # --- Convolutions: batch norm, and NHWC --------------------------------------------------------
@@ -243,7 +243,7 @@ def _lifted(name):
         per_channel = _channels(c)
         if per_channel is None:
             return None
-        y = getattr(op, name)(x, _new(op, per_channel, c, "nchw"))
+        y = getattr(op, name)(x, new(op, per_channel, c, "nchw"))
         return op.Transpose(y, perm=_TO_NHWC)
 
     return RewriteRule(rule_pattern, replacement, name=f"transpose_after_{name.lower()}")
@@ -279,10 +279,10 @@ def _mean_nhwc(op, x, axes):
 
 
 def _mean_nchw(op, x, axes):
-    found = _constant(axes)
+    found = constant(axes)
     if found is None or sorted(found.tolist()) != [1, 2]:
         return None
-    new_axes = _new(op, np.array([2, 3], np.int64), axes, "nchw")
+    new_axes = new(op, np.array([2, 3], np.int64), axes, "nchw")
     return op.ReduceMean(x, new_axes, keepdims=0)
 
 
@@ -297,10 +297,10 @@ def _conv_times(op, x, w, c):
 
 
 def _fold_times(op, x, w, c, conv):
-    weight, scale = _constant(w), _constant(c)
+    weight, scale = constant(w), constant(c)
     if weight is None or scale is None or scale.shape != (weight.shape[0], 1, 1):
         return None
-    scaled = _new(op, weight * scale[..., None], w, "scaled")
+    scaled = new(op, weight * scale[..., None], w, "scaled")
     return _conv(op, x, scaled, like=conv.producer())
 
 
@@ -310,10 +310,10 @@ def _conv_plus(op, x, w, c):
 
 
 def _fold_plus(op, x, w, c, conv):
-    weight, shift = _constant(w), _constant(c)
+    weight, shift = constant(w), constant(c)
     if weight is None or shift is None or shift.shape != (weight.shape[0], 1, 1):
         return None
-    return _conv(op, x, w, _new(op, shift.reshape(-1), c, "bias"), like=conv.producer())
+    return _conv(op, x, w, new(op, shift.reshape(-1), c, "bias"), like=conv.producer())
 
 
 # --- Reshapes -----------------------------------------------------------------------------------
@@ -324,7 +324,7 @@ def _reshaped_twice(op, x, first, second):
 
 
 def _reshape_once(op, x, first, second):
-    wanted = _constant(second)
+    wanted = constant(second)
     if wanted is None or 0 in wanted:
         return None
     return op.Reshape(x, second)
@@ -335,7 +335,7 @@ def _reshaped(op, x, shape):
 
 
 def _as_it_was(op, x, shape, y):
-    before, wanted = _shape(x), _constant(shape)
+    before, wanted = _shape(x), constant(shape)
     if before is None or wanted is None or len(before) != len(wanted):
         return None
     unknown = [i for i, size in enumerate(before) if size is None]
@@ -354,9 +354,9 @@ def _unsliced(op, x, starts, ends, axes, steps, y):
     before, after = _shape(x), _shape(y)
     whole = before is not None and before == after and None not in before
     if not whole:
-        first, end = _constant(starts), _constant(ends)
+        first, end = constant(starts), constant(ends)
         whole = first is not None and not first.any() and end is not None and end.min() >= _END
-    return op.Identity(x) if whole and set(_constant(steps).tolist()) == {1} else None
+    return op.Identity(x) if whole and set(constant(steps).tolist()) == {1} else None
 
 
 # --- An open axis -----------------------------------------------------------------------------
@@ -382,14 +382,14 @@ def _dense(op, x, flat, weight, shape):
 
 def _product(op, x, flat, weight, shape, y):
     """A dense layer on [B, T, D] by way of [B * T, D]: MatMul takes it as it is."""
-    sizes, matrix, wanted = _shape(x), _shape(weight), _constant(shape)
+    sizes, matrix, wanted = _shape(x), _shape(weight), constant(shape)
     if sizes is None or matrix is None or len(sizes) != 3 or len(matrix) != 2:
         return None
     if wanted is None:
         same = _is_of(shape, x) and len(_shape(y) or ()) == 3
     else:
         same = wanted.tolist() == [*sizes[:2], matrix[1]]
-    return op.MatMul(x, weight) if same and _constant(weight) is not None else None
+    return op.MatMul(x, weight) if same and constant(weight) is not None else None
 
 
 def _sum_expanded(op, x, y, shape):
@@ -406,10 +406,10 @@ def _segments(op, x, table, ids):
 
 
 def _one_segment(op, x, table, ids, zeros):
-    rows, value = _constant(table), zeros.producer().attributes.get_tensor("value", None)
+    rows, value = constant(table), zeros.producer().attributes.get_tensor("value", None)
     if rows is None or (value is not None and value.numpy().any()) or not _embeds(x, ids):
         return None
-    return op.Add(x, _new(op, rows[0], table, "first"))
+    return op.Add(x, new(op, rows[0], table, "first"))
 
 
 def _embeds(x: ir.Value, ids: ir.Value) -> bool:
@@ -430,7 +430,7 @@ def _gemm(op, x, weight, bias):
     sizes, matrix, vector = _shape(x), _shape(weight), _shape(bias)
     if sizes is None or len(sizes) != 2 or matrix is None or len(matrix) != 2:
         return None
-    if vector != [matrix[1]] or _constant(bias) is None:
+    if vector != [matrix[1]] or constant(bias) is None:
         return None
     return op.Gemm(x, weight, bias)
 
@@ -458,19 +458,3 @@ PORTABLE = [
     RewriteRule(_sum_expanded, _sum_broadcast, name="expanded_sum"),
     RewriteRule(_segments, _one_segment, name="one_segment"),
 ]
-
-
-# --- For dynamic quantisation, which knows MatMul and not Gemm ------------------------------------
-
-
-def _whole_gemm(op, x, w, b):
-    return op.Gemm(x, w, b, _outputs=["y"])
-
-
-def _matmul(op, x, w, b, y):
-    node = y.producer()
-    plain = all(node.attributes.get_int(n, 0) == 0 for n in ("transA", "transB"))
-    return op.Add(op.MatMul(x, w), b) if plain else None
-
-
-MATMUL = [RewriteRule(_whole_gemm, _matmul, name="gemm_to_matmul")]

@@ -7,7 +7,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 
-from export import rewrites
+from export import onnxruntime_rules, rewrites
 
 RNG = np.random.default_rng(0)
 INPUTS = {
@@ -15,6 +15,7 @@ INPUTS = {
     "image": RNG.normal(size=(1, 4, 5, 6)).astype(np.float32),  # NCHW, 4 channels
     "scores": RNG.normal(size=(1, 2, 6, 6)).astype(np.float32),
     "ids": np.array([[3, 0, 1, -1, 6, 2]], np.int32),
+    "there": np.array([[1, 1, 1, 1, 0, 0]], np.int32),
     "keep": np.array([[[[True, True, True, True, False, False]]]]),
 }
 # Constants of each graph: name -> array.
@@ -24,7 +25,11 @@ WEIGHTS = {
     "scale": RNG.random(3),
     "kernel": RNG.normal(size=(3, 4, 3, 3)),
     "matrix": RNG.normal(size=(8, 8)),
+    "matrix2": RNG.normal(size=(8, 8)),
+    "matrix3": RNG.normal(size=(8, 8)),
     "bias": RNG.normal(size=8),
+    "bias2": RNG.normal(size=8),
+    "bias3": RNG.normal(size=8),
     "table": RNG.normal(size=(7, 8)),
     "per_channel": RNG.normal(size=(3, 1, 1)),
     "other": RNG.normal(size=(1, 1, 8)),
@@ -61,6 +66,34 @@ LAYER_NORM = """
     nf = Mul (n, f)
     b = Add (nf, beta)
     y = Add (xf, b)
+"""
+MASK = """
+    rows4 = Unsqueeze (there, space)
+    keep4 = Cast <to = 9> (rows4)
+    not = Not (keep4)
+    gone = Cast <to = 1> (not)
+    away = Mul (gone, lowest)
+"""
+ATTENTION = """
+    r = Reshape (x, rows)
+    qm = MatMul (r, matrix)
+    qb = Add (qm, bias)
+    qh = Reshape (qb, heads)
+    q = Transpose <perm = [0, 2, 1, 3]> (qh)
+    km = MatMul (r, matrix2)
+    kb = Add (km, bias2)
+    kh = Reshape (kb, heads)
+    k = Transpose <perm = [0, 2, 3, 1]> (kh)
+    vm = MatMul (r, matrix3)
+    vb = Add (vm, bias3)
+    vh = Reshape (vb, heads)
+    v = Transpose <perm = [0, 2, 1, 3]> (vh)
+    s = MatMul (q, k)
+    SCORES
+    z = Softmax (p)
+    h = MatMul (z, v)
+    t = Transpose <perm = [0, 2, 1, 3]> (h)
+    y = Reshape (t, rows)
 """
 # rule -> (nodes, operators that must be there afterwards and no others)
 GRAPHS = {
@@ -185,6 +218,14 @@ GRAPHS = {
         "r = Reshape (x, rows)\n y = Gemm (r, matrix, bias)",
         ["Add", "MatMul", "Reshape"],
     ),
+    "masked_attention": (
+        MASK + ATTENTION.replace("SCORES", "p = Add (s, away)"),
+        ["Attention", "Reshape", "Reshape", "Reshape"],
+    ),
+    "attention": (
+        ATTENTION.replace("SCORES", "").replace("(p)", "(s)"),
+        ["Attention", "Reshape", "Reshape", "Reshape"],
+    ),
 }
 # Almost what a rule is for, but not equal to its replacement.
 OTHERS = {
@@ -202,6 +243,10 @@ OTHERS = {
     "expanded_sum": "s = Shape (other)\n e = Expand (half, s)\n y = Add (x, e)",
     "one_segment": GRAPHS["one_segment"][0].replace("{0}", "{1}"),
     "slice_of_all": GRAPHS["slice_of_all"][0].replace("first", "second_row"),
+    "masked_attention": ATTENTION.replace("SCORES", "p = Add (s, scores)"),
+    "attention": ATTENTION.replace("SCORES", "")
+    .replace("(p)", "(s)")
+    .replace("0, 2, 3", "2, 0, 3"),
     "gemm_to_matmul": "r = Reshape (x, rows)\n y = Gemm <transB = 1> (r, matrix, bias)",
 }
 WEIGHTS |= {
@@ -213,7 +258,7 @@ WEIGHTS |= {
     "edge": np.array([2, 3], np.int64),
     "row": RNG.normal(size=(1, 1, 1, 4)),
 }
-RULES = {rule.name: rule for rule in (*rewrites.PORTABLE, *rewrites.MATMUL)}
+RULES = {rule.name: rule for rule in (*rewrites.PORTABLE, *onnxruntime_rules.RULES)}
 
 
 def parse(nodes: str) -> onnx.ModelProto:
