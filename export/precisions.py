@@ -13,7 +13,7 @@ import onnx_ir as ir
 from onnxruntime import quantization
 from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
-from export import onnxruntime_rules, rewrites
+from export import onnxruntime_rules
 
 # Sums of many terms, whose digits float16 does not have.
 _FLOAT32 = ("LayerNormalization", "Softmax", "ReduceSum", "ReduceMean", "GlobalAveragePool")

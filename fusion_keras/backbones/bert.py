@@ -68,7 +68,7 @@ class BertBackbone(FromPreset, keras_hub.models.BertBackbone):
         # the layers it has built; a saved layer carries the corrected class and values.
         self.embeddings_layer_norm.epsilon = layer_norm_eps
         for layer in self.transformer_layers:
-            layer.__class__ = EncoderLayer
+            EncoderLayer.adopt(layer)
             layer.activation = function
             layer._feedforward_intermediate_dense.activation = function
             layer.layer_norm_epsilon = layer_norm_eps
@@ -78,7 +78,11 @@ class BertBackbone(FromPreset, keras_hub.models.BertBackbone):
         self.layer_norm_eps = layer_norm_eps
         tensors = [self.embeddings_dropout.output, *(x.output for x in self.transformer_layers)]
         self.taps = dict(enumerate(tensors))  # each [B, T, D]
-        self.summary = self.output["pooled_output"]  # [B, D]
+        # The pooler reads nothing of the last layer but its first token.
+        first = self.transformer_layers[-1](
+            tensors[-2], padding_mask=self.input["padding_mask"], first_only=True
+        )
+        self.summary = self.pooled_dense(first[:, 0, :])  # [B, D]
         self.num_depths = self.num_layers
 
     def get_config(self):

@@ -4,6 +4,7 @@ Both backbones are built of `EncoderLayer`, after the addition normalised (BERT)
 it (ViT).
 """
 
+import inspect
 import math
 
 import keras
@@ -23,16 +24,31 @@ class EncoderLayer(keras_hub.layers.TransformerEncoder):
     attention is written as matrix products, which exporters and fusions recognise.
     """
 
-    def call(self, inputs, padding_mask=None, training=None):
-        """Encode inputs [B, T, D]; padding_mask int32 [B, T] is 1 for real tokens."""
+    @classmethod
+    def adopt(cls, layer: keras_hub.layers.TransformerEncoder) -> None:
+        """Make a layer that keras-hub has built one of this class."""
+        layer.__class__ = cls
+        # Keras has looked at the arguments of `call` when it made the layer.
+        layer._call_signature = inspect.signature(layer.call)
+
+    def call(self, inputs, padding_mask=None, training=None, first_only=False):
+        """Encode inputs [B, T, D]; padding_mask int32 [B, T] is 1 for real tokens.
+
+        first_only: give the first token alone, [B, 1, D]. All of the sequence is attended to,
+        but five sixths of the layer's products are of this token only.
+        """
         width = inputs.shape[2]
-        # An exported graph with one open axis computes no shapes, whichever axis that is.
-        rows = (-1, ops.shape(inputs)[1])
-        if inputs.shape[0] is not None and inputs.shape[1] is None:
-            rows = (inputs.shape[0], -1)
-        x = ops.reshape(inputs, (-1, width))  # [B * T, D]
+        length = 1 if first_only else ops.shape(inputs)[1]
+        asking = inputs[:, :1] if first_only else inputs
+        x = ops.reshape(asking, (-1, width))  # [B * length, D]
         y = self._self_attention_layer_norm(x) if self.normalize_first else x
-        y = self._attend(y, rows, padding_mask, training)
+        context, context_rows = y, _rows(inputs, ops.shape(inputs)[1])
+        if first_only:
+            context = ops.reshape(inputs, (-1, width))  # [B * T, D]
+            if self.normalize_first:
+                context = self._self_attention_layer_norm(context)
+        rows = _rows(asking, length)
+        y = self._attend(y, rows, context, context_rows, padding_mask, training)
         x = x + self._self_attention_dropout(y, training=training)
         if not self.normalize_first:
             x = self._self_attention_layer_norm(x)
@@ -43,20 +59,30 @@ class EncoderLayer(keras_hub.layers.TransformerEncoder):
             x = self._feedforward_layer_norm(x)
         return ops.reshape(x, (*rows, width))
 
-    def _attend(self, x, rows, padding_mask, training):
-        """Multi-head self-attention over x [B * T, D]; rows is (B, T), one of them perhaps -1."""
+    def compute_output_spec(self, inputs, padding_mask=None, training=None, first_only=False):
+        """The shape and dtype that `call` gives."""
+        batch, length, width = inputs.shape
+        return keras.KerasTensor((batch, 1 if first_only else length, width), self.compute_dtype)
+
+    def _attend(self, x, rows, context, context_rows, padding_mask, training):
+        """Multi-head attention of x [B * Q, D] to context [B * T, D].
+
+        rows, context_rows: (B, Q) and (B, T), one of each perhaps -1.
+        """
         layer = self._self_attention_layer
         heads, depth = layer.query_dense.kernel.shape[1:]
 
-        def split(dense):
+        def split(dense, tokens, rows):
             kernel = ops.reshape(dense.kernel, (-1, heads * depth))
-            y = ops.matmul(x, ops.cast(kernel, x.dtype)) + ops.reshape(
-                ops.cast(dense.bias, x.dtype), (-1,)
+            y = ops.matmul(tokens, ops.cast(kernel, tokens.dtype)) + ops.reshape(
+                ops.cast(dense.bias, tokens.dtype), (-1,)
             )
             return ops.transpose(ops.reshape(y, (*rows, heads, depth)), (0, 2, 1, 3))
 
-        query, key, value = map(split, (layer.query_dense, layer.key_dense, layer.value_dense))
-        scores = ops.matmul(query * depth**-0.5, ops.transpose(key, (0, 1, 3, 2)))  # [B, H, T, T]
+        query = split(layer.query_dense, x, rows)
+        key = split(layer.key_dense, context, context_rows)
+        value = split(layer.value_dense, context, context_rows)
+        scores = ops.matmul(query * depth**-0.5, ops.transpose(key, (0, 1, 3, 2)))  # [B, H, Q, T]
         if padding_mask is not None:
             keep = ops.cast(padding_mask[:, None, None, :], "bool")
             lowest = -3e4 if scores.dtype == "float16" else -1e9
@@ -64,10 +90,20 @@ class EncoderLayer(keras_hub.layers.TransformerEncoder):
         shares = ops.softmax(scores)
         if self.dropout:
             shares = layer._dropout_layer(shares, training=training)
-        y = ops.transpose(ops.matmul(shares, value), (0, 2, 1, 3))  # [B, T, H, D / H]
+        y = ops.transpose(ops.matmul(shares, value), (0, 2, 1, 3))  # [B, Q, H, D / H]
         y = ops.reshape(y, (-1, heads * depth))
         kernel = ops.reshape(layer.output_dense.kernel, (heads * depth, -1))
         return ops.matmul(y, ops.cast(kernel, y.dtype)) + ops.cast(layer.output_dense.bias, y.dtype)
+
+
+def _rows(tokens, length):
+    """(B, T) of tokens [B, T, D] to reshape to: -1 where it need not be computed.
+
+    An exported graph with one open axis computes no shapes, whichever axis that is.
+    """
+    if tokens.shape[0] is not None and tokens.shape[1] is None:
+        return tokens.shape[0], -1
+    return -1, length
 
 
 @keras.saving.register_keras_serializable(package="fusion_keras")

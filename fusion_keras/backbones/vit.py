@@ -132,7 +132,7 @@ class ViTBackbone(FromPreset, keras_hub.models.Backbone):
 
         # === Encoder ===
         for index in range(num_layers):
-            x = EncoderLayer(
+            layer = EncoderLayer(
                 intermediate_dim=mlp_dim,
                 num_heads=num_heads,
                 dropout=dropout,
@@ -141,12 +141,15 @@ class ViTBackbone(FromPreset, keras_hub.models.Backbone):
                 normalize_first=True,
                 dtype=dtype,
                 name=f"transformer_layer_{index}",
-            )(x)
+            )
+            x = layer(x)
             taps[index + 1] = x
 
         # === Summary ===
-        x = layers.LayerNormalization(epsilon=layer_norm_eps, dtype=dtype, name="layer_norm")(x)
-        summary = x[:, 0, :]  # [B, D]
+        norm = layers.LayerNormalization(epsilon=layer_norm_eps, dtype=dtype, name="layer_norm")
+        x = norm(x)
+        # Of the last layer the summary reads nothing but the first token.
+        summary = norm(layer(taps[num_layers - 1], first_only=True))[:, 0, :]  # [B, D]
 
         super().__init__(inputs=image, outputs=x, dtype=dtype, **kwargs)
         self.taps = taps
