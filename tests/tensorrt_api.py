@@ -1,0 +1,123 @@
+"""What TensorRT's Python module takes, for machines that cannot have it.
+
+Names and arguments are those of the published bindings, python/src/infer/pyCore.cpp,
+infer/pyGraph.cpp and parsers/pyOnnx.cpp of NVIDIA/TensorRT at release/10.3 (JetPack 6.2) and
+release/11.1; a call that one of them does not have, or with other arguments, is an error. The
+parser reads the ONNX file with `onnx`, so inputs and their open axes are the file's own.
+"""
+
+import enum
+import inspect
+import types
+
+import onnx
+
+# class -> method -> arguments; the same in both releases.
+METHODS = {
+    "Builder": {
+        "create_network": ("flags",),
+        "create_builder_config": (),
+        "create_optimization_profile": (),
+        "build_serialized_network": ("network", "config"),
+    },
+    "OnnxParser": {"parse_from_file": ("model",), "get_error": ("index",)},
+    "INetworkDefinition": {"get_input": ("index",)},
+    "IBuilderConfig": {
+        "set_memory_pool_limit": ("pool", "pool_size"),
+        "clear_flag": ("flag",),
+        "add_optimization_profile": ("profile",),
+        "create_timing_cache": ("serialized_timing_cache",),
+        "set_timing_cache": ("cache", "ignore_mismatch"),
+        "get_timing_cache": (),
+    },
+    "IOptimizationProfile": {"set_shape": ("input", "min", "opt", "max")},
+    "ITimingCache": {"serialize": ()},
+}
+# enumeration -> members that matter here, by release.
+ENUMS = {
+    "10.3": {
+        "BuilderFlag": ("FP16", "BF16", "INT8", "TF32"),
+        "MemoryPoolType": ("WORKSPACE",),
+        "NetworkDefinitionCreationFlag": ("EXPLICIT_BATCH", "STRONGLY_TYPED"),
+    },
+    "11.1": {
+        "BuilderFlag": ("TF32",),
+        "MemoryPoolType": ("WORKSPACE",),
+        "NetworkDefinitionCreationFlag": ("STRONGLY_TYPED",),
+    },
+}
+
+
+def module(release: str, fails: str = "") -> types.SimpleNamespace:
+    """Stands for `import tensorrt`; what was called is in `calls`, (method, *arguments).
+
+    fails: "parse", "timing cache" or "build", as the real one reports it.
+    """
+    trt = types.SimpleNamespace(__version__=f"{release}.0", calls=[], fails=fails)
+    for name, members in ENUMS[release].items():
+        setattr(trt, name, enum.IntEnum(name, members, start=0))
+    trt.Logger = type("Logger", (), {"WARNING": 2, "__init__": lambda self, min_severity: None})
+    trt.Builder = lambda logger: _Object(trt, "Builder")
+    trt.OnnxParser = lambda network, logger: _Object(trt, "OnnxParser", network=network)
+    return trt
+
+
+class _Object:
+    """An instance of one of METHODS: knows its methods, counts its arguments."""
+
+    def __init__(self, trt, kind, **attributes):
+        self._trt, self._kind = trt, kind
+        self.__dict__.update(attributes)
+
+    def __getattr__(self, method):
+        if method not in METHODS[self._kind]:
+            raise AttributeError(f"{self._kind} of TensorRT has no {method}")
+        arguments = METHODS[self._kind][method]
+        kinds = inspect.Parameter.POSITIONAL_OR_KEYWORD
+        signature = inspect.Signature([inspect.Parameter(a, kinds) for a in arguments])
+
+        def call(*args, **kwargs):
+            bound = signature.bind(*args, **kwargs)
+            self._trt.calls.append((method, *bound.arguments.values()))
+            return getattr(self, f"_{method}", lambda **_: None)(**bound.arguments)
+
+        return call
+
+    def _create_network(self, flags):
+        return _Object(self._trt, "INetworkDefinition", inputs=[])
+
+    def _create_builder_config(self):
+        return _Object(self._trt, "IBuilderConfig", cache=None)
+
+    def _create_optimization_profile(self):
+        return _Object(self._trt, "IOptimizationProfile")
+
+    def _build_serialized_network(self, network, config):
+        return None if self._trt.fails == "build" else memoryview(b"a plan")
+
+    def _parse_from_file(self, model):
+        for value in onnx.load(model, load_external_data=False).graph.input:
+            shape = [d.dim_value or -1 for d in value.type.tensor_type.shape.dim]
+            self.network.inputs.append(types.SimpleNamespace(name=value.name, shape=shape))
+        self.network.num_inputs = len(self.network.inputs)
+        self.num_errors = int(self._trt.fails == "parse")
+        return not self.num_errors
+
+    def _get_error(self, index):
+        return types.SimpleNamespace(desc=lambda: "No importer registered for op: Frob")
+
+    def _get_input(self, index):
+        return self.inputs[index]
+
+    def _create_timing_cache(self, serialized_timing_cache):
+        return _Object(self._trt, "ITimingCache", data=serialized_timing_cache)
+
+    def _set_timing_cache(self, cache, ignore_mismatch):
+        self.cache = cache
+        return self._trt.fails != "timing cache"
+
+    def _get_timing_cache(self):
+        return self.cache
+
+    def _serialize(self):
+        return memoryview(bytes(self.data) + b"more timings ")
