@@ -45,13 +45,26 @@ class Finding:
 
 
 def examine(model: ir.Model) -> list[Finding]:
-    """Everything found in a graph, the worst first."""
+    """Everything found in a graph, the worst first.
+
+    What TensorRT lacks is not held against a graph that is for ONNX Runtime alone.
+    """
     found = []
     for check in _CHECKS:
+        if check.tensorrt and for_onnxruntime(model):
+            continue
         where = tuple(check.find(model))
         if where:
             found.append(Finding(check.what, where, check.remedy, check.fatal))
     return found
+
+
+def for_onnxruntime(model: ir.Model) -> bool:
+    """Whether a graph has ONNX Runtime's own operators, or int8 by scales of each example."""
+    return any(
+        node.domain == "com.microsoft" or node.op_type == "DynamicQuantizeLinear"
+        for node in model.graph
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +73,7 @@ class _Check:
     find: Callable[[ir.Model], Iterator[str]]
     remedy: str
     fatal: bool = False
+    tensorrt: bool = False
 
 
 # --- What to look for ---------------------------------------------------------------------------
@@ -84,6 +98,20 @@ def _opset(model):
 
 def _wide_inputs(model):
     yield from (x.name for x in model.graph.inputs if x.dtype == ir.DataType.INT64)
+
+
+def _bytes_as_numbers(model):
+    floats = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
+    for value in model.graph.inputs:
+        for node in value.consumers() if value.dtype == ir.DataType.UINT8 else ():
+            if node.op_type != "Cast" or node.attributes["to"].as_int() not in floats:
+                yield f"{value.name} into {_name(node)}"
+
+
+def _dequantised_biases(model):
+    for node in model.graph:
+        if node.op_type == "DequantizeLinear" and node.inputs[0].dtype == ir.DataType.INT32:
+            yield _name(node)
 
 
 def _layer_norms(model):
@@ -157,8 +185,23 @@ _CHECKS = [
         "give TensorRT the portable float32 or fp16 file; for int8, the one of QuantizeLinear and "
         "DequantizeLinear",
         fatal=True,
+        tensorrt=True,
     ),
     _Check("an opset that TensorRT does not take", _opset, "export with opset 17 to 20", True),
+    _Check(
+        "uint8 inputs that do more than become floats, which TensorRT lacks",
+        _bytes_as_numbers,
+        "cast them to float32 or float16 first of all",
+        fatal=True,
+        tensorrt=True,
+    ),
+    _Check(
+        "DequantizeLinear of int32, which TensorRT lacks",
+        _dequantised_biases,
+        "leave biases in float32: QuantizeBias=False in onnxruntime.quantization",
+        fatal=True,
+        tensorrt=True,
+    ),
     _Check("inputs of int64", _wide_inputs, "take int32: half the bytes, and no casts on a GPU"),
     _Check(
         "LayerNormalization in pieces, which engines do not fuse again",
@@ -277,6 +320,8 @@ def report(path: Path) -> bool:
         raise UsageError(f"{path} is no ONNX model that can be read ({reason}).") from None
     console.print(f"{path}: {sum(operators.values())} nodes")
     console.print("  " + ", ".join(f"{count} {name}" for name, count in operators.most_common()))
+    if for_onnxruntime(model):
+        console.print("For ONNX Runtime alone: TensorRT takes neither its operators nor this int8.")
     if not found:
         console.print("Nothing found that an engine would stumble over.")
         return True

@@ -39,6 +39,9 @@ SICK = {
     y = Conv (u, narrow)
 """,
     "operators that TensorRT lacks": "y = Det (square)",
+    "uint8 inputs that do more": "g = Slice (pixels, first, end, axes, steps)\n"
+    " y = Cast <to = 1> (g)",
+    "DequantizeLinear of int32": "d = DequantizeLinear (ids, half)\n y = Abs (d)",
     "inputs of int64": "i = Cast <to = 1> (wide)\n y = Add (i, half)",
     "weights stored twice": "a = MatMul (x, matrix)\n y = MatMul (a, copy)",
     "operators of TensorFlow's runtime": "y = StatefulPartitionedCall (x)",
@@ -47,9 +50,10 @@ SICK = {
 
 def model_of(nodes: str) -> ir.Model:
     model = parse(nodes)
-    for name, sizes in {"square": (2, 2), "wide": (1, 6)}.items():
+    kinds = {"wide": onnx.TensorProto.INT64, "pixels": onnx.TensorProto.UINT8}
+    for name, sizes in {"square": (2, 2), "wide": (1, 6), "pixels": (4, 4, 3)}.items():
         if name in nodes:
-            kind = onnx.TensorProto.INT64 if name == "wide" else onnx.TensorProto.FLOAT
+            kind = kinds.get(name, onnx.TensorProto.FLOAT)
             model.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, sizes))
     values = {"narrow": ([3], (1, 3, 1, 1)), "copy": (None, (8, 8))}
     for name, (_, shape) in values.items():
