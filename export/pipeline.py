@@ -155,7 +155,7 @@ def _build(request: Request, work: Path, folder: Path, shapes: stages.Shapes, cl
     ir.save(portable, folder / FILES["fp32"])
     inputs, reference = _load(work / "inputs.npz"), _load(work / "reference.npz")
     for name in request.precisions:
-        clock(name, _lower, name, folder, inputs)
+        clock(name, _lower, name, folder / FILES["fp32"], folder / FILES[name], inputs)
     files = {"fp32": FILES["fp32"]} | {name: FILES[name] for name in request.precisions}
     models = {}
     logits = _load(work / "tensorflow.npz")["saved_model/logits"]
@@ -165,12 +165,8 @@ def _build(request: Request, work: Path, folder: Path, shapes: stages.Shapes, cl
         kind = "float32" if name == "fp32" else name.split("_")[0]
         found = clock(f"{name}: parity", stages.run_onnx, folder / file, inputs)
         rung = ladder.compare(name, found["logits"], before, logits, kind)
-        if not rung.holds and name == "fp32":
-            ir.save(tapped, work / "tapped.onnx")
-            taps = stages.run_onnx(work / "tapped.onnx", inputs)
-            wanted = {n.removeprefix("jax/"): x for n, x in reference.items()}
-            ladder.check(rung, ladder.first_parting(taps, wanted))
-        ladder.check(rung)
+        if not rung.holds:
+            ladder.check(rung, _first_parting(name, kind, tapped, reference, work, inputs))
         rungs.append(rung)
         outputs = clock(f"{name}: test split", stages.run_onnx, folder / file, test)
         graph = onnx.load(folder / file, load_external_data=False).graph
@@ -197,6 +193,18 @@ def _build(request: Request, work: Path, folder: Path, shapes: stages.Shapes, cl
     }
 
 
+def _first_parting(name, kind, tapped: ir.Model, reference, work: Path, inputs):
+    """Where a precision parts from float32, or that from what JAX says; tap and difference."""
+    plain, lower = work / "tapped.onnx", work / "tapped.lower.onnx"
+    ir.save(tapped, plain)
+    taps = stages.run_onnx(plain, inputs)
+    if name == "fp32":
+        wanted = {n.removeprefix("jax/"): x for n, x in reference.items()}
+        return ladder.first_parting(taps, wanted)
+    _lower(name, plain, lower, inputs)
+    return ladder.first_parting(stages.run_onnx(lower, inputs), taps, kind)
+
+
 def _check_portable(model: ir.Model) -> None:
     """Check the graph that TensorRT and ONNX Runtime both take.
 
@@ -220,8 +228,7 @@ def _may_lack(description: dict) -> list[str]:
     return [name for name, drop in drops.items() if augment[drop] > 0]
 
 
-def _lower(name: str, folder: Path, inputs: dict[str, np.ndarray]) -> None:
-    source, target = folder / FILES["fp32"], folder / FILES[name]
+def _lower(name: str, source: Path, target: Path, inputs: dict[str, np.ndarray]) -> None:
     if name == "fp16":
         onnx.save(precisions.fp16(onnx.load(source)), target)
     elif name == "int8":

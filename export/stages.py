@@ -158,6 +158,5 @@ def tensorflow_rungs(folder: Path) -> list[ladder.Rung]:
 
 
 def _of(found: dict[str, np.ndarray], graph: str) -> dict[str, np.ndarray]:
-    """The taps of one graph, without its outputs."""
-    own = {n.removeprefix(f"{graph}/"): x for n, x in found.items() if n.startswith(f"{graph}/")}
-    return {n: x for n, x in own.items() if n not in ("logits", "score")}
+    """What one graph gave."""
+    return {n.removeprefix(f"{graph}/"): x for n, x in found.items() if n.startswith(f"{graph}/")}

@@ -1,9 +1,11 @@
 """The parity ladder: what counts as equal, and what is said when it is not."""
 
 import numpy as np
+import onnx.parser
+import onnx_ir as ir
 import pytest
 
-from export import ladder
+from export import ladder, pipeline
 from fusion_keras.errors import UsageError
 
 LOGITS = np.array([[2.0, -1.0], [0.5, 1.5], [-3.0, 4.0]])
@@ -53,3 +55,31 @@ def test_a_failed_rung_names_the_first_tap_that_parts():
     rung = ladder.compare("onnx", LOGITS + 1, "jax", LOGITS, "float32")
     with pytest.raises(UsageError, match=r"onnx is too far from jax.* first at the tap text_4"):
         ladder.check(rung, parting)
+
+
+def test_taps_of_a_lower_precision_part_later():
+    wanted = {"text_2": np.ones(3), "text_4": 10 * np.ones(3), "mask": np.ones(3)}
+    found = {"text_2": wanted["text_2"] + 0.1, "text_4": wanted["text_4"] + 3}
+    assert ladder.first_parting(found, wanted)[0] == "text_2"
+    assert ladder.first_parting(found, wanted, "int8") == ("text_4", 0.3)
+    assert ladder.first_parting(wanted, wanted, "fp16") is None
+
+
+def test_a_precision_that_fails_is_traced_to_its_tap(tmp_path):
+    graph = """
+    <ir_version: 10, opset_import: ["" : 20]>
+    graph (float[1,3] x) => (float[1,3] logits, float[1,3] text_1, float[1,3] text_2)
+    <float large = {90000.0}, float small = {0.001}>
+    {
+      text_1 = Abs (x)
+      text_2 = Mul (text_1, large)
+      logits = Mul (text_2, small)
+    }
+    """
+    tapped = ir.serde.deserialize_model(onnx.parser.parse_model(graph))
+    inputs = {"x": np.array([[1.0, 2.0, 3.0]], np.float32)}
+    found = pipeline._first_parting("fp16", "fp16", tapped, {}, tmp_path, inputs)
+    assert found[0] == "text_2", "float16 has no 90000"
+    reference = {"jax/logits": np.zeros((1, 3)), "jax/text_1": 2 * inputs["x"]}
+    found = pipeline._first_parting("fp32", "float32", tapped, reference, tmp_path, inputs)
+    assert found == ("text_1", 0.5)
