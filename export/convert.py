@@ -11,9 +11,11 @@ values, and are put back into the finished graph (`export.weights`).
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
+import zipfile
 from pathlib import Path
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
@@ -46,17 +48,18 @@ def main(run: Path, folder: Path) -> None:
     inputs = dict(np.load(folder / "inputs.npz"))
     signature = signature_of(shapes, inputs)
     batch = next(iter(shapes.values()))[0] or 1
-    saved = to_saved_model(graph, signature, folder)
-    found = {
-        f"{name}/{output}": array
-        for name, call in (
-            ("keras", tf.function(_tapped(graph), autograph=False)),
-            ("saved_model", lambda x: saved(**x)),
-        )
-        for output, array in _outputs(call, inputs, batch).items()
-    }
-    np.savez(folder / "tensorflow.npz", **found)
+    to_saved_model(graph, signature, folder)
     to_onnx(graph, signature, folder)
+    found = {"keras": _outputs(tf.function(_tapped(graph), autograph=False), inputs, batch)}
+    # The weights, once: before the SavedModel is read back, the model that wrote it goes.
+    del graph
+    gc.collect()
+    saved = tf.saved_model.load(folder / "saved_model").signatures["serving_default"]
+    found["saved_model"] = _outputs(lambda x: saved(**x), inputs, batch)
+    np.savez(
+        folder / "tensorflow.npz",
+        **{f"{name}/{n}": x for name, outputs in found.items() for n, x in outputs.items()},
+    )
 
 
 def signature_of(shapes: dict[str, tuple], inputs: dict[str, np.ndarray]) -> dict:
@@ -64,11 +67,10 @@ def signature_of(shapes: dict[str, tuple], inputs: dict[str, np.ndarray]) -> dic
     return {n: tf.TensorSpec(shapes[n], tf.as_dtype(x.dtype), name=n) for n, x in inputs.items()}
 
 
-def to_saved_model(graph: Graph, signature: dict[str, tf.TensorSpec], folder: Path):
-    """Write `saved_model/`; returns its serving function, read back."""
+def to_saved_model(graph: Graph, signature: dict[str, tf.TensorSpec], folder: Path) -> None:
+    """Write `saved_model/`."""
     target = folder / "saved_model"
     graph.model.export(target, format="tf_saved_model", input_signature=[signature], verbose=False)
-    return tf.saved_model.load(target).signatures["serving_default"]
 
 
 def _tapped(graph: Graph) -> keras.Model:
@@ -106,9 +108,10 @@ def to_onnx(graph: Graph, signature: dict[str, tf.TensorSpec], folder: Path) -> 
         custom_op_handlers={"Erfc": (_erfc, [])},
     )
     onnx.save(proto, folder / "raw.onnx")
-    np.savez(
-        folder / "weights.npz", **{s.name: v.numpy() for s, v in zip(specs, variables, strict=True)}
-    )
+    with zipfile.ZipFile(folder / "weights.npz", "w") as archive:  # as savez, one at a time
+        for spec, variable in zip(specs, variables, strict=True):
+            with archive.open(f"{spec.name}.npy", "w", force_zip64=True) as file:
+                np.lib.format.write_array(file, variable.numpy())
 
 
 def _erfc(context, node, name, _):
