@@ -125,12 +125,15 @@ def _keras_layer_norm(op, x, axes, axes_again, eps, gamma, beta):
 
 def _layer_norm(op, x, axes, axes_again, eps, gamma, beta):
     epsilon, shape = _scalar(eps), _shape(x)
-    if epsilon is None or shape is None or shape[-1] is None:
+    if epsilon is None or shape is None:
         return None
+    # With open axes the width is not always known; the weights know it.
+    sizes = [constant(v).size for v in (gamma, beta) if constant(v) is not None]
+    width = shape[-1] or max(sizes, default=1)
     last = (-1, len(shape) - 1)
-    if any(_scalar(a) not in last for a in (axes, axes_again)):
+    if width == 1 or any(_scalar(a) not in last for a in (axes, axes_again)):
         return None
-    scale, shift = _vector(gamma, shape[-1]), _vector(beta, shape[-1])
+    scale, shift = _vector(gamma, width), _vector(beta, width)
     if scale is None or shift is None:
         return None
     scale, shift = new(op, scale, gamma, "scale"), new(op, shift, beta, "shift")
