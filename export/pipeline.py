@@ -6,7 +6,6 @@ import dataclasses
 import importlib.metadata
 import resource
 import shutil
-import tempfile
 import time
 from collections import Counter
 from pathlib import Path
@@ -113,8 +112,11 @@ def export(request: Request) -> dict:
     )
     clock = _Clock()
     with artifact.building(request.out) as folder:
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as work:
-            meta = _build(request, Path(work), folder, shapes, clock)
+        # Inside the folder, so that what a killed export leaves there goes with it.
+        work = folder / "work"
+        work.mkdir()
+        meta = _build(request, work, folder, shapes, clock)
+        shutil.rmtree(work)
         meta = {
             **meta,
             "variant": description["variant"],

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -88,6 +89,16 @@ def test_predict_takes_one_modality_where_training_withheld_the_other(artifact, 
     assert "wanted" in capsys.readouterr().err
 
 
+def test_two_at_a_time(run, bench, capsys):
+    folder = run.parent / "two"
+    done = export(f"--run={run}", f"--out={folder}", "--batch=2", "--precisions=int8_static")
+    assert done.returncode == 0, done.stderr
+    assert read(folder)["shapes"] == {"batch": 2, "length": 12}
+    image = bench.folder / "data" / "1.png"
+    assert predict([str(folder), "--text", "a good day", f"--image={image}"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] in ("negative", "positive")
+
+
 def test_short_sentences_give_the_same_answer_at_their_own_length(artifact, capsys):
     from export.stages import run_onnx
 
@@ -98,6 +109,24 @@ def test_short_sentences_give_the_same_answer_at_their_own_length(artifact, caps
     full = run_onnx(artifact / "model.onnx", {**inputs, "token_ids": short})
     cut = run_onnx(artifact / "model.onnx", {**inputs, "token_ids": short[:, :6]})
     np.testing.assert_allclose(cut["logits"], full["logits"], atol=1e-4)
+
+
+def test_an_export_killed_at_work_leaves_the_old_artifact_whole(run, artifact):
+    begun = subprocess.Popen(
+        [sys.executable, "-m", "export", f"--run={run}", f"--out={artifact}"],
+        stdout=subprocess.DEVNULL,
+        process_group=0,
+    )
+    partial = artifact.with_name("artifact.partial")
+    while not (partial / "work" / "inputs.npz").is_file():
+        assert begun.poll() is None
+        time.sleep(0.05)
+    os.killpg(begun.pid, signal.SIGKILL)
+    begun.wait()
+    assert list(read(artifact)["models"]) == ["fp32", "fp16", "int8", "int8_static"]
+    left = [path.name for path in artifact.parent.iterdir() if path.name.startswith("artifact")]
+    assert sorted(left) == ["artifact", "artifact.partial"], "the next export removes it"
+    shutil.rmtree(partial)
 
 
 def test_an_interrupted_export_leaves_nothing_behind(run, tmp_path):
