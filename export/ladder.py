@@ -16,6 +16,7 @@ from fusion_keras.errors import UsageError
 # Largest difference of a logit, as a share of the largest logit but at least of 1: rounding,
 # in another order, of a dozen layers.
 EXACT = 1e-4
+_KEPT = "Nothing was written; what was exported before is as it was."
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,20 +24,24 @@ class Tolerance:
     """What a rung may differ by.
 
     relative: largest difference of a logit over the larger of 1 and the largest logit.
+    cosine: smallest cosine similarity of all the logits as one vector.
     flips: share of rows whose predicted class may change; of a few rows, one may.
+    accuracy: what may be lost of it on the test split; of a few rows, one may.
     tap: where graphs that are too far apart part: the first tap that differs by more, as a
         share of its largest value.
     """
 
     relative: float
+    cosine: float
     flips: float
+    accuracy: float
     tap: float
 
 
 TOLERANCES = {
-    "float32": Tolerance(EXACT, 0.0, EXACT),
-    "fp16": Tolerance(0.05, 0.01, 0.02),
-    "int8": Tolerance(np.inf, 0.05, 0.2),
+    "float32": Tolerance(EXACT, 0.999999, 0.0, 0.0, EXACT),
+    "fp16": Tolerance(0.05, 0.999, 0.01, 0.01, 0.02),
+    "int8": Tolerance(1.0, 0.95, 0.05, 0.01, 0.2),
 }
 
 
@@ -45,7 +50,7 @@ class Rung:
     """One comparison of logits [N, C] with those of a reference.
 
     max_abs: largest difference; relative: the same over the larger of 1 and the largest
-    logit; cosine: smallest cosine similarity of a row; flips: rows whose class changes.
+    logit; cosine: similarity of all the logits as one vector; flips: rows whose class changes.
     """
 
     name: str
@@ -58,10 +63,14 @@ class Rung:
     tolerance: Tolerance
 
     @property
+    def may_flip(self) -> int:
+        return math.ceil(self.tolerance.flips * self.rows)
+
+    @property
     def holds(self) -> bool:
         # Written so that a nan does not hold.
-        close = self.relative <= self.tolerance.relative
-        return close and self.flips <= math.ceil(self.tolerance.flips * self.rows)
+        alike = self.relative <= self.tolerance.relative and self.cosine >= self.tolerance.cosine
+        return alike and self.flips <= self.may_flip
 
 
 def compare(name: str, found: np.ndarray, reference: str, wanted: np.ndarray, kind: str) -> Rung:
@@ -74,8 +83,7 @@ def compare(name: str, found: np.ndarray, reference: str, wanted: np.ndarray, ki
     tolerance = TOLERANCES[kind]
     max_abs = float(np.abs(found - wanted).max())
     scale = max(1.0, float(np.abs(wanted).max()))
-    norms = np.linalg.norm(found, axis=1) * np.linalg.norm(wanted, axis=1)
-    cosine = (found * wanted).sum(axis=1) / np.maximum(norms, 1e-30)
+    cosine = (found * wanted).sum() / max(np.linalg.norm(found) * np.linalg.norm(wanted), 1e-30)
     two = np.sort(wanted, axis=1)[:, -2:]
     undecided = two[:, 1] - two[:, 0] <= 2 * EXACT * scale
     flips = (found.argmax(1) != wanted.argmax(1)) & ~undecided
@@ -85,7 +93,7 @@ def compare(name: str, found: np.ndarray, reference: str, wanted: np.ndarray, ki
         len(wanted),
         max_abs,
         max_abs / scale,
-        float(cosine.min()),
+        float(cosine),
         int(flips.sum()),
         tolerance,
     )
@@ -121,6 +129,28 @@ def check(rung: Rung, parting: tuple[str, float] | None = None) -> None:
     raise UsageError(
         f"{rung.name} is too far from {rung.reference}: over {rung.rows} rows the logits differ "
         f"by up to {rung.max_abs:.3g} ({rung.relative:.2g} of the largest, "
-        f"{rung.tolerance.relative:.2g} is allowed) and {rung.flips} predictions change{where}. "
-        "Nothing was written; what was exported before is as it was."
+        f"{rung.tolerance.relative:.2g} is allowed), their cosine is {rung.cosine:.6g} "
+        f"({rung.tolerance.cosine:.6g} is) and {rung.flips} predictions change ({rung.may_flip} "
+        f"may){where}. {_KEPT}"
     )
+
+
+def allowed_loss(kind: str, rows: int) -> float:
+    """The accuracy on `rows` test rows that a precision may lose."""
+    return max(TOLERANCES[kind].accuracy, 1 / rows)
+
+
+def check_accuracy(name: str, found: float, before: float, kind: str, rows: int) -> None:
+    """End the export if a graph has lost too much accuracy on the test split.
+
+    Raises:
+        UsageError: names the graph and both accuracies.
+    """
+    allowed = allowed_loss(kind, rows)
+    # A hair more, for what a subtraction of shares of rows rounds.
+    if not before - found <= allowed + 1e-9:
+        raise UsageError(
+            f"{name} loses too much: test accuracy {100 * found:.1f} % where {100 * before:.1f} % "
+            f"was, {100 * allowed:.1f} points are allowed. {_KEPT} Leave {name} out of "
+            "--precisions, or calibrate on more --samples."
+        )

@@ -146,65 +146,105 @@ def export(request: Request) -> dict:
     return meta
 
 
+@dataclasses.dataclass(frozen=True)
+class _Evidence:
+    """What the graphs of an export are judged by; arrays name -> [N, ...].
+
+    work: the working folder; tapped: the portable graph with its taps as outputs; inputs:
+    validation rows; reference: what JAX says of them; test: inputs and labels of the test split.
+    """
+
+    work: Path
+    tapped: ir.Model
+    inputs: dict[str, np.ndarray]
+    reference: dict[str, np.ndarray]
+    test: dict[str, np.ndarray]
+
+
 def _build(request: Request, work: Path, folder: Path, shapes: stages.Shapes, clock) -> dict:
     clock("Keras on JAX", stages.reference, request.run, work, request.samples)
     clock("TensorFlow, SavedModel, tf2onnx", stages.convert, request.run, work, shapes)
-    rungs = stages.tensorflow_rungs(work)
+    rungs, models = stages.tensorflow_rungs(work), {}
     shutil.move(work / "saved_model", folder / "saved_model")
     tapped, fired = clock("rewriting", stages.rewrite, work)
     portable = weights.without_taps(tapped)
     _check_portable(portable)
     ir.save(portable, folder / FILES["fp32"])
-    inputs, reference = _load(work / "inputs.npz"), _load(work / "reference.npz")
-    for name in request.precisions:
-        clock(name, _lower, name, folder / FILES["fp32"], folder / FILES[name], inputs)
-    files = {"fp32": FILES["fp32"]} | {name: FILES[name] for name in request.precisions}
-    models = {}
-    logits = _load(work / "tensorflow.npz")["saved_model/logits"]
-    before = "saved_model"
-    test = _load(work / "test.npz")
-    for name, file in files.items():
-        kind = "float32" if name == "fp32" else name.split("_")[0]
-        found = clock(f"{name}: parity", stages.run_onnx, folder / file, inputs)
-        rung = ladder.compare(name, found["logits"], before, logits, kind)
-        if not rung.holds:
-            ladder.check(rung, _first_parting(name, kind, tapped, reference, work, inputs))
+    evidence = _Evidence(
+        work, tapped, *(_load(work / f"{name}.npz") for name in ("inputs", "reference", "test"))
+    )
+    trained = read_json(request.run / "metrics.json")["splits"]["test"]["metrics"]
+    accuracy = trained["accuracy"]["value"]
+    logits, against = _load(work / "tensorflow.npz")["saved_model/logits"], "saved_model"
+    for name in ("fp32", *request.precisions):
+        if name != "fp32":
+            source, target = folder / FILES["fp32"], folder / FILES[name]
+            clock(name, _lower, name, source, target, evidence.inputs)
+        rung, found = _compared(name, folder, against, logits, evidence, clock)
+        models[name] = _scored(name, folder, accuracy, evidence, clock)
         rungs.append(rung)
-        outputs = clock(f"{name}: test split", stages.run_onnx, folder / file, test)
-        graph = onnx.load(folder / file, load_external_data=False).graph
-        models[name] = {
-            "file": file,
-            "nodes": len(graph.node),
-            "operators": dict(Counter(node.op_type for node in graph.node).most_common()),
-            "metrics": stages.measured(outputs, test),
-        }
         if name == "fp32":
-            logits, before = found["logits"], "fp32"
-    golden = {f"input_{n}": x[:GOLDEN_ROWS] for n, x in inputs.items()}
-    golden |= {
-        f"output_{n}": reference[f"jax/{n}"][:GOLDEN_ROWS]
-        for n in ("logits", "score")
-        if f"jax/{n}" in reference
-    }
-    np.savez(folder / "golden.npz", **golden)
+            logits, against, accuracy = found, "fp32", models[name]["metrics"]["accuracy"]
+    _write_golden(folder, evidence)
     return {
         "models": models,
         "costs": costs(portable),
         "rewrites": fired,
-        "ladder": [{**dataclasses.asdict(r), "holds": r.holds} for r in rungs],
+        "ladder": [
+            {**dataclasses.asdict(r), "may_flip": r.may_flip, "holds": r.holds} for r in rungs
+        ],
     }
 
 
-def _first_parting(name, kind, tapped: ir.Model, reference, work: Path, inputs):
-    """Where a precision parts from float32, or that from what JAX says; tap and difference."""
-    plain, lower = work / "tapped.onnx", work / "tapped.lower.onnx"
-    ir.save(tapped, plain)
-    taps = stages.run_onnx(plain, inputs)
+def _kind(name: str) -> str:
+    """The tolerances that a precision has."""
+    return "float32" if name == "fp32" else name.split("_")[0]
+
+
+def _compared(name: str, folder: Path, against: str, logits, evidence: _Evidence, clock):
+    """The rung of a model against the logits of `against`, and its own logits."""
+    outputs = clock(f"{name}: parity", stages.run_onnx, folder / FILES[name], evidence.inputs)
+    rung = ladder.compare(name, outputs["logits"], against, logits, _kind(name))
+    if not rung.holds:
+        ladder.check(rung, _first_parting(name, evidence))
+    return rung, outputs["logits"]
+
+
+def _scored(name: str, folder: Path, before: float, evidence: _Evidence, clock) -> dict:
+    """What `meta.json` says of a model: operators, metrics, the change of accuracy."""
+    test, rows = evidence.test, len(evidence.test["label"])
+    outputs = clock(f"{name}: test split", stages.run_onnx, folder / FILES[name], test)
+    metrics = stages.measured(outputs, test)
+    ladder.check_accuracy(name, metrics["accuracy"], before, _kind(name), rows)
+    graph = onnx.load(folder / FILES[name], load_external_data=False).graph
+    return {
+        "file": FILES[name],
+        "nodes": len(graph.node),
+        "operators": dict(Counter(node.op_type for node in graph.node).most_common()),
+        "metrics": metrics,
+        "accuracy_change": metrics["accuracy"] - before,
+        "allowed_loss": ladder.allowed_loss(_kind(name), rows),
+    }
+
+
+def _write_golden(folder: Path, evidence: _Evidence) -> None:
+    golden = {f"input_{n}": x[:GOLDEN_ROWS] for n, x in evidence.inputs.items()}
+    for name in ("logits", "score"):
+        if f"jax/{name}" in evidence.reference:
+            golden[f"output_{name}"] = evidence.reference[f"jax/{name}"][:GOLDEN_ROWS]
+    np.savez(folder / "golden.npz", **golden)
+
+
+def _first_parting(name: str, evidence: _Evidence) -> tuple[str, float] | None:
+    """Where a precision parts from float32, or that from what JAX says: tap and difference."""
+    plain, lower = evidence.work / "tapped.onnx", evidence.work / "tapped.lower.onnx"
+    ir.save(evidence.tapped, plain)
+    taps = stages.run_onnx(plain, evidence.inputs)
     if name == "fp32":
-        wanted = {n.removeprefix("jax/"): x for n, x in reference.items()}
+        wanted = {n.removeprefix("jax/"): x for n, x in evidence.reference.items()}
         return ladder.first_parting(taps, wanted)
-    _lower(name, plain, lower, inputs)
-    return ladder.first_parting(stages.run_onnx(lower, inputs), taps, kind)
+    _lower(name, plain, lower, evidence.inputs)
+    return ladder.first_parting(stages.run_onnx(lower, evidence.inputs), taps, _kind(name))
 
 
 def _check_portable(model: ir.Model) -> None:
@@ -251,18 +291,23 @@ def _peak_bytes() -> int:
 
 
 def _print_ladder(meta: dict) -> None:
-    table = Table(title=f"{meta['variant']} on {meta['dataset']['name']}: parity and test accuracy")
-    for column in ("graph", "against", "largest difference", "relative", "flips", "accuracy"):
+    table = Table(
+        title=f"{meta['variant']} on {meta['dataset']['name']}: parity, found / allowed",
+        caption="accuracy on test, its change in points / the loss allowed",
+    )
+    for column in ("graph", "against", "relative", "cosine", "flips", "accuracy", "change"):
         table.add_column(column, justify="left" if column in ("graph", "against") else "right")
     for rung in meta["ladder"]:
-        model = meta["models"].get(rung["name"])
-        accuracy = f"{100 * model['metrics']['accuracy']:.1f} %" if model else ""
-        table.add_row(
-            rung["name"],
-            rung["reference"],
-            f"{rung['max_abs']:.2g}",
-            f"{rung['relative']:.2g}",
-            f"{rung['flips']} of {rung['rows']}",
-            accuracy,
-        )
+        tolerance, model = rung["tolerance"], meta["models"].get(rung["name"])
+        cells = [
+            f"{rung['relative']:.0e} / {tolerance['relative']:.0e}",
+            f"{rung['cosine']:.4f} / {tolerance['cosine']:.3g}",
+            f"{rung['flips']} / {rung['may_flip']}",
+        ]
+        if model:
+            cells += [
+                f"{100 * model['metrics']['accuracy']:.1f} %",
+                f"{100 * model['accuracy_change']:+.1f} / {100 * model['allowed_loss']:.1f}",
+            ]
+        table.add_row(rung["name"], rung["reference"], *cells)
     console.print(table)

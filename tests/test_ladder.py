@@ -17,7 +17,7 @@ def test_a_rung_measures_the_worst_row():
     assert rung.max_abs == 1.5
     assert rung.relative == 1.5 / 4
     assert rung.flips == 1
-    wanted = (2 * 0.5 + 1.5 * 1.5) / (np.hypot(2, 1.5) * np.hypot(0.5, 1.5))
+    wanted = (4 + 1 + 2 * 0.5 + 1.5 * 1.5 + 9 + 4 * 4.2) / np.sqrt(32.5 * (5 + 6.25 + 26.64))
     assert rung.cosine == pytest.approx(wanted)
 
 
@@ -41,7 +41,7 @@ def test_a_tie_is_no_flip():
     ("rows", "flips", "holds"), [(10, 1, True), (10, 2, False), (300, 4, False)]
 )
 def test_fp16_may_flip_one_row_in_a_hundred(rows, flips, holds):
-    wanted = np.tile([[0.01, 0.0]], (rows, 1))
+    wanted = np.tile([[3.01, 3.0]], (rows, 1))
     found = wanted.copy()
     found[:flips] = found[:flips, ::-1]
     assert ladder.compare("fp16", found, "fp32", wanted, "fp16").holds is holds
@@ -78,8 +78,26 @@ def test_a_precision_that_fails_is_traced_to_its_tap(tmp_path):
     """
     tapped = ir.serde.deserialize_model(onnx.parser.parse_model(graph))
     inputs = {"x": np.array([[1.0, 2.0, 3.0]], np.float32)}
-    found = pipeline._first_parting("fp16", "fp16", tapped, {}, tmp_path, inputs)
-    assert found[0] == "text_2", "float16 has no 90000"
     reference = {"jax/logits": np.zeros((1, 3)), "jax/text_1": 2 * inputs["x"]}
-    found = pipeline._first_parting("fp32", "float32", tapped, reference, tmp_path, inputs)
-    assert found == ("text_1", 0.5)
+    evidence = pipeline._Evidence(tmp_path, tapped, inputs, reference, {})
+    found = pipeline._first_parting("fp16", evidence)
+    assert found[0] == "text_2", "float16 has no 90000"
+    assert pipeline._first_parting("fp32", evidence) == ("text_1", 0.5)
+
+
+def test_logits_that_turn_do_not_hold_whatever_their_size():
+    turned = LOGITS[:, ::-1]
+    rung = ladder.compare("int8", turned, "fp32", LOGITS, "int8")
+    assert not rung.holds
+    assert rung.cosine < 0.95
+
+
+@pytest.mark.parametrize(
+    ("found", "rows", "holds"),
+    [(0.80, 1000, True), (0.79, 1000, True), (0.789, 1000, False), (0.75, 20, True)],
+)
+def test_a_lower_precision_may_lose_a_point_of_accuracy_or_one_row(found, rows, holds):
+    if holds:
+        return ladder.check_accuracy("int8", found, 0.80, "int8", rows)
+    with pytest.raises(UsageError, match=r"int8 loses too much: test accuracy 78.9 % where 80.0"):
+        ladder.check_accuracy("int8", found, 0.80, "int8", rows)
