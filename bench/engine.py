@@ -78,6 +78,7 @@ def build(
             f"{timing_cache} holds timings of another GPU or TensorRT: remove it, or name another "
             "file."
         )
+    print(f"Building {precision} of {source}: minutes, on a Jetson more ...", flush=True)
     start = time.perf_counter()
     plan = builder.build_serialized_network(network, config)
     if plan is None:
@@ -216,7 +217,6 @@ def main(arguments: list[str]) -> int:
         "--timing_cache", type=Path, help="file that keeps timings: later builds are faster"
     )
     options = parser.parse_args(arguments)
-    print(f"Building {options.precision}: minutes, on a Jetson more ...", flush=True)
     try:
         engine = build(
             options.artifact,
