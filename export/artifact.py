@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import json
 import os
 import shutil
@@ -24,7 +25,8 @@ def building(target: Path) -> Iterator[Path]:
     What an export that was killed has left there is removed first.
 
     Raises:
-        UsageError: the place cannot be written, or `target` is something else than an artifact.
+        UsageError: the place cannot be written, `target` is something else than an artifact, or
+            another process is building it.
     """
     if target.name in ("", ".."):
         raise UsageError(f"got the artifact {str(target)!r}, wanted a folder with a name.")
@@ -33,21 +35,49 @@ def building(target: Path) -> Iterator[Path]:
             f"{target} is there and is no artifact: give --out another name, or remove it."
         )
     partial = target.with_name(f"{target.name}.partial")
-    try:
-        if partial.is_dir():
+    if partial.is_dir():
+        with _sentences(partial), _locked(partial):
             shutil.rmtree(partial)
+    try:
         partial.mkdir(parents=True)
-        yield partial
-        _take_name(partial, target)
+        with _locked(partial):
+            yield partial
+            _take_name(partial, target)
     except (UsageError, KeyboardInterrupt):
         shutil.rmtree(partial, ignore_errors=True)
         raise
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
+        with _sentences(partial):
+            raise error
+
+
+@contextlib.contextmanager
+def _sentences(folder: Path) -> Iterator[None]:
+    """Turn an unwritable place or a full disk into a UsageError."""
+    try:
+        yield
+    except OSError as error:
         raise UsageError(
-            f"Could not write {partial}: {error.strerror or error}. Free some space or give "
+            f"Could not write {folder}: {error.strerror or error}. Free some space or give "
             "another --out; what was exported before is intact."
         ) from error
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Held until the block or the process ends, however it ends."""
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(
+                f"Another process is writing {folder}: wait for it, or give another --out."
+            ) from None
+        yield
+    finally:
+        os.close(held)
 
 
 def seal(folder: Path, meta: dict) -> None:

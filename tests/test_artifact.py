@@ -87,6 +87,16 @@ def test_a_killed_export_leaves_the_old_artifact_and_the_next_one_cleans_up(targ
     assert os.listdir(target.parent) == ["artifact"]
 
 
+def test_two_processes_do_not_build_the_same_artifact(target):
+    with building(target) as folder:
+        (folder / "mine").write_text("")
+        with pytest.raises(UsageError, match="Another process is writing"), building(target):
+            pass
+        assert (folder / "mine").is_file()
+        seal(folder, {"variant": "early"})
+    assert read(target)["variant"] == "early"
+
+
 def test_what_is_no_artifact_is_not_replaced(tmp_path):
     (tmp_path / "thesis").mkdir()
     with pytest.raises(UsageError, match="is no artifact"), building(tmp_path / "thesis"):
