@@ -12,23 +12,21 @@ certain shape and does not find them, it does not fire.
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 import onnx_ir as ir
 import onnx_ir.passes.common as passes
 from onnxscript.optimizer import fold_constants_ir
-from onnxscript.rewriter import RewriteRule, RewriteRuleSet
+from onnxscript.rewriter import RewriteRule
+
+from export.rule_helpers import apply, constant, new, scalar, shape_of, source, tidy, vector
+from export.shape_rules import OPEN_AXES, RESHAPES
 
 OPSET = 20
 _NO_LIMIT = 1 << 60
 # Rules feed each other: a folded batch norm lets a transpose pass, which meets another.
 _ROUNDS = 50
-_count = itertools.count()
 # What hides a key from softmax: exp of it is 0 in any precision, and it fits into float16.
 LOWEST = -3e4
-# From here on, the end of a slice is that of the axis: tf2onnx writes a billion.
-_END = 10**9
 
 
 def portable(model: ir.Model) -> dict[str, int]:
@@ -61,54 +59,6 @@ def portable(model: ir.Model) -> dict[str, int]:
     return fired
 
 
-def tidy(model: ir.Model) -> None:
-    """Take away what no output needs, and nodes that only pass on."""
-    passes.IdentityEliminationPass()(model)
-    passes.RemoveUnusedNodesPass()(model)
-
-
-def apply(rules: list[RewriteRule], model: ir.Model) -> dict[str, int]:
-    """Apply each rule once over the graph; how often each fired."""
-    return {rule.name: RewriteRuleSet([rule]).apply_to_model(model) for rule in rules}
-
-
-# --- Constants and shapes -----------------------------------------------------------------------
-
-
-def constant(value: ir.Value | None) -> np.ndarray | None:
-    return None if value is None or value.const_value is None else value.const_value.numpy()
-
-
-def _scalar(value: ir.Value) -> float | None:
-    found = constant(value)
-    return None if found is None or found.size != 1 else float(found.reshape(()))
-
-
-def _shape(value: ir.Value) -> list | None:
-    """Sizes, None where one is not known; None for an unknown rank."""
-    if value.shape is None:
-        return None
-    return [int(d) if isinstance(d, int) else None for d in value.shape]
-
-
-def _vector(value: ir.Value, size: int | None = None) -> np.ndarray | None:
-    """A constant that varies along its last axis only, as a vector; a scalar is repeated."""
-    found = constant(value)
-    if found is None:
-        return None
-    if found.size == 1 and size:
-        return np.full(size, found.reshape(()), found.dtype)
-    if found.ndim == 0 or found.size != found.shape[-1] or (size and found.size != size):
-        return None
-    return found.reshape(-1)
-
-
-def new(op, array: np.ndarray, of: ir.Value, what: str) -> ir.Value:
-    """A new initializer, named after the one that it replaces, which several may share."""
-    name = f"{of.name}/{what}{next(_count)}"
-    return op.initializer(ir.tensor(np.ascontiguousarray(array)), name=name)
-
-
 # --- LayerNormalization ---------------------------------------------------------------------
 
 
@@ -124,16 +74,16 @@ def _keras_layer_norm(op, x, axes, axes_again, eps, gamma, beta):
 
 
 def _layer_norm(op, x, axes, axes_again, eps, gamma, beta):
-    epsilon, shape = _scalar(eps), _shape(x)
+    epsilon, shape = scalar(eps), shape_of(x)
     if epsilon is None or shape is None:
         return None
     # With open axes the width is not always known; the weights know it.
     sizes = [constant(v).size for v in (gamma, beta) if constant(v) is not None]
     width = shape[-1] or max(sizes, default=1)
     last = (-1, len(shape) - 1)
-    if width == 1 or any(_scalar(a) not in last for a in (axes, axes_again)):
+    if width == 1 or any(scalar(a) not in last for a in (axes, axes_again)):
         return None
-    scale, shift = _vector(gamma, width), _vector(beta, width)
+    scale, shift = vector(gamma, width), vector(beta, width)
     if scale is None or shift is None:
         return None
     scale, shift = new(op, scale, gamma, "scale"), new(op, shift, beta, "shift")
@@ -172,20 +122,10 @@ def _hidden(there: ir.Value, away: ir.Value) -> ir.Value | None:
     if cast is None or times is None or (cast.op_type, times.op_type) != ("Cast", "Mul"):
         return None
     for one, gone in (times.inputs, reversed(times.inputs)):
-        lowest, negated = _scalar(one), source(gone, "Cast", "Not")
+        lowest, negated = scalar(one), source(gone, "Cast", "Not")
         if lowest is not None and lowest < LOWEST and negated is cast.inputs[0]:
             return gone
     return None
-
-
-def source(value: ir.Value, *operators: str) -> ir.Value | None:
-    """What goes into a chain of single-input operators that ends in `value`."""
-    for operator in operators:
-        node = value.producer()
-        if node is None or node.op_type != operator:
-            return None
-        value = node.inputs[0]
-    return value
 
 
 def _wrapped_index(op, table, ids, size):
@@ -196,7 +136,7 @@ def _wrapped_index(op, table, ids, size):
 
 def _index(op, table, ids, size):
     # Gather takes negative indices for what Keras takes them.
-    rows, wrap = _shape(table), _scalar(size)
+    rows, wrap = shape_of(table), scalar(size)
     return op.Gather(table, ids, axis=0) if rows and rows[0] == wrap else None
 
 
@@ -208,7 +148,7 @@ def _scaled_heads(op, x, weight, bias, shape, scale):
 
 
 def _fold_scale(op, x, weight, bias, shape, scale):
-    w, b, by = constant(weight), constant(bias), _scalar(scale)
+    w, b, by = constant(weight), constant(bias), scalar(scale)
     if w is None or b is None or by is None:
         return None
     by = w.dtype.type(by)
@@ -234,7 +174,7 @@ _TO_NHWC, _TO_NCHW = [0, 2, 3, 1], [0, 3, 1, 2]
 
 def _channels(value: ir.Value) -> np.ndarray | None:
     """A constant as [C, 1, 1], for NCHW, if it varies along the last axis of NHWC only."""
-    found = _vector(value)
+    found = vector(value)
     return None if found is None else found.reshape(-1, 1, 1)
 
 
@@ -319,110 +259,7 @@ def _fold_plus(op, x, w, c, conv):
     return _conv(op, x, w, new(op, shift.reshape(-1), c, "bias"), like=conv.producer())
 
 
-# --- Reshapes -----------------------------------------------------------------------------------
-
-
-def _reshaped_twice(op, x, first, second):
-    return op.Reshape(op.Reshape(x, first), second)
-
-
-def _reshape_once(op, x, first, second):
-    wanted = constant(second)
-    if wanted is None or 0 in wanted:
-        return None
-    return op.Reshape(x, second)
-
-
-def _reshaped(op, x, shape):
-    return op.Reshape(x, shape, _outputs=["y"])
-
-
-def _as_it_was(op, x, shape, y):
-    before, wanted = _shape(x), constant(shape)
-    if before is None or wanted is None or len(before) != len(wanted):
-        return None
-    unknown = [i for i, size in enumerate(before) if size is None]
-    same = all(
-        w == b or (w == -1 and (b is None or not unknown))
-        for w, b in zip(wanted.tolist(), before, strict=True)
-    )
-    return op.Identity(x) if same and len(unknown) <= 1 else None
-
-
-def _slice(op, x, starts, ends, axes, steps):
-    return op.Slice(x, starts, ends, axes, steps, _outputs=["y"])
-
-
-def _unsliced(op, x, starts, ends, axes, steps, y):
-    before, after = _shape(x), _shape(y)
-    whole = before is not None and before == after and None not in before
-    if not whole:
-        first, end = constant(starts), constant(ends)
-        whole = first is not None and not first.any() and end is not None and end.min() >= _END
-    return op.Identity(x) if whole and set(constant(steps).tolist()) == {1} else None
-
-
-# --- An open axis -----------------------------------------------------------------------------
-
-
-def _is_of(shape: ir.Value, x: ir.Value) -> bool:
-    """Whether a shape is worked out from that of `x`, or of what it was made from row by row."""
-    pending, seen = [shape], set()
-    while pending:
-        node = pending.pop().producer()
-        if node is None or id(node) in seen:
-            continue
-        seen.add(id(node))
-        if node.op_type == "Shape":
-            return node.inputs[0] is x
-        pending += [value for value in node.inputs if value is not None]
-    return False
-
-
-def _dense(op, x, flat, weight, shape):
-    return op.Reshape(op.MatMul(op.Reshape(x, flat), weight), shape, _outputs=["y"])
-
-
-def _product(op, x, flat, weight, shape, y):
-    """A dense layer on [B, T, D] by way of [B * T, D]: MatMul takes it as it is."""
-    sizes, matrix, wanted = _shape(x), _shape(weight), constant(shape)
-    if sizes is None or matrix is None or len(sizes) != 3 or len(matrix) != 2:
-        return None
-    if wanted is None:
-        same = _is_of(shape, x) and len(_shape(y) or ()) == 3
-    else:
-        same = wanted.tolist() == [*sizes[:2], matrix[1]]
-    return op.MatMul(x, weight) if same and constant(weight) is not None else None
-
-
-def _sum_expanded(op, x, y, shape):
-    return op.Add(x, op.Expand(y, shape))
-
-
-def _sum_broadcast(op, x, y, shape):
-    return op.Add(x, y) if _is_of(shape, x) else None
-
-
-def _segments(op, x, table, ids):
-    zeros = op.ConstantOfShape(op.Shape(ids), _allow_other_attributes=True, _outputs=["zeros"])
-    return op.Add(x, op.Gather(table, zeros, axis=0))
-
-
-def _one_segment(op, x, table, ids, zeros):
-    rows, value = constant(table), zeros.producer().attributes.get_tensor("value", None)
-    if rows is None or (value is not None and value.numpy().any()) or not _embeds(x, ids):
-        return None
-    return op.Add(x, new(op, rows[0], table, "first"))
-
-
-def _embeds(x: ir.Value, ids: ir.Value) -> bool:
-    """Whether x [B, T, D] is a sum with the embedding of ids [B, T]: it has a row for each."""
-    node = x.producer()
-    if node is None:
-        return False
-    if node.op_type == "Gather":
-        return node.inputs[1] is ids
-    return node.op_type == "Add" and any(_embeds(value, ids) for value in node.inputs)
+# --- Products ---
 
 
 def _biased(op, x, weight, bias):
@@ -430,7 +267,7 @@ def _biased(op, x, weight, bias):
 
 
 def _gemm(op, x, weight, bias):
-    sizes, matrix, vector = _shape(x), _shape(weight), _shape(bias)
+    sizes, matrix, vector = shape_of(x), shape_of(weight), shape_of(bias)
     if sizes is None or len(sizes) != 2 or matrix is None or len(matrix) != 2:
         return None
     if vector != [matrix[1]] or constant(bias) is None:
@@ -453,11 +290,7 @@ PORTABLE = [
     RewriteRule(_there_and_back, _itself, name="transpose_there_and_back", remove_nodes=False),
     RewriteRule(_conv_times, _fold_times, name="batch_norm_scale"),
     RewriteRule(_conv_plus, _fold_plus, name="batch_norm_shift"),
-    RewriteRule(_reshaped_twice, _reshape_once, name="reshape_twice", remove_nodes=False),
-    RewriteRule(_reshaped, _as_it_was, name="reshape_to_same"),
-    RewriteRule(_slice, _unsliced, name="slice_of_all"),
+    *RESHAPES,
     RewriteRule(_biased, _gemm, name="gemm"),
-    RewriteRule(_dense, _product, name="dense_of_tokens"),
-    RewriteRule(_sum_expanded, _sum_broadcast, name="expanded_sum"),
-    RewriteRule(_segments, _one_segment, name="one_segment"),
+    *OPEN_AXES,
 ]

@@ -7,7 +7,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 
-from export import onnxruntime_rules, rewrites
+from export import onnxruntime_rules, rewrites, rule_helpers
 
 RNG = np.random.default_rng(0)
 INPUTS = {
@@ -43,6 +43,13 @@ WEIGHTS = {
     "lowest": np.array(-1e9),
     "last": np.array([-1], np.int64),
     "space": np.array([1, 2], np.int64),
+    "zeros1": np.array([0], np.int64),
+    "ones1": np.array([1], np.int64),
+    "two1": np.array([2], np.int64),
+    "four1": np.array([4], np.int64),
+    "six1": np.array([6], np.int64),
+    "minus1": np.array([-1], np.int32),
+    "ten1": np.array([10], np.int32),
     "vocabulary": np.array(7, np.int32),
     "rows": np.array([6, 8], np.int64),
     "heads": np.array([1, 6, 2, 4], np.int64),
@@ -94,6 +101,19 @@ ATTENTION = """
     h = MatMul (z, v)
     t = Transpose <perm = [0, 2, 1, 3]> (h)
     y = Reshape (t, rows)
+"""
+LENGTH = """
+    si = Shape (image)
+    ci = Cast <to = 6> (si)
+    t = Slice (ci, ones1, two1, zeros1)
+    c = Concat <axis = 0> (minus1, t, ten1)
+    i = Cast <to = 7> (c)
+    r = Reshape (image, i)
+    s = Shape (r)
+    f = Cast <to = 6> (s)
+    l = Slice (f, ones1, two1, zeros1)
+    a = Abs (l)
+    y = Cast <to = 1> (a)
 """
 # rule -> (nodes, operators that must be there afterwards and no others)
 GRAPHS = {
@@ -214,6 +234,30 @@ GRAPHS = {
 """,
         ["Add", "Gather"],
     ),
+    "one_unknown": (
+        """
+    s = Shape (x)
+    b = Slice (s, zeros1, ones1, zeros1)
+    c = Concat <axis = 0> (b, six1, two1, four1)
+    i = Cast <to = 7> (c)
+    y = Reshape (x, i)
+""",
+        ["Reshape"],
+    ),
+    "one_length": (
+        LENGTH,
+        ["Abs", "Cast", "Cast", "Shape", "Slice"],
+    ),
+    "shape_of_tokens": (
+        """
+    w = Gather <axis = 0> (table, ids)
+    p = Add (w, other)
+    n = LayerNormalization <axis = -1> (p, bias, bias2)
+    s = Shape (n)
+    y = Cast <to = 1> (s)
+""",
+        ["Cast", "Gather", "Shape"],
+    ),
     "gemm_to_matmul": (
         "r = Reshape (x, rows)\n y = Gemm (r, matrix, bias)",
         ["Add", "MatMul", "Reshape"],
@@ -247,9 +291,13 @@ OTHERS = {
     "attention": ATTENTION.replace("SCORES", "")
     .replace("(p)", "(s)")
     .replace("0, 2, 3", "2, 0, 3"),
+    "one_unknown": GRAPHS["one_unknown"][0].replace("six1", "minus_one"),
+    "one_length": LENGTH.replace("l = Slice (f, ones1, two1", "l = Slice (f, zeros1, ones1"),
+    "shape_of_tokens": "a = Add (x, other)\n s = Shape (a)\n y = Cast <to = 1> (s)",
     "gemm_to_matmul": "r = Reshape (x, rows)\n y = Gemm <transB = 1> (r, matrix, bias)",
 }
 WEIGHTS |= {
+    "minus_one": np.array([-1], np.int64),
     "segments": RNG.normal(size=(2, 8)),
     "halves": np.array([2, 3, 8], np.int64),
     "second_row": np.array([0, 1, 0], np.int64),
@@ -290,8 +338,8 @@ def result(model: onnx.ModelProto) -> np.ndarray:
 def rewritten(name: str, nodes: str) -> tuple[onnx.ModelProto, int, onnx.ModelProto]:
     before = parse(nodes)
     model = ir.serde.deserialize_model(before)
-    fired = rewrites.apply([RULES[name]], model)[name]
-    rewrites.tidy(model)
+    fired = rule_helpers.apply([RULES[name]], model)[name]
+    rule_helpers.tidy(model)
     return before, fired, ir.serde.serialize_model(model)
 
 
