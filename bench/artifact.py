@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 META = "meta.json"
+FORMAT = "fusion_keras artifact 1"
 
 
 class ArtifactError(Exception):
@@ -27,6 +28,12 @@ def digest(path: Path) -> str:
     return sha.hexdigest()
 
 
+def seal_of(meta: dict) -> str:
+    """sha256 of everything in `meta.json` but the seal itself, as plain JSON."""
+    plain = {name: value for name, value in meta.items() if name != "seal"}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
+
+
 def read(folder: Path) -> dict:
     """The checked `meta.json` of an artifact.
 
@@ -36,7 +43,7 @@ def read(folder: Path) -> dict:
     path = Path(folder) / META
     try:
         meta = json.loads(path.read_text())
-        files = dict(meta["files"])
+        whole = meta["seal"] == seal_of(meta)
     except FileNotFoundError:
         raise ArtifactError(
             f"{folder} is no artifact, it has no {META}: give a folder that `python -m export` "
@@ -44,7 +51,9 @@ def read(folder: Path) -> dict:
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ArtifactError(f"{path} cannot be read ({error}): copy the artifact again.") from None
-    for name, wanted in files.items():
+    if not whole:
+        raise ArtifactError(f"{path} was changed since the export: copy the artifact again.")
+    for name, wanted in meta["files"].items():
         file = Path(folder) / name
         if not file.is_file():
             raise ArtifactError(f"{file} is missing: copy the artifact again.")

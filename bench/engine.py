@@ -54,7 +54,10 @@ def build(
     source = _model(meta, precision, folder)
     trt = _tensorrt()
     logger = trt.Logger(trt.Logger.WARNING)
-    builder = trt.Builder(logger)
+    try:
+        builder = trt.Builder(logger)
+    except TypeError as error:  # as it reports that CUDA does not start
+        raise ArtifactError(f"TensorRT finds no GPU that it can use ({error}).") from None
     network = builder.create_network(_flags(trt))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(source)):
@@ -87,8 +90,6 @@ def build(
             "Where they speak of memory, try --workspace with another number of MiB."
         )
     seconds = time.perf_counter() - start
-    if timing_cache:
-        _write(timing_cache, config.get_timing_cache().serialize())
     gpu = gpu_name()
     target = Path(folder) / "engines" / engine_name(precision, trt.__version__, gpu)
     described = {
@@ -104,6 +105,8 @@ def build(
     }
     _write(target, plan)
     _write(target.with_suffix(".json"), json.dumps(described, indent=1).encode())
+    if timing_cache:
+        _write(timing_cache, config.get_timing_cache().serialize())
     return target
 
 
@@ -193,10 +196,11 @@ def _write(path: Path, data) -> None:
         raise ArtifactError(f"{path} cannot be written: {error.strerror or error}.") from None
 
 
-def _positive(text: str) -> int:
-    value = int(text)
+def positive(text: str) -> int:
+    """A number of at least 1, for argparse."""
+    value = int(text) if text.isdecimal() else 0
     if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is less than 1")
+        raise argparse.ArgumentTypeError(f"{text} is no number of at least 1")
     return value
 
 
@@ -208,9 +212,12 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("artifact", type=Path, help="what `python -m export` wrote")
     parser.add_argument("--precision", choices=MODELS, default="fp16", help="default: fp16")
-    parser.add_argument("--workspace", type=_positive, default=1024, help="MiB (default 1024)")
+    parser.add_argument("--workspace", type=positive, default=1024, help="MiB (default 1024)")
     parser.add_argument(
-        "--max_batch", type=_positive, default=8, help="of an artifact with an open batch"
+        "--max_batch",
+        type=positive,
+        default=8,
+        help="of an artifact with an open batch (default 8)",
     )
     parser.add_argument("--tf32", action="store_true", help="let fp32 products use TF32")
     parser.add_argument(
@@ -229,6 +236,9 @@ def main(arguments: list[str]) -> int:
     except ArtifactError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("Interrupted. No engine was written.", file=sys.stderr)
+        return 130
     seconds = json.loads(engine.with_suffix(".json").read_text())["build_seconds"]
     print(f"{seconds:.0f} s, {engine.stat().st_size / _MIB:.0f} MiB\nEngine: {engine}")
     return 0

@@ -26,7 +26,11 @@ class Tokens:
     def __init__(self, folder: Path, meta: dict):
         from tokenizers import Tokenizer
 
-        self.tokenizer = Tokenizer.from_file(str(Path(folder) / "tokenizer.json"))
+        path = Path(folder) / "tokenizer.json"
+        try:
+            self.tokenizer = Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises nothing more special
+            raise ArtifactError(f"{path} cannot be read ({error}).") from None
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
         self.lengths = meta["lengths"]

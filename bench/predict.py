@@ -101,7 +101,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("artifact", type=Path, help="what `python -m export` wrote")
     parser.add_argument("--text", help="the sentence")
     parser.add_argument("--image", help="an image file")
-    parser.add_argument("--precision", default="fp32", help="fp32 (default), fp16, int8, ...")
+    parser.add_argument(
+        "--precision",
+        default="fp32",
+        help="fp32 (default), fp16, int8, int8_static: what the artifact has",
+    )
     options = parser.parse_args(arguments)
     try:
         answer = predict(options.artifact, options.precision, options.text, options.image)
@@ -111,6 +115,8 @@ def main(arguments: list[str]) -> int:
     except ImportError as error:
         print(f"error: {error}: pip install numpy onnxruntime tokenizers pillow", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     print(answer["label"])
     for name, share in answer["probabilities"].items():
         print(f"  {100 * share:5.1f} %  {name}")

@@ -29,7 +29,8 @@ what was exported before stays as it was.
 
 FLAGS
   --run=DIR               a finished run
-  --out=DIR               the artifact; an older one of that name is replaced in one step
+  --out=DIR               the artifact; an older one of that name is replaced in one step, with
+                          the engines that were built of it
   --precisions=fp16,int8  beside fp32: fp16, int8 (dynamic, for CPUs), int8_static (calibrated
                           on validation rows, for TensorRT); empty for none
   --batch=1               examples at a time
@@ -44,9 +45,9 @@ def main() -> None:
 
     pipeline.export(
         pipeline.Request(
-            run=RUN.value and Path(RUN.value),
-            out=OUT.value and Path(OUT.value),
-            precisions=tuple(p for p in PRECISIONS.value if p),
+            run=Path(RUN.value) if RUN.value else None,
+            out=Path(OUT.value) if OUT.value else None,
+            precisions=tuple(dict.fromkeys(p for p in PRECISIONS.value if p)),
             batch=BATCH.value,
             dynamic=DYNAMIC.value,
             buckets=tuple(BUCKETS.value),

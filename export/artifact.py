@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.artifact import META, digest
+from bench.artifact import FORMAT, META, digest, seal_of
 from fusion_keras.errors import UsageError
 
 # From linux/fs.h: swap the two names in one step.
@@ -30,26 +30,38 @@ def building(target: Path) -> Iterator[Path]:
     """
     if target.name in ("", ".."):
         raise UsageError(f"got the artifact {str(target)!r}, wanted a folder with a name.")
-    if os.path.lexists(target) and not (target / META).is_file():
+    # Where a link points, the artifact is; the link stays.
+    target = Path(os.path.realpath(target))
+    if os.path.lexists(target) and not is_artifact(target):
         raise UsageError(
             f"{target} is there and is no artifact: give --out another name, or remove it."
         )
-    partial = target.with_name(f"{target.name}.partial")
-    if partial.is_dir():
-        with _sentences(partial), _locked(partial):
-            shutil.rmtree(partial)
-    try:
+    partial = target.with_name(f"{target.name}.exporting")
+    with _sentences(partial):
+        if partial.is_dir():
+            with _locked(partial):
+                shutil.rmtree(partial)
         partial.mkdir(parents=True)
-        with _locked(partial):
+    with _locked(partial):
+        try:
             yield partial
-            _take_name(partial, target)
-    except (UsageError, KeyboardInterrupt):
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        with _sentences(partial):
-            raise error
+            with _sentences(partial):
+                _take_name(partial, target)
+        except OSError as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            with _sentences(partial):
+                raise error
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+
+def is_artifact(folder: Path) -> bool:
+    """Whether a folder's `meta.json` is one that `seal` wrote; what it names may be damaged."""
+    try:
+        return json.loads((folder / META).read_text())["format"] == FORMAT
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 @contextlib.contextmanager
@@ -81,17 +93,25 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def seal(folder: Path, meta: dict) -> None:
-    """Write `meta.json`, last, with the digest of every file that is there."""
+    """Write `meta.json`, last, with the digest of every file that is there and its own."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     digests = {str(path.relative_to(folder)): digest(path) for path in files}
-    (folder / META).write_text(json.dumps({**meta, "files": digests}, indent=1) + "\n")
+    meta = json.loads(json.dumps({"format": FORMAT, **meta, "files": digests}))
+    (folder / META).write_text(json.dumps({**meta, "seal": seal_of(meta)}, indent=1) + "\n")
 
 
 def _take_name(partial: Path, target: Path) -> None:
     if not target.exists():
         partial.rename(target)
         return
-    _exchange(partial, target)
+    try:
+        _exchange(partial, target)
+    except (AttributeError, OSError):
+        # A system or a file system that cannot swap: for a moment neither has the name.
+        old = target.with_name(f"{target.name}.replaced")
+        target.rename(old)
+        partial.rename(target)
+        partial = old
     shutil.rmtree(partial)
 
 

@@ -27,6 +27,7 @@ import tensorflow as tf
 import tf2onnx
 
 from export.stages import in_batches
+from fusion_keras import cli
 from fusion_keras.fusion.graph import Graph, rebuilt
 from fusion_keras.fusion.spec import from_dict
 from fusion_keras.training.experiment import load_model
@@ -124,4 +125,4 @@ def _erfc(context, node, name, _):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    cli.guarded(lambda: main(Path(sys.argv[1]), Path(sys.argv[2])))

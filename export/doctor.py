@@ -21,7 +21,8 @@ from export import tensorrt_ops
 from fusion_keras import cli
 from fusion_keras.errors import UsageError
 
-console = Console()
+# Names of nodes may hold brackets, which are no markup.
+console = Console(markup=False)
 _LAYOUTS = ([0, 2, 3, 1], [0, 3, 1, 2])
 _ELEMENTWISE = ("Add", "Clip", "Mul", "Relu", "Sub", "Div", "HardSwish", "Sigmoid")
 # What a fused attention kernel takes between its two products.
@@ -63,7 +64,7 @@ def for_onnxruntime(model: ir.Model) -> bool:
     """Whether a graph has ONNX Runtime's own operators, or int8 by scales of each example."""
     return any(
         node.domain == "com.microsoft" or node.op_type == "DynamicQuantizeLinear"
-        for node in model.graph
+        for node in _nodes(model)
     )
 
 
@@ -80,13 +81,14 @@ class _Check:
 
 
 def _of_tensorflow(model):
-    yield from (_name(n) for n in model.graph if n.op_type in _TENSORFLOW)
+    yield from (_name(n) for n in _nodes(model) if n.op_type in _TENSORFLOW)
 
 
 def _foreign(model):
-    for node in model.graph:
+    for node in _nodes(model):
         standard = node.domain in ("", "ai.onnx")
-        if standard and node.op_type not in tensorrt_ops.OPERATORS | set(_TENSORFLOW):
+        known = standard and node.op_type in tensorrt_ops.OPERATORS | set(_TENSORFLOW)
+        if not known and node.op_identifier() not in model.functions:
             yield f"{node.op_type} {_name(node)}"
 
 
@@ -109,13 +111,13 @@ def _bytes_as_numbers(model):
 
 
 def _dequantised_biases(model):
-    for node in model.graph:
+    for node in _nodes(model):
         if node.op_type == "DequantizeLinear" and node.inputs[0].dtype == ir.DataType.INT32:
             yield _name(node)
 
 
 def _layer_norms(model):
-    for node in model.graph:
+    for node in _nodes(model):
         if node.op_type == "Sqrt":
             variance = _before(node.inputs[0], ("Add",))
             if variance and variance.op_type in ("ReduceMean", "GlobalAveragePool"):
@@ -123,17 +125,17 @@ def _layer_norms(model):
 
 
 def _gelus(model):
-    yield from (_name(n) for n in model.graph if n.op_type == "Erf")
+    yield from (_name(n) for n in _nodes(model) if n.op_type == "Erf")
 
 
 def _attentions(model):
-    for node in model.graph:
+    for node in _nodes(model):
         if node.op_type == "Softmax" and _ends_in_product(node) and not _is_plain(node):
             yield _name(node)
 
 
 def _norms_of_convolutions(model):
-    for node in model.graph:
+    for node in _nodes(model):
         source = node.inputs[0].producer() if node.inputs and node.inputs[0] else None
         after = source is not None and source.op_type in ("Conv", "ConvTranspose")
         constant = all(x is not None and x.const_value is not None for x in node.inputs[1:])
@@ -146,13 +148,13 @@ def _shapes(model):
     open_axes = {
         str(size) for x in model.graph.inputs for size in x.shape or () if not isinstance(size, int)
     }
-    found = [_name(n) for n in model.graph if n.op_type in ("Shape", "Size")]
+    found = [_name(n) for n in _nodes(model) if n.op_type in ("Shape", "Size")]
     yield from found if len(found) > len(open_axes) else ()
 
 
 def _layouts(model):
     """Transposes between two convolutions."""
-    for node in model.graph:
+    for node in _nodes(model):
         if node.op_type == "Transpose" and _perm(node) in _LAYOUTS:
             source = _before(node.inputs[0], _ELEMENTWISE)
             if source is not None and (source.op_type == "Conv" and _meets_conv(node)):
@@ -187,7 +189,13 @@ _CHECKS = [
         fatal=True,
         tensorrt=True,
     ),
-    _Check("an opset that TensorRT does not take", _opset, "export with opset 17 to 20", True),
+    _Check(
+        "an opset that TensorRT does not take",
+        _opset,
+        "export with opset 17 to 20",
+        fatal=True,
+        tensorrt=True,
+    ),
     _Check(
         "uint8 inputs that do more than become floats, which TensorRT lacks",
         _bytes_as_numbers,
@@ -234,6 +242,12 @@ _CHECKS = [
 
 
 # --- Walking the graph --------------------------------------------------------------------------
+
+
+def _nodes(model: ir.Model) -> Iterator[ir.Node]:
+    """Every node, those of branches, loops and functions too."""
+    for graph in (model.graph, *(f.graph for f in model.functions.values())):
+        yield from graph.all_nodes()
 
 
 def _name(node: ir.Node) -> str:
@@ -310,11 +324,13 @@ def report(path: Path) -> bool:
         model = ir.load(path)
         operators = Counter(
             node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
-            for node in model.graph
+            for node in _nodes(model)
         )
         found = examine(model)
+        if not model.graph.opset_imports or not model.graph.outputs:
+            raise ValueError("it has no graph")
     except FileNotFoundError as error:
-        raise UsageError(f"{error.filename or path} is not there: give an ONNX file.") from None
+        raise UsageError(f"{error.filename or path} is not there.") from None
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"{path} is no ONNX model that can be read ({reason}).") from None

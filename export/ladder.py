@@ -76,8 +76,8 @@ class Rung:
 def compare(name: str, found: np.ndarray, reference: str, wanted: np.ndarray, kind: str) -> Rung:
     """A rung: logits `found` [N, C] of `name` against `wanted` of `reference`.
 
-    kind: a key of TOLERANCES. A row whose two best classes of the reference are closer than
-    the tolerance itself counts as no flip.
+    kind: a key of TOLERANCES. A row whose two best classes of the reference are as close as
+    rounding brings them counts as no flip.
     """
     found, wanted = np.asarray(found, np.float64), np.asarray(wanted, np.float64)
     tolerance = TOLERANCES[kind]
@@ -151,6 +151,6 @@ def check_accuracy(name: str, found: float, before: float, kind: str, rows: int)
     if not before - found <= allowed + 1e-9:
         raise UsageError(
             f"{name} loses too much: test accuracy {100 * found:.1f} % where {100 * before:.1f} % "
-            f"was, {100 * allowed:.1f} points are allowed. {_KEPT} Leave {name} out of "
-            "--precisions, or calibrate on more --samples."
+            f"was, {100 * allowed:.1f} points are allowed. {_KEPT}"
+            + (f" Leave {name} out of --precisions." if name != "fp32" else "")
         )

@@ -15,13 +15,15 @@ import onnx
 import onnx_ir as ir
 from rich.console import Console
 from rich.table import Table
+from tokenizers import Tokenizer
 
 from export import artifact, doctor, ladder, precisions, stages, weights
 from export.cost import costs
 from fusion_keras.errors import UsageError
-from fusion_keras.training.run import read_json
+from fusion_keras.training.run import damage, read_json
 
-console = Console()
+# Names of files and data may hold brackets, which are no markup.
+console = Console(markup=False)
 PRECISIONS = ("fp16", "int8", "int8_static")
 FILES = {"fp32": "model.onnx"} | {name: f"model.{name}.onnx" for name in PRECISIONS}
 GOLDEN_ROWS = 8
@@ -41,10 +43,10 @@ class Request:
     samples: int = 64
 
     def checked(self) -> dict:
-        """The description of the run in its `config.json`.
+        """What the run's `config.json` says, checked as far as an export needs it.
 
         Raises:
-            UsageError: something is missing or out of range.
+            UsageError: something is missing, damaged or out of range.
         """
         if self.run is None or self.out is None:
             raise UsageError("--run=RUN and --out=ARTIFACT are wanted; --help shows how.")
@@ -59,7 +61,9 @@ class Request:
         for name, value in (("batch", self.batch), ("samples", self.samples)):
             if value < 1:
                 raise UsageError(f"--{name} is {value}; at least 1 is wanted.")
-        return read_json(self.run / "config.json")
+        if self.dynamic and self.batch != 1:
+            raise UsageError("--dynamic leaves the batch open: leave --batch out.")
+        return _description(self.run)
 
     def lengths(self, description: dict) -> tuple[int, ...]:
         """The lengths that a runner pads sentences to; the last is the run's own.
@@ -68,6 +72,8 @@ class Request:
             UsageError: a bucket that is no number, or outside 3 to that length.
         """
         if "token_ids" not in description["inputs"]:
+            if self.buckets:
+                raise UsageError("--buckets are lengths of sentences; this run reads images only.")
             return ()
         longest = description["inputs"]["token_ids"]["max_length"]
         try:
@@ -80,6 +86,42 @@ class Request:
         if bad:
             raise UsageError(f"--buckets has {bad[0]}; 3 to {longest}, the run's own, is wanted.")
         return tuple(sorted({*wanted, longest}))
+
+
+def _description(run: Path) -> dict:
+    """The run's `config.json`, of which nothing is missing that an export needs.
+
+    Raises:
+        UsageError: it is damaged, or of a kind that cannot be exported.
+    """
+    description = read_json(run / "config.json")
+    with damage(run):
+        for name in ("variant", "seed", "spec", "dataset", "provenance"):
+            description[name]
+        if len(description["classes"]) < 2:
+            raise ValueError("fewer than two classes")
+        _may_lack(description)
+        if "token_ids" in description["inputs"]:
+            int(description["inputs"]["token_ids"]["max_length"])
+        _trained_accuracy(run)
+        dtype = description["config"]["dtype"]
+    if dtype != "float32":
+        raise UsageError(
+            f"{run} computes in {dtype}; only float32 can be exported: train with "
+            "--dtype=float32 (its fp16 file is made here)."
+        )
+    if "token_ids" in description["inputs"]:
+        try:
+            Tokenizer.from_file(str(run / "tokenizer.json"))
+        except Exception as error:  # the library raises nothing more special
+            raise UsageError(f"{run / 'tokenizer.json'} cannot be read ({error}).") from None
+    return description
+
+
+def _trained_accuracy(run: Path) -> float:
+    metrics = read_json(run / "metrics.json")
+    with damage(run):
+        return float(metrics["splits"]["test"]["metrics"]["accuracy"]["value"])
 
 
 class _Clock:
@@ -140,9 +182,7 @@ def export(request: Request) -> dict:
     given = {"token_ids": '--text "..."', "image": "--image FILE"}
     asked = " ".join(given[name] for name in description["inputs"])
     console.print(f"Artifact: {request.out}", soft_wrap=True)
-    console.print(
-        f"Next: ask it with\n  python -m bench.predict {request.out} {asked}", markup=False
-    )
+    console.print(f"Next: ask it with\n  python -m bench.predict {request.out} {asked}")
     return meta
 
 
@@ -173,8 +213,7 @@ def _build(request: Request, work: Path, folder: Path, shapes: stages.Shapes, cl
     evidence = _Evidence(
         work, tapped, *(_load(work / f"{name}.npz") for name in ("inputs", "reference", "test"))
     )
-    trained = read_json(request.run / "metrics.json")["splits"]["test"]["metrics"]
-    accuracy = trained["accuracy"]["value"]
+    accuracy = _trained_accuracy(request.run)
     logits, against = _load(work / "tensorflow.npz")["saved_model/logits"], "saved_model"
     for name in ("fp32", *request.precisions):
         if name != "fp32":

@@ -51,6 +51,10 @@ def run_apart(module: str, backend: str, *arguments: object) -> None:
         capture_output=True,
         text=True,
     )
+    if done.returncode < 0:
+        raise UsageError(
+            f"{module} was killed (signal {-done.returncode}), perhaps for want of memory."
+        )
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
         said = next((x for x in reversed(lines) if x.startswith("error: ")), lines[-1])

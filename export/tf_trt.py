@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.artifact import ArtifactError, golden, read
+from bench.engine import positive
 
 PRECISIONS = ("fp32", "fp16")
 
@@ -82,7 +83,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("artifact", type=Path, help="what `python -m export` wrote")
     parser.add_argument("--out", type=Path, required=True, help="the new SavedModel")
     parser.add_argument("--precision", choices=PRECISIONS, default="fp16", help="default: fp16")
-    parser.add_argument("--workspace", type=int, default=1024, help="MiB (default 1024)")
+    parser.add_argument("--workspace", type=positive, default=1024, help="MiB (default 1024)")
     options = parser.parse_args(arguments)
     try:
         convert(options.artifact, options.out, options.precision, options.workspace)

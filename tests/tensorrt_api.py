@@ -51,15 +51,21 @@ ENUMS = {
 def module(release: str, fails: str = "") -> types.SimpleNamespace:
     """Stands for `import tensorrt`; what was called is in `calls`, (method, *arguments).
 
-    fails: "parse", "timing cache" or "build", as the real one reports it.
+    fails: "cuda", "parse", "timing cache" or "build", as the real one reports it.
     """
     trt = types.SimpleNamespace(__version__=f"{release}.0", calls=[], fails=fails)
     for name, members in ENUMS[release].items():
         setattr(trt, name, enum.IntEnum(name, members, start=0))
     trt.Logger = type("Logger", (), {"WARNING": 2, "__init__": lambda self, min_severity: None})
-    trt.Builder = lambda logger: _Object(trt, "Builder")
+    trt.Builder = lambda logger: _builder(trt)
     trt.OnnxParser = lambda network, logger: _Object(trt, "OnnxParser", network=network)
     return trt
+
+
+def _builder(trt):
+    if trt.fails == "cuda":
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+    return _Object(trt, "Builder")
 
 
 class _Object:

@@ -1,5 +1,6 @@
 """An artifact is either there, whole and as it was exported, or refused with its reason."""
 
+import json
 import os
 import signal
 import subprocess
@@ -47,6 +48,24 @@ def test_a_damaged_artifact_is_refused_with_the_name_of_the_file(target, damage)
     else:
         file.write_text(file.read_text()[:-3])
     with pytest.raises(ArtifactError, match=name):
+        read(target)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda meta: meta.update(variant="early"),
+        lambda meta: meta.update(files={}),
+        lambda meta: meta.pop("variant"),
+        lambda meta: meta.pop("seal"),
+    ],
+)
+def test_a_changed_description_is_refused(target, change):
+    path = target / "meta.json"
+    meta = json.loads(path.read_text())
+    change(meta)
+    path.write_text(json.dumps(meta))
+    with pytest.raises(ArtifactError, match=r"meta\.json"):
         read(target)
 
 
@@ -104,10 +123,42 @@ def test_what_is_no_artifact_is_not_replaced(tmp_path):
     assert (tmp_path / "thesis").is_dir()
 
 
-def test_an_unwritable_place_is_a_sentence(tmp_path):
+def test_another_programs_meta_json_makes_no_artifact(tmp_path):
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "meta.json").write_text('{"title": "my photos"}')
+    with pytest.raises(UsageError, match="is no artifact"):
+        write(tmp_path / "photos")
+    assert (tmp_path / "photos" / "meta.json").is_file()
+
+
+def test_a_training_of_the_same_name_is_left_alone(tmp_path):
+    (tmp_path / "late-s0.partial").mkdir()
+    (tmp_path / "late-s0.partial" / "checkpoint.npz").write_text("")
+    write(tmp_path / "late-s0")
+    assert (tmp_path / "late-s0.partial" / "checkpoint.npz").is_file()
+
+
+def test_a_link_to_an_artifact_stays_one(target):
+    link = target.with_name("link")
+    link.symlink_to(target)
+    write(link, "better weights")
+    assert link.is_symlink()
+    assert (target / "saved_model" / "model.pb").read_text() == "better weights"
+    assert sorted(os.listdir(target.parent)) == ["artifact", "link"]
+
+
+def test_a_file_system_that_cannot_swap_names_still_replaces(target, monkeypatch):
+    def refuse(a, b):
+        raise OSError("Invalid argument")
+
+    monkeypatch.setattr("export.artifact._exchange", refuse)
+    write(target, "better weights")
+    assert (target / "saved_model" / "model.pb").read_text() == "better weights"
+    assert os.listdir(target.parent) == ["artifact"]
+
+
+@pytest.mark.parametrize("name", ["x" * 250, "file/artifact"])
+def test_an_unwritable_name_is_a_sentence(tmp_path, name):
     (tmp_path / "file").write_text("")
-    with (
-        pytest.raises(UsageError, match="Could not write"),
-        building(tmp_path / "file" / "artifact"),
-    ):
-        pass
+    with pytest.raises(UsageError, match="Could not write"):
+        write(tmp_path / name)

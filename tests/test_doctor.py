@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import onnx
+import onnx.parser
 import onnx_ir as ir
 import pytest
 
@@ -89,6 +90,33 @@ def test_the_rewrites_cure_what_the_doctor_finds(name):
     assert doctor.examine(model) == []
 
 
+@pytest.mark.parametrize("node", ["y = my.ops.Frob (x)", "y = ai.onnx.ml.Scaler (x)"])
+def test_doctor_names_operators_of_other_domains(node):
+    head = '<ir_version: 10, opset_import: ["" : 20, "my.ops" : 1, "ai.onnx.ml" : 3]>'
+    text = f"{head} graph (float[1] x) => (float[1] y) {{ {node} }}"
+    (found,) = doctor.examine(ir.serde.deserialize_model(onnx.parser.parse_model(text)))
+    assert found.what == "operators that TensorRT lacks"
+    assert found.where == (f"{node.split('.')[-1].split()[0]} y",)
+
+
+def test_doctor_looks_into_branches_and_functions():
+    text = """
+    <ir_version: 10, opset_import: ["" : 20, "local" : 1]>
+    graph (bool c, float[1] x) => (float[1] y) {
+      f = local.half (x)
+      y = If (c) <then_branch = g () => (float[1] a) { a = Det (f) },
+                  else_branch = h () => (float[1] b) { b = Abs (f) }>
+    }
+    <domain: "local", opset_import: ["" : 20]> half (v) => (w) { w = StatefulPartitionedCall (v) }
+    """
+    found = doctor.examine(ir.serde.deserialize_model(onnx.parser.parse_model(text)))
+    assert [f.what.split(",")[0] for f in found] == [
+        "operators of TensorFlow's runtime",
+        "operators that TensorRT lacks",
+    ]
+    assert found[1].where == ("Det a",)
+
+
 def test_doctor_as_a_command(tmp_path):
     def run(path):
         command = [sys.executable, "-m", "export.doctor", path]
@@ -105,9 +133,17 @@ def test_doctor_as_a_command(tmp_path):
     code, said = run(sick)
     assert code == 1
     assert "Gelu (opset 20)" in said
+    brackets = parse(GRAPHS["gelu"][0])
+    brackets.graph.node[3].name = "a[/b]c"
+    onnx.save(brackets, tmp_path / "x[v2].onnx")
+    code, said = run(tmp_path / "x[v2].onnx")
+    assert code == 1
+    assert "x[v2].onnx" in said.replace("\n", "")
+    assert "a[/b]c" in said
+    (tmp_path / "empty.onnx").write_bytes(b"")
     cut = tmp_path / "cut.onnx"
     cut.write_bytes(sick.read_bytes()[:-20])
-    for path in (cut, tmp_path / "none.onnx"):
+    for path in (cut, tmp_path / "none.onnx", tmp_path / "empty.onnx"):
         code, said = run(path)
         assert code == 2
         assert said.startswith("error: ")

@@ -77,6 +77,13 @@ def test_timings_are_kept_from_build_to_build(trt, tmp_path):
         assert cache.read_bytes() == b"more timings " * times
 
 
+def test_an_engine_is_kept_where_its_timings_cannot_be(trt, tmp_path, capsys):
+    folder = artifact(tmp_path / "artifact")
+    assert engine.main([str(folder), f"--timing_cache={tmp_path}"]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+    assert len(list((folder / "engines").glob("*.engine"))) == 1
+
+
 def test_an_open_batch_has_a_range():
     shapes = {"token_ids": (-1, -1), "image": (-1, 8, 8, 3)}
     assert engine.profiles_of(shapes, [16, 32], 4) == [
@@ -96,6 +103,7 @@ def test_an_open_batch_has_a_range():
         ("parse", "No importer registered for op: Frob"),
         ("timing cache", "another GPU"),
         ("build", "--workspace"),
+        ("cuda", "no GPU"),
     ],
 )
 def test_what_tensorrt_refuses_is_one_sentence(tmp_path, monkeypatch, capsys, fails, said):

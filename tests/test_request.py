@@ -1,0 +1,83 @@
+"""What an export asks for is checked before any work begins."""
+
+import copy
+import json
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer, models
+
+from export.pipeline import Request
+from fusion_keras.errors import UsageError
+
+CONFIG = {
+    "variant": "inter",
+    "seed": 0,
+    "spec": {},
+    "dataset": {"name": "demo"},
+    "provenance": {},
+    "classes": ["negative", "positive"],
+    "inputs": {"token_ids": {"max_length": 12}, "image": {"size": 32}},
+    "config": {
+        "dtype": "float32",
+        "augment": {"enabled": True, "drop_text": 0.1, "drop_image": 0.0},
+    },
+}
+METRICS = {"splits": {"test": {"metrics": {"accuracy": {"value": 0.9}}}}}
+
+
+def run(folder: Path, change=lambda config, metrics: None) -> Path:
+    config, metrics = copy.deepcopy(CONFIG), copy.deepcopy(METRICS)
+    change(config, metrics)
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    Tokenizer(models.WordLevel({"[UNK]": 0}, "[UNK]")).save(str(folder / "tokenizer.json"))
+    return folder
+
+
+def test_a_whole_run_is_taken(tmp_path):
+    request = Request(run(tmp_path), tmp_path / "out", buckets=("6",))
+    assert request.lengths(request.checked()) == (6, 12)
+
+
+@pytest.mark.parametrize("name", [*CONFIG, "augment", "test"])
+def test_a_run_that_lacks_something_is_refused_at_once(tmp_path, name):
+    def change(config, metrics):
+        config.pop(name, None)
+        config.get("config", {}).pop(name, None)
+        metrics["splits"].pop(name, None)
+
+    request = Request(run(tmp_path, change), tmp_path / "out")
+    with pytest.raises(UsageError, match=f"damaged or of another version.*{name}"):
+        request.checked()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda c, m: c["config"].update(dtype="bfloat16"), "only float32 can be exported"),
+        (lambda c, m: c.update(classes=["one"]), "fewer than two classes"),
+        (lambda c, m: c.update(inputs=["token_ids"]), "damaged"),
+    ],
+)
+def test_a_run_of_another_kind_is_refused(tmp_path, change, said):
+    with pytest.raises(UsageError, match=said):
+        Request(run(tmp_path, change), tmp_path / "out").checked()
+
+
+@pytest.mark.parametrize("damage", ["missing", "garbage"])
+def test_a_tokenizer_that_cannot_be_read_is_named_first(tmp_path, damage):
+    path = run(tmp_path) / "tokenizer.json"
+    path.unlink() if damage == "missing" else path.write_text("garbage")
+    with pytest.raises(UsageError, match=r"tokenizer\.json cannot be read"):
+        Request(tmp_path, tmp_path / "out").checked()
+
+
+def test_flags_that_would_be_ignored_are_refused(tmp_path):
+    folder = run(tmp_path)
+    with pytest.raises(UsageError, match="leave --batch out"):
+        Request(folder, tmp_path / "out", dynamic=True, batch=2).checked()
+    images = run(tmp_path, lambda c, m: c["inputs"].pop("token_ids"))
+    request = Request(images, tmp_path / "out", buckets=("6",))
+    with pytest.raises(UsageError, match="lengths of sentences"):
+        request.lengths(request.checked())
