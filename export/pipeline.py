@@ -157,7 +157,7 @@ def export(request: Request) -> dict:
         # Inside the folder, so that what a killed export leaves there goes with it.
         work = folder / "work"
         work.mkdir()
-        meta = _build(request, work, folder, shapes, clock)
+        meta = _build(request, work, folder, shapes, lengths, clock)
         shutil.rmtree(work)
         meta = {
             **meta,
@@ -201,7 +201,9 @@ class _Evidence:
     test: dict[str, np.ndarray]
 
 
-def _build(request: Request, work: Path, folder: Path, shapes: stages.Shapes, clock) -> dict:
+def _build(
+    request: Request, work: Path, folder: Path, shapes: stages.Shapes, lengths: tuple, clock
+) -> dict:
     clock("Keras on JAX", stages.reference, request.run, work, request.samples)
     clock("TensorFlow, SavedModel, tf2onnx", stages.convert, request.run, work, shapes)
     rungs, models = stages.tensorflow_rungs(work), {}
@@ -224,6 +226,7 @@ def _build(request: Request, work: Path, folder: Path, shapes: stages.Shapes, cl
         rungs.append(rung)
         if name == "fp32":
             logits, against, accuracy = found, "fp32", models[name]["metrics"]["accuracy"]
+            rungs += _bucket_rungs(folder / FILES["fp32"], logits, lengths, evidence.inputs)
     _write_golden(folder, evidence)
     return {
         "models": models,
@@ -247,6 +250,23 @@ def _compared(name: str, folder: Path, against: str, logits, evidence: _Evidence
     if not rung.holds:
         ladder.check(rung, _first_parting(name, evidence))
     return rung, outputs["logits"]
+
+
+def _bucket_rungs(path: Path, logits, lengths: tuple, inputs: dict) -> list[ladder.Rung]:
+    """A rung for each shorter bucket: the sentences that it holds, against the same padded on."""
+    rungs = []
+    for length in lengths[:-1]:
+        ids = inputs["token_ids"]
+        short = (ids[:, length:] == 0).all(axis=1)
+        if short.any():
+            rows = {name: array[short] for name, array in inputs.items()}
+            rows["token_ids"] = ids[short, :length]
+            found = stages.run_onnx(path, rows)["logits"]
+            rungs.append(
+                ladder.compare(f"{length} tokens", found, "fp32", logits[short], "float32")
+            )
+            ladder.check(rungs[-1])
+    return rungs
 
 
 def _scored(name: str, folder: Path, before: float, evidence: _Evidence, clock) -> dict:

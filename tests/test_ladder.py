@@ -101,3 +101,27 @@ def test_a_lower_precision_may_lose_a_point_of_accuracy_or_one_row(found, rows, 
         return ladder.check_accuracy("int8", found, 0.80, "int8", rows)
     with pytest.raises(UsageError, match=r"int8 loses too much: test accuracy 78.9 % where 80.0"):
         ladder.check_accuracy("int8", found, 0.80, "int8", rows)
+
+
+def test_short_sentences_are_compared_at_their_own_length(tmp_path):
+    graph = """
+    <ir_version: 10, opset_import: ["" : 20]>
+    graph (int32[1,T] token_ids) => (float[1,2] logits)
+    <int64[1] last = {-1}, float[2] signs = {1.0, -1.0}>
+    {
+      x = Cast <to = 1> (token_ids)
+      s = REDUCE (x, last)
+      logits = Mul (s, signs)
+    }
+    """
+    ids = np.array([[5, 6, 0, 0, 0], [5, 6, 7, 8, 0], [3, 0, 0, 0, 0]], np.int32)
+    inputs = {"token_ids": ids}
+    path = tmp_path / "model.onnx"
+    onnx.save(onnx.parser.parse_model(graph.replace("REDUCE", "ReduceSum")), path)
+    logits = ids.sum(axis=1, keepdims=True) * np.array([1.0, -1.0])
+    rungs = pipeline._bucket_rungs(path, logits, (2, 3, 5), inputs)
+    assert [(rung.name, rung.rows) for rung in rungs] == [("2 tokens", 2), ("3 tokens", 2)]
+    # A graph that minds the padding is refused.
+    onnx.save(onnx.parser.parse_model(graph.replace("REDUCE", "ReduceMean")), path)
+    with pytest.raises(UsageError, match="2 tokens is too far from fp32"):
+        pipeline._bucket_rungs(path, logits / 5, (2, 3, 5), inputs)
