@@ -41,10 +41,10 @@ FLAGS
 
 
 def main() -> None:
-    from export import pipeline
+    from export import pipeline, request
 
     pipeline.export(
-        pipeline.Request(
+        request.Request(
             run=Path(RUN.value) if RUN.value else None,
             out=Path(OUT.value) if OUT.value else None,
             precisions=tuple(dict.fromkeys(p for p in PRECISIONS.value if p)),

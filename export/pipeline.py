@@ -15,113 +15,17 @@ import onnx
 import onnx_ir as ir
 from rich.console import Console
 from rich.table import Table
-from tokenizers import Tokenizer
 
 from export import artifact, doctor, ladder, precisions, stages, weights
 from export.cost import costs
+from export.request import PRECISIONS, Request, may_lack, trained_accuracy
 from fusion_keras.errors import UsageError
-from fusion_keras.training.run import damage, read_json
 
 # Names of files and data may hold brackets, which are no markup.
 console = Console(markup=False)
-PRECISIONS = ("fp16", "int8", "int8_static")
 FILES = {"fp32": "model.onnx"} | {name: f"model.{name}.onnx" for name in PRECISIONS}
 GOLDEN_ROWS = 8
 _PACKAGES = ("tensorflow", "tf2onnx", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "keras")
-
-
-@dataclasses.dataclass(frozen=True)
-class Request:
-    """What to export; see the help of `python -m export`."""
-
-    run: Path | None
-    out: Path | None
-    precisions: tuple[str, ...] = ("fp16", "int8")
-    batch: int = 1
-    dynamic: bool = False
-    buckets: tuple[str, ...] = ()
-    samples: int = 64
-
-    def checked(self) -> dict:
-        """What the run's `config.json` says, checked as far as an export needs it.
-
-        Raises:
-            UsageError: something is missing, damaged or out of range.
-        """
-        if self.run is None or self.out is None:
-            raise UsageError("--run=RUN and --out=ARTIFACT are wanted; --help shows how.")
-        if not (self.run / "metrics.json").is_file():
-            raise UsageError(f"{self.run} is no finished run: give one that has a metrics.json.")
-        unknown = [p for p in self.precisions if p not in PRECISIONS]
-        if unknown:
-            raise UsageError(
-                f"Unknown precision {unknown[0]!r}; fp32 is always there, and "
-                f"{', '.join(PRECISIONS)} can be."
-            )
-        for name, value in (("batch", self.batch), ("samples", self.samples)):
-            if value < 1:
-                raise UsageError(f"--{name} is {value}; at least 1 is wanted.")
-        if self.dynamic and self.batch != 1:
-            raise UsageError("--dynamic leaves the batch open: leave --batch out.")
-        return _description(self.run)
-
-    def lengths(self, description: dict) -> tuple[int, ...]:
-        """The lengths that a runner pads sentences to; the last is the run's own.
-
-        Raises:
-            UsageError: a bucket that is no number, or outside 3 to that length.
-        """
-        if "token_ids" not in description["inputs"]:
-            if self.buckets:
-                raise UsageError("--buckets are lengths of sentences; this run reads images only.")
-            return ()
-        longest = description["inputs"]["token_ids"]["max_length"]
-        try:
-            wanted = {int(b) for b in self.buckets}
-        except ValueError:
-            raise UsageError(
-                f"--buckets is {','.join(self.buckets)}; numbers of tokens are wanted."
-            ) from None
-        bad = [b for b in wanted if not 3 <= b <= longest]
-        if bad:
-            raise UsageError(f"--buckets has {bad[0]}; 3 to {longest}, the run's own, is wanted.")
-        return tuple(sorted({*wanted, longest}))
-
-
-def _description(run: Path) -> dict:
-    """The run's `config.json`, of which nothing is missing that an export needs.
-
-    Raises:
-        UsageError: it is damaged, or of a kind that cannot be exported.
-    """
-    description = read_json(run / "config.json")
-    with damage(run):
-        for name in ("variant", "seed", "spec", "dataset", "provenance"):
-            description[name]
-        if len(description["classes"]) < 2:
-            raise ValueError("fewer than two classes")
-        _may_lack(description)
-        if "token_ids" in description["inputs"]:
-            int(description["inputs"]["token_ids"]["max_length"])
-        _trained_accuracy(run)
-        dtype = description["config"]["dtype"]
-    if dtype != "float32":
-        raise UsageError(
-            f"{run} computes in {dtype}; only float32 can be exported: train with "
-            "--dtype=float32 (its fp16 file is made here)."
-        )
-    if "token_ids" in description["inputs"]:
-        try:
-            Tokenizer.from_file(str(run / "tokenizer.json"))
-        except Exception as error:  # the library raises nothing more special
-            raise UsageError(f"{run / 'tokenizer.json'} cannot be read ({error}).") from None
-    return description
-
-
-def _trained_accuracy(run: Path) -> float:
-    metrics = read_json(run / "metrics.json")
-    with damage(run):
-        return float(metrics["splits"]["test"]["metrics"]["accuracy"]["value"])
 
 
 class _Clock:
@@ -168,7 +72,7 @@ def export(request: Request) -> dict:
             "dataset": description["dataset"],
             "inputs": description["inputs"],
             "lengths": lengths,
-            "may_lack": _may_lack(description),
+            "may_lack": may_lack(description),
             "shapes": dataclasses.asdict(shapes),
             "seconds": clock.seconds,
             "peak_bytes": _peak_bytes(),
@@ -215,7 +119,7 @@ def _build(
     evidence = _Evidence(
         work, tapped, *(_load(work / f"{name}.npz") for name in ("inputs", "reference", "test"))
     )
-    accuracy = _trained_accuracy(request.run)
+    accuracy = trained_accuracy(request.run)
     logits, against = _load(work / "tensorflow.npz")["saved_model/logits"], "saved_model"
     for name in ("fp32", *request.precisions):
         if name != "fp32":
@@ -318,15 +222,6 @@ def _check_portable(model: ir.Model) -> None:
                 f"The graph has {finding.what} ({', '.join(finding.where[:3])}): {finding.remedy}. "
                 "Nothing was written."
             )
-
-
-def _may_lack(description: dict) -> list[str]:
-    """The inputs that training withheld from some examples, so that one of both will do."""
-    augment = description["config"]["augment"]
-    if not augment["enabled"] or len(description["inputs"]) < 2:
-        return []
-    drops = {"token_ids": "drop_text", "image": "drop_image"}
-    return [name for name, drop in drops.items() if augment[drop] > 0]
 
 
 def _lower(name: str, source: Path, target: Path, inputs: dict[str, np.ndarray]) -> None:

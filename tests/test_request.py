@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer, models
 
-from export.pipeline import Request
+from export.request import Request
 from fusion_keras.errors import UsageError
 
 CONFIG = {
