@@ -5,6 +5,7 @@ Standard library and numpy only: this file goes to the device.
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 META = "meta.json"
-FORMAT = "fusion_keras artifact 1"
+FORMAT = "fusion_keras artifact 2"
 
 
 class ArtifactError(Exception):
@@ -44,6 +45,7 @@ def read(folder: Path) -> dict:
     try:
         meta = json.loads(path.read_text())
         whole = meta["seal"] == seal_of(meta)
+        found = meta["format"]
     except FileNotFoundError:
         raise ArtifactError(
             f"{folder} is no artifact, it has no {META}: give a folder that `python -m export` "
@@ -53,6 +55,8 @@ def read(folder: Path) -> dict:
         raise ArtifactError(f"{path} cannot be read ({error}): copy the artifact again.") from None
     if not whole:
         raise ArtifactError(f"{path} was changed since the export: copy the artifact again.")
+    if found != FORMAT:
+        raise ArtifactError(f"{folder} is {found!r}, {FORMAT!r} is wanted: export the run again.")
     for name, wanted in meta["files"].items():
         file = Path(folder) / name
         if not file.is_file():
@@ -73,3 +77,45 @@ def golden(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
             for kind in ("input_", "output_")
         }
     return split["input_"], split["output_"]
+
+
+def queries(folder: Path) -> dict[str, np.ndarray]:
+    """Validation rows as the model takes them, name -> [N, ...]; sentences fully padded."""
+    with np.load(Path(folder) / "queries.npz", allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def described(folder: Path, meta: dict) -> dict:
+    """What a result and a report say of an artifact.
+
+    Returns:
+        path, seal, variant, seed, dataset (its name), backbones (modality -> preset), classes,
+        lengths, shapes, models (precision -> nodes, accuracy), test: ids (sha256 of the rows and
+        their labels, in order), groups (a name for each row, or None), labels, and predicted
+        (precision -> the class of each row), all as indices into classes.
+    """
+    return {
+        "path": str(folder),
+        **{name: meta[name] for name in ("seal", "variant", "seed", "backbones", "classes")},
+        "dataset": meta["dataset"]["name"],
+        "lengths": meta["lengths"],
+        "shapes": meta["shapes"],
+        "models": {
+            name: {"nodes": model["nodes"], "accuracy": model["metrics"]["accuracy"]}
+            for name, model in meta["models"].items()
+        },
+        "test": _test(Path(folder) / "test.csv", list(meta["models"])),
+    }
+
+
+def _test(path: Path, precisions: list[str]) -> dict:
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    labels = [int(row["label"]) for row in rows]
+    named = json.dumps([[row["id"], label] for row, label in zip(rows, labels, strict=True)])
+    return {
+        "ids": hashlib.sha256(named.encode()).hexdigest(),
+        "groups": [row["group"] for row in rows] if rows and "group" in rows[0] else None,
+        "labels": labels,
+        "predicted": {name: [int(row[name]) for row in rows] for name in precisions},
+    }

@@ -7,6 +7,7 @@ own on the real data.
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 
@@ -117,3 +118,9 @@ def _square(image, spec: dict):
     square = Image.new("RGB", (size, size))
     square.paste(image.resize((width, height), how), ((size - width) // 2, (size - height) // 2))
     return square
+
+
+def raw_queries(folder: Path) -> tuple[list[str], list[Path]]:
+    """The sentences and image files of an artifact's `queries`, in order."""
+    texts = json.loads((folder / "texts.json").read_text(encoding="utf-8"))
+    return texts, sorted(p for p in folder.iterdir() if p.suffix != ".json")

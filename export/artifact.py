@@ -59,8 +59,10 @@ def building(target: Path) -> Iterator[Path]:
 def is_artifact(folder: Path) -> bool:
     """Whether a folder's `meta.json` is one that `seal` wrote; what it names may be damaged."""
     try:
-        return json.loads((folder / META).read_text())["format"] == FORMAT
-    except (OSError, ValueError, KeyError, TypeError):
+        return json.loads((folder / META).read_text())["format"].startswith(
+            FORMAT.rsplit(" ", 1)[0]
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 

@@ -8,11 +8,12 @@ import onnx_ir as ir
 
 
 def costs(model: ir.Model) -> list[dict]:
-    """One entry for each node, in order: name, operator, flops, bytes.
+    """One entry for each node, in order: name, operator, flops, bytes, weights.
 
     flops: two for each multiply-add of a convolution or product, one for each element of any
     other operator. bytes: inputs, weights and outputs, each once; what an engine fuses moves
-    less. An open axis counts as 1. A table that Gather reads counts with the rows it gives.
+    less. weights: those of the bytes that are constants. An open axis counts as 1. A table that
+    Gather reads counts with the rows it gives.
     """
     return [
         {
@@ -20,6 +21,7 @@ def costs(model: ir.Model) -> list[dict]:
             "operator": node.op_type,
             "flops": _flops(node),
             "bytes": _bytes(node),
+            "weights": _weights(node),
         }
         for node in model.graph
     ]
@@ -62,6 +64,12 @@ def _bytes(node: ir.Node) -> int:
     if node.op_type == "Gather":
         return _size(inputs[1]) + 2 * _size(node.outputs[0])
     return sum(map(_size, (*inputs, *node.outputs)))
+
+
+def _weights(node: ir.Node) -> int:
+    if node.op_type == "Gather" or not _bytes(node):
+        return 0
+    return sum(_size(x) for x in node.inputs if x is not None and x.const_value is not None)
 
 
 def _size(value: ir.Value) -> int:

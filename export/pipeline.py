@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import importlib.metadata
 import resource
@@ -16,15 +17,18 @@ import onnx_ir as ir
 from rich.console import Console
 from rich.table import Table
 
+from bench.artifact import digest
 from export import artifact, doctor, ladder, precisions, stages, weights
 from export.cost import costs
-from export.request import PRECISIONS, Request, may_lack, trained_accuracy
+from export.request import PRECISIONS, Request, backbones, may_lack, trained_accuracy
 from fusion_keras.errors import UsageError
 
 # Names of files and data may hold brackets, which are no markup.
 console = Console(markup=False)
 FILES = {"fp32": "model.onnx"} | {name: f"model.{name}.onnx" for name in PRECISIONS}
 GOLDEN_ROWS = 8
+# Validation rows, ready for the model, that the bench times.
+QUERY_ROWS = 64
 _PACKAGES = ("tensorflow", "tf2onnx", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "keras")
 
 
@@ -71,6 +75,7 @@ def export(request: Request) -> dict:
             "classes": description["classes"],
             "dataset": description["dataset"],
             "inputs": description["inputs"],
+            "backbones": backbones(description),
             "lengths": lengths,
             "may_lack": may_lack(description),
             "shapes": dataclasses.asdict(shapes),
@@ -78,6 +83,7 @@ def export(request: Request) -> dict:
             "peak_bytes": _peak_bytes(),
             "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
             "trained": description["provenance"],
+            "model_sha256": digest(request.run / "model.keras"),
         }
         if "token_ids" in description["inputs"]:
             shutil.copy(request.run / "tokenizer.json", folder)
@@ -110,8 +116,9 @@ def _build(
 ) -> dict:
     clock("Keras on JAX", stages.reference, request.run, work, request.samples)
     clock("TensorFlow, SavedModel, tf2onnx", stages.convert, request.run, work, shapes)
-    rungs, models = stages.tensorflow_rungs(work), {}
-    shutil.move(work / "saved_model", folder / "saved_model")
+    rungs, models, predicted = stages.tensorflow_rungs(work), {}, {}
+    for made in ("saved_model", "queries"):
+        shutil.move(work / made, folder / made)
     tapped, fired = clock("rewriting", stages.rewrite, work)
     portable = weights.without_taps(tapped)
     _check_portable(portable)
@@ -126,12 +133,13 @@ def _build(
             source, target = folder / FILES["fp32"], folder / FILES[name]
             clock(name, _lower, name, source, target, evidence.inputs)
         rung, found = _compared(name, folder, against, logits, evidence, clock)
-        models[name] = _scored(name, folder, accuracy, evidence, clock)
+        models[name], predicted[name] = _scored(name, folder, accuracy, evidence, clock)
         rungs.append(rung)
         if name == "fp32":
             logits, against, accuracy = found, "fp32", models[name]["metrics"]["accuracy"]
             rungs += _bucket_rungs(folder / FILES["fp32"], logits, lengths, evidence.inputs)
     _write_golden(folder, evidence)
+    _write_test(folder / "test.csv", evidence.test, predicted)
     return {
         "models": models,
         "costs": costs(portable),
@@ -173,14 +181,14 @@ def _bucket_rungs(path: Path, logits, lengths: tuple, inputs: dict) -> list[ladd
     return rungs
 
 
-def _scored(name: str, folder: Path, before: float, evidence: _Evidence, clock) -> dict:
-    """What `meta.json` says of a model: operators, metrics, the change of accuracy."""
+def _scored(name: str, folder: Path, before: float, evidence: _Evidence, clock):
+    """What `meta.json` says of a model, and the class it gives each test row, int [N]."""
     test, rows = evidence.test, len(evidence.test["label"])
     outputs = clock(f"{name}: test split", stages.run_onnx, folder / FILES[name], test)
     metrics = stages.measured(outputs, test)
     ladder.check_accuracy(name, metrics["accuracy"], before, _kind(name), rows)
     graph = onnx.load(folder / FILES[name], load_external_data=False).graph
-    return {
+    model = {
         "file": FILES[name],
         "nodes": len(graph.node),
         "operators": dict(Counter(node.op_type for node in graph.node).most_common()),
@@ -188,6 +196,7 @@ def _scored(name: str, folder: Path, before: float, evidence: _Evidence, clock) 
         "accuracy_change": metrics["accuracy"] - before,
         "allowed_loss": ladder.allowed_loss(_kind(name), rows),
     }
+    return model, outputs["logits"].argmax(axis=1)
 
 
 def _write_golden(folder: Path, evidence: _Evidence) -> None:
@@ -196,6 +205,18 @@ def _write_golden(folder: Path, evidence: _Evidence) -> None:
         if f"jax/{name}" in evidence.reference:
             golden[f"output_{name}"] = evidence.reference[f"jax/{name}"][:GOLDEN_ROWS]
     np.savez(folder / "golden.npz", **golden)
+    np.savez_compressed(
+        folder / "queries.npz", **{n: x[:QUERY_ROWS] for n, x in evidence.inputs.items()}
+    )
+
+
+def _write_test(path: Path, test: dict, predicted: dict[str, np.ndarray]) -> None:
+    """The test split as each precision answers it: class indices, with ids and groups."""
+    columns = {n: test[n] for n in ("id", "group", "label") if n in test}
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*columns, *predicted])
+        writer.writerows(zip(*columns.values(), *predicted.values(), strict=True))
 
 
 def _first_parting(name: str, evidence: _Evidence) -> tuple[str, float] | None:

@@ -6,15 +6,21 @@ process has one Keras backend.
 
 from __future__ import annotations
 
+import json
+import shutil
 import sys
 from pathlib import Path
 
 import keras
 import numpy as np
+from PIL import Image
 
 from fusion_keras import cli
 from fusion_keras.training.evaluate import predict
 from fusion_keras.training.reliance import restore
+
+# What an artifact takes along of the validation rows as they came, for the bench.
+RAW_ROWS = 32
 
 
 def main(run: Path, folder: Path, samples: int) -> None:
@@ -22,7 +28,8 @@ def main(run: Path, folder: Path, samples: int) -> None:
 
     `inputs.npz` holds the first `samples` validation rows, input name -> [N, ...];
     `reference.npz` the outputs and taps for them, [N, ...] and `jax/` before their names.
-    `test.npz` holds inputs, `label` and perhaps `score` of every test row.
+    `test.npz` holds inputs, `id`, `label` and perhaps `score` and `group` of every test row.
+    `queries/` has a few validation rows as they came: `texts.json`, and images as files.
     """
     task = restore(run)
     rows = task.rows["valid"][:samples]
@@ -39,7 +46,26 @@ def main(run: Path, folder: Path, samples: int) -> None:
     arrays = {n: np.asarray(task.arrays[n][test]) for n in [*names, "label"]}
     if task.dataset.scores is not None:
         arrays["score"] = task.dataset.scores[test]
+    arrays["id"] = np.array([task.dataset.ids[row] for row in test], str)
+    if task.dataset.groups is not None:
+        arrays["group"] = np.array([task.dataset.groups[row] for row in test], str)
     np.savez(folder / "test.npz", **arrays)
+    _write_raw(folder / "queries", task.dataset, rows[:RAW_ROWS])
+
+
+def _write_raw(folder: Path, dataset, rows: np.ndarray) -> None:
+    """`texts.json`, and `00.jpg`, ... in the files' own bytes; drawn images as PNG."""
+    folder.mkdir()
+    texts = [dataset.texts[row] for row in rows]
+    (folder / "texts.json").write_text(json.dumps(texts, indent=1) + "\n")
+    if dataset.images is None:
+        return
+    for i, row in enumerate(rows):
+        if dataset.image_files is None:
+            Image.fromarray(dataset.images[row]).save(folder / f"{i:02}.png")
+        else:
+            file = Path(dataset.image_files[row])
+            shutil.copy(file, folder / f"{i:02}{file.suffix.lower()}")
 
 
 if __name__ == "__main__":

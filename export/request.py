@@ -84,6 +84,7 @@ def _description(run: Path) -> dict:
         if len(description["classes"]) < 2:
             raise ValueError("fewer than two classes")
         may_lack(description)
+        backbones(description)
         if "token_ids" in description["inputs"]:
             int(description["inputs"]["token_ids"]["max_length"])
         trained_accuracy(run)
@@ -106,6 +107,17 @@ def trained_accuracy(run: Path) -> float:
     metrics = read_json(run / "metrics.json")
     with damage(run):
         return float(metrics["splits"]["test"]["metrics"]["accuracy"]["value"])
+
+
+def backbones(description: dict) -> dict[str, str]:
+    """Modality -> the last part of its preset's name, for reports."""
+    of = {"token_ids": "text", "image": "image"}
+    config = description["config"]
+    return {
+        of[name]: Path(config[of[name]]["preset"]).name
+        for name in of
+        if name in description["inputs"]
+    }
 
 
 def may_lack(description: dict) -> list[str]:

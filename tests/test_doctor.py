@@ -156,12 +156,14 @@ def test_costs_are_those_worked_out_by_hand():
     assert (reshape["flops"], reshape["bytes"]) == (0, 0)
     assert product["flops"] == 2 * 6 * 8 * 8
     assert product["bytes"] == 4 * (6 * 8 + 8 * 8 + 8 + 6 * 8)
+    assert product["weights"] == 4 * (8 * 8 + 8)
     (conv,) = costs(ir.serde.deserialize_model(parse("y = Conv (image, kernel)")))
     # 4 x 5 x 6 through 3 kernels of 4 x 3 x 3 gives 3 x 3 x 4.
     assert conv["flops"] == 2 * (3 * 3 * 4) * (4 * 3 * 3)
     assert conv["bytes"] == 4 * (4 * 5 * 6 + 3 * 4 * 3 * 3 + 3 * 3 * 4)
     (gather,) = costs(ir.serde.deserialize_model(parse("y = Gather <axis = 0> (table, ids)")))
     assert gather["bytes"] == 4 * (6 + 2 * 6 * 8)
+    assert (reshape["weights"], gather["weights"]) == (0, 0)
 
 
 @pytest.mark.parametrize("nodes", ["y = Det (square)", "y = StatefulPartitionedCall (x)"])

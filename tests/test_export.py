@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 
+from bench import artifact as bench_artifact
 from bench.artifact import golden, read
 from bench.predict import main as predict
 from tests.tiny import Bench, command
@@ -57,13 +58,20 @@ def test_artifact_holds_everything_and_says_what_each_step_changed(artifact, run
     assert list(meta["models"]) == names
     assert [rung["name"] for rung in meta["ladder"]] == ["keras", "saved_model", *names]
     assert all(rung["holds"] for rung in meta["ladder"])
-    assert {"tokenizer.json", "golden.npz", "saved_model/saved_model.pb"} < set(meta["files"])
+    files = {"tokenizer.json", "golden.npz", "saved_model/saved_model.pb", "test.csv"}
+    assert files | {"queries.npz", "queries/texts.json", "queries/15.png"} < set(meta["files"])
     assert meta["lengths"] == [6, 12]
     assert sum(cost["flops"] for cost in meta["costs"]) > 1e5
     trained = json.loads((run / "metrics.json").read_text())["splits"]["test"]["metrics"]
     assert meta["models"]["fp32"]["metrics"]["accuracy"] == pytest.approx(
         trained["accuracy"]["value"]
     )
+    described = bench_artifact.described(artifact, meta)
+    right = np.array(described["test"]["predicted"]["int8"]) == described["test"]["labels"]
+    assert right.mean() == pytest.approx(meta["models"]["int8"]["metrics"]["accuracy"])
+    assert set(described["test"]["groups"]) == {"g7", "g8", "g16", "g17"}
+    assert described["backbones"] == {"text": "text", "image": "image"}
+    assert len(bench_artifact.queries(artifact)["image"]) == 16
     inputs, outputs = golden(artifact)
     with np.load(run / "golden.npz") as before:
         np.testing.assert_array_equal(inputs["image"], before["input_image"])

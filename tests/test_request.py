@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer, models
 
-from export.request import Request
+from export.request import Request, backbones
 from fusion_keras.errors import UsageError
 
 CONFIG = {
@@ -20,6 +20,8 @@ CONFIG = {
     "inputs": {"token_ids": {"max_length": 12}, "image": {"size": 32}},
     "config": {
         "dtype": "float32",
+        "text": {"preset": "minilm"},
+        "image": {"preset": "presets/mobilenet"},
         "augment": {"enabled": True, "drop_text": 0.1, "drop_image": 0.0},
     },
 }
@@ -38,6 +40,11 @@ def run(folder: Path, change=lambda config, metrics: None) -> Path:
 def test_a_whole_run_is_taken(tmp_path):
     request = Request(run(tmp_path), tmp_path / "out", buckets=("6",))
     assert request.lengths(request.checked()) == (6, 12)
+
+
+def test_backbones_have_the_names_of_their_presets():
+    assert backbones(CONFIG) == {"text": "minilm", "image": "mobilenet"}
+    assert backbones({**CONFIG, "inputs": {"image": {}}}) == {"image": "mobilenet"}
 
 
 @pytest.mark.parametrize("name", [*CONFIG, "augment", "test"])

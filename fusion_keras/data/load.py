@@ -105,6 +105,7 @@ def load_dataset(
         splits=records.splits,
         texts=records.texts,
         images=images,
+        image_files=_files(records, images),
         token_ids=token_ids,
         labels=records.labels,
         classes=records.classes,
@@ -186,6 +187,11 @@ def _decoded(records: Records, spec: ImageSpec, folder: Path) -> tuple[Records, 
     key = content_key("usable", digest, kept.tolist())
     compact, _ = cached_array(folder, key, (len(kept), *images.shape[1:]), np.uint8, build)
     return records.select(kept), compact
+
+
+def _files(records: Records, images: np.ndarray | None) -> list[Path] | None:
+    drawn = isinstance(records.images, np.ndarray)
+    return None if images is None or drawn else list(records.images)
 
 
 def _tokenised(

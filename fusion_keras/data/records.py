@@ -121,6 +121,7 @@ class Dataset:
     Attributes that differ from `Records`:
       splits: N of "train", "valid", "test"; always filled.
       images: uint8 [N, S, S, 3], memory-mapped; or None (text only).
+      image_files: N paths that `images` were decoded from; None where there are none.
       token_ids: int32 [N, T], [CLS] ... [SEP], padded with 0.
       notes: deviations and skipped rows, each with its file and line.
       fingerprint: sha256 over the content and the preprocessing.
@@ -132,6 +133,7 @@ class Dataset:
     splits: list[str]
     texts: list[str]
     images: np.ndarray | None
+    image_files: list[Path] | None
     token_ids: np.ndarray
     labels: np.ndarray
     classes: tuple[str, ...]

@@ -1,0 +1,226 @@
+"""Measure how long exported models take: `python -m bench ARTIFACT [ARTIFACT ...]`.
+
+Every ARTIFACT at every precision on every runner, and for every --batch, --threads, --inputs and
+--hz, is a contender. Each runs in a process of its own, is proven right against the artifact's
+golden outputs, warmed up, and then timed in rounds: all contenders take turns, in an order drawn
+anew for each round. So a machine that slows down slows all of them, and ratios hold.
+
+Profiles: quick (64 queries and 3 s each), full (1024 and 60 s), mlperf (1024 and 600 s; its rules
+for a single stream, which alone make no MLPerf result). Name an artifact twice to see how far
+two measurements of the same thing lie apart here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import datetime
+import itertools
+import math
+import sys
+from pathlib import Path
+
+from bench import artifact, runners
+from bench.artifact import ArtifactError
+from bench.measure import measure
+from bench.method import INPUTS, PROFILES, Contender, Method, check, names
+from bench.results import ResultsError
+
+VERDICTS = {
+    "faster": "is faster than",
+    "slower": "is slower than",
+    "same": "takes as long as",
+    "unclear": "too noisy to tell from",
+}
+
+
+def main(arguments: list[str]) -> int:
+    options = _parser().parse_args(arguments)
+    try:
+        contenders = _contenders(options)
+        target = options.out or Path("results") / f"{_now()}.json"
+        method = Method(
+            options.profile, options.seed, options.margin, options.confidence, options.timeout
+        )
+        _announce(contenders, method)
+        found = measure(contenders, method, target, say=_say)
+    except (ArtifactError, ResultsError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nInterrupted. What was measured is kept.", file=sys.stderr)
+        return 130
+    _print(found)
+    print(f"Results: {target}\nNext: see them with\n  python -m bench.report {target}")
+    return 0 if all(c["complete"] for c in found["contenders"]) else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("artifacts", nargs="+", type=Path, metavar="ARTIFACT", help="what `python -m export` wrote")
+    add("--precision", type=_list, default=["fp32"], help="fp32,fp16,int8,int8_static or all")
+    add("--runner", type=_list, default=["ort"], help=", ".join(runners.RUNNERS) + " (default ort)")
+    add("--profile", choices=PROFILES, default="quick", help="default: quick")
+    add("--batch", type=_numbers(1), default=[1], help="examples a query: 1,8 (default 1)")
+    add("--threads", type=_numbers(0), default=[0], help="0 (default) leaves it to the engine")
+    add(
+        "--inputs",
+        type=_list,
+        default=["data"],
+        help="data (default): the data set's own sentence lengths; padded: all of the greatest",
+    )
+    add("--hz", type=_rates, default=[0.0], help="queries a second that arrive; 0: back to back")
+    add("--run", type=Path, help="the run, for keras, torch and torch-compiled")
+    add("--allow_fallback", action="store_true", help="let an engine leave operators to another")
+    add("--out", type=Path, help="file of results (default: results/<now>.json)")
+    add("--margin", type=_share, default=0.03, help="what counts as the same (default 0.03)")
+    add("--confidence", type=_share, default=0.99, help="of the ratios' intervals (default 0.99)")
+    add("--seed", type=int, default=0, help="of the order within rounds, and of the inputs")
+    add("--timeout", type=_seconds, default=600.0, help="seconds of silence that end a contender")
+    add("--slow_by", type=_share, help=argparse.SUPPRESS)
+    return parser
+
+
+def _list(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _numbers(least: int):
+    def read(text: str) -> list[int]:
+        parts = _list(text)
+        if not parts or not all(part.isdecimal() and int(part) >= least for part in parts):
+            raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers from {least} on")
+        return [int(part) for part in parts]
+
+    return read
+
+
+def _rates(text: str) -> list[float]:
+    try:
+        found = [float(part) for part in _list(text)]
+    except ValueError:
+        found = []
+    if not found or not all(math.isfinite(rate) and rate >= 0 for rate in found):
+        raise argparse.ArgumentTypeError(f"{text!r} is no list of rates")
+    return found
+
+
+def _seconds(text: str) -> float:
+    (found, *rest) = _rates(text)
+    if rest or not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time")
+    return found
+
+
+def _share(text: str) -> float:
+    (found, *rest) = _rates(text)
+    if rest or not 0 < found < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number between 0 and 1")
+    return found
+
+
+def _contenders(options) -> list[Contender]:
+    """The product of what was asked for, checked.
+
+    Raises:
+        ArtifactError: something of it cannot be measured.
+    """
+    for name, given, known in (
+        ("runner", options.runner, runners.RUNNERS),
+        ("inputs", options.inputs, INPUTS),
+    ):
+        for value in given:
+            if value not in known:
+                raise ArtifactError(f"--{name}={value} is unknown; there are {', '.join(known)}.")
+    metas = {folder: artifact.read(folder) for folder in dict.fromkeys(options.artifacts)}
+    every = []
+    for folder in options.artifacts:
+        all_of_it = options.precision == ["all"]
+        precisions = list(metas[folder]["models"]) if all_of_it else options.precision
+        product = itertools.product(
+            precisions,
+            options.runner,
+            options.batch,
+            options.threads,
+            options.inputs,
+            options.hz,
+        )
+        every += [{"folder": folder, **dict(zip(_SWEPT, values))} for values in product]  # noqa: B905
+    contenders = [
+        Contender(
+            name,
+            meta=metas[fields["folder"]],
+            run=options.run,
+            allow_fallback=options.allow_fallback,
+            **fields,
+        )
+        for name, fields in zip(names(every), every, strict=True)
+    ]
+    if options.slow_by:  # a check of the method: the last one gets a delay
+        contenders[-1] = dataclasses.replace(contenders[-1], slow_by=options.slow_by)
+    for contender in contenders:
+        check(contender)
+    return contenders
+
+
+_SWEPT = ("precision", "runner", "batch", "threads", "inputs", "hz")
+
+
+def _now() -> str:
+    return datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+
+
+def _announce(contenders: list[Contender], method: Method) -> None:
+    amount = method.amount
+    count = len(contenders)
+    print(
+        f"{count} contender{'s' * (count > 1)}, profile {method.profile}: each at least "
+        f"{amount.queries} queries and {amount.seconds:g} s; at least "
+        f"{amount.seconds * count / 60:.1f} minutes in all, and their warm-ups",
+        flush=True,
+    )
+
+
+def _say(line: str) -> None:
+    """On a terminal, a line that the next one replaces."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+
+
+def _print(found: dict) -> None:
+    contenders = found["contenders"]
+    width = max(len(c["name"]) for c in contenders)
+    print(f"{'':{width}}  {'p50':>9} {'p90':>9} {'min':>9}  ms   queries  first   load    memory")
+    for c in contenders:
+        print(f"{c['name']:{width}}  {_row(c)}")
+    print("p90 as MLPerf's early stopping estimates it; first inference and load in s")
+    for ratio in found["ratios"]:
+        first, second = (contenders[ratio[which]]["name"] for which in ("first", "second"))
+        if ratio["low"] is not None:
+            print(
+                f"{first} {VERDICTS[ratio['verdict']]} {second}: {ratio['ratio']:.3f} of its time "
+                f"[{ratio['low']:.3f}, {ratio['high']:.3f}], {100 * ratio['confidence']:g} %"
+            )
+    if not found["machine_speed"]["steady"]:
+        print(f"note: {found['machine_speed']['sentence']}")
+
+
+def _row(c: dict) -> str:
+    if c["latency"]["count"] == 0:
+        return f"not measured: {c['error']}"
+    times = [c["latency"][n] for n in ("p50", "p90", "min")]
+    cells = [f"{'-':>9}" if t is None else f"{t:9.2f}" for t in times]
+    seconds, peak = c["seconds"], c["peak_bytes"]
+    memory = f"{peak / 1e6:6.0f} MB" if peak else ""
+    said = f"{seconds['first_inference']:6.3f} {seconds['load']:6.2f}  {memory}"
+    failed = f"  {c['error']}" if c["error"] else ""
+    return f"{' '.join(cells)}     {c['latency']['count']:8} {said}{failed}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

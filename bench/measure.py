@@ -1,0 +1,296 @@
+"""Contenders side by side: each in its own process, taking turns in rounds of random order."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import itertools
+import math
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from bench import artifact, latency, machine, power, results, runners, worker
+from bench.method import Contender, Method
+
+# End-to-end queries, after the rounds.
+STAGE_ROUNDS = 32
+_IDLE_SECONDS, _POWER_SECONDS = 5.0, 15.0
+
+
+class Lost(Exception):
+    """A contender died, hangs, or said that it cannot go on; the message is its sentence."""
+
+
+class _Worker:
+    """A contender's process, standing still except while it is asked something."""
+
+    def __init__(self, contender: Contender, method: Method, open_runner):
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self.timeout = method.timeout
+        arguments = (contender, method.amount.warm_up, method.seed, method.settling)
+        self.process = context.Process(
+            target=worker.serve, args=(*arguments, open_runner, theirs), daemon=True
+        )
+        self.process.start()
+        theirs.close()
+        self.pid = self.process.pid
+
+    def ask(self, command: str, argument=None) -> dict:
+        """Let it run until it has answered."""
+        self._signal(signal.SIGCONT)
+        with contextlib.suppress(BrokenPipeError):
+            self.pipe.send((command, argument))
+        return self.answer()
+
+    def answer(self) -> dict:
+        """Its next message; then it stands still.
+
+        Raises:
+            Lost: it failed, died, or was silent for too long.
+        """
+        try:
+            if not self.pipe.poll(self.timeout):
+                raise Lost(f"it was silent for {self.timeout:g} s and was ended.")
+            kind, content = self.pipe.recv()
+        except (EOFError, ConnectionResetError):
+            raise Lost(self._how_it_died()) from None
+        if kind == "failed":
+            raise Lost(content)
+        self._signal(signal.SIGSTOP)
+        return content
+
+    def _how_it_died(self) -> str:
+        self.process.join(5)
+        code = self.process.exitcode
+        if code is not None and code < 0:
+            hint = ", perhaps for want of memory" if code == -signal.SIGKILL else ""
+            return f"its process was killed ({signal.Signals(-code).name}){hint}."
+        return f"its process ended by itself (exit code {code})."
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, number)
+
+    def end(self) -> None:
+        self.process.kill()
+        self.process.join(5)
+        self.pipe.close()
+
+
+class _Entry:
+    """A contender, its process, and what is known of it so far."""
+
+    def __init__(self, contender: Contender):
+        self.contender, self.worker = contender, None
+        self.known = {
+            **contender.described(),
+            "artifact": artifact.described(contender.folder, contender.meta),
+            "complete": False,
+            "error": None,
+            **dict.fromkeys(("providers", "seconds", "parity", "stages", "power", "peak_bytes")),
+            "warm_up": [],
+            "blocks": [],
+        }
+        self.block = 0
+
+    @property
+    def runs(self) -> bool:
+        return self.known["error"] is None
+
+    def start(self, method: Method, open_runner) -> None:
+        self.worker = _Worker(self.contender, method, open_runner)
+        self.known |= self.worker.answer()
+        # Faster and slower ones alike get their seconds and their queries.
+        typical = float(np.median(self.known["warm_up"][-16:])) / 1000
+        typical = max(typical, 1 / self.contender.hz if self.contender.hz else 0)
+        amount = method.amount
+        queries = max(amount.queries, amount.seconds / max(typical, 1e-6))
+        self.block = math.ceil(queries / amount.rounds)
+
+    def turn(self, number: int, began: float) -> None:
+        found = self.worker.ask("block", self.block)
+        found = {"round": number, "start": found["began"] - began, **found}
+        self.known["blocks"].append(found)
+
+    def enough(self, method: Method) -> bool:
+        samples = [b["samples"] for b in self.known["blocks"]]
+        spent = sum(b["ended"] - b["began"] for b in self.known["blocks"])
+        amount = method.amount
+        return sum(map(len, samples)) >= amount.queries and spent >= amount.seconds
+
+    def finish(self, meter, idle_watts: float | None) -> None:
+        if self.contender.batch == 1:
+            found = self.worker.ask("stages", STAGE_ROUNDS)
+            skipped = found.get("skipped")
+            self.known["stages"] = (
+                {"skipped": skipped}
+                if skipped
+                else {name: latency.summary([samples]) for name, samples in found.items()}
+            )
+        if meter.source:
+            # Sensors renew their values twice a second: a turn in a round is too short for them.
+            seconds = sum(b["ended"] - b["began"] for b in self.known["blocks"])
+            per_second = sum(len(b["samples"]) for b in self.known["blocks"]) / seconds
+            found = self.worker.ask("block", math.ceil(_POWER_SECONDS * per_second))
+            span = (found["began"], found["ended"])
+            self.known["power"] = power.energy(
+                meter.samples, *span, idle_watts, len(found["samples"])
+            )
+        self.known["peak_bytes"] = machine.peak_bytes(self.worker.pid)
+        self.known["complete"] = True
+
+    def guarded(self, step, *arguments) -> None:
+        """One step; a contender that is lost keeps its samples, and the others go on."""
+        try:
+            step(*arguments)
+        except Lost as lost:
+            self.known["error"] = str(lost)
+            print(f"\n{self.contender.name}: {lost}", file=sys.stderr)
+            if self.worker:
+                self.worker.end()
+
+
+def measure(
+    contenders: list[Contender],
+    method: Method,
+    target: Path,
+    *,
+    open_runner: Callable = runners.open_runner,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict:
+    """Measure, and write what there is after each round.
+
+    Args:
+        contenders: with distinct names, see `method.check`.
+        target: the file of results.
+        open_runner: opens a contender's engine in its process.
+        say: told what is being done, in a line that the next one replaces.
+
+    Returns:
+        The results as written.
+
+    Raises:
+        results.ResultsError: `target` cannot be written.
+    """
+    session = _Session(contenders, method, target)
+    session.write()
+    try:
+        with power.Sampler() as meter:
+            idle_watts = _idle_watts(meter)
+            for entry in session.entries:
+                say(f"{entry.contender.name}: loading, checking, warming up ...")
+                entry.guarded(entry.start, method, open_runner)
+            session.rounds(say)
+            for entry in session.running:
+                say(f"{entry.contender.name}: end to end ...")
+                entry.guarded(entry.finish, meter, idle_watts)
+    finally:
+        for entry in session.entries:
+            if entry.worker:
+                entry.worker.end()
+        found = session.results()
+        results.write(target, found)
+    say("")
+    return found
+
+
+def _idle_watts(meter) -> float | None:
+    """Of what measures its power, how much it draws with nothing to do."""
+    if not meter.source:
+        return None
+    start = time.monotonic()
+    time.sleep(_IDLE_SECONDS)
+    return power.mean_watts(meter.samples, start, time.monotonic())
+
+
+class _Session:
+    def __init__(self, contenders: list[Contender], method: Method, target: Path):
+        self.method, self.target = method, target
+        self.entries = [_Entry(c) for c in contenders]
+        self.when = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+        self.fingerprint, self.before = machine.fingerprint(), machine.moment()
+        self.began = time.monotonic()
+
+    @property
+    def running(self) -> list[_Entry]:
+        return [entry for entry in self.entries if entry.runs]
+
+    def rounds(self, say) -> None:
+        rng = np.random.default_rng(self.method.seed)
+        number, total = 0, self.method.amount.rounds
+        start = time.monotonic()
+        while self.running and not (number >= total and self._enough()):
+            for i in rng.permutation(len(self.entries)):
+                entry = self.entries[i]
+                if entry.runs:
+                    entry.guarded(entry.turn, number, self.began)
+            number += 1
+            spent = time.monotonic() - start
+            left = max(0, total - number) * spent / number
+            say(f"round {number} of {total}, {_clock(spent)} gone, {_clock(left)} left")
+            self.write()
+
+    def _enough(self) -> bool:
+        return all(entry.enough(self.method) for entry in self.running)
+
+    def write(self) -> None:
+        """Samples as they come, without what is worked out of them in the end."""
+        results.write(self.target, {**self._about(), "contenders": self._contenders()})
+
+    def results(self) -> dict:
+        known = self._contenders()
+        samples = [[b["samples"] for b in entry["blocks"]] for entry in known]
+        for entry, blocks in zip(known, samples, strict=True):
+            entry["latency"] = latency.summary(blocks or [[]])
+            device = [b["device"] for b in entry["blocks"] if "device" in b]
+            if device:
+                entry["device_latency"] = latency.summary(device)
+        return {
+            **self._about(),
+            "contenders": known,
+            "ratios": [
+                {"first": i, "second": j, **self._ratio(samples[i], samples[j])}
+                for i, j in itertools.combinations(range(len(known)), 2)
+                if samples[i] and samples[j]
+            ],
+            "machine_speed": latency.drift(samples),
+        }
+
+    def _about(self) -> dict:
+        return {
+            "when": self.when,
+            "method": self.method.described(),
+            "fingerprint": self.fingerprint,
+            "moment": {"before": self.before, "after": machine.moment()},
+        }
+
+    def _ratio(self, first, second) -> dict:
+        kept = {"margin": self.method.margin, "confidence": self.method.confidence}
+        return latency.ratio(first, second, **kept)
+
+    def _contenders(self) -> list[dict]:
+        """What is known, without the clock readings that mean nothing elsewhere."""
+        inner = ("began", "ended")
+        return [
+            {
+                **entry.known,
+                "blocks": [
+                    {k: v for k, v in block.items() if k not in inner}
+                    for block in entry.known["blocks"]
+                ],
+                "latency": None,
+            }
+            for entry in self.entries
+        ]
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"

@@ -1,0 +1,72 @@
+"""A measurement on disk: one JSON file with every raw sample, the method, and the machine.
+
+What stands in it (times in milliseconds unless a name says otherwise):
+
+    format, when           "fusion_keras results 1"; UTC, ISO 8601
+    method                 see `bench.method.Method`: profile, seed, margin, confidence ...
+    fingerprint            see `bench.machine.fingerprint`; equal keys are comparable
+    contenders: a list of
+        name               short and distinct, "inter int8"
+        artifact           `bench.artifact.described`
+        precision, runner, batch, threads, inputs, hz
+        providers          what the engine really used
+        complete, error    error: a sentence, where the contender did not get to its end
+        seconds            check, load, first_inference, (engine_build): of a fresh process
+        parity             max_abs, allowed: against the artifact's golden outputs
+        warm_up            samples before it was steady
+        blocks: a list of  round, start (seconds since the first), settling, samples,
+                           (device: samples by the GPU's own events)
+        latency            `bench.latency.summary` of all samples of all blocks
+        stages             null, or tokens, image, inference, all: summaries, end to end
+        peak_bytes         most memory of the process; (device_bytes)
+        power              null, or `bench.power.energy`
+    ratios: a list of      first, second (indices of contenders), and `bench.latency.ratio`
+    machine_speed          `bench.latency.drift`, over all contenders
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+FORMAT = "fusion_keras results 1"
+
+
+class ResultsError(Exception):
+    """A file of results cannot be read or written; the message says which and what to do."""
+
+
+def write(path: Path, results: dict) -> None:
+    """Whole or not at all; `format` is added.
+
+    Raises:
+        ResultsError: the place cannot be written.
+    """
+    text = json.dumps({"format": FORMAT, **results}, allow_nan=False)
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_text(text + "\n", encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        raise ResultsError(f"{path} cannot be written: {error.strerror or error}.") from None
+
+
+def read(path: Path) -> dict:
+    """What `write` wrote.
+
+    Raises:
+        ResultsError: no such file, cut short, or something else.
+    """
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+        found = results["format"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "no results of this bench"
+        raise ResultsError(
+            f"{path} cannot be read ({reason}): give a file that `python -m bench` wrote."
+        ) from None
+    if found != FORMAT:
+        raise ResultsError(f"{path} is {found!r}, {FORMAT!r} is wanted: measure again.")
+    return results

@@ -1,0 +1,259 @@
+"""One contender in a process of its own: opened, proven right, warmed up, then timed on demand.
+
+The parent sends (command, argument); each is answered with one message. Within one process the
+idle threads of one engine would slow down the other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import signal
+import sys
+import time
+
+import numpy as np
+
+from bench import latency
+from bench.artifact import ArtifactError, golden, queries
+from bench.method import Contender
+
+_PR_SET_PDEATHSIG = 1
+# Samples of a warm-up, whatever its clock says.
+_FEWEST, _MOST = 24, 2000
+
+
+def serve(contender: Contender, warm_up: float, seed: int, settling: int, open_runner, pipe):
+    """The life of the process; every message is ("done", answer) or ("failed", sentence).
+
+    Args:
+        warm_up: most seconds of it.
+        open_runner: `runners.open_runner`, or what a test puts in its place.
+        pipe: to the parent.
+    """
+    _die_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us
+    with contextlib.suppress(EOFError, BrokenPipeError):
+        try:
+            _serve(contender, warm_up, seed, settling, open_runner, pipe)
+        except ArtifactError as error:
+            pipe.send(("failed", str(error)))
+        except MemoryError:
+            pipe.send(("failed", "the memory is not enough for it."))
+        except Exception as error:  # an engine's own, of whatever kind
+            said = " ".join(str(error).split())[:400]
+            pipe.send(("failed", f"{type(error).__name__}: {said}"))
+
+
+def _serve(contender, warm_up, seed, settling, open_runner, pipe) -> None:
+    start = time.perf_counter()
+    with open_runner(
+        contender.runner,
+        contender.folder,
+        contender.meta,
+        contender.precision,
+        threads=contender.threads,
+        allow_fallback=contender.allow_fallback,
+        run=contender.run,
+    ) as runner:
+        seconds = {"load": time.perf_counter() - start}
+        parity, seconds["first_inference"] = prove(runner, contender)
+        feeds = Feeds(contender, seed)
+        timer = _Timer(runner, contender, feeds)
+        samples = _warm_up(timer, warm_up)
+        pipe.send(
+            (
+                "done",
+                {
+                    "seconds": seconds,
+                    "parity": parity,
+                    "providers": list(runner.providers),
+                    "warm_up": samples,
+                },
+            )
+        )
+        while True:
+            command, argument = pipe.recv()
+            if command == "block":
+                pipe.send(("done", timer.block(argument, settling)))
+            elif command == "stages":
+                pipe.send(("done", _stages(runner, contender, argument)))
+            else:
+                pipe.send(("done", None))
+                return
+
+
+def _die_with_parent() -> None:
+    """Also while stopped: a killed parent leaves nobody behind."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+# --- Right, before fast -------------------------------------------------------------------------
+
+
+def prove(runner, contender: Contender) -> tuple[dict, float]:
+    """Compare with the artifact's golden outputs; returns (what was found, seconds of the first).
+
+    The bounds are those of the export's ladder for this precision.
+
+    Raises:
+        ArtifactError: the outputs are not the artifact's.
+    """
+    inputs, outputs = golden(contender.folder)
+    rows, batch, found, first = len(outputs["logits"]), contender.batch, [], None
+    for at in range(0, rows, batch):
+        taken = np.arange(at, at + batch) % rows
+        feed = _fitted({name: x[taken] for name, x in inputs.items()}, contender.meta)
+        start = time.perf_counter()
+        answer = runner.infer(feed)
+        first = first or time.perf_counter() - start
+        found.append(np.asarray(answer["logits"], np.float64)[: rows - at])
+    return _compared(np.concatenate(found), outputs["logits"].astype(np.float64), contender), first
+
+
+def _compared(found: np.ndarray, wanted: np.ndarray, contender: Contender) -> dict:
+    name = contender.precision
+    tolerance = next(r for r in contender.meta["ladder"] if r["name"] == name)["tolerance"]
+    if found.shape != wanted.shape:
+        raise ArtifactError(f"it gives logits {found.shape} where {wanted.shape} are wanted.")
+    max_abs = float(np.abs(found - wanted).max())
+    relative = max_abs / max(1.0, float(np.abs(wanted).max()))
+    cosine = float((found * wanted).sum() / (np.linalg.norm(found) * np.linalg.norm(wanted)))
+    # Written so that a nan does not hold.
+    if not (relative <= tolerance["relative"] and cosine >= tolerance["cosine"]):
+        raise ArtifactError(
+            f"its outputs are wrong, nothing was timed: logits differ from the artifact's golden "
+            f"ones by up to {relative:.2g} of the largest ({tolerance['relative']:.2g} is "
+            f"allowed), their cosine is {cosine:.6g} ({tolerance['cosine']:.6g} is)."
+        )
+    return {"relative": relative, "allowed": tolerance["relative"], "cosine": cosine}
+
+
+# --- Inputs -------------------------------------------------------------------------------------
+
+
+class Feeds:
+    """The artifact's queries, in a seeded order without end, as dicts of arrays [batch, ...]."""
+
+    def __init__(self, contender: Contender, seed: int):
+        arrays = queries(contender.folder)
+        count = len(next(iter(arrays.values())))
+        order = np.random.default_rng(seed).permutation(count)
+        order = np.resize(order, count * contender.batch).reshape(count, contender.batch)
+        padded = contender.inputs == "padded"
+        self._feeds = []
+        for rows in order:
+            feed = {name: np.ascontiguousarray(x[rows]) for name, x in arrays.items()}
+            self._feeds.append(feed if padded else _fitted(feed, contender.meta))
+        self._next = 0
+
+    def __call__(self) -> dict[str, np.ndarray]:
+        feed = self._feeds[self._next % len(self._feeds)]
+        self._next += 1
+        return feed
+
+
+def _fitted(feed: dict[str, np.ndarray], meta: dict) -> dict[str, np.ndarray]:
+    """Sentences cut to the smallest length of the artifact that holds them all."""
+    if "token_ids" not in feed or meta["shapes"]["length"]:
+        return feed
+    ids = feed["token_ids"]
+    longest = int((ids != 0).sum(axis=1).max())
+    length = next(size for size in meta["lengths"] if size >= longest)
+    return {**feed, "token_ids": np.ascontiguousarray(ids[:, :length])}
+
+
+# --- Time ---------------------------------------------------------------------------------------
+
+
+class _Timer:
+    def __init__(self, runner, contender: Contender, feeds: Feeds):
+        self.infer, self.runner, self.feeds = runner.infer, runner, feeds
+        self.slow_by = contender.slow_by
+        self.gap = 1 / contender.hz if contender.hz else 0.0
+
+    def one(self, arrival: float | None = None) -> float:
+        """Milliseconds of one query, from its arrival on (None: now)."""
+        feed = self.feeds()
+        start = time.perf_counter()
+        self.infer(feed)
+        if self.slow_by:
+            until = time.perf_counter() + self.slow_by * (time.perf_counter() - start)
+            while time.perf_counter() < until:
+                pass
+        return 1000 * (time.perf_counter() - (start if arrival is None else arrival))
+
+    def many(self, count: int) -> tuple[list[float], list[float]]:
+        """Samples, and those of the device's own clock where it has one."""
+        samples, device = [], []
+        due = time.perf_counter()
+        for _ in range(count):
+            arrival = None
+            if self.gap:
+                due += self.gap
+                arrival = self._wait(due)
+            samples.append(self.one(arrival))
+            if getattr(self.runner, "device_ms", None) is not None:
+                device.append(self.runner.device_ms)
+        return samples, device
+
+    @staticmethod
+    def _wait(due: float) -> float:
+        """Sleep until a query is due; returns when it arrived, late or not."""
+        left = due - time.perf_counter()
+        if left <= 0:
+            return due
+        time.sleep(left)
+        return time.perf_counter()
+
+    def block(self, count: int, settling: int) -> dict:
+        settled, _ = self.many(settling)
+        start = time.monotonic()
+        samples, device = self.many(count)
+        block = {"settling": settled, "samples": samples, "began": start}
+        return {**block, "ended": time.monotonic(), **({"device": device} if device else {})}
+
+
+def _warm_up(timer: _Timer, most_seconds: float) -> list[float]:
+    samples, until = [], time.perf_counter() + most_seconds
+    while len(samples) < _MOST:
+        samples.append(timer.one())
+        late = time.perf_counter() > until
+        if latency.steady(samples) or (late and len(samples) >= _FEWEST):
+            break
+    return samples
+
+
+def _stages(runner, contender: Contender, rounds: int) -> dict:
+    """End to end, from a sentence and an image file: milliseconds of each stage.
+
+    Returns:
+        "tokens", "image", "inference", "all" -> samples; or "skipped" -> why.
+    """
+    from bench import inputs
+
+    raw = contender.folder / "queries"
+    meta, found = contender.meta, {}
+    try:
+        tokens = inputs.Tokens(contender.folder, meta) if "token_ids" in meta["inputs"] else None
+        if "image" in meta["inputs"]:
+            import PIL  # noqa: F401
+    except ImportError as error:
+        return {"skipped": f"{error}: pip install tokenizers pillow"}
+    texts, images = inputs.raw_queries(raw)
+    for i in range(rounds):
+        feed, times = {}, [time.perf_counter()]
+        if tokens:
+            feed["token_ids"] = tokens(texts[i % len(texts)])
+            times.append(time.perf_counter())
+            found.setdefault("tokens", []).append(1000 * (times[-1] - times[-2]))
+        if "image" in meta["inputs"]:
+            feed["image"] = inputs.picture(images[i % len(images)], meta)
+            times.append(time.perf_counter())
+            found.setdefault("image", []).append(1000 * (times[-1] - times[-2]))
+        runner.infer(feed)
+        times.append(time.perf_counter())
+        found.setdefault("inference", []).append(1000 * (times[-1] - times[-2]))
+        found.setdefault("all", []).append(1000 * (times[-1] - times[0]))
+    return found

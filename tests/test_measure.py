@@ -1,0 +1,235 @@
+"""The method, on an engine with known delays: what is counted, what is refused, what survives."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from bench import method as methods
+from bench import results
+from bench.artifact import ArtifactError, read
+from bench.measure import measure
+from bench.method import Contender, Method, Profile, check, names
+from tests.fake_runner import open_runner, write_artifact
+
+# Milliseconds that starting a query and reading clocks may add, on a busy machine.
+SLACK = 1.0
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch):
+    # No second of warm-up: then it has 24 queries, however noisy the machine is.
+    monkeypatch.setitem(
+        methods.PROFILES, "quick", Profile(queries=80, seconds=0.1, rounds=10, warm_up=0)
+    )
+
+
+@pytest.fixture
+def contender(tmp_path):
+    def make(name="a", lengths=(4, 8), behaviour=None, **fields):
+        folder = write_artifact(tmp_path / name, behaviour or {}, lengths)
+        return Contender(name, folder, read(folder), **fields)
+
+    return make
+
+
+def run(tmp_path, *contenders, **changes):
+    target = tmp_path / "results" / "one.json"
+    found = measure(list(contenders), Method(**changes), target, open_runner=open_runner)
+    assert results.read(target) == {"format": results.FORMAT, **json.loads(json.dumps(found))}
+    return found
+
+
+def samples(entry):
+    return [s for block in entry["blocks"] for s in block["samples"]]
+
+
+def test_every_query_is_counted_once_and_the_warm_up_not_at_all(contender, tmp_path):
+    behaviour = {"delay": 0.003, "first": 0.2, "slow_until": 12}
+    (entry,) = run(tmp_path, contender(behaviour=behaviour))["contenders"]
+    assert entry["complete"]
+    assert entry["error"] is None
+    assert len(entry["blocks"]) == 10
+    assert [len(b["settling"]) for b in entry["blocks"]] == [3] * 10
+    assert entry["latency"]["count"] == len(samples(entry)) == 80
+    assert 3 <= entry["latency"]["min"] <= entry["latency"]["p50"] < 3 + SLACK
+    assert max(entry["warm_up"]) > 29
+    assert entry["seconds"]["first_inference"] == pytest.approx(0.2, abs=0.05)
+    assert entry["providers"] == ["FakeProvider"]
+    assert entry["parity"]["relative"] == 0
+    assert entry["peak_bytes"] > 1e6
+    assert set(entry["stages"]) == {"tokens", "inference", "all"}
+    assert entry["stages"]["all"]["min"] >= entry["stages"]["inference"]["min"] >= 3
+    assert entry["power"] is None
+
+
+def test_seconds_count_as_well_as_queries(contender, tmp_path, monkeypatch):
+    profile = Profile(queries=10, seconds=0.5, rounds=5, warm_up=1)
+    monkeypatch.setitem(methods.PROFILES, "quick", profile)
+    (entry,) = run(tmp_path, contender(behaviour={"delay": 0.002}))["contenders"]
+    assert sum(samples(entry)) >= 450
+    assert entry["latency"]["count"] >= 150
+
+
+def test_contenders_take_turns_and_a_slower_one_is_found(contender, tmp_path):
+    pair = (contender("a", behaviour={"delay": 0.006}), contender("b", behaviour={"delay": 0.003}))
+    found = run(tmp_path, *pair)
+    starts = sorted((b["start"], e["name"]) for e in found["contenders"] for b in e["blocks"])
+    order = "".join(name for _, name in starts)
+    rounds = [order[i : i + 2] for i in range(0, len(order), 2)]
+    assert set(rounds) == {"ab", "ba"}
+    (ratio,) = found["ratios"]
+    assert (ratio["first"], ratio["second"], ratio["verdict"]) == (0, 1, "slower")
+    assert ratio["low"] <= ratio["ratio"] <= ratio["high"]
+    assert 1.6 < ratio["ratio"] < 2.5
+
+
+def test_a_wrong_output_is_refused_before_anything_is_timed(contender, tmp_path):
+    found = run(tmp_path, contender("right"), contender("wrong", behaviour={"wrong": 0.01}))
+    right, wrong = found["contenders"]
+    assert right["complete"]
+    assert not wrong["complete"]
+    assert "outputs are wrong, nothing was timed" in wrong["error"]
+    assert (wrong["blocks"], wrong["latency"]["count"]) == ([], 0)
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "said"),
+    [
+        ({"dies_at": 75}, "killed (SIGKILL)"),
+        ({"hangs_at": 75}, "silent for 3 s"),
+        ({"raises_at": 75}, "RuntimeError: the engine is broken"),
+    ],
+)
+def test_a_runner_that_is_lost_ends_in_a_sentence_and_keeps_its_samples(
+    contender, tmp_path, behaviour, said
+):
+    found = run(tmp_path, contender("good"), contender("bad", behaviour=behaviour), timeout=3)
+    good, bad = found["contenders"]
+    assert good["complete"]
+    assert said in bad["error"]
+    assert not bad["complete"]
+    # Three golden queries, 24 of warm-up, four turns of 3 + 8.
+    assert bad["latency"]["count"] == 32
+
+
+def test_a_runner_that_cannot_be_opened_says_why(contender, tmp_path):
+    found = run(tmp_path, contender(behaviour={"refuses": "no GPU here."}))
+    assert found["contenders"][0]["error"] == "no GPU here."
+    assert found["ratios"] == []
+
+
+def test_sentences_come_at_their_own_length_or_padded(contender, tmp_path):
+    seen = {}
+    for inputs in ("data", "padded"):
+        log = tmp_path / f"{inputs}.log"
+        run(tmp_path, contender(inputs, behaviour={"log": str(log)}, inputs=inputs))
+        seen[inputs] = [int(line) for line in log.read_text().split()]
+    # Of three sentences, golden ones as queries, one fits into four tokens.
+    timed = slice(3, 3 + 24 + 80)
+    assert np.mean(np.array(seen["data"][timed]) == 4) == pytest.approx(1 / 3, abs=0.05)
+    assert set(seen["padded"][timed]) == {8}
+
+
+def test_paced_queries_count_from_their_arrival(contender, tmp_path, monkeypatch):
+    profile = Profile(queries=20, seconds=0.1, rounds=2, warm_up=1)
+    monkeypatch.setitem(methods.PROFILES, "quick", profile)
+    idle = contender("idle", behaviour={"delay": 0.002}, hz=50.0)
+    late = contender("late", behaviour={"delay": 0.02}, hz=100.0)
+    found = run(tmp_path, idle, late)["contenders"]
+    assert found[0]["latency"]["p50"] < 10
+    # Twice as many arrive as can be served: each waits at least 10 ms longer than the last.
+    for block in found[1]["blocks"]:
+        assert np.diff(block["samples"]).min() > 9.5
+
+
+def test_a_planted_delay_is_part_of_the_time(contender, tmp_path):
+    slow = contender("slow", behaviour={"delay": 0.004}, slow_by=0.5)
+    (entry,) = run(tmp_path, slow)["contenders"]
+    assert 6 <= entry["latency"]["p50"] < 6 + SLACK
+
+
+def test_what_was_measured_outlives_a_kill_of_the_bench(tmp_path):
+    folder = write_artifact(tmp_path / "a", {"delay": 0.002})
+    target = tmp_path / "out.json"
+    code = (
+        "import sys; from pathlib import Path; from bench import method\n"
+        "from bench.artifact import read; from bench.measure import measure\n"
+        "from tests.fake_runner import open_runner\n"
+        "if __name__ == '__main__':\n"
+        "    method.PROFILES['quick'] = method.Profile(10000, 100, 1000, 1)\n"
+        f"    folder = Path({str(folder)!r})\n"
+        f"    target = Path({str(target)!r})\n"
+        "    contender = method.Contender('a', folder, read(folder))\n"
+        "    measure([contender], method.Method(), target, open_runner=open_runner)\n"
+    )
+    script = tmp_path / "script.py"
+    script.write_text(code)
+    environment = {**os.environ, "PYTHONPATH": os.getcwd()}
+    process = subprocess.Popen([sys.executable, script], env=environment)
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        if target.exists() and len(results.read(target)["contenders"][0]["blocks"]) > 3:
+            break
+        time.sleep(0.05)
+    children = subprocess.run(
+        ["pgrep", "-P", str(process.pid)], capture_output=True, text=True
+    ).stdout.split()
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    (entry,) = results.read(target)["contenders"]
+    assert len(entry["blocks"]) > 3
+    assert not entry["complete"]
+    assert children
+    until = time.monotonic() + 10
+    while any(_alive(pid) for pid in children) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not any(_alive(pid) for pid in children)
+
+
+def _alive(pid: str) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def test_names_say_in_what_contenders_differ(tmp_path):
+    base = {"runner": "ort", "batch": 1, "threads": 0, "inputs": "data", "hz": 0.0}
+    a = {**base, "folder": tmp_path / "inter", "precision": "fp32"}
+    assert names([a, {**a, "precision": "int8"}]) == ["inter fp32", "inter int8"]
+    assert names([a, a, a]) == ["inter fp32", "inter fp32 (2)", "inter fp32 (3)"]
+    assert names([a, {**a, "batch": 8}]) == ["inter fp32 batch 1", "inter fp32 batch 8"]
+    other = {**a, "folder": tmp_path / "x" / "inter"}
+    assert names([a, other])[1] == "x/inter fp32"
+    paced = {**a, "hz": 10.0}
+    assert names([a, paced]) == ["inter fp32 back to back", "inter fp32 at 10 Hz"]
+
+
+def test_what_an_artifact_lacks_is_refused_before_anything_starts(contender):
+    made = contender()
+    with pytest.raises(ArtifactError, match=r"has no int4 model; it has fp32"):
+        check(dataclasses.replace(made, precision="int4"))
+    fixed = {**made.meta, "shapes": {"batch": 1, "length": 8}}
+    with pytest.raises(ArtifactError, match=r"batches of 1, got --batch=4.*--dynamic"):
+        check(dataclasses.replace(made, meta=fixed, batch=4))
+
+
+def test_a_full_disk_is_a_sentence(contender, tmp_path):
+    (tmp_path / "results").write_text("a file where the folder should be")
+    with pytest.raises(results.ResultsError, match=r"one\.json cannot be written"):
+        run(tmp_path, contender())
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": "fusion_keras results 0"}'])
+def test_a_damaged_file_of_results_is_a_sentence(tmp_path, content):
+    (tmp_path / "x.json").write_text(content)
+    with pytest.raises(results.ResultsError, match=r"x\.json"):
+        results.read(tmp_path / "x.json")
