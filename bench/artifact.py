@@ -89,14 +89,16 @@ def described(folder: Path, meta: dict) -> dict:
     """What a result and a report say of an artifact.
 
     Returns:
-        path, seal, variant, seed, dataset (its name), backbones (modality -> preset), classes,
-        lengths, shapes, models (precision -> nodes, accuracy), test: ids (sha256 of the rows and
-        their labels, in order), groups (a name for each row, or None), labels, and predicted
-        (precision -> the class of each row), all as indices into classes.
+        path, seal, variant, seed, spec, dataset (its name), backbones (modality -> preset),
+        classes, lengths, shapes, models (precision -> nodes, accuracy), and test: ids (sha256 of
+        the rows and their labels, in order), groups (a name for each row, or None), labels, and
+        predicted (precision -> the class of each row), both as indices into classes.
     """
     return {
         "path": str(folder),
-        **{name: meta[name] for name in ("seal", "variant", "seed", "backbones", "classes")},
+        **{
+            name: meta[name] for name in ("seal", "variant", "seed", "spec", "backbones", "classes")
+        },
         "dataset": meta["dataset"]["name"],
         "lengths": meta["lengths"],
         "shapes": meta["shapes"],

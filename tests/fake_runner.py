@@ -32,6 +32,7 @@ def write_artifact(folder: Path, behaviour: dict, lengths=(4, 8)) -> Path:
         meta = {
             "variant": "text",
             "seed": 0,
+            "spec": {},
             "backbones": {"text": "fake"},
             "classes": ["negative", "positive"],
             "dataset": {"name": "fakes"},

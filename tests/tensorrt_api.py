@@ -3,13 +3,16 @@
 Names and arguments are those of the published bindings, python/src/infer/pyCore.cpp,
 infer/pyGraph.cpp and parsers/pyOnnx.cpp of NVIDIA/TensorRT at release/10.3 (JetPack 6.2) and
 release/11.1; a call that one of them does not have, or with other arguments, is an error. The
-parser reads the ONNX file with `onnx`, so inputs and their open axes are the file's own.
+parser reads the ONNX file with `onnx`, so inputs and their open axes are the file's own. An
+engine reads and writes the addresses that it was given; what it computes is the test's to say.
 """
 
+import ctypes
 import enum
 import inspect
 import types
 
+import numpy as np
 import onnx
 
 # class -> method -> arguments; the same in both releases.
@@ -32,6 +35,20 @@ METHODS = {
     },
     "IOptimizationProfile": {"set_shape": ("input", "min", "opt", "max")},
     "ITimingCache": {"serialize": ()},
+    "Runtime": {"deserialize_cuda_engine": ("serialized_engine",)},
+    "ICudaEngine": {
+        "create_execution_context": (),
+        "get_tensor_name": ("index",),
+        "get_tensor_mode": ("name",),
+        "get_tensor_dtype": ("name",),
+    },
+    "IExecutionContext": {
+        "set_optimization_profile_async": ("profile_index", "stream_handle"),
+        "set_input_shape": ("name", "shape"),
+        "get_tensor_shape": ("name",),
+        "set_tensor_address": ("name", "memory"),
+        "execute_async_v3": ("stream_handle",),
+    },
 }
 # enumeration -> members that matter here, by release.
 ENUMS = {
@@ -39,25 +56,32 @@ ENUMS = {
         "BuilderFlag": ("FP16", "BF16", "INT8", "TF32"),
         "MemoryPoolType": ("WORKSPACE",),
         "NetworkDefinitionCreationFlag": ("EXPLICIT_BATCH", "STRONGLY_TYPED"),
+        "TensorIOMode": ("NONE", "INPUT", "OUTPUT"),
     },
     "11.1": {
         "BuilderFlag": ("TF32",),
         "MemoryPoolType": ("WORKSPACE",),
         "NetworkDefinitionCreationFlag": ("STRONGLY_TYPED",),
+        "TensorIOMode": ("NONE", "INPUT", "OUTPUT"),
     },
 }
 
 
-def module(release: str, fails: str = "") -> types.SimpleNamespace:
+def module(release: str, fails: str = "", engine: dict | None = None) -> types.SimpleNamespace:
     """Stands for `import tensorrt`; what was called is in `calls`, (method, *arguments).
 
-    fails: "cuda", "parse", "timing cache" or "build", as the real one reports it.
+    fails: "cuda", "parse", "timing cache" or "build", as the real one reports it; "plan" and
+        "shape" of what runs.
+    engine: inputs (name -> dtype), outputs (name -> dtype), profiles (how many), and run: arrays
+        by name -> arrays by name.
     """
-    trt = types.SimpleNamespace(__version__=f"{release}.0", calls=[], fails=fails)
+    trt = types.SimpleNamespace(__version__=f"{release}.0", calls=[], fails=fails, engine=engine)
     for name, members in ENUMS[release].items():
         setattr(trt, name, enum.IntEnum(name, members, start=0))
     trt.Logger = type("Logger", (), {"WARNING": 2, "__init__": lambda self, min_severity: None})
     trt.Builder = lambda logger: _builder(trt)
+    trt.Runtime = lambda logger: _Object(trt, "Runtime")
+    trt.nptype = lambda dtype: np.dtype(dtype).type
     trt.OnnxParser = lambda network, logger: _Object(trt, "OnnxParser", network=network)
     return trt
 
@@ -127,3 +151,59 @@ class _Object:
 
     def _serialize(self):
         return memoryview(bytes(self.data) + b"more timings ")
+
+    def _deserialize_cuda_engine(self, serialized_engine):
+        if self._trt.fails == "plan":
+            return None
+        engine = self._trt.engine
+        tensors = {**engine["inputs"], **engine["outputs"]}
+        return _Object(
+            self._trt,
+            "ICudaEngine",
+            tensors=tensors,
+            num_io_tensors=len(tensors),
+            num_optimization_profiles=engine["profiles"],
+        )
+
+    def _get_tensor_name(self, index):
+        return list(self.tensors)[index]
+
+    def _get_tensor_mode(self, name):
+        modes = self._trt.TensorIOMode
+        return modes.INPUT if name in self._trt.engine["inputs"] else modes.OUTPUT
+
+    def _get_tensor_dtype(self, name):
+        return self.tensors[name]
+
+    def _create_execution_context(self):
+        return _Object(self._trt, "IExecutionContext", shapes={}, addresses={})
+
+    def _set_optimization_profile_async(self, profile_index, stream_handle):
+        return profile_index < self._trt.engine["profiles"]
+
+    def _set_input_shape(self, name, shape):
+        self.shapes[name] = shape
+        return self._trt.fails != "shape"
+
+    def _get_tensor_shape(self, name):
+        if name in self.shapes:
+            return self.shapes[name]
+        dtypes = self._trt.engine["inputs"]
+        zeros = {n: np.zeros(shape, dtypes[n]) for n, shape in self.shapes.items()}
+        return self._trt.engine["run"](zeros)[name].shape
+
+    def _set_tensor_address(self, name, memory):
+        self.addresses[name] = memory
+        return True
+
+    def _execute_async_v3(self, stream_handle):
+        engine = self._trt.engine
+        inputs = {n: self._array(n, self.shapes[n], t) for n, t in engine["inputs"].items()}
+        for name, value in engine["run"](inputs).items():
+            self._array(name, value.shape, engine["outputs"][name])[...] = value
+        return True
+
+    def _array(self, name, shape, dtype):
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        memory = (ctypes.c_byte * size).from_address(self.addresses[name])
+        return np.frombuffer(memory, dtype).reshape(shape)

@@ -14,7 +14,6 @@ import pytest
 from bench import artifact as bench_artifact
 from bench.artifact import golden, read
 from bench.predict import main as predict
-from tests.tiny import Bench, command
 
 
 def export(*flags) -> subprocess.CompletedProcess:
@@ -23,33 +22,19 @@ def export(*flags) -> subprocess.CompletedProcess:
     )
 
 
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory):
-    return Bench.make(tmp_path_factory.mktemp("bench"))
+@pytest.fixture
+def bench(tiny):
+    return tiny
 
 
-@pytest.fixture(scope="module")
-def run(bench):
-    """A trained run of inter, with modality dropout."""
-    folder = bench.folder / "runs" / "inter"
-    drops = {"augment__drop_text": 0.2, "augment__drop_image": 0.2}
-    flags = bench.flags(
-        variant="inter", run=folder, fusion__junctions="1+1:linear,2+2:attention", **drops
-    )
-    done = subprocess.run(command("train", *flags), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return folder
+@pytest.fixture
+def run(tiny_run):
+    return tiny_run
 
 
-@pytest.fixture(scope="module")
-def artifact(run):
-    folder = run.parent / "artifact"
-    flags = (f"--run={run}", f"--out={folder}", "--buckets=6", "--precisions=fp16,int8,int8_static")
-    done = export(*flags)
-    assert done.returncode == 0, done.stderr
-    assert "Artifact" in done.stdout
-    assert done.stdout.rstrip().endswith('--text "..." --image FILE')
-    return folder
+@pytest.fixture
+def artifact(tiny_artifact):
+    return tiny_artifact
 
 
 def test_artifact_holds_everything_and_says_what_each_step_changed(artifact, run):

@@ -1,0 +1,119 @@
+"""Where the time of a model goes: ONNX Runtime's profiler beside each node's floor."""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from bench.artifact import ArtifactError, golden
+
+PARTS = {
+    "text": "text backbone",
+    "padding": "text backbone",
+    "image": "image backbone",
+    "fusion": "fusion",
+    "fusion/logits": "head",
+    "fusion/score": "head",
+}
+_WARM_UP, _RUNS, _TOP = 5, 30, 10
+
+
+def parts(names: list[str]) -> list[str]:
+    """The part of the model of each node, in the graph's order.
+
+    A rewritten node has lost its place in the name (node_Conv_12): it counts with the one
+    before it.
+    """
+    found, last = [], "other"
+    for name in names:
+        scope = re.match(r"(padding|text|image|fusion)_[^/]*/?(logits|score)?", name)
+        if scope:
+            head = scope[1] == "fusion" and scope[2]
+            last = PARTS[f"fusion/{scope[2]}" if head else scope[1]]
+        found.append(last)
+    return found
+
+
+def traced(folder: Path, meta: dict) -> list[dict]:
+    """What ONNX Runtime's profiler says of the fp32 model on the CPU, one example a run.
+
+    Returns:
+        In the order of execution: name and operator, as ONNX Runtime has them after its own
+        rewriting, and ms, the mean time of the kernel over the runs.
+
+    Raises:
+        ArtifactError: ONNX Runtime is not installed.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ArtifactError(f"--layers wants ONNX Runtime ({error}): pip install it.") from None
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.enable_profiling = True
+    batch = meta["shapes"]["batch"] or 1
+    feed = {name: x[:batch] for name, x in golden(folder)[0].items()}
+    with tempfile.TemporaryDirectory() as scratch:
+        options.profile_file_prefix = str(Path(scratch) / "trace")
+        session = onnxruntime.InferenceSession(
+            folder / meta["models"]["fp32"]["file"], options, providers=["CPUExecutionProvider"]
+        )
+        for _ in range(_WARM_UP + _RUNS):
+            session.run(None, feed)
+        events = json.loads(Path(session.end_profiling()).read_text())
+    return kernels(events, _WARM_UP)
+
+
+def kernels(events: list[dict], warm_up: int) -> list[dict]:
+    """Mean kernel times of a trace of ONNX Runtime, without the first `warm_up` runs.
+
+    https://onnxruntime.ai/docs/performance/tune-performance/profiling-tools.html: an event of
+    category Node and name ..._kernel_time for each kernel, `dur` in microseconds.
+    """
+    seen: Counter = Counter()
+    total: dict[str, dict] = {}
+    for event in events:
+        if event.get("cat") != "Node" or not event["name"].endswith("_kernel_time"):
+            continue
+        name = event["name"].removesuffix("_kernel_time")
+        row = total.setdefault(name, {"name": name, "operator": event["args"]["op_name"], "ms": 0})
+        seen[name] += 1
+        if seen[name] > warm_up:
+            row["ms"] += event["dur"] / 1000
+    return [{**row, "ms": row["ms"] / max(1, seen[n] - warm_up)} for n, row in total.items()]
+
+
+def show(floors: dict[str, float], nodes: list[dict]) -> None:
+    """Print measured kernel times beside floors: by part, by operator, the slowest nodes.
+
+    Args:
+        floors: node of the file -> milliseconds, in the graph's order.
+        nodes: what `traced` returns.
+    """
+    place = dict(zip(floors, parts(list(floors)), strict=True))
+    known = {n["name"]: n["name"].removesuffix("_nchwc") for n in nodes}
+    # What ONNX Runtime made itself counts with the node before it.
+    last, by_part, by_operator = "other", Counter(), Counter()
+    for node in nodes:
+        last = place.get(known[node["name"]], last)
+        by_part[last] += node["ms"]
+        by_operator[node["operator"]] += node["ms"]
+    floor_of_part: Counter = Counter()
+    for name, part in place.items():
+        floor_of_part[part] += floors[name]
+    total = sum(by_part.values())
+    print(f"\n{'by part':40} {'ms':>8} {'share':>6} {'floor':>8}")
+    for part, ms in by_part.most_common():
+        print(f"{part:40} {ms:8.3f} {ms / total:6.1%} {floor_of_part[part]:8.3f}")
+    print(f"\n{'by operator':40} {'ms':>8} {'share':>6}")
+    for operator, ms in by_operator.most_common(_TOP):
+        print(f"{operator:40} {ms:8.3f} {ms / total:6.1%}")
+    print(f"\n{'slowest nodes':40} {'ms':>8} {'share':>6} {'floor':>8}")
+    for node in sorted(nodes, key=lambda node: -node["ms"])[:_TOP]:
+        floor = floors.get(known[node["name"]])
+        beside = "-" if floor is None else f"{floor:.3f}"
+        label = node["name"] if len(node["name"]) <= 40 else "..." + node["name"][-37:]
+        print(f"{label:40} {node['ms']:8.3f} {node['ms'] / total:6.1%} {beside:>8}")

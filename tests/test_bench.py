@@ -1,0 +1,101 @@
+"""`python -m bench` on a real artifact, as its user types it; and alone, as it goes to a device."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench import results
+from bench.__main__ import main
+
+ROOT = Path(__file__).parents[1]
+STACK = ("keras", "jax", "tensorflow", "torch", "absl", "fusion_keras", "export")
+BLOCKED = f"""
+import sys
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {STACK!r}:
+            raise ImportError(name + " is not on this device")
+
+sys.meta_path.insert(0, Blocked())
+"""
+
+
+def test_a_copy_of_bench_alone_measures_an_artifact(tiny_artifact, tmp_path):
+    shutil.copytree(ROOT / "bench", tmp_path / "bench")
+    shutil.copytree(tiny_artifact, tmp_path / "artifact")
+    (tmp_path / "blocked").mkdir()
+    (tmp_path / "blocked" / "sitecustomize.py").write_text(BLOCKED)
+    command = [sys.executable, "-m", "bench", "artifact", "--precision=fp32,int8", "--out=x.json"]
+    environment = {**os.environ, "PYTHONPATH": "blocked", "PYTHONSAFEPATH": ""}
+    stack = subprocess.run(
+        [sys.executable, "-c", "import absl"], cwd=tmp_path, env=environment, capture_output=True
+    )
+    assert b"not on this device" in stack.stderr
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "artifact int8" in done.stdout
+    assert done.stdout.rstrip().endswith("python -m bench.report x.json")
+    found = results.read(tmp_path / "x.json")
+    assert [c["name"] for c in found["contenders"]] == ["artifact fp32", "artifact int8"]
+    for contender in found["contenders"]:
+        assert contender["complete"]
+        assert contender["providers"] == ["CPUExecutionProvider"]
+        assert contender["latency"]["count"] >= 64
+        assert contender["latency"]["p90"] >= contender["latency"]["p50"] > 0
+        assert set(contender["stages"]) == {"tokens", "image", "inference", "all"}
+    assert found["ratios"][0]["rounds"] >= 12
+    assert found["fingerprint"]["cores"] == len(os.sched_getaffinity(0))
+
+
+def test_a_damaged_precision_is_found_by_its_outputs(tiny_artifact, tmp_path, capsys):
+    """Its file is as it was exported, but was not what was exported to be."""
+    from bench.artifact import digest, seal_of
+
+    folder = tmp_path / "swapped"
+    shutil.copytree(tiny_artifact, folder)
+    other = (folder / "model.int8.onnx").read_bytes()
+    (folder / "model.onnx").write_bytes(other)
+    meta = json.loads((folder / "meta.json").read_text())
+    meta["files"]["model.onnx"] = digest(folder / "model.onnx")
+    meta["seal"] = seal_of(meta)
+    (folder / "meta.json").write_text(json.dumps(meta))
+    assert main([str(folder), f"--out={tmp_path / 'x.json'}"]) == 1
+    assert "its outputs are wrong, nothing was timed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--precision=fp8"], "has no fp8 model; it has fp32, fp16, int8, int8_static"),
+        (["--runner=tvm"], "--runner=tvm is unknown; there are ort"),
+        (["--inputs=noise"], "--inputs=noise is unknown; there are data, padded"),
+        (["--batch=4"], "takes batches of 1"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_sentence(tiny_artifact, capsys, flags, said):
+    assert main([str(tiny_artifact), *flags]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert said in error
+    assert len(error.splitlines()) == 1
+
+
+def test_what_is_no_artifact_is_one_sentence(tmp_path, capsys):
+    assert main([str(tmp_path)]) == 2
+    assert "is no artifact" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "flag", ["--batch=0", "--threads=x", "--hz=-1", "--margin=2", "--timeout=0"]
+)
+def test_flags_that_make_no_sense_are_refused(tiny_artifact, capsys, flag):
+    with pytest.raises(SystemExit) as ended:
+        main([str(tiny_artifact), flag])
+    assert ended.value.code == 2
+    assert flag.split("=")[0] in capsys.readouterr().err

@@ -1,0 +1,411 @@
+"""What `python -m bench.report` says: fronts and comparisons worked out by hand, mistakes named."""
+
+import argparse
+import json
+import math
+import os
+
+import numpy as np
+import pytest
+
+from bench import front, published, report, results
+from export.artifact import building, seal
+
+FINGERPRINT = {"cpu": "A <CPU>", "cores": 2, "board": None, "packages": {"onnxruntime": "1.31"}}
+ORIN = {**FINGERPRINT, "board": "Orin"}
+LABELS = [0, 1] * 50
+
+
+def artifact(variant="inter", right=80, seed=0, wrong_from=0, **changes):
+    """As `bench.artifact.described` has it: `right` of 100 rows are answered rightly."""
+    wrong = {(wrong_from + i) % 100 for i in range(100 - right)}
+    predicted = [1 - label if i in wrong else label for i, label in enumerate(LABELS)]
+    backbones = {"text": "bert-base-uncased", "image": "mobilenet_v2_1.4_224"}
+    if variant in backbones:
+        backbones = {variant: backbones[variant]}
+    plain = {
+        "path": f"artifacts/{variant}-{seed}",
+        "seal": f"{variant} {right} {seed} {wrong_from} {sorted(changes)}",
+        "variant": variant,
+        "seed": seed,
+        "backbones": backbones,
+        "classes": ["negative", "non-negative"],
+        "dataset": "demo",
+        "lengths": [16],
+        "shapes": {"batch": 1},
+        "models": {p: {"nodes": 10, "accuracy": right / 100} for p in ("fp32", "int8")},
+    }
+    predicted = {"fp32": predicted, "int8": predicted}
+    test = {"ids": "ids", "groups": None, "labels": LABELS, "predicted": predicted}
+    return {**plain, "test": test, **changes}
+
+
+def contender(name, p90, of=None, precision="fp32", **changes):
+    latency = {"count": 1024, "mean": 0.9 * p90, "min": 0.8 * p90, "p50": 0.9 * p90, "p90": p90}
+    latency |= {"p95": None, "p99": None, "p50_interval": [0.85 * p90, 0.95 * p90]}
+    latency |= {"p90_interval": [0.98 * p90, 1.01 * p90]}
+    plain = {"name": name, "artifact": of or artifact(), "precision": precision, "batch": 1}
+    plain |= {"runner": "ort", "threads": 2, "inputs": "data", "hz": 0}
+    plain |= {"complete": True, "error": None, "latency": latency, "stages": None, "power": None}
+    plain |= {"parity": {"max_abs": 1e-6, "allowed": 1e-4}, "providers": ["CPUExecutionProvider"]}
+    return {**plain, **changes}
+
+
+def measured(path, *contenders, **changes):
+    plain = {"when": "2026-11-22T00:00:00Z", "method": {"profile": "full"}, "ratios": []}
+    plain |= {"machine_speed": {"steady": True, "change": 1.0, "sentence": "steady"}}
+    results.write(path, {**plain, "fingerprint": FINGERPRINT, "contenders": contenders, **changes})
+    return path
+
+
+def estimated(path, *entries):
+    content = {"format": "fusion_keras estimate 1", "device": "Orin", "engine": "TensorRT"}
+    content |= {"assumed": "fp16, 32 tokens", "error": "28 % at the median", "estimates": entries}
+    path.write_text(json.dumps(content))
+    return path
+
+
+def answer(tmp_path, capsys, *inputs, code=0):
+    """(stdout, Markdown) of a report that ends with exit code `code`."""
+    assert report.main([*map(str, inputs), f"--out={tmp_path / 'r'}"]) == code
+    found = capsys.readouterr()
+    return (found.out, (tmp_path / "r.md").read_text()) if code == 0 else (found.err, None)
+
+
+def points(*contenders):
+    content = {"format": results.FORMAT, "fingerprint": FINGERPRINT, "contenders": contenders}
+    return report.points_of(report.Inputs(measured={"a.json": content}), [])[0]
+
+
+FOUR = (
+    contender("image", 2, artifact("image", 55)),
+    contender("early", 5, artifact("early", 70)),
+    contender("inter", 8, artifact("inter", 68)),
+    contender("late", 14, artifact("late", 84)),
+)
+
+
+def test_the_front_leaves_out_what_is_slower_and_no_more_accurate():
+    assert [p.name for p in front.pareto(points(*FOUR), "p90")] == ["image", "early", "late"]
+
+
+@pytest.mark.parametrize(("budget", "best"), [(15, "late"), (14.1, "early"), (3, "image")])
+def test_a_p90_is_within_the_budget_only_with_its_interval(budget, best):
+    # late: 14 ms, up to 14.14 ms.
+    assert front.best_within(points(*FOUR), budget).chosen.name == best
+
+
+def test_nothing_in_the_budget_names_the_nearest(tmp_path, capsys):
+    path = measured(tmp_path / "a.json", *(c for c in FOUR if c["name"] in ("late", "inter")))
+    assert report.main([str(path), "--budget-ms=5", f"--out={tmp_path / 'r'}"]) == 0
+    said = capsys.readouterr().out
+    assert "nothing fits 5 ms. inter comes nearest, p90 8.00 [7.84, 8.08] ms" in said
+
+
+def test_a_gain_of_the_same_answers_is_none():
+    twin = artifact("late", 80, seal="another")
+    gain = front.difference(*(p.model for p in points(contender("a", 1), contender("b", 2, twin))))
+    assert gain == front.Interval(0.0, 0.0, 0.0, above=0.0)
+
+
+def test_a_gain_is_paired_by_row():
+    # 4 more of the same 100 rows: the rows both answer alike cancel, which leaves a share of
+    # 0.04 with a standard deviation of sqrt(0.04 * 0.96 / 100) = 0.0196.
+    first, second = points(contender("a", 1, artifact("late", 84)), contender("b", 2))
+    gain = front.difference(first.model, second.model)
+    assert gain.mean == pytest.approx(0.04)
+    assert gain.high - gain.low == pytest.approx(2 * 1.96 * 0.0196, abs=0.012)
+    # At least one of the four is drawn in all but 0.96 ** 100 = 1.7 % of resamples.
+    assert gain.above == pytest.approx(0.983, abs=0.01)
+
+
+def test_a_doubtful_gain_says_that_the_cheaper_one_may_do(tmp_path, capsys):
+    doubtful = contender("late", 9, artifact("late", 81, wrong_from=50))
+    said, _ = answer(tmp_path, capsys, measured(tmp_path / "a.json", FOUR[1], FOUR[3]))
+    assert "cheaper one may be just as good" not in said
+    said, _ = answer(
+        tmp_path, capsys, measured(tmp_path / "b.json", contender("inter", 3), doubtful)
+    )
+    assert "most accurate is late (late at fp32)" in said
+    assert "cheaper one may be just as good" in said
+
+
+def test_rows_of_a_group_are_drawn_together():
+    values = np.tile([True, False], 200)[None]
+    # The binomial's standard deviation; groups of ten rows that are alike have ten times its
+    # variance.
+    alone = front.interval(values, None)
+    together = front.interval(
+        np.repeat(values[:, :40], 10, axis=1), [str(i // 10) for i in range(400)]
+    )
+    assert alone.high - alone.low == pytest.approx(2 * 1.96 * math.sqrt(0.25 / 400), rel=0.1)
+    assert together.high - together.low == pytest.approx(2 * 1.96 * math.sqrt(2.5 / 400), rel=0.1)
+
+
+def test_seeds_are_drawn_too():
+    found = front.interval(np.array([[1.0] * 10, [0.0] * 10]), None)
+    assert (found.mean, found.low, found.high) == (0.5, 0.0, 1.0)
+
+
+def test_seeds_of_one_model_are_pooled():
+    pooled = front.pool([artifact(right=80), artifact(right=90, seed=1)])
+    assert len(set(pooled.values())) == 2  # fp32, int8
+    (model,) = {m for (_, precision), m in pooled.items() if precision == "fp32"}
+    assert list(model.correct) == [0, 1]
+    assert model.accuracy.mean == pytest.approx(0.85)
+
+
+def test_two_trainings_of_one_seed_stand_alone():
+    pooled = front.pool([artifact(right=80), artifact(right=90), artifact(right=70, seed=1)])
+    found = {m.accuracy.mean for (_, precision), m in pooled.items() if precision == "fp32"}
+    assert found == {0.8, 0.9, 0.7}
+
+
+@pytest.mark.parametrize(
+    "changes", [{"dataset": "b"}, {"models": {"fp32": {"nodes": 11}}}, {"variant": "late"}]
+)
+def test_what_is_another_model_is_not_pooled(changes):
+    pooled = front.pool([artifact(), artifact(seed=1, **changes)])
+    assert all(len(model.correct) == 1 for model in pooled.values())
+
+
+def test_unlike_machines_stand_apart(tmp_path, capsys):
+    slow = measured(tmp_path / "slow.json", contender("inter", 20))
+    fast = measured(tmp_path / "fast.json", contender("inter", 10), fingerprint=ORIN)
+    said, text = answer(tmp_path, capsys, slow, fast)
+    assert "A <CPU>; demo: nothing fits 15 ms" in said
+    assert "Orin, A <CPU>; demo: within 15 ms the most accurate is inter (fast)" in said
+    assert text.count("Chart in r.html") == 2
+    assert "| board | differs |  | Orin |" in text
+
+
+def test_unlike_machines_share_no_chart_of_batches():
+    batches = [contender(f"batch {n}", 5 * n, batch=n) for n in (1, 4)]
+    chart = report.sweep_chart(points(*batches), "here", "batch")
+    assert [trace["x"] for trace in chart.traces] == [[1, 4], [1, 4]]
+    # 4.5 ms a query of one, 18 ms of four: 222 examples a second either way.
+    assert chart.traces[1]["y"] == pytest.approx([1000 / 4.5] * 2)
+    files = {
+        name: {"format": results.FORMAT, "fingerprint": print_, "contenders": batches, "ratios": []}
+        for name, print_ in (("a.json", FINGERPRINT), ("b.json", ORIN))
+    }
+    for content in files.values():
+        content |= {"machine_speed": {"steady": True}, "method": {}}
+    inputs = report.Inputs(measured=files)
+    found, models = report.points_of(inputs, [])
+    options = argparse.Namespace(budget_ms=15, precision=[])
+    _, sections = report.sections_of(inputs, found, models, options)
+    (swept,) = [s for s in sections if s.title == "Batch and threads"]
+    assert [len(chart.traces) for chart in swept.parts] == [2, 2]
+
+
+def test_unlike_test_sets_stand_apart(tmp_path, capsys):
+    other = artifact("late", 90)
+    other["test"] = {**other["test"], "ids": "other"}
+    path = measured(tmp_path / "a.json", contender("a", 5), contender("b", 6, other))
+    said, text = answer(tmp_path, capsys, path)
+    assert "demo, test set 1 of 2: within 15 ms the most accurate is a " in said
+    assert text.count("Chart in r.html") == 2
+
+
+def test_a_contender_of_two_files_is_shown_twice(tmp_path, capsys):
+    files = [measured(tmp_path / f"{n}.json", contender("inter", n)) for n in (10, 11)]
+    _, text = answer(tmp_path, capsys, *files)
+    assert "| inter (10) |" in text
+    assert "| inter (11) |" in text
+    assert text.count("Chart in r.html") == 1
+
+
+def test_an_estimate_is_called_one_wherever_it_stands(tmp_path, capsys):
+    entry = {"artifact": artifact(), "precision": "fp32"}
+    entry |= {"milliseconds": 7.77, "low": 5, "high": 9}
+    given = estimated(tmp_path / "e.json", entry)
+    said, text = answer(tmp_path, capsys, given, measured(tmp_path / "a.json", FOUR[1]))
+    lines = [line for line in (said + text).splitlines() if "7.77" in line]
+    assert len(lines) >= 4
+    assert all("estimate" in line.lower() for line in lines)
+    assert "28 % at the median" in text
+    (point,) = report.points_of(report.gather([given]), [])[0]
+    chart = report.front_chart([point], "", 15)
+    assert all("estimate" in trace["name"] for trace in chart.traces)
+    assert chart.traces[1]["marker"]["symbol"].endswith("-open")
+
+
+def test_without_any_p90_the_axis_is_p50_and_the_budget_has_no_answer(tmp_path, capsys):
+    quick = contender("inter", 5)
+    quick["latency"] |= {"p90": None, "p90_interval": None, "count": 20}
+    said, _ = answer(tmp_path, capsys, measured(tmp_path / "a.json", quick, FOUR[0]))
+    assert "most accurate is image" in said
+    assert front.axis_of(points(quick, FOUR[0])) == "p50"
+    said, _ = answer(tmp_path, capsys, measured(tmp_path / "b.json", quick))
+    assert "64 samples at least are wanted" in said
+
+
+def test_baselines_stand_beside_the_answer(tmp_path, capsys):
+    _, text = answer(tmp_path, capsys, measured(tmp_path / "a.json", *FOUR))
+    assert "| always negative, the most frequent class | 50.0 |" in text
+    assert "| image only: image | 55.0 [" in text
+    assert "Not measured here: text only." in text
+
+
+def test_published_and_measured_numbers_have_columns_of_their_own(tmp_path, capsys):
+    early = artifact("early", 70, spec={"junctions": [{"join": "attention", "blocks": 4}]})
+    path = measured(tmp_path / "a.json", contender("early", 5, early), FOUR[0])
+    _, text = answer(tmp_path, capsys, path)
+    rows = [line for line in text.splitlines() if line.startswith("| Early Fusion")]
+    accuracy, runtime, tensorrt = ([c.strip() for c in row.split("|")[1:-1]] for row in rows)
+    assert accuracy[:4] == ["Early Fusion", "early", "67.89", "66.59"]
+    assert accuracy[4].startswith("70.0 [")
+    assert runtime[2:] == ["11.4", "4.50 [4.25, 4.75]"]
+    assert tensorrt[2:] == ["7.32538", "10.951"]
+    (late,) = [
+        line for line in text.splitlines() if line.startswith("| Late Fusion | late | 84.25")
+    ]
+    assert late == "| Late Fusion | late | 84.25 | 83.62 |  |"
+    assert "| 4 | 67.89 | 70.0 [" in text
+    assert "| 8 | 69.09 |  |" in text
+    assert "| BERT | text | 80.20 |" in text
+    heads = [line for line in text.splitlines() if line.startswith("| model |")]
+    assert all("CMU-MOSI" not in head.split("measured")[-1] for head in heads if "measured" in head)
+    assert "measured, A &lt;CPU>, demo, bert-base-uncased + mobilenet" in heads[1]
+
+
+def test_tensorrt_is_known_by_the_provider_that_ran():
+    run = points(contender("late", 9, artifact("late"), providers=["TensorrtExecutionProvider"]))
+    *_, runtime, tensorrt = published.tables([], run, {run[0].machine: "here"})
+    assert runtime.rows[0] == ["Late Fusion", "late", "21.6"]
+    assert tensorrt.rows[0][-1] == "8.10 [7.65, 8.55]"
+
+
+def test_further_seeds_come_from_artifacts(tmp_path, capsys):
+    folder = tmp_path / "seed 1"
+    with building(folder) as partial:
+        lines = ["id,label,fp32", *(f"{i},{label},{label}" for i, label in enumerate(LABELS))]
+        (partial / "test.csv").write_text("\n".join(lines) + "\n")
+        meta = {
+            key: value for key, value in artifact(seed=1).items() if key not in ("path", "test")
+        }
+        meta |= {"dataset": {"name": "demo"}, "models": {"fp32": {"nodes": 10}}, "spec": {}}
+        meta["models"]["fp32"]["metrics"] = {"accuracy": 1.0}
+        seal(partial, meta)
+    found = report.gather([folder, estimated(tmp_path / "e.json")]).artifacts[str(folder)]
+    mine = artifact(right=80)
+    mine["test"] = {**mine["test"], "ids": found["test"]["ids"]}
+    path = measured(tmp_path / "a.json", contender("inter", 5, mine))
+    assert "accuracy 80.0 [" in answer(tmp_path, capsys, path)[0]
+    said, text = answer(tmp_path, capsys, path, folder)
+    assert "accuracy 90.0 [" in said
+    assert "| 0, 1 |" in text
+
+
+def test_ratios_are_told_in_words(tmp_path, capsys):
+    shared = {"confidence": 0.99, "rounds": 12, "margin": 0.03}
+    clear = {"first": 0, "second": 1, "ratio": 0.4, "low": 0.38, "high": 0.42, **shared}
+    short = {"first": 1, "second": 0, "ratio": 2.5, "low": None, "high": None, **shared}
+    ratios = [{**clear, "verdict": "faster"}, {**short, "verdict": "unclear"}]
+    _, text = answer(tmp_path, capsys, measured(tmp_path / "a.json", *FOUR[:2], ratios=ratios))
+    assert "| 0.400 [0.380, 0.420] | 99 | 12 | image is faster than early, by more" in text
+    assert "| 2.500 | 99 | 12 | early against image: too noisy to tell, more" in text
+
+
+def test_what_a_reader_should_doubt_is_said(tmp_path, capsys):
+    lost = {"name": "broken|", "error": "It was killed.", "complete": False, "precision": "fp32"}
+    half = contender("half", 3, complete=False)
+    speed = {"steady": False, "change": 1.3, "sentence": "1.30 times slower in one part"}
+    path = measured(
+        tmp_path / "a.json", lost, half, machine_speed=speed, method={"profile": "quick"}
+    )
+    _, text = answer(tmp_path, capsys, path)
+    assert "| broken\\| | It was killed. |" in text
+    assert "Not complete, with fewer samples than planned: half." in text
+    assert "1.30 times slower" in text
+    assert "profile quick" in text
+    assert "One seed only" in text
+
+
+def test_a_measurement_that_was_killed_is_shown_with_the_samples_it_has(tmp_path, capsys):
+    blocks = [{"round": i, "samples": [5.0] * 20} for i in range(5)]
+    killed = contender("inter", 0, blocks=blocks, complete=False, latency=None)
+    path = measured(tmp_path / "a.json", killed, contender("late", 0, blocks=[], latency=None))
+    content = json.loads(path.read_text())
+    del content["ratios"], content["machine_speed"]
+    path.write_text(json.dumps(content))
+    said, text = answer(tmp_path, capsys, path)
+    assert "most accurate is inter (inter at fp32): accuracy 80.0 [" in said
+    assert "p90 5.00 ms" in said
+    assert "fewer samples than planned: inter" in text
+
+
+def test_only_the_wanted_precision_is_shown(tmp_path, capsys):
+    slim = contender("slim", 4, artifact("late", 90), "int8")
+    path = measured(tmp_path / "a.json", *FOUR, slim)
+    assert report.main([str(path), "--precision=int8", f"--out={tmp_path / 'r'}"]) == 0
+    assert "most accurate is slim" in capsys.readouterr().out
+    assert "\n| early |" not in (tmp_path / "r.md").read_text()
+    assert report.main([str(path), "--precision=int4", f"--out={tmp_path / 'r'}"]) == 2
+
+
+def test_the_ladder_compares_with_fp32_row_by_row(tmp_path, capsys):
+    of = artifact("late", 80)
+    of["test"] = {**of["test"], "predicted": {**of["test"]["predicted"], "int8": LABELS}}
+    rungs = [contender("full", 10, of), contender("slim", 4, of, "int8")]
+    _, text = answer(tmp_path, capsys, measured(tmp_path / "a.json", *rungs))
+    (row,) = [line for line in text.splitlines() if line.startswith("| slim | A &lt;CPU> | int8")]
+    assert "| 100.0 [100.0, 100.0] | +20.0 [+" in row
+
+
+def test_a_folder_gives_all_its_files_and_out_may_be_a_folder(tmp_path, capsys):
+    folder = tmp_path / "results"
+    measured(folder / "a.json", contender("inter", 5))
+    (folder / "notes.json").write_text("{}")
+    assert report.main([str(folder), str(folder / "a.json"), f"--out={tmp_path}"]) == 0
+    assert "notes.json was passed over" in (tmp_path / "report.md").read_text()
+    assert (tmp_path / "report.html").is_file()
+    assert not [name for name in os.listdir(tmp_path) if name.endswith(".partial")]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "No such file"),
+        ('{"format": "fusion_keras results 1", "cont', "cut short"),
+        ("[]", "no results of this bench"),
+        ('{"format": "fusion_keras results 0"}', "measure again"),
+        ('{"format": "fusion_keras results 1"}', "is not laid out as"),
+        ('{"format": "fusion_keras results 1", "contenders": [{"name": "a"}]}', "'artifact'"),
+        ('{"format": "fusion_keras estimate 1", "estimates": 3}', "is not laid out as"),
+        ("\xff\xfe", "no JSON"),
+    ],
+)
+def test_an_unusable_file_is_one_sentence(tmp_path, capsys, text, said):
+    path = tmp_path / "a.json"
+    if text is not None:
+        path.write_text(text, encoding="latin-1")
+    error, _ = answer(tmp_path, capsys, path, code=2)
+    assert error.startswith("error: ")
+    assert said in error
+    assert str(path) in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "r.md").exists()
+
+
+def test_the_same_measurement_twice_is_refused(tmp_path, capsys):
+    files = [measured(tmp_path / name, contender("inter", 5)) for name in ("a.json", "b.json")]
+    error, _ = answer(tmp_path, capsys, *files, code=2)
+    assert "are the same measurement" in error
+
+
+def test_an_empty_folder_and_an_artifact_alone_are_refused(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    assert "holds neither" in answer(tmp_path, capsys, tmp_path / "empty", code=2)[0]
+    with building(tmp_path / "artifact") as partial:
+        (partial / "test.csv").write_text("id,label\n")
+        meta = {key: value for key, value in artifact().items() if key not in ("path", "test")}
+        seal(partial, meta | {"dataset": {"name": "demo"}, "models": {}})
+    assert "no measurement" in answer(tmp_path, capsys, tmp_path / "artifact", code=2)[0]
+
+
+def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path, capsys):
+    path = measured(tmp_path / "a.json", contender("inter", 5))
+    assert report.main([str(path), f"--out={path}/r"]) == 2
+    assert "cannot be written" in capsys.readouterr().err

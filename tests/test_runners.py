@@ -1,0 +1,457 @@
+"""Every engine that runs here answers as the trained model does; the others are called rightly."""
+
+import ctypes
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from bench import cuda, runners, workstation
+from bench.artifact import ArtifactError, golden, read
+from bench.engine import engine_name, gpu_name
+from bench.runners import OnnxRuntimeCuda, open_runner
+from tests import tensorrt_api
+from tests.tiny import Bench, command
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A trained run of inter, a few seconds' worth."""
+    bench = Bench.make(tmp_path_factory.mktemp("bench"))
+    folder = bench.folder / "runs" / "inter"
+    flags = bench.flags(
+        variant="inter", run=folder, fusion__junctions="1+1:linear,2+2:attention", train__epochs=1
+    )
+    done = subprocess.run(command("train", *flags), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def artifact(run):
+    """Exported for one example at a time, in two lengths."""
+    folder = run.parent / "artifact"
+    flags = (f"--run={run}", f"--out={folder}", "--buckets=6", "--precisions=int8")
+    done = subprocess.run([sys.executable, "-m", "export", *flags], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def meta(artifact):
+    return read(artifact)
+
+
+def assert_golden(runner, folder, batch=1, tolerance=1e-4):
+    """It gives the artifact's golden outputs."""
+    inputs, outputs = golden(folder)
+    assert np.ptp(outputs["logits"], axis=0).max() > 10 * tolerance, "examples differ"
+    for row in range(0, len(outputs["logits"]), batch):
+        taken = slice(row, row + batch)
+        found = runner.infer({name: x[taken] for name, x in inputs.items()})
+        assert found["logits"].dtype == np.float32
+        wanted = outputs["logits"][taken]
+        np.testing.assert_allclose(found["logits"], wanted, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("name", "provider"),
+    [
+        ("ort", "CPUExecutionProvider"),
+        ("saved_model", "TensorFlow CPU"),
+        ("keras", "JAX cpu"),
+        ("torch", "PyTorch cpu"),
+    ],
+)
+def test_it_answers_as_the_trained_model(name, provider, artifact, meta, run):
+    with open_runner(name, artifact, meta, "fp32", run=run) as runner:
+        assert_golden(runner, artifact)
+        assert list(runner.providers) == [provider]
+        assert runner.device_ms is None
+
+
+@pytest.mark.slow
+def test_compiled_pytorch_answers_as_the_trained_model(artifact, meta, run):
+    script = (
+        "import sys\nfrom pathlib import Path\nfrom bench.artifact import read\n"
+        "from bench.runners import open_runner\nfrom tests.test_runners import assert_golden\n"
+        "folder, run = map(Path, sys.argv[1:])\n"
+        "with open_runner('torch-compiled', folder, read(folder), 'fp32', run=run) as runner:\n"
+        "    assert_golden(runner, folder)\n"
+    )
+    # Of its own: what it compiles with and what TensorFlow brings do not fit into one process.
+    subprocess.run([sys.executable, "-c", script, str(artifact), str(run)], check=True)
+
+
+@pytest.mark.parametrize("name", ["keras", "torch"])
+def test_the_trained_model_itself_takes_any_batch(name, artifact, meta, run):
+    with open_runner(name, artifact, meta, "fp32", run=run) as runner:
+        assert_golden(runner, artifact, batch=4)
+
+
+def test_a_lower_precision_is_another_graph(artifact, meta):
+    inputs = {name: x[:1] for name, x in golden(artifact)[0].items()}
+    with (
+        open_runner("ort", artifact, meta, "fp32", threads=1) as full,
+        open_runner("ort", artifact, meta, "int8") as low,
+    ):
+        one, two = full.infer(inputs)["logits"], low.infer(inputs)["logits"]
+    assert one.shape == two.shape
+    assert not np.array_equal(one, two)
+
+
+def test_a_short_sentence_runs_at_its_own_length(artifact, meta):
+    inputs = {name: x[:1] for name, x in golden(artifact)[0].items()}
+    inputs["token_ids"] = inputs["token_ids"][:, :6]
+    for name in ("ort", "saved_model"):
+        with open_runner(name, artifact, meta, "fp32") as runner:
+            assert runner.infer(inputs)["logits"].shape == (1, 2)
+
+
+@pytest.mark.parametrize("name", ["ort", "saved_model"])
+def test_another_batch_than_the_graphs_is_one_sentence(name, artifact, meta):
+    inputs = {name: x[:3] for name, x in golden(artifact)[0].items()}
+    with open_runner(name, artifact, meta, "fp32") as runner:
+        with pytest.raises(ArtifactError, match=r"\[3, 12\].*'batch': 1.*--batch"):
+            runner.infer(inputs)
+        with pytest.raises(ArtifactError, match="image is missing"):
+            runner.infer({"token_ids": inputs["token_ids"][:1]})
+    fixed = {**meta, "shapes": {"batch": 1, "length": 6}}
+    with (
+        open_runner(name, artifact, fixed, "fp32") as runner,
+        pytest.raises(ArtifactError, match=r"\[1, 12\].*'length': 6"),
+    ):
+        runner.infer({name: x[:1] for name, x in inputs.items()})
+
+
+def test_what_an_engine_raises_is_one_sentence(artifact, meta):
+    inputs = {name: x[:1] for name, x in golden(artifact)[0].items()}
+    inputs["image"] = inputs["image"].astype(np.float32)
+    with (
+        open_runner("ort", artifact, meta, "fp32") as runner,
+        pytest.raises(ArtifactError, match=r"OnnxRuntime failed: .*expected: \(tensor\(uint8\)\)"),
+    ):
+        runner.infer(inputs)
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "said"),
+    [
+        ("onnx", "fp32", "no runner 'onnx', only ort, ort-cuda"),
+        ("ort", "fp16", "--precisions=fp16"),
+        ("saved_model", "int8", "fp32 only"),
+        ("keras", "int8", "fp32 only"),
+        ("keras", "fp32", "--run=RUN"),
+        ("torch", "fp32", "--run=RUN"),
+    ],
+)
+def test_what_cannot_be_loaded_is_one_sentence(name, precision, said, artifact, meta):
+    with pytest.raises(ArtifactError, match=said):
+        open_runner(name, artifact, meta, precision)
+
+
+@pytest.mark.parametrize(
+    ("name", "library"),
+    [("ort", "onnxruntime"), ("saved_model", "tensorflow"), ("tensorrt", "tensorrt")],
+)
+def test_a_missing_engine_is_one_sentence(name, library, artifact, meta, monkeypatch):
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(ArtifactError, match=f"{library} is not installed here"):
+        open_runner(name, artifact, meta, "fp32")
+
+
+def test_a_missing_run_is_one_sentence(artifact, meta, tmp_path):
+    with pytest.raises(ArtifactError, match=r"model\.keras cannot be read"):
+        open_runner("keras", artifact, meta, "fp32", run=tmp_path)
+    with pytest.raises(ArtifactError, match="no number of threads"):
+        workstation.keras_call(tmp_path, 2)
+
+
+def test_a_damaged_graph_is_one_sentence(artifact, meta, tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"no graph")
+    with pytest.raises(ArtifactError, match=r"ONNX Runtime .* refuses"):
+        open_runner("ort", tmp_path, meta, "fp32")
+
+
+# --- Providers of ONNX Runtime ----------------------------------------------------------------
+
+
+class Azure(OnnxRuntimeCuda):
+    """A provider that every build has and that takes no node: all of them fall back."""
+
+    asked, device = "AzureExecutionProvider", "cpu"
+
+    def _settings(self):
+        return {}
+
+
+def test_nodes_that_fell_back_are_named(artifact, meta):
+    with pytest.raises(ArtifactError) as raised:
+        Azure(artifact, meta, "fp32")
+    said = str(raised.value)
+    assert "nodes do not run on AzureExecutionProvider" in said
+    assert "MatMul on CPUExecutionProvider" in said
+
+
+def test_an_allowed_fall_back_is_told_and_bound_memory_is_used_again(artifact, meta):
+    with Azure(artifact, meta, "fp32", allow_fallback=True) as runner:
+        assert_golden(runner, artifact)
+        assert runner.providers == ["CPUExecutionProvider"]
+        inputs = {name: x[:1] for name, x in golden(artifact)[0].items()}
+        first = runner.infer(inputs)["logits"]
+        kept = first.copy()
+        runner.infer({name: x[1:2] for name, x in golden(artifact)[0].items()})
+        np.testing.assert_array_equal(first, kept)
+        inputs["token_ids"] = inputs["token_ids"][:, :6]
+        assert runner.infer(inputs)["logits"].shape == (1, 2)
+        assert len(runner._bindings) == 2, "one for each length"
+
+
+def test_an_older_onnx_runtime_refuses_what_falls_back(artifact, meta, monkeypatch):
+    import onnxruntime
+
+    name = "get_provider_graph_assignment_info"
+    for kind in onnxruntime.InferenceSession.__mro__:
+        if name in vars(kind):
+            monkeypatch.delattr(kind, name)
+    with pytest.raises(ArtifactError, match="fallback to CPU EP has been explicitly disabled"):
+        Azure(artifact, meta, "fp32")
+    with Azure(artifact, meta, "fp32", allow_fallback=True) as runner:
+        assert_golden(runner, artifact)
+
+
+@pytest.mark.parametrize("name", ["ort-cuda", "ort-tensorrt"])
+def test_a_provider_that_is_not_built_in_says_what_to_install(name, artifact, meta):
+    import onnxruntime
+
+    if runners.RUNNERS[name].asked in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has it")
+    with pytest.raises(ArtifactError, match="install onnxruntime-gpu"):
+        open_runner(name, artifact, meta, "fp32")
+
+
+# --- CUDA -------------------------------------------------------------------------------------
+
+
+def test_without_the_cuda_runtime_it_says_where_to_get_it(monkeypatch):
+    monkeypatch.setattr(cuda, "_places", lambda: ["libnothing.so"])
+    with pytest.raises(ArtifactError, match=r"libcudart\.so.*JetPack"):
+        cuda.load()
+
+
+def real_library():
+    try:
+        return cuda.load()
+    except ArtifactError:
+        pytest.skip("no CUDA runtime here")
+
+
+def test_every_function_of_the_real_library_is_declared():
+    library = real_library()
+    for name, arguments in cuda.SIGNATURES.items():
+        function = getattr(library, name)
+        assert (tuple(function.argtypes), function.restype) == (arguments, ctypes.c_int)
+    # cudaErrorMemoryAllocation is 2.
+    assert library.cudaGetErrorString(2) == b"out of memory"
+
+
+def test_a_machine_without_a_gpu_is_told_by_the_real_library():
+    real_library()
+    if os.path.exists("/dev/nvidiactl") or os.path.exists("/dev/nvhost-gpu"):
+        pytest.skip("a GPU is here")
+    with pytest.raises(ArtifactError, match="CUDA does not work here, cudaStreamCreate says: "):
+        cuda.Cuda()
+
+
+class Cudart:
+    """The CUDA runtime in this machine's memory: what it is given must be as declared."""
+
+    def __init__(self):
+        self.memory, self.made, self.copies = {}, [], []
+
+    def __getattr__(self, name):
+        arguments = cuda.SIGNATURES[name]
+
+        def call(*given):
+            for kind, value in zip(arguments, given, strict=True):
+                kind.from_param(value)
+            return getattr(self, f"_{name}")(*given) or 0
+
+        return call
+
+    def cudaGetErrorString(self, code):
+        return b"out of memory"
+
+    def _cudaMalloc(self, pointer, size):
+        if size > 1 << 30:
+            return 2
+        memory = ctypes.create_string_buffer(size)
+        pointer._obj.value = ctypes.addressof(memory)
+        self.memory[pointer._obj.value] = memory
+
+    _cudaMallocHost = _cudaMalloc
+
+    def _cudaFree(self, address):
+        del self.memory[address]
+
+    _cudaFreeHost = _cudaFree
+
+    def _cudaStreamCreate(self, pointer):
+        pointer._obj.value = 1000 + len(self.made)
+        self.made.append(pointer._obj.value)
+
+    _cudaEventCreate = _cudaStreamCreate
+
+    def _cudaStreamDestroy(self, made):
+        self.made.remove(made)
+
+    _cudaEventDestroy = _cudaStreamDestroy
+
+    def _cudaMemcpyAsync(self, to, source, size, kind, stream):
+        for address in (to, source):
+            assert size <= len(self.memory[address]), "past the end"
+        assert stream in self.made
+        self.copies.append((kind, size))
+        ctypes.memmove(to, source, size)
+
+    def _cudaEventRecord(self, event, stream):
+        assert {event, stream} <= set(self.made)
+
+    def _cudaStreamSynchronize(self, stream):
+        assert stream in self.made
+
+    def _cudaEventElapsedTime(self, milliseconds, start, end):
+        milliseconds._obj.value = 1.25 if start != end else -1
+
+
+@pytest.fixture
+def cudart(monkeypatch):
+    library = Cudart()
+    monkeypatch.setattr(cuda, "load", lambda: library)
+    return library
+
+
+def test_full_memory_is_one_sentence_and_nothing_is_left_behind(cudart):
+    gpu = cuda.Cuda()
+    gpu.device(16)
+    gpu.pinned((2, 3), np.float16)[...] = 1
+    with pytest.raises(ArtifactError, match=r"cudaMalloc says: out of memory \(2\)"):
+        gpu.device(1 << 31)
+    gpu.close()
+    assert (cudart.memory, cudart.made) == ({}, [])
+
+
+# --- TensorRT ---------------------------------------------------------------------------------
+
+TENSORS = {"token_ids": np.int64, "image": np.uint8}
+
+
+def summed(inputs):
+    """A network of sums, in fp16."""
+    tokens, image = inputs["token_ids"], inputs["image"]
+    logits = [tokens.sum(1), image.reshape(len(image), -1).max(1)]
+    return {"logits": np.stack(logits, 1).astype(np.float16)}
+
+
+@pytest.fixture(params=["10.3", "11.1"])
+def trt(request, monkeypatch):
+    engine = {"inputs": TENSORS, "outputs": {"logits": np.float16}, "run": summed, "profiles": 2}
+    module = tensorrt_api.module(request.param, engine=engine)
+    monkeypatch.setitem(sys.modules, "tensorrt", module)
+    return module
+
+
+ENGINE_META = {
+    "models": {"fp16": {"file": "fp16.onnx"}, "int8": {"file": "i.onnx"}},
+    "files": {"fp16.onnx": "the digest"},
+    "lengths": [4, 8],
+    "shapes": {"batch": None, "length": None},
+    "inputs": {"token_ids": {}, "image": {}},
+}
+
+
+def put_engine(folder, version, **changes):
+    path = folder / "engines" / engine_name("fp16", version, gpu_name())
+    described = {"precision": "fp16", "tensorrt": version, "gpu": gpu_name()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"a plan")
+    described = {**described, "sha256": "the digest", **changes}
+    path.with_suffix(".json").write_text(json.dumps(described))
+
+
+def examples(rows, length):
+    rng = np.random.default_rng(rows)
+    return {
+        "token_ids": rng.integers(0, 90, (rows, length)).astype(np.int32),
+        "image": rng.integers(0, 256, (rows, 2, 2, 3)).astype(np.uint8),
+    }
+
+
+def test_an_engine_gets_the_inputs_and_its_outputs_come_back(trt, cudart, tmp_path):
+    put_engine(tmp_path, trt.__version__)
+    with open_runner("tensorrt", tmp_path, ENGINE_META, "fp16") as runner:
+        assert runner.providers == [f"TensorRT {trt.__version__}"]
+        for rows, length in ((1, 8), (2, 4), (1, 8)):
+            inputs = examples(rows, length)
+            found = runner.infer(inputs)["logits"]
+            np.testing.assert_array_equal(found, summed(inputs)["logits"])
+            assert runner.device_ms == 1.25
+        kept = found.copy()
+        runner.infer(examples(1, 8) | {"image": np.zeros((1, 2, 2, 3), np.uint8)})
+        np.testing.assert_array_equal(found, kept, "answers are the caller's own")
+    # int64 [1, 8] and uint8 [1, 2, 2, 3] go there, fp16 [1, 2] comes back.
+    assert cudart.copies[:3] == [(1, 64), (1, 12), (2, 4)]
+    calls = [call[:2] for call in trt.calls if call[0] == "set_optimization_profile_async"]
+    assert [index for _, index in calls] == [1, 0], "profile i is of length i; each set up once"
+    assert (cudart.memory, cudart.made) == ({}, []), "all is freed"
+
+
+def test_what_the_engine_does_not_take_is_one_sentence(trt, cudart, tmp_path):
+    put_engine(tmp_path, trt.__version__)
+    with open_runner("tensorrt", tmp_path, ENGINE_META, "fp16") as runner:
+        with pytest.raises(ArtifactError, match=r"5 tokens came; the engine takes \[4, 8\]"):
+            runner.infer(examples(1, 5))
+        trt.fails = "shape"
+        with pytest.raises(ArtifactError, match="--max_batch"):
+            runner.infer(examples(9, 4))
+
+
+def test_a_refused_plan_is_one_sentence(trt, cudart, tmp_path):
+    put_engine(tmp_path, trt.__version__)
+    trt.fails = "plan"
+    with pytest.raises(ArtifactError, match=r"refuses .*\.engine"):
+        open_runner("tensorrt", tmp_path, ENGINE_META, "fp16")
+    assert (cudart.memory, cudart.made) == ({}, [])
+
+
+@pytest.mark.parametrize(
+    "changes", [{"tensorrt": "8.6"}, {"gpu": "another"}, {"sha256": "x"}, {"precision": "fp32"}]
+)
+def test_an_engine_of_something_else_is_not_taken(trt, tmp_path, changes):
+    put_engine(tmp_path, trt.__version__, **changes)
+    with pytest.raises(ArtifactError, match=r"python -m bench\.engine .* --precision=fp16"):
+        open_runner("tensorrt", tmp_path, ENGINE_META, "fp16")
+
+
+def test_dynamic_int8_has_no_engine(trt, tmp_path):
+    with pytest.raises(ArtifactError, match="int8_static, not int8"):
+        open_runner("tensorrt", tmp_path, ENGINE_META, "int8")
+
+
+# --- On a GPU ---------------------------------------------------------------------------------
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["ort-cuda", "ort-tensorrt", "tensorrt"])
+def test_a_gpu_answers_as_the_trained_model(name, artifact, meta):
+    if name == "tensorrt":
+        built = [sys.executable, "-m", "bench.engine", str(artifact), "--precision=fp32"]
+        subprocess.run(built, check=True)
+    with open_runner(name, artifact, meta, "fp32", allow_fallback=True) as runner:
+        assert_golden(runner, artifact, tolerance=1e-3)
+        assert (runner.device_ms is not None) == (name == "tensorrt")

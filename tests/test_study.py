@@ -1,0 +1,69 @@
+"""The study's steps: what is planned, what is done before, what a failure says."""
+
+import subprocess
+import sys
+
+import pytest
+
+from bench.study import Step, StudyError, _parser, main, same_study, steps, study
+
+
+def plan(tmp_path, *flags):
+    return steps(_parser().parse_args([f"--workdir={tmp_path}", *flags]), ["--config.x=1"])
+
+
+def test_unimodal_variants_are_trained_first_and_all_are_exported(tmp_path):
+    planned = plan(tmp_path, "--variants=late,text,image", "--seeds=0,1")
+    said = [f"{s.kind} {s.name}" for s in planned]
+    runs = ["text-s0", "image-s0", "late-s0", "text-s1", "image-s1", "late-s1"]
+    assert said[:6] == [f"train {name}" for name in runs]
+    assert said[6:] == [*(f"export {name}" for name in runs), "measure all", "report all"]
+    assert "--config.x=1" in planned[0].command
+    assert f"--run={tmp_path / 'runs' / 'late-s1'}" in planned[5].command
+
+
+def test_one_seed_is_measured_and_all_are_reported(tmp_path):
+    *_, measured, reported = plan(tmp_path, "--variants=text", "--seeds=0,1", "--budget-ms=7")
+    folders = [str(tmp_path / "artifacts" / f"text-s{seed}") for seed in (0, 1)]
+    assert folders[0] in measured.command
+    assert folders[1] not in measured.command
+    assert {*folders, "--budget-ms=7.0"} < set(reported.command)
+
+
+def step(tmp_path, code, done=False):
+    command = [sys.executable, "-c", code]
+    return Step("export", "x", command, tmp_path / "logs" / "x.log", lambda: done)
+
+
+def test_what_is_done_is_not_done_again(tmp_path, capsys):
+    file = tmp_path / "made"
+    code = f"open({str(file)!r}, 'a').write('x')"
+    study([step(tmp_path, code, done=True), step(tmp_path, code)], lambda line: None)
+    assert file.read_text() == "x"
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "[1/2] export x: done before"
+    assert said[1].startswith("[2/2] export x: ")
+
+
+def test_a_step_that_fails_ends_the_study_with_its_sentence(tmp_path):
+    code = "import sys; print('error: no such run.'); print('bye'); sys.exit(2)"
+    with pytest.raises(StudyError, match=r"export x failed \(no such run\.\).*x\.log"):
+        study([step(tmp_path, code)], lambda line: None)
+
+
+def test_two_studies_do_not_share_a_folder(tmp_path):
+    same_study(tmp_path / "a", ["--config.x=1"])
+    same_study(tmp_path / "a", ["--config.x=1"])
+    with pytest.raises(StudyError, match="--workdir another name"):
+        same_study(tmp_path / "a", ["--config.x=2"])
+
+
+def test_an_unknown_flag_is_named(tmp_path, capsys):
+    assert main([f"--workdir={tmp_path}", "--seed=1"]) == 2
+    assert "--seed=1 is no flag" in capsys.readouterr().err
+
+
+def test_help_teaches():
+    command = [sys.executable, "-m", "bench.study", "--help"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "--budget-ms" in said
