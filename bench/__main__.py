@@ -20,11 +20,12 @@ import math
 import sys
 from pathlib import Path
 
-from bench import artifact, runners
+from bench import artifact
 from bench.artifact import ArtifactError
 from bench.measure import measure
 from bench.method import INPUTS, PROFILES, Contender, Method, check, names
 from bench.results import ResultsError
+from bench.runners import engines
 
 VERDICTS = {
     "faster": "is faster than",
@@ -64,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("artifacts", nargs="+", type=Path, metavar="ARTIFACT", help="what `python -m export` wrote")
     add("--precision", type=_list, default=["fp32"], help="fp32,fp16,int8,int8_static or all")
-    add("--runner", type=_list, default=["ort"], help=", ".join(runners.RUNNERS) + " (default ort)")
+    add("--runner", type=_list, default=["ort"], help=", ".join(engines.RUNNERS) + " (default ort)")
     add("--profile", choices=PROFILES, default="quick", help="default: quick")
     add("--batch", type=_numbers(1), default=[1], help="examples a query: 1,8 (default 1)")
     add("--threads", type=_numbers(0), default=[0], help="0 (default) leaves it to the engine")
@@ -131,7 +132,7 @@ def _contenders(options) -> list[Contender]:
         ArtifactError: something of it cannot be measured.
     """
     for name, given, known in (
-        ("runner", options.runner, runners.RUNNERS),
+        ("runner", options.runner, engines.RUNNERS),
         ("inputs", options.inputs, INPUTS),
     ):
         for value in given:

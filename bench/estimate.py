@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bench import device
 from bench.artifact import ArtifactError, described, read
-from bench.floor import PRECISIONS, fixed_costs, model_ms
+from bench.floor import PRECISIONS, model_ms
 
 FORMAT = "fusion_keras estimate 1"
 ENGINES = ("ort-cuda", "tensorrt")
@@ -95,7 +95,7 @@ def estimates(folders: list[Path], profile: dict, precision: str) -> dict:
     found = []
     for folder in folders:
         meta = read(folder)
-        times = estimate(fixed_costs(folder, meta), profile, precision)
+        times = estimate(meta["costs"], profile, precision)
         found.append({"artifact": described(folder, meta), "precision": precision, **times})
     return {
         "format": FORMAT,

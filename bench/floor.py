@@ -96,20 +96,6 @@ def bounds_ms(costs: list[dict], profile: dict, precision: str) -> tuple[float, 
     return compute, model_ms(weights, profile, precision)
 
 
-def fixed_costs(folder: Path, meta: dict) -> list[dict]:
-    """`meta["costs"]`, of a graph whose sentences have one length.
-
-    Raises:
-        ArtifactError: the length is open: an open axis counts as one token.
-    """
-    if "token_ids" in meta["inputs"] and meta["shapes"]["length"] is None:
-        raise ArtifactError(
-            f"{folder} takes sentences of any length, so its costs hold for none: export it again "
-            "without --dynamic, with at most one length in --buckets."
-        )
-    return meta["costs"]
-
-
 def p50(path: Path, seal: str, precision: str) -> list[tuple[str, float]]:
     """(name, median latency in ms) of each contender of this artifact and precision.
 
@@ -132,7 +118,7 @@ def p50(path: Path, seal: str, precision: str) -> list[tuple[str, float]]:
 
 def show(options: argparse.Namespace) -> None:
     meta, profile = read(options.artifact), device.read(options.device)
-    costs, precision = fixed_costs(options.artifact, meta), options.precision
+    costs, precision = meta["costs"], options.precision
     floor = model_ms(costs, profile, precision)
     compute, memory = bounds_ms(costs, profile, precision)
     print(f"{options.artifact}, {precision}, on {profile['device']} ({profile['engine']})")

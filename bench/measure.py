@@ -16,8 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import artifact, latency, machine, power, results, runners, worker
+from bench import artifact, latency, machine, power, results, worker
 from bench.method import Contender, Method
+from bench.runners import engines
 
 # End-to-end queries, after the rounds.
 STAGE_ROUNDS = 32
@@ -163,7 +164,7 @@ def measure(
     method: Method,
     target: Path,
     *,
-    open_runner: Callable = runners.open_runner,
+    open_runner: Callable = engines.open_runner,
     say: Callable[[str], None] = lambda line: None,
 ) -> dict:
     """Measure, and write what there is after each round.

@@ -63,7 +63,7 @@ class Contender:
     Attributes:
         name: short and distinct.
         folder, meta: the artifact and its checked `meta.json`.
-        precision, runner: keys of `meta["models"]` and of `runners.RUNNERS`.
+        precision, runner: keys of `meta["models"]` and of `engines.RUNNERS`.
         batch: examples a query. threads: 0 for the engine's own choice.
         inputs: "data": the artifact's queries, each padded as little as the artifact allows;
             "padded": all of the greatest length.

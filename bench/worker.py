@@ -28,7 +28,7 @@ def serve(contender: Contender, warm_up: float, seed: int, settling: int, open_r
 
     Args:
         warm_up: most seconds of it.
-        open_runner: `runners.open_runner`, or what a test puts in its place.
+        open_runner: `engines.open_runner`, or what a test puts in its place.
         pipe: to the parent.
     """
     _die_with_parent()
@@ -57,6 +57,8 @@ def _serve(contender, warm_up, seed, settling, open_runner, pipe) -> None:
         run=contender.run,
     ) as runner:
         seconds = {"load": time.perf_counter() - start}
+        if runner.build_seconds:
+            seconds["engine_build"] = runner.build_seconds
         parity, seconds["first_inference"] = prove(runner, contender)
         feeds = Feeds(contender, seed)
         timer = _Timer(runner, contender, feeds)

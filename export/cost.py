@@ -3,8 +3,26 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
+import onnx
 import onnx_ir as ir
+
+
+def of_longest(path: Path, length: int) -> list[dict]:
+    """`costs` of a graph file for one example, its sentences of `length` tokens where open."""
+    proto = onnx.load(path)
+    for value in proto.graph.input:
+        axes = value.type.tensor_type.shape.dim
+        sizes = (1, length) if value.name == "token_ids" else (1,)
+        for axis, size in zip(axes, sizes, strict=False):
+            if not axis.dim_value:
+                axis.dim_value = size
+    # What was inferred for open axes would be kept.
+    del proto.graph.value_info[:]
+    for value in proto.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    return costs(ir.from_proto(onnx.shape_inference.infer_shapes(proto, data_prop=True)))
 
 
 def costs(model: ir.Model) -> list[dict]:

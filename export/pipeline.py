@@ -19,7 +19,7 @@ from rich.table import Table
 
 from bench.artifact import digest
 from export import artifact, doctor, ladder, precisions, stages, weights
-from export.cost import costs
+from export.cost import of_longest
 from export.request import PRECISIONS, Request, backbones, may_lack, trained_accuracy
 from fusion_keras.errors import UsageError
 
@@ -142,7 +142,7 @@ def _build(
     _write_test(folder / "test.csv", evidence.test, predicted)
     return {
         "models": models,
-        "costs": costs(portable),
+        "costs": of_longest(folder / FILES["fp32"], lengths[-1] if lengths else 0),
         "rewrites": fired,
         "ladder": [
             {**dataclasses.asdict(r), "may_flip": r.may_flip, "holds": r.holds} for r in rungs

@@ -50,13 +50,15 @@ def write_artifact(folder: Path, behaviour: dict, lengths=(4, 8)) -> Path:
 class FakeRunner:
     """Behaviour, all optional: delay (s a query), first (s of the first), slow_until (queries
     that take ten delays), wrong (added to logits), dies_at, hangs_at, raises_at (query numbers),
-    refuses (a sentence), log (a file that gets the length of every query's sentence)."""
+    refuses (a sentence), log (a file that gets the length of every query's sentence), built_in (s
+    that its engine took)."""
 
     providers = ("FakeProvider",)
     device_ms = None
 
     def __init__(self, behaviour: dict):
         self.behaviour, self.count = behaviour, 0
+        self.build_seconds = behaviour.get("built_in")
 
     def __enter__(self):
         return self

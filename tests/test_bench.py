@@ -1,6 +1,7 @@
 """`python -m bench` on a real artifact, as its user types it; and alone, as it goes to a device."""
 
 import json
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import results
+from bench import artifact, results, worker
 from bench.__main__ import main
+from bench.method import Contender
+from tests import fake_runner
 
 ROOT = Path(__file__).parents[1]
 STACK = ("keras", "jax", "tensorflow", "torch", "absl", "fusion_keras", "export")
@@ -67,6 +70,18 @@ def test_a_damaged_precision_is_found_by_its_outputs(tiny_artifact, tmp_path, ca
     (folder / "meta.json").write_text(json.dumps(meta))
     assert main([str(folder), f"--out={tmp_path / 'x.json'}"]) == 1
     assert "its outputs are wrong, nothing was timed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("built_in", [None, 2.5])
+def test_a_worker_tells_how_long_its_engine_took_to_build(built_in, tmp_path):
+    folder = fake_runner.write_artifact(tmp_path / "a", {"built_in": built_in})
+    contender = Contender("a", folder, artifact.read(folder))
+    ours, theirs = multiprocessing.Pipe()
+    ours.send(("end", None))
+    worker._serve(contender, 0, 0, 0, fake_runner.open_runner, theirs)
+    _, answer = ours.recv()
+    assert answer["seconds"].get("engine_build") == built_in
+    assert answer["seconds"].keys() >= {"load", "first_inference"}
 
 
 @pytest.mark.parametrize(

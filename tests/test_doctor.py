@@ -9,7 +9,7 @@ import onnx_ir as ir
 import pytest
 
 from export import doctor, pipeline, rewrites
-from export.cost import costs
+from export.cost import costs, of_longest
 from fusion_keras.errors import UsageError
 from tests.test_rules import GRAPHS, parse
 
@@ -164,6 +164,24 @@ def test_costs_are_those_worked_out_by_hand():
     (gather,) = costs(ir.serde.deserialize_model(parse("y = Gather <axis = 0> (table, ids)")))
     assert gather["bytes"] == 4 * (6 + 2 * 6 * 8)
     assert (reshape["weights"], gather["weights"]) == (0, 0)
+
+
+def test_costs_of_open_axes_are_those_of_the_longest_sentence(tmp_path):
+    text = """
+    <ir_version: 9, opset_import: ["" : 20]>
+    open (int64[batch, length] token_ids) => (float[batch, length, 3] y)
+    <float[7, 4] table = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+                          0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0},
+     float[4, 3] matrix = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}>
+    { x = Gather <axis = 0> (table, token_ids)
+      y = MatMul (x, matrix) }
+    """
+    path = tmp_path / "open.onnx"
+    onnx.save(onnx.parser.parse_model(text), path)
+    gather, product = of_longest(path, 5)
+    assert gather["bytes"] == 8 * 5 + 2 * 4 * 5 * 4
+    assert product["flops"] == 2 * 5 * 4 * 3
+    assert (product["bytes"], product["weights"]) == (4 * (5 * 4 + 4 * 3 + 5 * 3), 4 * 4 * 3)
 
 
 @pytest.mark.parametrize("nodes", ["y = Det (square)", "y = StatefulPartitionedCall (x)"])

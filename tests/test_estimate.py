@@ -142,6 +142,7 @@ def folder(tmp_path):
                 "models": {"fp32": {"nodes": 1, "metrics": {"accuracy": 0.0}}},
                 "variant": "late",
                 "seed": 0,
+                "spec": {},
                 "backbones": {},
                 "classes": ["a", "b"],
                 "dataset": {"name": "none"},

@@ -8,7 +8,8 @@ import subprocess
 
 import pytest
 
-from bench import page, report
+from bench.report import front, page
+from bench.report.__main__ import main
 from tests.test_report import FOUR, ORIN, artifact, contender, estimated, measured
 
 NASTY = 'late <img src="http://localhost:9/x" onerror="document.title=1"> & "co"'
@@ -59,7 +60,7 @@ def written(folder):
     entry = {"artifact": artifact(), "precision": "fp32", "milliseconds": 7, "low": 5, "high": 9}
     third = estimated(folder / "c.json", entry)
     inputs = [str(path) for path in (first, second, third)]
-    assert report.main([*inputs, f"--out={folder / 'r'}"]) == 0
+    assert main([*inputs, f"--out={folder / 'r'}"]) == 0
     return folder / "r.html"
 
 
@@ -150,4 +151,4 @@ def test_numbers_are_told_with_three_digits_and_their_interval():
     assert page.milliseconds((0.984, 0.984, 0.984)) == "0.98"
     assert page.milliseconds(1234.5) == "1234"
     assert page.milliseconds(None) == ""
-    assert page.percent(page.Interval(0.842, 0.815, 0.8694), "+") == "+84.2 [+81.5, +86.9]"
+    assert page.percent(front.Interval(0.842, 0.815, 0.8694), "+") == "+84.2 [+81.5, +86.9]"

@@ -8,7 +8,9 @@ import os
 import numpy as np
 import pytest
 
-from bench import front, published, report, results
+from bench import results
+from bench.report import charts, front, gather, published, sections
+from bench.report.__main__ import main
 from export.artifact import building, seal
 
 FINGERPRINT = {"cpu": "A <CPU>", "cores": 2, "board": None, "packages": {"onnxruntime": "1.31"}}
@@ -28,6 +30,7 @@ def artifact(variant="inter", right=80, seed=0, wrong_from=0, **changes):
         "seal": f"{variant} {right} {seed} {wrong_from} {sorted(changes)}",
         "variant": variant,
         "seed": seed,
+        "spec": {"junctions": [], "pool": "mean"},
         "backbones": backbones,
         "classes": ["negative", "non-negative"],
         "dataset": "demo",
@@ -38,6 +41,10 @@ def artifact(variant="inter", right=80, seed=0, wrong_from=0, **changes):
     predicted = {"fp32": predicted, "int8": predicted}
     test = {"ids": "ids", "groups": None, "labels": LABELS, "predicted": predicted}
     return {**plain, "test": test, **changes}
+
+
+def early_spec(blocks):
+    return {"junctions": [{"join": "attention", "blocks": blocks}], "pool": "mean"}
 
 
 def contender(name, p90, of=None, precision="fp32", **changes):
@@ -67,14 +74,14 @@ def estimated(path, *entries):
 
 def answer(tmp_path, capsys, *inputs, code=0):
     """(stdout, Markdown) of a report that ends with exit code `code`."""
-    assert report.main([*map(str, inputs), f"--out={tmp_path / 'r'}"]) == code
+    assert main([*map(str, inputs), f"--out={tmp_path / 'r'}"]) == code
     found = capsys.readouterr()
     return (found.out, (tmp_path / "r.md").read_text()) if code == 0 else (found.err, None)
 
 
 def points(*contenders):
     content = {"format": results.FORMAT, "fingerprint": FINGERPRINT, "contenders": contenders}
-    return report.points_of(report.Inputs(measured={"a.json": content}), [])[0]
+    return gather.points_of(gather.Inputs(measured={"a.json": content}), [])[0]
 
 
 FOUR = (
@@ -97,7 +104,7 @@ def test_a_p90_is_within_the_budget_only_with_its_interval(budget, best):
 
 def test_nothing_in_the_budget_names_the_nearest(tmp_path, capsys):
     path = measured(tmp_path / "a.json", *(c for c in FOUR if c["name"] in ("late", "inter")))
-    assert report.main([str(path), "--budget-ms=5", f"--out={tmp_path / 'r'}"]) == 0
+    assert main([str(path), "--budget-ms=5", f"--out={tmp_path / 'r'}"]) == 0
     said = capsys.readouterr().out
     assert "nothing fits 5 ms. inter comes nearest, p90 8.00 [7.84, 8.08] ms" in said
 
@@ -155,6 +162,20 @@ def test_seeds_of_one_model_are_pooled():
     assert model.accuracy.mean == pytest.approx(0.85)
 
 
+def test_seeds_are_pooled_by_spec_whatever_the_order_of_its_keys_and_the_nodes():
+    turned = dict(reversed(artifact()["spec"].items()))
+    fewer = {"fp32": {"nodes": 9}, "int8": {"nodes": 9}}
+    pooled = front.pool([artifact(), artifact(seed=1, spec=turned, models=fewer)])
+    assert {tuple(model.correct) for model in pooled.values()} == {(0, 1)}
+
+
+def test_without_a_spec_seeds_pool_with_each_other():
+    older = [artifact(seed=seed) for seed in (0, 1)]
+    for one in older:
+        del one["spec"]
+    assert {tuple(model.correct) for model in front.pool(older).values()} == {(0, 1)}
+
+
 def test_two_trainings_of_one_seed_stand_alone():
     pooled = front.pool([artifact(right=80), artifact(right=90), artifact(right=70, seed=1)])
     found = {m.accuracy.mean for (_, precision), m in pooled.items() if precision == "fp32"}
@@ -162,7 +183,7 @@ def test_two_trainings_of_one_seed_stand_alone():
 
 
 @pytest.mark.parametrize(
-    "changes", [{"dataset": "b"}, {"models": {"fp32": {"nodes": 11}}}, {"variant": "late"}]
+    "changes", [{"dataset": "b"}, {"spec": early_spec(4)}, {"spec": None}, {"variant": "late"}]
 )
 def test_what_is_another_model_is_not_pooled(changes):
     pooled = front.pool([artifact(), artifact(seed=1, **changes)])
@@ -181,7 +202,7 @@ def test_unlike_machines_stand_apart(tmp_path, capsys):
 
 def test_unlike_machines_share_no_chart_of_batches():
     batches = [contender(f"batch {n}", 5 * n, batch=n) for n in (1, 4)]
-    chart = report.sweep_chart(points(*batches), "here", "batch")
+    chart = charts.sweep_chart(points(*batches), "here", "batch")
     assert [trace["x"] for trace in chart.traces] == [[1, 4], [1, 4]]
     # 4.5 ms a query of one, 18 ms of four: 222 examples a second either way.
     assert chart.traces[1]["y"] == pytest.approx([1000 / 4.5] * 2)
@@ -191,11 +212,11 @@ def test_unlike_machines_share_no_chart_of_batches():
     }
     for content in files.values():
         content |= {"machine_speed": {"steady": True}, "method": {}}
-    inputs = report.Inputs(measured=files)
-    found, models = report.points_of(inputs, [])
+    inputs = gather.Inputs(measured=files)
+    found, models = gather.points_of(inputs, [])
     options = argparse.Namespace(budget_ms=15, precision=[])
-    _, sections = report.sections_of(inputs, found, models, options)
-    (swept,) = [s for s in sections if s.title == "Batch and threads"]
+    _, shown = sections.sections_of(inputs, found, models, options)
+    (swept,) = [s for s in shown if s.title == "Batch and threads"]
     assert [len(chart.traces) for chart in swept.parts] == [2, 2]
 
 
@@ -225,8 +246,8 @@ def test_an_estimate_is_called_one_wherever_it_stands(tmp_path, capsys):
     assert len(lines) >= 4
     assert all("estimate" in line.lower() for line in lines)
     assert "28 % at the median" in text
-    (point,) = report.points_of(report.gather([given]), [])[0]
-    chart = report.front_chart([point], "", 15)
+    (point,) = gather.points_of(gather.gather([given]), [])[0]
+    chart = charts.front_chart([point], "", 15)
     assert all("estimate" in trace["name"] for trace in chart.traces)
     assert chart.traces[1]["marker"]["symbol"].endswith("-open")
 
@@ -249,8 +270,7 @@ def test_baselines_stand_beside_the_answer(tmp_path, capsys):
 
 
 def test_published_and_measured_numbers_have_columns_of_their_own(tmp_path, capsys):
-    early = artifact("early", 70, spec={"junctions": [{"join": "attention", "blocks": 4}]})
-    path = measured(tmp_path / "a.json", contender("early", 5, early), FOUR[0])
+    path = measured(tmp_path / "a.json", FOUR[1], FOUR[0])
     _, text = answer(tmp_path, capsys, path)
     rows = [line for line in text.splitlines() if line.startswith("| Early Fusion")]
     accuracy, runtime, tensorrt = ([c.strip() for c in row.split("|")[1:-1]] for row in rows)
@@ -262,12 +282,28 @@ def test_published_and_measured_numbers_have_columns_of_their_own(tmp_path, caps
         line for line in text.splitlines() if line.startswith("| Late Fusion | late | 84.25")
     ]
     assert late == "| Late Fusion | late | 84.25 | 83.62 |  |"
-    assert "| 4 | 67.89 | 70.0 [" in text
-    assert "| 8 | 69.09 |  |" in text
     assert "| BERT | text | 80.20 |" in text
     heads = [line for line in text.splitlines() if line.startswith("| model |")]
     assert all("CMU-MOSI" not in head.split("measured")[-1] for head in heads if "measured" in head)
     assert "measured, A &lt;CPU>, demo, bert-base-uncased + mobilenet" in heads[1]
+
+
+def test_attention_blocks_are_told_of_contenders_and_of_artifacts_alike():
+    # Of the same backbones and node counts: only the spec tells two depths apart.
+    four = artifact("early", 70, spec=early_spec(4))
+    six = artifact("early", 60, seed=1, spec=early_spec(6))
+    unlike = artifact("input", 90, spec=early_spec(8))
+    ran = {"format": results.FORMAT, "fingerprint": FINGERPRINT}
+    ran["contenders"] = [contender("early", 5, four), contender("input", 9, unlike)]
+    inputs = gather.Inputs(measured={"a.json": ran}, artifacts={"six": six})
+    _, blocks, *_ = published.tables(gather.points_of(inputs, [])[1], [], {})
+    shown = {row[0]: [cell.split(" [")[0] for cell in row[1:]] for row in blocks.rows}
+    assert shown == {
+        "2": ["62.37", ""],
+        "4": ["67.89", "70.0"],
+        "6": ["61.38", "60.0"],
+        "8": ["69.09", ""],
+    }
 
 
 def test_tensorrt_is_known_by_the_provider_that_ran():
@@ -285,10 +321,10 @@ def test_further_seeds_come_from_artifacts(tmp_path, capsys):
         meta = {
             key: value for key, value in artifact(seed=1).items() if key not in ("path", "test")
         }
-        meta |= {"dataset": {"name": "demo"}, "models": {"fp32": {"nodes": 10}}, "spec": {}}
+        meta |= {"dataset": {"name": "demo"}, "models": {"fp32": {"nodes": 10}}}
         meta["models"]["fp32"]["metrics"] = {"accuracy": 1.0}
         seal(partial, meta)
-    found = report.gather([folder, estimated(tmp_path / "e.json")]).artifacts[str(folder)]
+    found = gather.gather([folder, estimated(tmp_path / "e.json")]).artifacts[str(folder)]
     mine = artifact(right=80)
     mine["test"] = {**mine["test"], "ids": found["test"]["ids"]}
     path = measured(tmp_path / "a.json", contender("inter", 5, mine))
@@ -339,10 +375,10 @@ def test_a_measurement_that_was_killed_is_shown_with_the_samples_it_has(tmp_path
 def test_only_the_wanted_precision_is_shown(tmp_path, capsys):
     slim = contender("slim", 4, artifact("late", 90), "int8")
     path = measured(tmp_path / "a.json", *FOUR, slim)
-    assert report.main([str(path), "--precision=int8", f"--out={tmp_path / 'r'}"]) == 0
+    assert main([str(path), "--precision=int8", f"--out={tmp_path / 'r'}"]) == 0
     assert "most accurate is slim" in capsys.readouterr().out
     assert "\n| early |" not in (tmp_path / "r.md").read_text()
-    assert report.main([str(path), "--precision=int4", f"--out={tmp_path / 'r'}"]) == 2
+    assert main([str(path), "--precision=int4", f"--out={tmp_path / 'r'}"]) == 2
 
 
 def test_the_ladder_compares_with_fp32_row_by_row(tmp_path, capsys):
@@ -358,8 +394,11 @@ def test_a_folder_gives_all_its_files_and_out_may_be_a_folder(tmp_path, capsys):
     folder = tmp_path / "results"
     measured(folder / "a.json", contender("inter", 5))
     (folder / "notes.json").write_text("{}")
-    assert report.main([str(folder), str(folder / "a.json"), f"--out={tmp_path}"]) == 0
-    assert "notes.json was passed over" in (tmp_path / "report.md").read_text()
+    (folder / "older.json").write_text('{"format": "fusion_keras results 0"}')
+    assert main([str(folder), str(folder / "a.json"), f"--out={tmp_path}"]) == 0
+    text = (tmp_path / "report.md").read_text()
+    assert "notes.json was passed over" in text
+    assert "older.json was passed over" in text
     assert (tmp_path / "report.html").is_file()
     assert not [name for name in os.listdir(tmp_path) if name.endswith(".partial")]
 
@@ -407,5 +446,5 @@ def test_an_empty_folder_and_an_artifact_alone_are_refused(tmp_path, capsys):
 
 def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path, capsys):
     path = measured(tmp_path / "a.json", contender("inter", 5))
-    assert report.main([str(path), f"--out={path}/r"]) == 2
+    assert main([str(path), f"--out={path}/r"]) == 2
     assert "cannot be written" in capsys.readouterr().err

@@ -9,42 +9,19 @@ import sys
 import numpy as np
 import pytest
 
-from bench import cuda, runners, workstation
 from bench.artifact import ArtifactError, golden, read
 from bench.engine import engine_name, gpu_name
-from bench.runners import OnnxRuntimeCuda, open_runner
+from bench.runners import cuda, engines, workstation
+from bench.runners.engines import open_runner
+from bench.runners.ort import OnnxRuntimeCuda
 from tests import tensorrt_api
-from tests.tiny import Bench, command
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A trained run of inter, a few seconds' worth."""
-    bench = Bench.make(tmp_path_factory.mktemp("bench"))
-    folder = bench.folder / "runs" / "inter"
-    flags = bench.flags(
-        variant="inter", run=folder, fusion__junctions="1+1:linear,2+2:attention", train__epochs=1
-    )
-    done = subprocess.run(command("train", *flags), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return folder
-
-
-@pytest.fixture(scope="module")
-def artifact(run):
-    """Exported for one example at a time, in two lengths."""
-    folder = run.parent / "artifact"
-    flags = (f"--run={run}", f"--out={folder}", "--buckets=6", "--precisions=int8")
-    done = subprocess.run([sys.executable, "-m", "export", *flags], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return folder
-
-
-@pytest.fixture(scope="module")
-def meta(artifact):
-    return read(artifact)
+def meta(tiny_artifact):
+    return read(tiny_artifact)
 
 
 def assert_golden(runner, folder, batch=1, tolerance=1e-4):
@@ -68,72 +45,72 @@ def assert_golden(runner, folder, batch=1, tolerance=1e-4):
         ("torch", "PyTorch cpu"),
     ],
 )
-def test_it_answers_as_the_trained_model(name, provider, artifact, meta, run):
-    with open_runner(name, artifact, meta, "fp32", run=run) as runner:
-        assert_golden(runner, artifact)
+def test_it_answers_as_the_trained_model(name, provider, tiny_artifact, meta, tiny_run):
+    with open_runner(name, tiny_artifact, meta, "fp32", run=tiny_run) as runner:
+        assert_golden(runner, tiny_artifact)
         assert list(runner.providers) == [provider]
-        assert runner.device_ms is None
+        assert (runner.device_ms, runner.build_seconds) == (None, None)
 
 
 @pytest.mark.slow
-def test_compiled_pytorch_answers_as_the_trained_model(artifact, meta, run):
+def test_compiled_pytorch_answers_as_the_trained_model(tiny_artifact, meta, tiny_run):
     script = (
         "import sys\nfrom pathlib import Path\nfrom bench.artifact import read\n"
-        "from bench.runners import open_runner\nfrom tests.test_runners import assert_golden\n"
+        "from bench.runners.engines import open_runner\nfrom tests.test_runners import assert_golden\n"
         "folder, run = map(Path, sys.argv[1:])\n"
         "with open_runner('torch-compiled', folder, read(folder), 'fp32', run=run) as runner:\n"
         "    assert_golden(runner, folder)\n"
     )
     # Of its own: what it compiles with and what TensorFlow brings do not fit into one process.
-    subprocess.run([sys.executable, "-c", script, str(artifact), str(run)], check=True)
+    subprocess.run([sys.executable, "-c", script, str(tiny_artifact), str(tiny_run)], check=True)
 
 
 @pytest.mark.parametrize("name", ["keras", "torch"])
-def test_the_trained_model_itself_takes_any_batch(name, artifact, meta, run):
-    with open_runner(name, artifact, meta, "fp32", run=run) as runner:
-        assert_golden(runner, artifact, batch=4)
+def test_the_trained_model_itself_takes_any_batch(name, tiny_artifact, meta, tiny_run):
+    with open_runner(name, tiny_artifact, meta, "fp32", run=tiny_run) as runner:
+        assert_golden(runner, tiny_artifact, batch=4)
 
 
-def test_a_lower_precision_is_another_graph(artifact, meta):
-    inputs = {name: x[:1] for name, x in golden(artifact)[0].items()}
+def test_a_lower_precision_is_another_graph(tiny_artifact, meta):
+    inputs = {name: x[:1] for name, x in golden(tiny_artifact)[0].items()}
     with (
-        open_runner("ort", artifact, meta, "fp32", threads=1) as full,
-        open_runner("ort", artifact, meta, "int8") as low,
+        open_runner("ort", tiny_artifact, meta, "fp32", threads=1) as full,
+        open_runner("ort", tiny_artifact, meta, "int8") as low,
     ):
         one, two = full.infer(inputs)["logits"], low.infer(inputs)["logits"]
     assert one.shape == two.shape
     assert not np.array_equal(one, two)
 
 
-def test_a_short_sentence_runs_at_its_own_length(artifact, meta):
-    inputs = {name: x[:1] for name, x in golden(artifact)[0].items()}
+def test_a_short_sentence_runs_at_its_own_length(tiny_artifact, meta):
+    inputs = {name: x[:1] for name, x in golden(tiny_artifact)[0].items()}
     inputs["token_ids"] = inputs["token_ids"][:, :6]
     for name in ("ort", "saved_model"):
-        with open_runner(name, artifact, meta, "fp32") as runner:
+        with open_runner(name, tiny_artifact, meta, "fp32") as runner:
             assert runner.infer(inputs)["logits"].shape == (1, 2)
 
 
 @pytest.mark.parametrize("name", ["ort", "saved_model"])
-def test_another_batch_than_the_graphs_is_one_sentence(name, artifact, meta):
-    inputs = {name: x[:3] for name, x in golden(artifact)[0].items()}
-    with open_runner(name, artifact, meta, "fp32") as runner:
+def test_another_batch_than_the_graphs_is_one_sentence(name, tiny_artifact, meta):
+    inputs = {name: x[:3] for name, x in golden(tiny_artifact)[0].items()}
+    with open_runner(name, tiny_artifact, meta, "fp32") as runner:
         with pytest.raises(ArtifactError, match=r"\[3, 12\].*'batch': 1.*--batch"):
             runner.infer(inputs)
         with pytest.raises(ArtifactError, match="image is missing"):
             runner.infer({"token_ids": inputs["token_ids"][:1]})
     fixed = {**meta, "shapes": {"batch": 1, "length": 6}}
     with (
-        open_runner(name, artifact, fixed, "fp32") as runner,
+        open_runner(name, tiny_artifact, fixed, "fp32") as runner,
         pytest.raises(ArtifactError, match=r"\[1, 12\].*'length': 6"),
     ):
         runner.infer({name: x[:1] for name, x in inputs.items()})
 
 
-def test_what_an_engine_raises_is_one_sentence(artifact, meta):
-    inputs = {name: x[:1] for name, x in golden(artifact)[0].items()}
+def test_what_an_engine_raises_is_one_sentence(tiny_artifact, meta):
+    inputs = {name: x[:1] for name, x in golden(tiny_artifact)[0].items()}
     inputs["image"] = inputs["image"].astype(np.float32)
     with (
-        open_runner("ort", artifact, meta, "fp32") as runner,
+        open_runner("ort", tiny_artifact, meta, "fp32") as runner,
         pytest.raises(ArtifactError, match=r"OnnxRuntime failed: .*expected: \(tensor\(uint8\)\)"),
     ):
         runner.infer(inputs)
@@ -143,36 +120,41 @@ def test_what_an_engine_raises_is_one_sentence(artifact, meta):
     ("name", "precision", "said"),
     [
         ("onnx", "fp32", "no runner 'onnx', only ort, ort-cuda"),
-        ("ort", "fp16", "--precisions=fp16"),
         ("saved_model", "int8", "fp32 only"),
         ("keras", "int8", "fp32 only"),
         ("keras", "fp32", "--run=RUN"),
         ("torch", "fp32", "--run=RUN"),
     ],
 )
-def test_what_cannot_be_loaded_is_one_sentence(name, precision, said, artifact, meta):
+def test_what_cannot_be_loaded_is_one_sentence(name, precision, said, tiny_artifact, meta):
     with pytest.raises(ArtifactError, match=said):
-        open_runner(name, artifact, meta, precision)
+        open_runner(name, tiny_artifact, meta, precision)
+
+
+def test_a_precision_that_was_not_exported_is_one_sentence(tiny_artifact, meta):
+    less = {**meta, "models": {"fp32": meta["models"]["fp32"]}}
+    with pytest.raises(ArtifactError, match="has no fp16 model, only fp32: .*--precisions=fp16"):
+        open_runner("ort", tiny_artifact, less, "fp16")
 
 
 @pytest.mark.parametrize(
     ("name", "library"),
     [("ort", "onnxruntime"), ("saved_model", "tensorflow"), ("tensorrt", "tensorrt")],
 )
-def test_a_missing_engine_is_one_sentence(name, library, artifact, meta, monkeypatch):
+def test_a_missing_engine_is_one_sentence(name, library, tiny_artifact, meta, monkeypatch):
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(ArtifactError, match=f"{library} is not installed here"):
-        open_runner(name, artifact, meta, "fp32")
+        open_runner(name, tiny_artifact, meta, "fp32")
 
 
-def test_a_missing_run_is_one_sentence(artifact, meta, tmp_path):
+def test_a_missing_run_is_one_sentence(tiny_artifact, meta, tmp_path):
     with pytest.raises(ArtifactError, match=r"model\.keras cannot be read"):
-        open_runner("keras", artifact, meta, "fp32", run=tmp_path)
+        open_runner("keras", tiny_artifact, meta, "fp32", run=tmp_path)
     with pytest.raises(ArtifactError, match="no number of threads"):
         workstation.keras_call(tmp_path, 2)
 
 
-def test_a_damaged_graph_is_one_sentence(artifact, meta, tmp_path):
+def test_a_damaged_graph_is_one_sentence(tiny_artifact, meta, tmp_path):
     (tmp_path / "model.onnx").write_bytes(b"no graph")
     with pytest.raises(ArtifactError, match=r"ONNX Runtime .* refuses"):
         open_runner("ort", tmp_path, meta, "fp32")
@@ -190,29 +172,29 @@ class Azure(OnnxRuntimeCuda):
         return {}
 
 
-def test_nodes_that_fell_back_are_named(artifact, meta):
+def test_nodes_that_fell_back_are_named(tiny_artifact, meta):
     with pytest.raises(ArtifactError) as raised:
-        Azure(artifact, meta, "fp32")
+        Azure(tiny_artifact, meta, "fp32")
     said = str(raised.value)
     assert "nodes do not run on AzureExecutionProvider" in said
     assert "MatMul on CPUExecutionProvider" in said
 
 
-def test_an_allowed_fall_back_is_told_and_bound_memory_is_used_again(artifact, meta):
-    with Azure(artifact, meta, "fp32", allow_fallback=True) as runner:
-        assert_golden(runner, artifact)
+def test_an_allowed_fall_back_is_told_and_bound_memory_is_used_again(tiny_artifact, meta):
+    with Azure(tiny_artifact, meta, "fp32", allow_fallback=True) as runner:
+        assert_golden(runner, tiny_artifact)
         assert runner.providers == ["CPUExecutionProvider"]
-        inputs = {name: x[:1] for name, x in golden(artifact)[0].items()}
+        inputs = {name: x[:1] for name, x in golden(tiny_artifact)[0].items()}
         first = runner.infer(inputs)["logits"]
         kept = first.copy()
-        runner.infer({name: x[1:2] for name, x in golden(artifact)[0].items()})
+        runner.infer({name: x[1:2] for name, x in golden(tiny_artifact)[0].items()})
         np.testing.assert_array_equal(first, kept)
         inputs["token_ids"] = inputs["token_ids"][:, :6]
         assert runner.infer(inputs)["logits"].shape == (1, 2)
         assert len(runner._bindings) == 2, "one for each length"
 
 
-def test_an_older_onnx_runtime_refuses_what_falls_back(artifact, meta, monkeypatch):
+def test_an_older_onnx_runtime_refuses_what_falls_back(tiny_artifact, meta, monkeypatch):
     import onnxruntime
 
     name = "get_provider_graph_assignment_info"
@@ -220,19 +202,19 @@ def test_an_older_onnx_runtime_refuses_what_falls_back(artifact, meta, monkeypat
         if name in vars(kind):
             monkeypatch.delattr(kind, name)
     with pytest.raises(ArtifactError, match="fallback to CPU EP has been explicitly disabled"):
-        Azure(artifact, meta, "fp32")
-    with Azure(artifact, meta, "fp32", allow_fallback=True) as runner:
-        assert_golden(runner, artifact)
+        Azure(tiny_artifact, meta, "fp32")
+    with Azure(tiny_artifact, meta, "fp32", allow_fallback=True) as runner:
+        assert_golden(runner, tiny_artifact)
 
 
 @pytest.mark.parametrize("name", ["ort-cuda", "ort-tensorrt"])
-def test_a_provider_that_is_not_built_in_says_what_to_install(name, artifact, meta):
+def test_a_provider_that_is_not_built_in_says_what_to_install(name, tiny_artifact, meta):
     import onnxruntime
 
-    if runners.RUNNERS[name].asked in onnxruntime.get_available_providers():
+    if engines.RUNNERS[name].asked in onnxruntime.get_available_providers():
         pytest.skip("this ONNX Runtime has it")
     with pytest.raises(ArtifactError, match="install onnxruntime-gpu"):
-        open_runner(name, artifact, meta, "fp32")
+        open_runner(name, tiny_artifact, meta, "fp32")
 
 
 # --- CUDA -------------------------------------------------------------------------------------
@@ -377,7 +359,7 @@ ENGINE_META = {
 
 def put_engine(folder, version, **changes):
     path = folder / "engines" / engine_name("fp16", version, gpu_name())
-    described = {"precision": "fp16", "tensorrt": version, "gpu": gpu_name()}
+    described = {"precision": "fp16", "tensorrt": version, "gpu": gpu_name(), "build_seconds": 2.5}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(b"a plan")
     described = {**described, "sha256": "the digest", **changes}
@@ -396,6 +378,7 @@ def test_an_engine_gets_the_inputs_and_its_outputs_come_back(trt, cudart, tmp_pa
     put_engine(tmp_path, trt.__version__)
     with open_runner("tensorrt", tmp_path, ENGINE_META, "fp16") as runner:
         assert runner.providers == [f"TensorRT {trt.__version__}"]
+        assert runner.build_seconds == 2.5
         for rows, length in ((1, 8), (2, 4), (1, 8)):
             inputs = examples(rows, length)
             found = runner.infer(inputs)["logits"]
@@ -448,10 +431,10 @@ def test_dynamic_int8_has_no_engine(trt, tmp_path):
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", ["ort-cuda", "ort-tensorrt", "tensorrt"])
-def test_a_gpu_answers_as_the_trained_model(name, artifact, meta):
+def test_a_gpu_answers_as_the_trained_model(name, tiny_artifact, meta):
     if name == "tensorrt":
-        built = [sys.executable, "-m", "bench.engine", str(artifact), "--precision=fp32"]
+        built = [sys.executable, "-m", "bench.engine", str(tiny_artifact), "--precision=fp32"]
         subprocess.run(built, check=True)
-    with open_runner(name, artifact, meta, "fp32", allow_fallback=True) as runner:
-        assert_golden(runner, artifact, tolerance=1e-3)
+    with open_runner(name, tiny_artifact, meta, "fp32", allow_fallback=True) as runner:
+        assert_golden(runner, tiny_artifact, tolerance=1e-3)
         assert (runner.device_ms is not None) == (name == "tensorrt")

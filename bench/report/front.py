@@ -6,6 +6,7 @@ compared row by row, and rows of one group (a video, a speaker) stay together.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -97,8 +98,8 @@ class Point:
 def pool(artifacts: Iterable[dict]) -> dict[tuple[str, str], Model]:
     """(seal, precision) -> the model with all its seeds.
 
-    Artifacts are seeds of one model where data set, test rows, variant, backbones and the number
-    of nodes agree. Where two of them have the same seed and yet answer differently (another
+    Artifacts are seeds of one model where data set, test rows, variant, backbones and fusion spec
+    agree. Where two of them have the same seed and yet answer differently (another
     recipe, say), nothing tells which seeds belong together: each then stands alone.
     """
     families: dict[tuple, dict[str, dict]] = {}
@@ -126,10 +127,10 @@ def pool(artifacts: Iterable[dict]) -> dict[tuple[str, str], Model]:
 
 
 def _key(artifact: dict, precision: str) -> tuple:
-    nodes = artifact["models"].get(precision, {}).get("nodes")
+    spec = json.dumps(artifact.get("spec"), sort_keys=True)
     backbones = tuple(sorted(artifact["backbones"].items()))
     ids = artifact["test"]["ids"]
-    return (artifact["dataset"], ids, artifact["variant"], backbones, nodes, precision)
+    return (artifact["dataset"], ids, artifact["variant"], backbones, spec, precision)
 
 
 def _correct(artifact: dict, precision: str) -> np.ndarray:

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bench.front import Model, Point, at
-from bench.page import Table, milliseconds, percent
+from bench.report.front import Model, Point, at
+from bench.report.page import Table, milliseconds, percent
 
 PAPER = "published (arXiv 2511.21889)"
 ACCURACY = f"{PAPER}, CMU-MOSI"
@@ -55,7 +55,7 @@ TABLE_5 = {
 
 
 def tables(models: Iterable[Model], points: Iterable[Point], machines: dict[str, str]) -> list:
-    """The paper's tables 2 to 5, each a `bench.page.Table`.
+    """The paper's tables 2 to 5, each a `bench.report.page.Table`.
 
     Args:
         models: whatever was scored; fp32 is shown.
@@ -138,7 +138,8 @@ def _latencies(title: str, published: list[str], numbers: dict, points, machines
 def attention_blocks(model: Model) -> int | None:
     """Blocks of an early fusion's one attention junction; None where that is not told."""
     junctions = (model.artifact.get("spec") or {}).get("junctions", [])
-    if len(junctions) != 1 or junctions[0].get("join") != "attention":
+    early = model.artifact["variant"] == ROWS["Early Fusion"][0]
+    if not early or len(junctions) != 1 or junctions[0].get("join") != "attention":
         return None
     return junctions[0].get("blocks")
 

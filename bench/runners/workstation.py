@@ -1,0 +1,184 @@
+"""The trained model of a run by Keras on JAX and by PyTorch: what an export is measured against.
+
+For a workstation only: this needs the training stack, and for PyTorch the repository's
+`tests/reference`, which is the same architecture on Hugging Face's modules. What is carried
+into it are the run's own weights, so all of them give the same answers.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from bench.artifact import ArtifactError
+from bench.runners.base import Runner, only_fp32
+from bench.runners.hugging_face import module
+
+Call = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
+
+
+class _Workstation(Runner):
+    """The trained model of a run, before any export; takes every batch and length."""
+
+    def _load(self):
+        only_fp32(self)
+        if self.run is None:
+            raise ArtifactError(
+                f"{type(self).__name__} measures the run itself, not its artifact: give --run=RUN."
+            )
+        self._call, self.providers = self._make()
+
+    def _check(self, inputs):
+        pass
+
+    def _infer(self, inputs):
+        return self._call(inputs)
+
+    def close(self):
+        self._call = None
+
+
+class Keras(_Workstation):
+    """Keras on JAX, compiled."""
+
+    def _make(self):
+        return keras_call(self.run, self.threads)
+
+
+class Torch(_Workstation):
+    """The reference in PyTorch, as it is."""
+
+    compiled = False
+
+    def _make(self):
+        return torch_call(self.run, self.threads, self.compiled)
+
+
+class TorchCompiled(Torch):
+    """The reference in PyTorch, by torch.compile."""
+
+    compiled = True
+
+
+def keras_call(run: Path, threads: int) -> tuple[Call, list[str]]:
+    """Keras on JAX, compiled anew for every shape: inputs -> outputs, and what it runs on.
+
+    Raises:
+        ArtifactError: not installed, another backend, threads, or no whole run.
+    """
+    if threads:
+        raise ArtifactError("JAX takes no number of threads; leave it out for keras.")
+    model = _model(run)
+    import jax
+
+    trainable = [v.value for v in model.trainable_variables]
+    rest = [v.value for v in model.non_trainable_variables]
+    names = [x.name for x in model.inputs]
+
+    @jax.jit
+    def forward(trainable, rest, inputs):
+        return model.stateless_call(trainable, rest, inputs, training=False)[0]
+
+    def call(inputs):
+        outputs = forward(trainable, rest, {name: inputs[name] for name in names})
+        return {name: np.asarray(value) for name, value in outputs.items()}
+
+    return call, [f"JAX {jax.default_backend()}"]
+
+
+def torch_call(run: Path, threads: int, compiled: bool) -> tuple[Call, list[str]]:
+    """The reference in PyTorch with the run's weights: inputs -> logits, and what it runs on.
+
+    Raises:
+        ArtifactError: not installed, no whole run, or a run with a score head.
+    """
+    model = _model(run)
+    try:
+        import torch
+
+        reference = _reference(run, model)
+    except ImportError as error:
+        raise ArtifactError(
+            f"The PyTorch reference is not here ({error}): start from the repository's root, "
+            "with fusion_keras[test] installed."
+        ) from None
+    if threads:
+        torch.set_num_threads(threads)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    reference = reference.eval().to(device)
+    forward = torch.compile(reference) if compiled else reference
+    scale, offset = _scaling(model, torch, device)
+
+    @torch.inference_mode()
+    def call(inputs):
+        given = {}
+        if "token_ids" in inputs and reference.text is not None:
+            given["token_ids"] = torch.from_numpy(inputs["token_ids"]).to(device).long()
+        if "image" in inputs and reference.image is not None:
+            image = torch.from_numpy(inputs["image"]).to(device).permute(0, 3, 1, 2)
+            given["pixels"] = image * scale + offset
+        return {"logits": forward(**given).cpu().numpy()}
+
+    return call, [f"PyTorch {device}"]
+
+
+def _model(run: Path):
+    """The run's Keras model, on JAX."""
+    try:
+        from fusion_keras.errors import UsageError
+        from fusion_keras.training.experiment import load_model
+    except ImportError as error:
+        raise ArtifactError(
+            f"fusion_keras is not installed here ({error}): the runners keras and torch are for "
+            "the workstation that trains."
+        ) from None
+    import keras
+
+    if keras.backend.backend() != "jax":
+        raise ArtifactError(
+            f"Keras runs on {keras.backend.backend()}: unset KERAS_BACKEND, jax is wanted."
+        )
+    try:
+        return load_model(Path(run))
+    except UsageError as error:
+        raise ArtifactError(str(error)) from None
+
+
+def _reference(run: Path, model):
+    from ml_collections import ConfigDict
+
+    from fusion_keras.errors import UsageError
+    from fusion_keras.fusion.graph import part_name
+    from fusion_keras.training.task import load_presets
+    from tests.reference.model import Reference
+    from tests.reference.weights import carry
+
+    described = json.loads((Path(run) / "config.json").read_text())
+    if described["config"]["regression"]:
+        raise ArtifactError(f"{run} predicts a score as well; the PyTorch reference cannot.")
+    try:
+        # Their weights are not used; what they are built of is.
+        text, image = load_presets(ConfigDict(described["config"]))
+    except UsageError as error:
+        raise ArtifactError(str(error)) from None
+    size = image.image_spec.size if image else 0
+    modules = [
+        module(preset.backbone, size, model.get_layer(part_name(modality))) if preset else None
+        for modality, preset in (("text", text), ("image", image))
+    ]
+    classes = len(described["classes"])
+    reference = Reference(described["spec"], *modules, image_size=size, num_classes=classes)
+    return carry(model.get_layer("fusion"), reference)
+
+
+def _scaling(model, torch, device):
+    """(scale, offset) of pixels, float32 [1, 3 or 1, 1, 1]."""
+    layers = [layer for layer in model.layers if layer.name == "image_scaling"]
+    pairs = [(layer.scale, layer.offset) for layer in layers] or [(1.0, 0.0)]
+    return [
+        torch.tensor(value, dtype=torch.float32, device=device).reshape(1, -1, 1, 1)
+        for value in pairs[0]
+    ]
