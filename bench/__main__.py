@@ -204,9 +204,11 @@ def _print(found: dict) -> None:
         first, second = (contenders[ratio[which]]["name"] for which in ("first", "second"))
         if ratio["low"] is not None:
             print(
-                f"{first} {VERDICTS[ratio['verdict']]} {second}: {ratio['ratio']:.3f} of its time "
-                f"[{ratio['low']:.3f}, {ratio['high']:.3f}], {100 * ratio['confidence']:g} %"
+                f"{first} {VERDICTS[ratio['verdict']]} {second}: {ratio['ratio']:.3f} of its time, "
+                f"{100 * ratio['confidence']:g} % [{ratio['low']:.3f}, {ratio['high']:.3f}]"
             )
+    if found["moment"]["before"]["busy"]:
+        print(f"note, as it began: {found['moment']['before']['busy']}")
     if not found["machine_speed"]["steady"]:
         print(f"note: {found['machine_speed']['sentence']}")
 

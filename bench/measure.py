@@ -217,7 +217,8 @@ class _Session:
         self.method, self.target = method, target
         self.entries = [_Entry(c) for c in contenders]
         self.when = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-        self.fingerprint, self.before = machine.fingerprint(), machine.moment()
+        self.fingerprint = machine.fingerprint()
+        self.before = {**machine.moment(), "busy": machine.busy()}
         self.began = time.monotonic()
 
     @property
