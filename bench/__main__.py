@@ -18,6 +18,7 @@ import datetime
 import itertools
 import math
 import sys
+import time
 from pathlib import Path
 
 from bench import artifact
@@ -36,20 +37,23 @@ VERDICTS = {
 
 
 def main(arguments: list[str]) -> int:
-    options = _parser().parse_args(arguments)
+    options, target = _parser().parse_args(arguments), None
     try:
         contenders = _contenders(options)
         target = options.out or Path("results") / f"{_now()}.json"
+        if target.exists() and not options.replace:
+            raise ResultsError(f"{target} is there: give --out another name, or --replace it.")
         method = Method(
             options.profile, options.seed, options.margin, options.confidence, options.timeout
         )
         _announce(contenders, method)
-        found = measure(contenders, method, target, say=_say)
+        found = measure(contenders, method, target, say=Progress())
     except (ArtifactError, ResultsError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nInterrupted. What was measured is kept.", file=sys.stderr)
+        kept = f" What was measured is kept in {target}." if target and target.exists() else ""
+        print(f"\nInterrupted.{kept}", file=sys.stderr)
         return 130
     _print(found)
     print(f"Results: {target}\nNext: see them with\n  python -m bench.report {target}")
@@ -64,37 +68,51 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("artifacts", nargs="+", type=Path, metavar="ARTIFACT", help="what `python -m export` wrote")
-    add("--precision", type=_list, default=["fp32"], help="fp32,fp16,int8,int8_static or all")
-    add("--runner", type=_list, default=["ort"], help=", ".join(engines.RUNNERS) + " (default ort)")
+    add("--precision", type=words, default=["fp32"], help="fp32,fp16,int8,int8_static or all")
+    add("--runner", type=words, default=["ort"], help=", ".join(engines.RUNNERS) + " (default ort)")
     add("--profile", choices=PROFILES, default="quick", help="default: quick")
-    add("--batch", type=_numbers(1), default=[1], help="examples a query: 1,8 (default 1)")
-    add("--threads", type=_numbers(0), default=[0], help="0 (default) leaves it to the engine")
+    add("--batch", type=numbers(1), default=[1], help="examples a query: 1,8 (default 1)")
+    add("--threads", type=numbers(0), default=[0], help="0 (default) leaves it to the engine")
     add(
         "--inputs",
-        type=_list,
+        type=words,
         default=["data"],
         help="data (default): the data set's own sentence lengths; padded: all of the greatest",
     )
     add("--hz", type=_rates, default=[0.0], help="queries a second that arrive; 0: back to back")
     add("--run", type=Path, help="the run, for keras, torch and torch-compiled")
     add("--allow_fallback", action="store_true", help="let an engine leave operators to another")
-    add("--out", type=Path, help="file of results (default: results/<now>.json)")
-    add("--margin", type=_share, default=0.03, help="what counts as the same (default 0.03)")
-    add("--confidence", type=_share, default=0.99, help="of the ratios' intervals (default 0.99)")
+    add("--out", type=file, help="file of results (default: results/<now>.json)")
+    add("--replace", action="store_true", help="replace the file of results that is there")
+    add("--margin", type=share, default=0.03, help="what counts as the same (default 0.03)")
+    add("--confidence", type=share, default=0.99, help="of the ratios' intervals (default 0.99)")
     add("--seed", type=int, default=0, help="of the order within rounds, and of the inputs")
     add("--timeout", type=_seconds, default=600.0, help="seconds of silence that end a contender")
-    add("--slow_by", type=_share, help=argparse.SUPPRESS)
+    add("--slow_by", type=share, help=argparse.SUPPRESS)
     return parser
 
 
-def _list(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
+def words(text: str) -> list[str]:
+    """A comma-separated list, for argparse."""
+    found = [part.strip() for part in text.split(",") if part.strip()]
+    if not found:
+        raise argparse.ArgumentTypeError("it is empty")
+    return found
 
 
-def _numbers(least: int):
+def file(text: str) -> Path:
+    """A path that can be a file's, for argparse."""
+    if not Path(text).name or Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is no name of a file")
+    return Path(text)
+
+
+def numbers(least: int):
+    """A list of numbers from `least` on, for argparse."""
+
     def read(text: str) -> list[int]:
-        parts = _list(text)
-        if not parts or not all(part.isdecimal() and int(part) >= least for part in parts):
+        parts = words(text)
+        if not all(part.isdecimal() and int(part) >= least for part in parts):
             raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers from {least} on")
         return [int(part) for part in parts]
 
@@ -103,7 +121,7 @@ def _numbers(least: int):
 
 def _rates(text: str) -> list[float]:
     try:
-        found = [float(part) for part in _list(text)]
+        found = [float(part) for part in words(text)]
     except ValueError:
         found = []
     if not found or not all(math.isfinite(rate) and rate >= 0 for rate in found):
@@ -113,12 +131,13 @@ def _rates(text: str) -> list[float]:
 
 def _seconds(text: str) -> float:
     (found, *rest) = _rates(text)
-    if rest or not found:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time")
+    if rest or not 0 < found <= _DAY:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time of up to a day")
     return found
 
 
-def _share(text: str) -> float:
+def share(text: str) -> float:
+    """A number between 0 and 1, for argparse."""
     (found, *rest) = _rates(text)
     if rest or not 0 < found < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no number between 0 and 1")
@@ -169,6 +188,7 @@ def _contenders(options) -> list[Contender]:
     return contenders
 
 
+_DAY = 86400.0
 _SWEPT = ("precision", "runner", "batch", "threads", "inputs", "hz")
 
 
@@ -187,10 +207,18 @@ def _announce(contenders: list[Contender], method: Method) -> None:
     )
 
 
-def _say(line: str) -> None:
-    """On a terminal, a line that the next one replaces."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+class Progress:
+    """On a terminal, a line that the next one replaces; in a log, a line every ten seconds."""
+
+    def __init__(self):
+        self.last = -math.inf
+
+    def __call__(self, line: str) -> None:
+        if sys.stderr.isatty():
+            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+        elif line and time.monotonic() > self.last + 10:
+            print(line, file=sys.stderr, flush=True)
+            self.last = time.monotonic()
 
 
 def _print(found: dict) -> None:

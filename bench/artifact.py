@@ -44,24 +44,28 @@ def read(folder: Path) -> dict:
     path = Path(folder) / META
     try:
         meta = json.loads(path.read_text())
-        whole = meta["seal"] == seal_of(meta)
-        found = meta["format"]
+        found = meta.get("format", "an older format")
+        whole = found != FORMAT or meta["seal"] == seal_of(meta)
     except FileNotFoundError:
         raise ArtifactError(
             f"{folder} is no artifact, it has no {META}: give a folder that `python -m export` "
             "wrote."
         ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{path} cannot be read ({error}): copy the artifact again.") from None
+    if found != FORMAT:
+        raise ArtifactError(f"{folder} is of {found!r}, {FORMAT!r} is wanted: export it again.")
     if not whole:
         raise ArtifactError(f"{path} was changed since the export: copy the artifact again.")
-    if found != FORMAT:
-        raise ArtifactError(f"{folder} is {found!r}, {FORMAT!r} is wanted: export the run again.")
     for name, wanted in meta["files"].items():
         file = Path(folder) / name
         if not file.is_file():
             raise ArtifactError(f"{file} is missing: copy the artifact again.")
-        if digest(file) != wanted:
+        try:
+            same = digest(file) == wanted
+        except OSError as error:
+            raise ArtifactError(f"{file} cannot be read ({error.strerror}).") from None
+        if not same:
             raise ArtifactError(
                 f"{file} is not the file that was exported: it is cut short or was changed. Copy "
                 "the artifact again."

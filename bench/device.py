@@ -18,12 +18,23 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import micrograph
+from bench import machine, micrograph
 from bench.artifact import ArtifactError
 
 FORMAT = "fusion_keras device 1"
 PROFILE = Path("results/device.json")
 DEVICES = Path(__file__).parent / "devices"
+# What a profile must have to be of use; a fitted one has no fingerprint.
+_KEYS = (
+    "device",
+    "engine",
+    "kind",
+    "matrix_gflops",
+    "convolution_gflops",
+    "depthwise_gflops",
+    "bandwidth_gbs",
+    "launch_us",
+)
 PROVIDERS = {
     "ort": "CPUExecutionProvider",
     "ort-cuda": "CUDAExecutionProvider",
@@ -45,6 +56,7 @@ def read(path: Path) -> dict:
     try:
         profile = json.loads(Path(path).read_text(encoding="utf-8"))
         found = profile["format"]
+        lacking = [name for name in _KEYS if name not in profile] if found == FORMAT else []
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "no profile of a device"
         raise ArtifactError(
@@ -53,6 +65,8 @@ def read(path: Path) -> dict:
         ) from None
     if found != FORMAT:
         raise ArtifactError(f"{path} is {found!r}, {FORMAT!r} is wanted: measure it again.")
+    if lacking:
+        raise ArtifactError(f"{path} lacks {', '.join(lacking)}: measure it again.")
     return profile
 
 
@@ -104,6 +118,7 @@ def _profile(runner: str, name: str, work: dict, samples: dict[str, list[float]]
         "engine": runner,
         "kind": "measured",
         "source": "python -m bench.device",
+        "fingerprint": machine.fingerprint(),
         "matrix_gflops": matrix,
         "convolution_gflops": highest["convolution"],
         "depthwise_gflops": highest["depthwise"],
@@ -203,6 +218,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--name", required=True, help="what to call this device")
     parser.add_argument("--out", type=Path, default=PROFILE, help=f"default: {PROFILE}")
     options = parser.parse_args(arguments)
+    if not options.out.name or options.out.is_dir():
+        parser.error(f"--out={options.out} is no name of a file")
     try:
         found = measure(options.runner, options.name)
         write(options.out, found)

@@ -15,7 +15,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from bench import device, layers, results
+from bench import device, layers, machine, results
 from bench.artifact import ArtifactError, read
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -96,22 +96,36 @@ def bounds_ms(costs: list[dict], profile: dict, precision: str) -> tuple[float, 
     return compute, model_ms(weights, profile, precision)
 
 
-def p50(path: Path, seal: str, precision: str) -> list[tuple[str, float]]:
-    """(name, median latency in ms) of each contender of this artifact and precision.
+def p50(path: Path, meta: dict, profile: dict, precision: str) -> list[tuple[str, float]]:
+    """(name, median latency in ms) of each contender that this floor is the floor of.
+
+    It is that of one query of the greatest length, back to back, on the profile's engine and
+    machine.
 
     Raises:
-        ArtifactError: there is none in this file.
+        ArtifactError: there is none in this file, or it was measured on another machine.
         ResultsError: the file cannot be read.
     """
+    content = results.read(path)
+    wanted = {"precision": precision, "runner": profile["engine"], "batch": 1, "hz": 0}
+    if len(meta["lengths"]) > 1:
+        wanted["inputs"] = "padded"
     found = [
         (c["name"], c["latency"]["p50"])
-        for c in results.read(path)["contenders"]
-        if c["complete"] and c["artifact"]["seal"] == seal and c["precision"] == precision
+        for c in content["contenders"]
+        if c["complete"]
+        and c["artifact"]["seal"] == meta["seal"]
+        and not c["slow_by"]
+        and all(c[name] == value for name, value in wanted.items())
     ]
     if not found:
+        asked = ", ".join(f"{name} {value}" for name, value in wanted.items())
+        raise ArtifactError(f"{path} has no measurement of this artifact with {asked}.")
+    differences = machine.differences(profile.get("fingerprint") or {}, content["fingerprint"])
+    if differences:
         raise ArtifactError(
-            f"{path} holds no {precision} measurement of this artifact: measure it, or give "
-            "another --measured or --precision."
+            f"{path} was measured on another machine than the profile ({differences[0]}): make "
+            "a profile there, python -m bench.device."
         )
     return found
 
@@ -126,7 +140,7 @@ def show(options: argparse.Namespace) -> None:
     print(f"whole model, FLOPs    {compute:9.3f} ms at least")
     print(f"whole model, weights  {memory:9.3f} ms at least")
     if options.measured:
-        for name, ms in p50(options.measured, meta["seal"], precision):
+        for name, ms in p50(options.measured, meta, profile, precision):
             print(f"{name}: measured {ms:.3f} ms (p50), {floor / ms:.0%} of it is the floor")
     if options.layers:
         floors = {row["name"]: node_ms(row, profile, "fp32") for row in costs}

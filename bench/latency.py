@@ -76,9 +76,11 @@ def _resampled(blocks: list[list[float]], percentile: float) -> list[float] | No
     if len(blocks) < 5:
         return None
     rng = np.random.default_rng(0)
+    # Of very many samples, fewer resamples: hours of them shall not take minutes to sum up.
+    resamples = max(100, min(_RESAMPLES, int(2e7 / sum(map(len, blocks)))))
     found = [
         np.quantile(np.concatenate([blocks[i] for i in drawn]), percentile)
-        for drawn in rng.integers(0, len(blocks), (_RESAMPLES, len(blocks)))
+        for drawn in rng.integers(0, len(blocks), (resamples, len(blocks)))
     ]
     return [float(x) for x in np.quantile(found, [0.025, 0.975])]
 
@@ -100,7 +102,8 @@ def ratio(
 ) -> dict:
     """How many times as long the first takes as the second.
 
-    Block k of both belongs to round k. Each round gives one ratio of medians; of their logarithms
+    Block k of both belongs to round k, and begins with the same queries. Each round gives one ratio
+    of medians, over the queries that both answered; of their logarithms
     the Hodges-Lehmann estimate and the exact interval of Wilcoxon's signed-rank test (Hollander,
     Wolfe and Chicken 2014, Nonparametric Statistical Methods, sections 3.1 to 3.3). Since the
     order within a round is drawn at random, the test needs no more of the noise than that.
@@ -109,9 +112,13 @@ def ratio(
         ratio, low, high (None with too few rounds), rounds, confidence, margin, and verdict of
         the first: "faster" or "slower" by more than the margin, "same" within it, or "unclear".
     """
-    logs = np.array(
-        [math.log(np.median(a) / np.median(b)) for a, b in zip(first, second) if a and b]  # noqa: B905
-    )
+    logs = []
+    for a, b in zip(first, second, strict=False):
+        # A round begins with the same queries for both; the faster one gets further.
+        both = min(len(a), len(b))
+        if both:
+            logs.append(math.log(np.median(a[:both]) / np.median(b[:both])))
+    logs = np.array(logs)
     found = {"rounds": len(logs), "confidence": confidence, "margin": margin}
     if not len(logs):
         return {**found, "ratio": None, "low": None, "high": None, "verdict": "unclear"}
@@ -128,11 +135,10 @@ def ratio(
 
 def signed_rank_quantile(count: int, probability: float) -> int:
     """The largest c with P(T < c) <= probability, T Wilcoxon's signed-rank sum of `count`."""
-    ways = np.ones(1)
+    chances = np.ones(1)
     for rank in range(1, count + 1):
-        ways = np.pad(ways, (0, rank)) + np.pad(ways, (rank, 0))
-    below = np.cumsum(ways / 2.0**count)
-    return int((below <= probability).sum())
+        chances = (np.pad(chances, (0, rank)) + np.pad(chances, (rank, 0))) / 2
+    return int((np.cumsum(chances) <= probability).sum())
 
 
 def _verdict(low: float, high: float, margin: float) -> str:

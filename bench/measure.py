@@ -20,8 +20,12 @@ from bench import artifact, latency, machine, power, results, worker
 from bench.method import Contender, Method
 from bench.runners import engines
 
-# End-to-end queries, after the rounds.
-STAGE_ROUNDS = 32
+# End-to-end queries, after the rounds: as many as a p90 wants.
+STAGE_ROUNDS = 64
+# Loading may build an engine: it may be silent for so many times as long as a query.
+_LOADING = 10
+# Seconds between two writings of the samples so far.
+_WRITE_EVERY = 5.0
 _IDLE_SECONDS, _POWER_SECONDS = 5.0, 15.0
 
 
@@ -40,7 +44,12 @@ class _Worker:
         self.process = context.Process(
             target=worker.serve, args=(*arguments, open_runner, theirs), daemon=True
         )
-        self.process.start()
+        # Inherited: a Ctrl-C, which reaches all of a terminal's processes, is the parent's to obey.
+        with _interrupts_ignored():
+            try:
+                self.process.start()
+            except OSError as error:
+                raise Lost(f"its process could not be started ({error}).") from None
         theirs.close()
         self.pid = self.process.pid
 
@@ -49,19 +58,19 @@ class _Worker:
         self._signal(signal.SIGCONT)
         with contextlib.suppress(BrokenPipeError):
             self.pipe.send((command, argument))
-        return self.answer()
+        return self.answer(self.timeout)
 
-    def answer(self) -> dict:
+    def answer(self, timeout: float) -> dict:
         """Its next message; then it stands still.
 
         Raises:
             Lost: it failed, died, or was silent for too long.
         """
         try:
-            if not self.pipe.poll(self.timeout):
-                raise Lost(f"it was silent for {self.timeout:g} s and was ended.")
+            if not self.pipe.poll(timeout):
+                raise Lost(f"it was silent for {timeout:g} s and was ended.")
             kind, content = self.pipe.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):  # OSError: it was killed in the middle of its answer
             raise Lost(self._how_it_died()) from None
         if kind == "failed":
             raise Lost(content)
@@ -81,9 +90,20 @@ class _Worker:
             os.kill(self.pid, number)
 
     def end(self) -> None:
+        # Also while it stands still: SIGKILL needs nothing of it.
         self.process.kill()
         self.process.join(5)
         self.pipe.close()
+
+
+@contextlib.contextmanager
+def _interrupts_ignored():
+    """SIGINT is nothing meanwhile, for this process and those it starts."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class _Entry:
@@ -108,7 +128,7 @@ class _Entry:
 
     def start(self, method: Method, open_runner) -> None:
         self.worker = _Worker(self.contender, method, open_runner)
-        self.known |= self.worker.answer()
+        self.known |= self.worker.answer(_LOADING * method.timeout)
         # Faster and slower ones alike get their seconds and their queries.
         typical = float(np.median(self.known["warm_up"][-16:])) / 1000
         typical = max(typical, 1 / self.contender.hz if self.contender.hz else 0)
@@ -117,7 +137,7 @@ class _Entry:
         self.block = math.ceil(queries / amount.rounds)
 
     def turn(self, number: int, began: float) -> None:
-        found = self.worker.ask("block", self.block)
+        found = self.worker.ask("block", (number, self.block))
         found = {"round": number, "start": found["began"] - began, **found}
         self.known["blocks"].append(found)
 
@@ -128,6 +148,18 @@ class _Entry:
         return sum(map(len, samples)) >= amount.queries and spent >= amount.seconds
 
     def finish(self, meter, idle_watts: float | None) -> None:
+        """What needs no turns; the peak first, before the stages bring in their libraries."""
+        self.known["peak_bytes"] = machine.peak_bytes(self.worker.pid)
+        if meter.source:
+            # Sensors renew their values twice a second: a turn in a round is too short for them.
+            seconds = sum(b["ended"] - b["began"] for b in self.known["blocks"])
+            per_second = sum(len(b["samples"]) for b in self.known["blocks"]) / seconds
+            found = self.worker.ask("block", (0, math.ceil(_POWER_SECONDS * per_second)))
+            span = (found["began"], found["ended"])
+            self.known["power"] = power.energy(
+                meter.samples, *span, idle_watts, len(found["samples"])
+            )
+        self.known["complete"] = True
         if self.contender.batch == 1:
             found = self.worker.ask("stages", STAGE_ROUNDS)
             skipped = found.get("skipped")
@@ -136,17 +168,6 @@ class _Entry:
                 if skipped
                 else {name: latency.summary([samples]) for name, samples in found.items()}
             )
-        if meter.source:
-            # Sensors renew their values twice a second: a turn in a round is too short for them.
-            seconds = sum(b["ended"] - b["began"] for b in self.known["blocks"])
-            per_second = sum(len(b["samples"]) for b in self.known["blocks"]) / seconds
-            found = self.worker.ask("block", math.ceil(_POWER_SECONDS * per_second))
-            span = (found["began"], found["ended"])
-            self.known["power"] = power.energy(
-                meter.samples, *span, idle_watts, len(found["samples"])
-            )
-        self.known["peak_bytes"] = machine.peak_bytes(self.worker.pid)
-        self.known["complete"] = True
 
     def guarded(self, step, *arguments) -> None:
         """One step; a contender that is lost keeps its samples, and the others go on."""
@@ -166,14 +187,16 @@ def measure(
     *,
     open_runner: Callable = engines.open_runner,
     say: Callable[[str], None] = lambda line: None,
+    on_round: Callable[[int], None] = lambda number: None,
 ) -> dict:
-    """Measure, and write what there is after each round.
+    """Measure, and write what there is every few seconds.
 
     Args:
         contenders: with distinct names, see `method.check`.
         target: the file of results.
         open_runner: opens a contender's engine in its process.
         say: told what is being done, in a line that the next one replaces.
+        on_round: called with the number of each round, before it.
 
     Returns:
         The results as written.
@@ -189,16 +212,17 @@ def measure(
             for entry in session.entries:
                 say(f"{entry.contender.name}: loading, checking, warming up ...")
                 entry.guarded(entry.start, method, open_runner)
-            session.rounds(say)
+            session.rounds(say, on_round)
             for entry in session.running:
                 say(f"{entry.contender.name}: end to end ...")
                 entry.guarded(entry.finish, meter, idle_watts)
     finally:
-        for entry in session.entries:
-            if entry.worker:
-                entry.worker.end()
-        found = session.results()
-        results.write(target, found)
+        with _interrupts_ignored():  # a second Ctrl-C would leave processes, or no results
+            for entry in session.entries:
+                if entry.worker:
+                    entry.worker.end()
+            found = session.results()
+            results.write(target, found)
     say("")
     return found
 
@@ -225,11 +249,13 @@ class _Session:
     def running(self) -> list[_Entry]:
         return [entry for entry in self.entries if entry.runs]
 
-    def rounds(self, say) -> None:
+    def rounds(self, say, on_round) -> None:
         rng = np.random.default_rng(self.method.seed)
         number, total = 0, self.method.amount.rounds
         start = time.monotonic()
+        written = start
         while self.running and not (number >= total and self._enough()):
+            on_round(number)
             for i in rng.permutation(len(self.entries)):
                 entry = self.entries[i]
                 if entry.runs:
@@ -238,7 +264,9 @@ class _Session:
             spent = time.monotonic() - start
             left = max(0, total - number) * spent / number
             say(f"round {number} of {total}, {_clock(spent)} gone, {_clock(left)} left")
-            self.write()
+            if time.monotonic() > written + _WRITE_EVERY:
+                self.write()
+                written = time.monotonic()
 
     def _enough(self) -> bool:
         return all(entry.enough(self.method) for entry in self.running)
@@ -257,6 +285,7 @@ class _Session:
                 entry["device_latency"] = latency.summary(device)
         return {
             **self._about(),
+            "moment": {"before": self.before, "after": machine.moment()},
             "contenders": known,
             "ratios": [
                 {"first": i, "second": j, **self._ratio(samples[i], samples[j])}
@@ -271,7 +300,7 @@ class _Session:
             "when": self.when,
             "method": self.method.described(),
             "fingerprint": self.fingerprint,
-            "moment": {"before": self.before, "after": machine.moment()},
+            "moment": {"before": self.before},
         }
 
     def _ratio(self, first, second) -> dict:

@@ -30,6 +30,8 @@ PROFILES = {
 # Samples after another contender's turn, while caches fill and clocks rise: kept, not counted.
 SETTLING = 3
 INPUTS = ("data", "padded")
+# Of these the threads cannot be set, or do not matter.
+_NO_THREADS = ("tensorrt", "keras")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +109,15 @@ def check(contender: Contender) -> None:
             f"{folder} takes batches of {fixed}, got --batch={contender.batch}: export it with "
             "--dynamic."
         )
+    if contender.inputs == "padded" and (
+        meta["shapes"]["length"] or "token_ids" not in meta["inputs"]
+    ):
+        raise ArtifactError(
+            f"{folder} has no sentences of several lengths: data and padded are the same to it. "
+            "Leave --inputs out, or export with --buckets."
+        )
+    if contender.threads and contender.runner in _NO_THREADS:
+        raise ArtifactError(f"--threads means nothing to {contender.runner}: leave it out.")
 
 
 def names(contenders: list[dict]) -> list[str]:

@@ -220,37 +220,16 @@ def energy(
         joules_above_idle_per_inference (None without idle_watts), highest_celsius, samples (how
         many). None where fewer than FEWEST samples lie in the block.
     """
-    return _summed(samples, [(start, end, inferences)], idle_watts)
-
-
-def over(
-    samples: list[Sample],
-    spans: list[tuple[float, float, int]],
-    idle_span: tuple[float, float],
-) -> dict | None:
-    """The `energy` of several blocks together; those with too few samples are left out.
-
-    Args:
-        spans: start, end and inferences of each block.
-        idle_span: start and end of a time in which nothing ran.
-    """
-    return _summed(samples, spans, mean_watts(samples, *idle_span))
-
-
-def _summed(samples, spans, idle_watts) -> dict | None:
-    means = [(mean_watts(samples, start, end), start, end, n) for start, end, n in spans if n]
-    means = [block for block in means if block[0] is not None]
-    if not means:
+    watts = mean_watts(samples, start, end)
+    if watts is None:
         return None
-    seconds = sum(end - start for _, start, end, _ in means)
-    joules = sum(watts * (end - start) for watts, start, end, _ in means)
-    count = sum(n for *_, n in means)
-    inside = [s for s in samples if any(start <= s.time <= end for _, start, end, _ in means)]
-    above = None if idle_watts is None else (joules - idle_watts * seconds) / count
+    inside = [s for s in samples if start <= s.time <= end]
+    seconds = (end - start) / inferences
+    above = None if idle_watts is None else (watts - idle_watts) * seconds
     return {
-        "watts": joules / seconds,
+        "watts": watts,
         "idle_watts": idle_watts,
-        "joules_per_inference": joules / count,
+        "joules_per_inference": watts * seconds,
         "joules_above_idle_per_inference": above,
         "highest_celsius": max((s.celsius for s in inside if s.celsius is not None), default=None),
         "samples": len(inside),

@@ -11,19 +11,22 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench import artifact, results
+from bench.__main__ import numbers, words
 from bench.artifact import ArtifactError
 from bench.method import PROFILES
 from bench.results import ResultsError
 
 VARIANTS = ["text", "image", "late", "inter", "early"]
 PRECISIONS = ("fp16", "int8", "int8_static")
+KNOWN = ("text", "image", "late", "late_score", "inter", "early", "hybrid", "input")
 
 
 class StudyError(Exception):
@@ -34,7 +37,8 @@ class StudyError(Exception):
 class Step:
     """One process of the study.
 
-    done: whether there is nothing to do; kind: for the estimate of what is left.
+    done: whether there is nothing to do; kind: for the estimate of what is left;
+    fine: the exit codes after which the study goes on.
     """
 
     kind: str
@@ -42,6 +46,7 @@ class Step:
     command: list[str]
     log: Path
     done: Callable[[], bool]
+    fine: tuple[int, ...] = (0,)
 
 
 def steps(options, handed_on: list[str]) -> list[Step]:
@@ -83,12 +88,15 @@ def _train(place: Path, variant: str, seed: int, handed_on: list[str]) -> Step:
 def _export(place: Path, variant: str, seed: int, options) -> Step:
     run, target = _run(place, variant, seed), _artifact(place, variant, seed)
     flags = [f"--run={run}", f"--out={target}", f"--precisions={','.join(options.precisions)}"]
-    flags += [f"--buckets={options.buckets}"] if options.buckets and variant != "image" else []
+    if options.buckets and variant != "image":
+        flags.append(f"--buckets={','.join(map(str, options.buckets))}")
 
     def done() -> bool:
         try:
             meta = artifact.read(target)
             asked = {"fp32", *options.precisions} == set(meta["models"])
+            buckets = options.buckets if "token_ids" in meta["inputs"] else []
+            asked = asked and set(meta["lengths"]) == {*buckets, *meta["lengths"][-1:]}
             return asked and meta["model_sha256"] == artifact.digest(run / "model.keras")
         except (ArtifactError, OSError, KeyError):
             return False
@@ -100,7 +108,7 @@ def _export(place: Path, variant: str, seed: int, options) -> Step:
 def _measure(place: Path, folders: list[Path], options) -> Step:
     target = place / "results.json"
     flags = [f"--precision={','.join(['fp32', *options.precisions])}"]
-    flags += [f"--profile={options.profile}", f"--out={target}"]
+    flags += [f"--profile={options.profile}", f"--out={target}", "--replace"]
 
     def done() -> bool:
         try:
@@ -109,13 +117,16 @@ def _measure(place: Path, folders: list[Path], options) -> Step:
         except (ResultsError, ArtifactError):
             return False
         contenders = found["contenders"]
-        complete = all(c["complete"] for c in contenders)
+        # One that was refused would be refused again; the report tells of it.
+        complete = all(c["complete"] or c["error"] for c in contenders)
+        complete = complete and any(c["complete"] for c in contenders)
         same = {c["artifact"]["seal"] for c in contenders} == seals
         precisions = {c["precision"] for c in contenders} == {"fp32", *options.precisions}
         return complete and same and precisions and found["method"]["profile"] == options.profile
 
     log = place / "logs" / "measure.log"
-    return Step("measure", "all", _python("bench", *folders, *flags), log, done)
+    # 1: a contender was lost, the others are there.
+    return Step("measure", "all", _python("bench", *folders, *flags), log, done, fine=(0, 1))
 
 
 def _report(place: Path, folders: list[Path], options) -> Step:
@@ -159,7 +170,7 @@ def _take(step: Step, say: Callable[[str], None]) -> None:
             process.terminate()
             process.wait()
             raise
-    if process.returncode:
+    if process.returncode not in step.fine:
         said = _last_line(step.log, "error: ")
         raise StudyError(
             f"{step.kind} {step.name} failed ({said.removeprefix('error: ')}); all it said is in "
@@ -193,7 +204,9 @@ def _clock(start: float) -> str:
 
 def main(arguments: list[str]) -> int:
     options, handed_on = _parser().parse_known_args(arguments)
-    unknown = [x for x in handed_on if not x.startswith(("--config", "--recipe", "--dtype"))]
+    unknown = [x for x in handed_on if not x.startswith(("--config", "--recipe"))]
+    for polite in (signal.SIGTERM, signal.SIGHUP):  # the step that runs ends with us
+        signal.signal(polite, _interrupt)
     try:
         if unknown:
             raise StudyError(f"{unknown[0]} is no flag of the study or of the training.")
@@ -216,13 +229,23 @@ def same_study(place: Path, handed_on: list[str]) -> None:
         StudyError: the folder holds one with other settings of the training.
     """
     file = place / "study.json"
-    if file.is_file() and json.loads(file.read_text()) != handed_on:
+    try:
+        before = json.loads(file.read_text()) if file.is_file() else handed_on
+    except ValueError:
+        raise StudyError(f"{file} is damaged: remove it, or give --workdir another name.") from None
+    if before != handed_on:
         raise StudyError(
-            f"{place} holds a study with the flags {json.loads(file.read_text())}, got "
-            f"{handed_on}: give --workdir another name."
+            f"{place} holds a study with the flags {before}, got {handed_on}: give --workdir "
+            "another name."
         )
     place.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(handed_on) + "\n")
+    partial = file.with_name("study.json.partial")
+    partial.write_text(json.dumps(handed_on) + "\n")
+    partial.replace(file)
+
+
+def _interrupt(number, frame) -> None:
+    raise KeyboardInterrupt
 
 
 def _say(line: str) -> None:
@@ -230,8 +253,26 @@ def _say(line: str) -> None:
         print(f"\r\033[K{line[:100]}", end="", file=sys.stderr, flush=True)
 
 
-def _list(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
+def _some_of(known: Sequence[str]):
+    """A list of known words, for argparse."""
+
+    def read(text: str) -> list[str]:
+        for word in words(text):
+            if word not in known:
+                raise argparse.ArgumentTypeError(f"{word!r} is none of {', '.join(known)}")
+        return words(text)
+
+    return read
+
+
+def _positive(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is no time")
+    return value
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -242,12 +283,12 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--variants", type=_list, default=VARIANTS, help=f"default: {','.join(VARIANTS)}")
-    add("--seeds", type=lambda s: [int(x) for x in _list(s)], default=[0], help="0,1,2 (default 0)")
-    add("--precisions", type=_list, default=["int8"], help="besides fp32 (default int8)")
-    add("--buckets", default="", help="lengths that sentences are padded to: 16,32")
+    add("--variants", type=_some_of(KNOWN), default=VARIANTS, help=f"default: {','.join(VARIANTS)}")
+    add("--seeds", type=numbers(0), default=[0], help="0,1,2 (default 0)")
+    add("--precisions", type=_some_of(PRECISIONS), default=["int8"], help="besides fp32 (int8)")
+    add("--buckets", type=numbers(3), default=[], help="lengths that sentences are padded to")
     add("--profile", choices=PROFILES, default="quick", help="of the measurement (default quick)")
-    add("--budget-ms", type=float, help="the latency that the report shall answer for")
+    add("--budget-ms", type=_positive, help="the latency that the report shall answer for")
     add("--workdir", type=Path, default=Path("study"), help="where all of it goes (default study)")
     return parser
 

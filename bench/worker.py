@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import signal
 import sys
 import time
@@ -21,6 +22,8 @@ from bench.method import Contender
 _PR_SET_PDEATHSIG = 1
 # Samples of a warm-up, whatever its clock says.
 _FEWEST, _MOST = 24, 2000
+# Between the first queries of two rounds; prime, so that all queries get to be the first.
+_STRIDE = 29
 
 
 def serve(contender: Contender, warm_up: float, seed: int, settling: int, open_runner, pipe):
@@ -31,7 +34,7 @@ def serve(contender: Contender, warm_up: float, seed: int, settling: int, open_r
         open_runner: `engines.open_runner`, or what a test puts in its place.
         pipe: to the parent.
     """
-    _die_with_parent()
+    die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us
     with contextlib.suppress(EOFError, BrokenPipeError):
         try:
@@ -77,7 +80,8 @@ def _serve(contender, warm_up, seed, settling, open_runner, pipe) -> None:
         while True:
             command, argument = pipe.recv()
             if command == "block":
-                pipe.send(("done", timer.block(argument, settling)))
+                number, count = argument
+                pipe.send(("done", timer.block(number, count, settling)))
             elif command == "stages":
                 pipe.send(("done", _stages(runner, contender, argument)))
             else:
@@ -85,7 +89,7 @@ def _serve(contender, warm_up, seed, settling, open_runner, pipe) -> None:
                 return
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Also while stopped: a killed parent leaves nobody behind."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -103,29 +107,35 @@ def prove(runner, contender: Contender) -> tuple[dict, float]:
         ArtifactError: the outputs are not the artifact's.
     """
     inputs, outputs = golden(contender.folder)
-    rows, batch, found, first = len(outputs["logits"]), contender.batch, [], None
+    rows, batch, first = len(outputs["logits"]), contender.batch, None
+    found = {name: [] for name in outputs}
     for at in range(0, rows, batch):
         taken = np.arange(at, at + batch) % rows
         feed = _fitted({name: x[taken] for name, x in inputs.items()}, contender.meta)
         start = time.perf_counter()
         answer = runner.infer(feed)
         first = first or time.perf_counter() - start
-        found.append(np.asarray(answer["logits"], np.float64)[: rows - at])
-    return _compared(np.concatenate(found), outputs["logits"].astype(np.float64), contender), first
+        for name, parts in found.items():
+            parts.append(np.asarray(answer[name], np.float64)[: rows - at])
+    compared = {
+        name: _compared(name, np.concatenate(parts), outputs[name].astype(np.float64), contender)
+        for name, parts in found.items()
+    }
+    return compared["logits"], first
 
 
-def _compared(found: np.ndarray, wanted: np.ndarray, contender: Contender) -> dict:
-    name = contender.precision
-    tolerance = next(r for r in contender.meta["ladder"] if r["name"] == name)["tolerance"]
+def _compared(name: str, found: np.ndarray, wanted: np.ndarray, contender: Contender) -> dict:
+    ladder = contender.meta["ladder"]
+    tolerance = next(r for r in ladder if r["name"] == contender.precision)["tolerance"]
     if found.shape != wanted.shape:
-        raise ArtifactError(f"it gives logits {found.shape} where {wanted.shape} are wanted.")
+        raise ArtifactError(f"it gives {name} {found.shape} where {wanted.shape} is wanted.")
     max_abs = float(np.abs(found - wanted).max())
     relative = max_abs / max(1.0, float(np.abs(wanted).max()))
     cosine = float((found * wanted).sum() / (np.linalg.norm(found) * np.linalg.norm(wanted)))
     # Written so that a nan does not hold.
     if not (relative <= tolerance["relative"] and cosine >= tolerance["cosine"]):
         raise ArtifactError(
-            f"its outputs are wrong, nothing was timed: logits differ from the artifact's golden "
+            f"its outputs are wrong, nothing was timed: {name} differ from the artifact's golden "
             f"ones by up to {relative:.2g} of the largest ({tolerance['relative']:.2g} is "
             f"allowed), their cosine is {cosine:.6g} ({tolerance['cosine']:.6g} is)."
         )
@@ -149,6 +159,10 @@ class Feeds:
             feed = {name: np.ascontiguousarray(x[rows]) for name, x in arrays.items()}
             self._feeds.append(feed if padded else _fitted(feed, contender.meta))
         self._next = 0
+
+    def begin(self, number: int) -> None:
+        """Go to where round `number` begins: the same queries for every contender."""
+        self._next = number * _STRIDE
 
     def __call__(self) -> dict[str, np.ndarray]:
         feed = self._feeds[self._next % len(self._feeds)]
@@ -209,8 +223,9 @@ class _Timer:
         time.sleep(left)
         return time.perf_counter()
 
-    def block(self, count: int, settling: int) -> dict:
+    def block(self, number: int, count: int, settling: int) -> dict:
         settled, _ = self.many(settling)
+        self.feeds.begin(number)
         start = time.monotonic()
         samples, device = self.many(count)
         block = {"settling": settled, "samples": samples, "began": start}
@@ -231,31 +246,41 @@ def _stages(runner, contender: Contender, rounds: int) -> dict:
     """End to end, from a sentence and an image file: milliseconds of each stage.
 
     Returns:
-        "tokens", "image", "inference", "all" -> samples; or "skipped" -> why.
+        "tokens", "image", "inference", "all" -> samples; or "skipped" -> why. What is wrong here
+        takes nothing from what was timed before.
     """
-    from bench import inputs
-
-    raw = contender.folder / "queries"
-    meta, found = contender.meta, {}
     try:
-        tokens = inputs.Tokens(contender.folder, meta) if "token_ids" in meta["inputs"] else None
-        if "image" in meta["inputs"]:
-            import PIL  # noqa: F401
+        return _timed_stages(runner, contender, rounds)
     except ImportError as error:
         return {"skipped": f"{error}: pip install tokenizers pillow"}
-    texts, images = inputs.raw_queries(raw)
-    for i in range(rounds):
+    except Exception as error:  # of libraries that the timing itself does without
+        return {"skipped": " ".join(str(error).split())[:400] or type(error).__name__}
+
+
+def _timed_stages(runner, contender: Contender, rounds: int) -> dict:
+    from bench import inputs
+
+    meta = contender.meta
+    texts, images = inputs.raw_queries(contender.folder / "queries")
+    read = {}
+    if "token_ids" in meta["inputs"]:
+        tokens = inputs.Tokens(contender.folder, meta)
+        read["tokens"] = ("token_ids", lambda i: tokens(texts[i % len(texts)]))
+    if "image" in meta["inputs"]:
+        read["image"] = ("image", lambda i: inputs.picture(images[i % len(images)], meta))
+    found = {name: [] for name in (*read, "inference", "all")}
+    # The first round of all queries warms up every length.
+    for i in range(-len(texts), rounds):
         feed, times = {}, [time.perf_counter()]
-        if tokens:
-            feed["token_ids"] = tokens(texts[i % len(texts)])
+        for _, (name, make) in read.items():
+            feed[name] = make(i)
             times.append(time.perf_counter())
-            found.setdefault("tokens", []).append(1000 * (times[-1] - times[-2]))
-        if "image" in meta["inputs"]:
-            feed["image"] = inputs.picture(images[i % len(images)], meta)
-            times.append(time.perf_counter())
-            found.setdefault("image", []).append(1000 * (times[-1] - times[-2]))
         runner.infer(feed)
         times.append(time.perf_counter())
-        found.setdefault("inference", []).append(1000 * (times[-1] - times[-2]))
-        found.setdefault("all", []).append(1000 * (times[-1] - times[0]))
+        if i >= 0:
+            for stage, (start, end) in zip(
+                (*read, "inference"), itertools.pairwise(times), strict=True
+            ):
+                found[stage].append(1000 * (end - start))
+            found["all"].append(1000 * (times[-1] - times[0]))
     return found

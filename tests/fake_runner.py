@@ -28,7 +28,8 @@ def write_artifact(folder: Path, behaviour: dict, lengths=(4, 8)) -> Path:
         words = {"[UNK]": 0, "one": 1, "two": 3}
         Tokenizer(models.WordLevel(words, "[UNK]")).save(str(made / "tokenizer.json"))
         (made / "queries").mkdir()
-        (made / "queries" / "texts.json").write_text('["one", "two"]')
+        texts = behaviour.get("texts", ["one", "two"])
+        (made / "queries" / "texts.json").write_text(json.dumps(texts))
         meta = {
             "variant": "text",
             "seed": 0,
@@ -50,8 +51,8 @@ def write_artifact(folder: Path, behaviour: dict, lengths=(4, 8)) -> Path:
 class FakeRunner:
     """Behaviour, all optional: delay (s a query), first (s of the first), slow_until (queries
     that take ten delays), wrong (added to logits), dies_at, hangs_at, raises_at (query numbers),
-    refuses (a sentence), log (a file that gets the length of every query's sentence), built_in (s
-    that its engine took)."""
+    refuses (a sentence), texts (the queries' sentences), log (a file that gets the length of every
+    query's sentence), built_in (s that its engine took)."""
 
     providers = ("FakeProvider",)
     device_ms = None

@@ -101,14 +101,24 @@ def test_what_cannot_be_measured_is_one_sentence(tiny_artifact, capsys, flags, s
     assert len(error.splitlines()) == 1
 
 
+def test_results_that_are_there_are_not_replaced_unasked(tiny_artifact, tmp_path, capsys):
+    target = tmp_path / "orin.json"
+    target.write_text("an hour of work")
+    assert main([str(tiny_artifact), f"--out={target}"]) == 2
+    assert "another name, or --replace it" in capsys.readouterr().err
+    assert target.read_text() == "an hour of work"
+
+
 def test_what_is_no_artifact_is_one_sentence(tmp_path, capsys):
     assert main([str(tmp_path)]) == 2
     assert "is no artifact" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(
-    "flag", ["--batch=0", "--threads=x", "--hz=-1", "--margin=2", "--timeout=0"]
-)
+BAD = ["--batch=0", "--threads=x", "--hz=-1", "--margin=2", "--timeout=0", "--timeout=1e9"]
+BAD += ["--precision=", "--inputs=,", "--out=."]
+
+
+@pytest.mark.parametrize("flag", BAD)
 def test_flags_that_make_no_sense_are_refused(tiny_artifact, capsys, flag):
     with pytest.raises(SystemExit) as ended:
         main([str(tiny_artifact), flag])

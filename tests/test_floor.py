@@ -22,6 +22,7 @@ PROFILE = {
     "bandwidth_gbs": 10,
     "launch_us": 1.0,
     "spread": 0.1,
+    "fingerprint": {"cpu": "by hand"},
 }
 
 
@@ -119,6 +120,7 @@ def folder(tmp_path):
             partial,
             {
                 "models": {"fp32": {"file": "model.onnx"}},
+                "lengths": [],
                 "inputs": ["x"],
                 "shapes": {"batch": 4, "length": None},
                 "costs": costs(ir.from_proto(_with_shapes(content))),
@@ -143,21 +145,52 @@ def test_the_command_prints_the_floor_and_where_the_time_goes(folder, capsys):
     assert "100.0%" in measured
 
 
-def test_a_measurement_is_given_as_a_share_of_the_floor(folder, tmp_path, capsys):
+def measured(folder, target, fingerprint=None, **changes) -> float:
+    """A file of results with one contender at half the floor's speed; returns its ms."""
     meta = json.loads((folder / "meta.json").read_text())
     ms = 2 * floor.model_ms(meta["costs"], PROFILE, "fp32")
     contender = {
         "name": "a fp32",
         "artifact": {"seal": meta["seal"]},
         "precision": "fp32",
+        "runner": "ort",
+        "batch": 1,
+        "hz": 0.0,
+        "slow_by": 0.0,
+        "inputs": "data",
         "complete": True,
         "latency": {"p50": ms},
     }
-    results.write(tmp_path / "r.json", {"contenders": [contender]})
+    content = {"fingerprint": fingerprint or PROFILE["fingerprint"]}
+    results.write(target, {**content, "contenders": [{**contender, **changes}]})
+    return ms
+
+
+def test_a_measurement_is_given_as_a_share_of_the_floor(folder, tmp_path, capsys):
+    ms = measured(folder, tmp_path / "r.json")
     assert run(folder, f"--measured={tmp_path / 'r.json'}") == 0
     assert f"a fp32: measured {ms:.3f} ms (p50), 50% of it is the floor" in capsys.readouterr().out
-    assert run(folder, f"--measured={tmp_path / 'r.json'}", "--precision=int8") == 2
-    assert "holds no int8 measurement" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "change", [{"batch": 8}, {"runner": "tensorrt"}, {"hz": 5.0}, {"precision": "int8"}]
+)
+def test_a_measurement_of_something_else_has_another_floor(folder, tmp_path, capsys, change):
+    measured(folder, tmp_path / "r.json", **change)
+    assert run(folder, f"--measured={tmp_path / 'r.json'}") == 2
+    assert "no measurement of this artifact with precision fp32" in capsys.readouterr().err
+
+
+def test_a_measurement_of_another_machine_has_another_floor(folder, tmp_path, capsys):
+    measured(folder, tmp_path / "r.json", fingerprint={"cpu": "Orin"})
+    assert run(folder, f"--measured={tmp_path / 'r.json'}") == 2
+    assert "on another machine than the profile" in capsys.readouterr().err
+
+
+def test_a_profile_that_lacks_something_is_a_sentence(folder, capsys):
+    (folder.parent / "device.json").write_text(json.dumps({"format": device.FORMAT}))
+    assert run(folder) == 2
+    assert "lacks device, engine" in capsys.readouterr().err
 
 
 def test_a_missing_profile_ends_in_a_sentence(folder, tmp_path, capsys):

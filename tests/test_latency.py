@@ -108,6 +108,16 @@ def test_rounds_that_one_of_both_did_not_reach_do_not_count():
     assert ratio([[2.0]] * 9 + [[]], [[1.0]] * 12)["rounds"] == 9
 
 
+def test_a_round_compares_the_queries_that_both_answered():
+    # Two sentences, one ten times as long: the first contender's turn ends in the middle.
+    found = ratio([[1.0, 10.0, 1.0]] * 12, [[1.0, 10.0, 1.0, 10.0, 10.0, 10.0]] * 12)
+    assert (found["ratio"], found["verdict"]) == (1, "same")
+
+
+def test_many_rounds_are_no_trouble():
+    assert ratio([[2.0]] * 1100, [[1.0]] * 1100)["verdict"] == "slower"
+
+
 def test_drift_is_told_from_all_contenders():
     calm = [[[10.0]] * 12, [[30.0]] * 12]
     assert drift(calm) == {"change": 1, "steady": True, "sentence": "the machine kept its speed"}

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -103,14 +104,14 @@ def test_a_wrong_output_is_refused_before_anything_is_timed(contender, tmp_path)
     ("behaviour", "said"),
     [
         ({"dies_at": 75}, "killed (SIGKILL)"),
-        ({"hangs_at": 75}, "silent for 3 s"),
+        ({"hangs_at": 75}, "silent for 5 s"),
         ({"raises_at": 75}, "RuntimeError: the engine is broken"),
     ],
 )
 def test_a_runner_that_is_lost_ends_in_a_sentence_and_keeps_its_samples(
     contender, tmp_path, behaviour, said
 ):
-    found = run(tmp_path, contender("good"), contender("bad", behaviour=behaviour), timeout=3)
+    found = run(tmp_path, contender("good"), contender("bad", behaviour=behaviour), timeout=5)
     good, bad = found["contenders"]
     assert good["complete"]
     assert said in bad["error"]
@@ -149,44 +150,90 @@ def test_paced_queries_count_from_their_arrival(contender, tmp_path, monkeypatch
         assert np.diff(block["samples"]).min() > 9.5
 
 
+def test_stages_that_fail_take_nothing_from_what_was_timed(contender, tmp_path):
+    (entry,) = run(tmp_path, contender(behaviour={"texts": []}))["contenders"]
+    assert entry["complete"]
+    assert entry["latency"]["count"] == 80
+    assert entry["stages"]["skipped"]
+
+
+def test_a_round_begins_with_the_same_queries_for_all(contender, tmp_path):
+    logs = [tmp_path / "a.log", tmp_path / "b.log"]
+    pair = [
+        contender(log.stem, behaviour={"log": str(log), "delay": delay})
+        for log, delay in zip(logs, (0.002, 0.012), strict=True)
+    ]
+    found = run(tmp_path, *pair)["contenders"]
+    sizes = [len(entry["blocks"][0]["samples"]) for entry in found]
+    assert sizes == [8, 8]
+    timed = []
+    for log in logs:
+        lengths = [int(line) for line in log.read_text().split()][3 + 24 :]
+        # Settling queries go on from wherever the last turn ended.
+        timed.append([lengths[i + 3 : i + 11] for i in range(0, 10 * 11, 11)])
+    assert timed[0] == timed[1]
+    assert len({tuple(turn) for turn in timed[0]}) > 1
+
+
+def test_two_interrupts_leave_no_process_and_all_samples(tmp_path):
+    process, target = _started(tmp_path)
+    children = _children(process)
+    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGINT)
+    process.wait(timeout=30)
+    (entry,) = results.read(target)["contenders"]
+    assert entry["latency"]["count"] > 0
+    assert not any(_alive(pid) for pid in children)
+
+
 def test_a_planted_delay_is_part_of_the_time(contender, tmp_path):
     slow = contender("slow", behaviour={"delay": 0.004}, slow_by=0.5)
     (entry,) = run(tmp_path, slow)["contenders"]
     assert 6 <= entry["latency"]["min"] < 6 + SLACK
 
 
-def test_what_was_measured_outlives_a_kill_of_the_bench(tmp_path):
+def _started(tmp_path) -> tuple[subprocess.Popen, Path]:
+    """A long measurement in a process of its own, some rounds old; and its file."""
     folder = write_artifact(tmp_path / "a", {"delay": 0.002})
     target = tmp_path / "out.json"
-    code = (
-        "import sys; from pathlib import Path; from bench import method\n"
-        "from bench.artifact import read; from bench.measure import measure\n"
-        "from tests.fake_runner import open_runner\n"
-        "if __name__ == '__main__':\n"
-        "    method.PROFILES['quick'] = method.Profile(10000, 100, 1000, 1)\n"
-        f"    folder = Path({str(folder)!r})\n"
-        f"    target = Path({str(target)!r})\n"
-        "    contender = method.Contender('a', folder, read(folder))\n"
-        "    measure([contender], method.Method(), target, open_runner=open_runner)\n"
-    )
     script = tmp_path / "script.py"
-    script.write_text(code)
+    script.write_text(
+        "import signal; from pathlib import Path; from bench import measure, method\n"
+        "from bench.artifact import read; from tests.fake_runner import open_runner\n"
+        "if __name__ == '__main__':\n"
+        # A shell starts what runs in its background with interrupts switched off.
+        "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "    measure._WRITE_EVERY = 0\n"
+        "    method.PROFILES['quick'] = method.Profile(10000, 100, 1000, 0)\n"
+        f"    folder, target = Path({str(folder)!r}), Path({str(target)!r})\n"
+        "    contender = method.Contender('a', folder, read(folder))\n"
+        "    measure.measure([contender], method.Method(), target, open_runner=open_runner)\n"
+    )
     environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-    process = subprocess.Popen([sys.executable, script], env=environment)
+    process = subprocess.Popen([sys.executable, script], env=environment, stderr=subprocess.DEVNULL)
     until = time.monotonic() + 60
     while time.monotonic() < until:
         if target.exists() and len(results.read(target)["contenders"][0]["blocks"]) > 3:
-            break
+            return process, target
         time.sleep(0.05)
-    children = subprocess.run(
-        ["pgrep", "-P", str(process.pid)], capture_output=True, text=True
-    ).stdout.split()
+    process.kill()
+    raise AssertionError("it never got to its fourth round")
+
+
+def _children(process) -> list[str]:
+    found = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True)
+    assert found.stdout
+    return found.stdout.split()
+
+
+def test_what_was_measured_outlives_a_kill_of_the_bench(tmp_path):
+    process, target = _started(tmp_path)
+    children = _children(process)
     process.send_signal(signal.SIGKILL)
     process.wait()
     (entry,) = results.read(target)["contenders"]
     assert len(entry["blocks"]) > 3
     assert not entry["complete"]
-    assert children
     until = time.monotonic() + 10
     while any(_alive(pid) for pid in children) and time.monotonic() < until:
         time.sleep(0.05)
@@ -217,7 +264,11 @@ def test_what_an_artifact_lacks_is_refused_before_anything_starts(contender):
     made = contender()
     with pytest.raises(ArtifactError, match=r"has no int4 model; it has fp32"):
         check(dataclasses.replace(made, precision="int4"))
+    with pytest.raises(ArtifactError, match="--threads means nothing to tensorrt"):
+        check(dataclasses.replace(made, runner="tensorrt", threads=2))
     fixed = {**made.meta, "shapes": {"batch": 1, "length": 8}}
+    with pytest.raises(ArtifactError, match="data and padded are the same"):
+        check(dataclasses.replace(made, meta=fixed, inputs="padded"))
     with pytest.raises(ArtifactError, match=r"batches of 1, got --batch=4.*--dynamic"):
         check(dataclasses.replace(made, meta=fixed, batch=4))
 

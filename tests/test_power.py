@@ -227,18 +227,3 @@ def test_unknown_idle_leaves_the_difference_open():
 def test_too_few_samples_are_no_measurement():
     assert power.energy(RAMP, 100, 103.5, 5.0, 10) is None
     assert power.energy([], 0, 1, None, 1) is None
-
-
-def test_blocks_add_up_and_short_ones_are_left_out():
-    rest = [Sample(10.0 + i, 2.0, 30.0) for i in range(5)]
-    later = [Sample(200.0 + i, 30.0, 50.0) for i in range(5)]
-    short = [Sample(300.0, 500.0, 90.0)]
-    spans = [(100.0, 104.0, 11), (200.0, 204.0, 24), (299.0, 301.0, 1000)]
-    found = power.over([*rest, *RAMP, *later, *short], spans, (10.0, 14.0))
-    # 55 J + 120 J in 8 s, 35 inferences; idle 2 W: 16 J.
-    assert found["idle_watts"] == 2.0
-    assert found["watts"] == pytest.approx(175 / 8)
-    assert found["joules_per_inference"] == pytest.approx(5.0)
-    assert found["joules_above_idle_per_inference"] == pytest.approx(159 / 35)
-    assert found["highest_celsius"] == 50.0
-    assert found["samples"] == 10

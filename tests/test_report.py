@@ -54,7 +54,10 @@ def contender(name, p90, of=None, precision="fp32", **changes):
     plain = {"name": name, "artifact": of or artifact(), "precision": precision, "batch": 1}
     plain |= {"runner": "ort", "threads": 2, "inputs": "data", "hz": 0}
     plain |= {"complete": True, "error": None, "latency": latency, "stages": None, "power": None}
-    plain |= {"parity": {"max_abs": 1e-6, "allowed": 1e-4}, "providers": ["CPUExecutionProvider"]}
+    plain |= {
+        "parity": {"relative": 1e-6, "allowed": 1e-4, "cosine": 1.0},
+        "providers": ["CPUExecutionProvider"],
+    }
     return {**plain, **changes}
 
 

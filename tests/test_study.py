@@ -1,5 +1,6 @@
 """The study's steps: what is planned, what is done before, what a failure says."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -49,6 +50,27 @@ def test_a_step_that_fails_ends_the_study_with_its_sentence(tmp_path):
     code = "import sys; print('error: no such run.'); print('bye'); sys.exit(2)"
     with pytest.raises(StudyError, match=r"export x failed \(no such run\.\).*x\.log"):
         study([step(tmp_path, code)], lambda line: None)
+
+
+def test_a_step_may_end_with_what_is_fine(tmp_path):
+    made = dataclasses.replace(step(tmp_path, "import sys; sys.exit(1)"), fine=(0, 1))
+    study([made], lambda line: None)
+
+
+@pytest.mark.parametrize(
+    "flag", ["--precisions=int4", "--variants=both", "--seeds=x", "--budget-ms=-3", "--buckets=2"]
+)
+def test_a_typo_is_found_before_any_training(tmp_path, capsys, flag):
+    with pytest.raises(SystemExit) as ended:
+        main([f"--workdir={tmp_path}", flag])
+    assert ended.value.code == 2
+    assert flag.split("=")[0] in capsys.readouterr().err
+
+
+def test_a_damaged_note_of_the_study_is_a_sentence(tmp_path):
+    (tmp_path / "study.json").write_text("[")
+    with pytest.raises(StudyError, match="damaged"):
+        same_study(tmp_path, [])
 
 
 def test_two_studies_do_not_share_a_folder(tmp_path):

@@ -70,7 +70,10 @@ def _expanded(path: Path) -> list[Path]:
 
 def _add(inputs: Inputs, path: Path, optional: bool) -> None:
     if path.is_dir():
-        inputs.artifacts[str(path)] = described(path, read_artifact(path))
+        found = described(path, read_artifact(path))
+        if not found["test"]["labels"]:
+            raise ReportError(f"{path / 'test.csv'} has no rows: export the run again.")
+        inputs.artifacts[str(path)] = found
         return
     content = _content(path)
     form = content.get("format") if isinstance(content, dict) else None
@@ -136,7 +139,9 @@ def _check(content: dict) -> None:
         return
     for c in running:
         _ = [milliseconds(c["latency"][f"p{p}"]) for p in (50, 90, 99)], c["name"], c["runner"]
+        _ = [c["parity"][key] for key in ("relative", "allowed", "cosine") if c.get("parity")]
     for r in content["ratios"]:
+        _ = 100 * r["confidence"]
         _ = entries[r["first"]]["name"], entries[r["second"]]["name"], r["rounds"]
         _ = VERDICTS[r["verdict"]], r["ratio"], r["low"], r["high"], 100 * r["margin"]
     _ = content["machine_speed"]["steady"], content["method"].get("profile")

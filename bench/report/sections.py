@@ -36,7 +36,8 @@ def machine_names(inputs: Inputs) -> dict[str, str]:
 
 def arenas(points: list[Point], machines: dict[str, str]) -> dict[str, list[Point]]:
     """Title -> the points that may be compared: one machine, one test set, one query at a time."""
-    timed = [p for p in points if p.batch == 1 and at(p, "p50")]
+    plain = [p for p in points if not p.hz and not p.contender.get("slow_by")]
+    timed = [p for p in plain if p.batch == 1 and at(p, "p50")]
     tests = dict.fromkeys((p.model.artifact["dataset"], _ids(p)) for p in timed)
     named = {}
     for (machine, ids), some in grouped(timed, lambda p: (p.machine, _ids(p))).items():

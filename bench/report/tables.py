@@ -112,11 +112,14 @@ def parity(points: list[Point]) -> Table:
     rows = []
     for p in points:
         found = p.contender.get("parity")
-        if found and found.get("max_abs") is not None:
-            cells = [f"{found[key]:.3g}" for key in ("max_abs", "allowed")]
-            cells.append("yes" if found["max_abs"] <= found["allowed"] else "NO")
+        if found:
+            cells = [
+                f"{found['relative']:.3g}",
+                f"{found['allowed']:.3g}",
+                f"{found['cosine']:.6f}",
+            ]
             rows.append([p.name, *cells])
-    heads = ["contender", "largest difference", "allowed", "within"]
+    heads = ["contender", "largest difference, share of the largest", "allowed", "cosine"]
     return Table("Outputs against the artifact's golden ones", heads, rows)
 
 
@@ -171,6 +174,9 @@ def notes(inputs: Inputs, points: list[Point], models: list[Model]) -> list[str]
         skipped = (point.contender.get("stages") or {}).get("skipped")
         if skipped:
             said.append(f"{point.name}: stages were not timed: {skipped}")
+    aside = [p.name for p in points if p.hz or p.contender.get("slow_by")]
+    if aside:
+        said.append(f"Paced or slowed down, so in no chart and no budget: {', '.join(aside)}.")
     incomplete = [p.name for p in points if p.contender.get("complete") is False]
     if incomplete:
         said.append(f"Not complete, with fewer samples than planned: {', '.join(incomplete)}.")
