@@ -165,6 +165,7 @@ def main(arguments: list[str]) -> int:
         if options.out:
             device.write(options.out, found)
             print(f"Estimates: {options.out}")
+        print("Next: python -m bench.report with results and a file of estimates (--out)")
     except ArtifactError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -145,6 +145,11 @@ def show(options: argparse.Namespace) -> None:
     if options.layers:
         floors = {row["name"]: node_ms(row, profile, "fp32") for row in costs}
         layers.show(floors, layers.traced(options.artifact, meta))
+    if not options.measured:
+        print(
+            "Next: how near it comes, python -m bench ARTIFACT --out=FILE, and this with "
+            "--measured=FILE"
+        )
 
 
 def main(arguments: list[str]) -> int:

@@ -58,9 +58,14 @@ def traced(folder: Path, meta: dict) -> list[dict]:
     feed = {name: x[:batch] for name, x in golden(folder)[0].items()}
     with tempfile.TemporaryDirectory() as scratch:
         options.profile_file_prefix = str(Path(scratch) / "trace")
-        session = onnxruntime.InferenceSession(
-            folder / meta["models"]["fp32"]["file"], options, providers=["CPUExecutionProvider"]
-        )
+        file = folder / meta["models"]["fp32"]["file"]
+        try:
+            session = onnxruntime.InferenceSession(
+                file, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # of a class of its own for each reason
+            said = " ".join(str(error).split())[:300]
+            raise ArtifactError(f"ONNX Runtime refuses {file}: {said}") from None
         for _ in range(_WARM_UP + _RUNS):
             session.run(None, feed)
         events = json.loads(Path(session.end_profiling()).read_text())

@@ -17,13 +17,15 @@ from pathlib import Path
 import numpy as np
 
 from bench import artifact, latency, machine, power, results, worker
-from bench.method import Contender, Method
+from bench.method import Contender, Method, Profile
 from bench.runners import engines
 
 # End-to-end queries, after the rounds: as many as a p90 wants.
 STAGE_ROUNDS = 64
 # Loading may build an engine: it may be silent for so many times as long as a query.
 _LOADING = 10
+# Queries: fewer have no median to speak of.
+_SMALLEST_TURN = 5
 # Seconds between two writings of the samples so far.
 _WRITE_EVERY = 5.0
 _IDLE_SECONDS, _POWER_SECONDS = 5.0, 15.0
@@ -120,7 +122,6 @@ class _Entry:
             "warm_up": [],
             "blocks": [],
         }
-        self.block = 0
 
     @property
     def runs(self) -> bool:
@@ -129,32 +130,45 @@ class _Entry:
     def start(self, method: Method, open_runner) -> None:
         self.worker = _Worker(self.contender, method, open_runner)
         self.known |= self.worker.answer(_LOADING * method.timeout)
-        # Faster and slower ones alike get their seconds and their queries.
-        typical = float(np.median(self.known["warm_up"][-16:])) / 1000
-        typical = max(typical, 1 / self.contender.hz if self.contender.hz else 0)
-        amount = method.amount
-        queries = max(amount.queries, amount.seconds / max(typical, 1e-6))
-        self.block = math.ceil(queries / amount.rounds)
 
-    def turn(self, number: int, began: float) -> None:
-        found = self.worker.ask("block", (number, self.block))
+    def planned(self, number: int, amount: Profile) -> int:
+        """Queries of the turn in round `number`: its share of all that is still to be done.
+
+        Faster and slower contenders alike get their seconds and their queries. How fast one is,
+        its last turn tells better than a warm-up in which the machine may have been another.
+        """
+        blocks = self.known["blocks"]
+        last = blocks[-1]["samples"] if blocks else self.known["warm_up"][-16:]
+        typical = max(float(np.median(last)) / 1000, 1e-6)
+        typical = max(typical, 1 / self.contender.hz if self.contender.hz else 0)
+        queries, seconds = self._so_far()
+        left = max(amount.queries - queries, (amount.seconds - seconds) / typical)
+        return max(_SMALLEST_TURN, math.ceil(left / max(1, amount.rounds - number)))
+
+    def _so_far(self) -> tuple[int, float]:
+        """Queries and seconds that count."""
+        blocks = self.known["blocks"]
+        return (
+            sum(len(b["samples"]) for b in blocks),
+            sum(b["ended"] - b["began"] for b in blocks),
+        )
+
+    def turn(self, number: int, amount: Profile, began: float) -> None:
+        found = self.worker.ask("block", (number, self.planned(number, amount)))
         found = {"round": number, "start": found["began"] - began, **found}
         self.known["blocks"].append(found)
 
     def enough(self, method: Method) -> bool:
-        samples = [b["samples"] for b in self.known["blocks"]]
-        spent = sum(b["ended"] - b["began"] for b in self.known["blocks"])
-        amount = method.amount
-        return sum(map(len, samples)) >= amount.queries and spent >= amount.seconds
+        queries, seconds = self._so_far()
+        return queries >= method.amount.queries and seconds >= method.amount.seconds
 
     def finish(self, meter, idle_watts: float | None) -> None:
         """What needs no turns; the peak first, before the stages bring in their libraries."""
         self.known["peak_bytes"] = machine.peak_bytes(self.worker.pid)
         if meter.source:
             # Sensors renew their values twice a second: a turn in a round is too short for them.
-            seconds = sum(b["ended"] - b["began"] for b in self.known["blocks"])
-            per_second = sum(len(b["samples"]) for b in self.known["blocks"]) / seconds
-            found = self.worker.ask("block", (0, math.ceil(_POWER_SECONDS * per_second)))
+            queries, seconds = self._so_far()
+            found = self.worker.ask("block", (0, math.ceil(_POWER_SECONDS * queries / seconds)))
             span = (found["began"], found["ended"])
             self.known["power"] = power.energy(
                 meter.samples, *span, idle_watts, len(found["samples"])
@@ -259,7 +273,7 @@ class _Session:
             for i in rng.permutation(len(self.entries)):
                 entry = self.entries[i]
                 if entry.runs:
-                    entry.guarded(entry.turn, number, self.began)
+                    entry.guarded(entry.turn, number, self.method.amount, self.began)
             number += 1
             spent = time.monotonic() - start
             left = max(0, total - number) * spent / number

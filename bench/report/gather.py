@@ -191,7 +191,7 @@ def points_of(inputs: Inputs, precisions: list[str]) -> tuple[list[Point], list[
 def _name(entry: dict) -> str:
     if "name" in entry:
         return entry["name"]
-    return f"{entry['artifact']['variant']} {entry['precision']} (estimate)"
+    return f"{Path(entry['artifact']['path']).name} {entry['precision']} (estimate)"
 
 
 def machine_key(content: dict) -> str:
