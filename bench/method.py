@@ -13,7 +13,8 @@ class Profile:
     """How much is measured of each contender.
 
     queries, seconds: both are reached. rounds: turns that they are dealt out over; a ratio is
-    taken within each. warm_up: most seconds of it.
+    taken within each. Short turns, of a third of a second: machines change their speed from one
+    second to the next. warm_up: most seconds of it.
     """
 
     queries: int
@@ -24,8 +25,8 @@ class Profile:
 
 PROFILES = {
     "quick": Profile(queries=64, seconds=3, rounds=12, warm_up=5),
-    "full": Profile(queries=1024, seconds=60, rounds=48, warm_up=20),
-    "mlperf": Profile(queries=1024, seconds=600, rounds=240, warm_up=60),
+    "full": Profile(queries=1024, seconds=60, rounds=200, warm_up=20),
+    "mlperf": Profile(queries=1024, seconds=600, rounds=1000, warm_up=60),
 }
 # Samples after another contender's turn, while caches fill and clocks rise: kept, not counted.
 SETTLING = 3
