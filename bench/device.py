@@ -161,6 +161,7 @@ def _session(content: bytes, provider: str):
         )
     onnxruntime.set_default_logger_severity(3)
     try:
+        os.environ["NVIDIA_TF32_OVERRIDE"] = "0"  # as the runners of fp32 have it
         session = onnxruntime.InferenceSession(content, providers=[provider])
     except Exception as error:  # of a class of its own for each reason
         raise ArtifactError(f"{provider} does not run here: {error}") from None

@@ -34,7 +34,6 @@ def build(
     *,
     workspace: int = 1024,
     max_batch: int = 8,
-    tf32: bool = False,
     timing_cache: Path | None = None,
 ) -> Path:
     """Write an engine; returns its path.
@@ -44,7 +43,6 @@ def build(
         precision: fp32, fp16 or int8.
         workspace: most memory for the tactics' scratch space, MiB.
         max_batch: of an artifact whose batch is open; its profiles are tuned for one example.
-        tf32: let fp32 products round their inputs to 10 bits of mantissa.
         timing_cache: file of the timings of an earlier build, read if it is there, and updated.
 
     Raises:
@@ -65,8 +63,8 @@ def build(
         raise ArtifactError(f"TensorRT {trt.__version__} refuses {source}: {'; '.join(errors)}")
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace * _MIB)
-    if not tf32:
-        config.clear_flag(trt.BuilderFlag.TF32)
+    # It would round the inputs of fp32 products to 10 bits of mantissa.
+    config.clear_flag(trt.BuilderFlag.TF32)
     inputs = [network.get_input(i) for i in range(network.num_inputs)]
     shapes = {x.name: tuple(x.shape) for x in inputs}
     profiles = profiles_of(shapes, meta["lengths"], max_batch)
@@ -98,7 +96,6 @@ def build(
         "precision": precision,
         "tensorrt": trt.__version__,
         "gpu": gpu,
-        "tf32": tf32,
         "workspace_mib": workspace,
         "profiles": profiles,
         "build_seconds": seconds,
@@ -140,11 +137,11 @@ def engine_name(precision: str, version: str, gpu: str) -> str:
 
 
 def gpu_name() -> str:
-    """The GPU as the driver calls it; on a Jetson, which lacks nvidia-smi's answer, the board."""
+    """The GPU as the driver calls it; on a Jetson, where all are "Orin (nvgpu)", the board."""
     try:
         asked = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
         name = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
-        if name and "N/A" not in name:
+        if name and "N/A" not in name and "(nvgpu)" not in name:
             return name.splitlines()[0]
     except (OSError, subprocess.CalledProcessError):
         pass
@@ -219,7 +216,6 @@ def main(arguments: list[str]) -> int:
         default=8,
         help="of an artifact with an open batch (default 8)",
     )
-    parser.add_argument("--tf32", action="store_true", help="let fp32 products use TF32")
     parser.add_argument(
         "--timing_cache", type=Path, help="file that keeps timings: later builds are faster"
     )
@@ -230,7 +226,6 @@ def main(arguments: list[str]) -> int:
             options.precision,
             workspace=options.workspace,
             max_batch=options.max_batch,
-            tf32=options.tf32,
             timing_cache=options.timing_cache,
         )
     except ArtifactError as error:

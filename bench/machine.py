@@ -144,7 +144,11 @@ def _cpu(root: Path) -> str | None:
     """x86 names its model in cpuinfo; of Arm's cores `lscpu` knows the names."""
     found = _fields(root / "proc/cpuinfo", ":")
     listed = re.search(r"^Model name:\s*(.+)$", _answer("lscpu") or "", re.MULTILINE)
-    return found.get("model name") or (listed[1] if listed else found.get("CPU part"))
+    named = found.get("model name", "")
+    # "ARMv8 Processor rev 1 (v8l)" is what Arm's kernels put there.
+    if named and not (listed and named.startswith("ARMv")):
+        return named
+    return listed[1] if listed else found.get("CPU part")
 
 
 def _quota(root: Path) -> float | None:

@@ -1,6 +1,7 @@
 """TensorRT engines: every call as the published bindings have it. No TensorRT runs here."""
 
 import json
+import os
 import sys
 
 import onnx.parser
@@ -66,8 +67,23 @@ def test_an_engine_is_built_with_a_profile_for_each_bucket(trt, tmp_path, capsys
 
 def test_fixed_shapes_need_no_profile(trt, tmp_path):
     folder = artifact(tmp_path / "artifact", length="16", lengths=(16,))
-    assert engine.main([str(folder), "--precision=fp32", "--tf32"]) == 0
-    assert not {"set_shape", "add_optimization_profile", "clear_flag"} & {c[0] for c in trt.calls}
+    assert engine.main([str(folder), "--precision=fp32"]) == 0
+    assert not {"set_shape", "add_optimization_profile"} & {c[0] for c in trt.calls}
+
+
+def answering(folder, monkeypatch, program, said):
+    """Put a program into the PATH that says only this."""
+    file = folder / program
+    file.write_text(f"#!/bin/sh\necho '{said}'\n")
+    file.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+
+
+def test_a_desktop_gpu_has_its_own_name_and_all_jetsons_one(tmp_path, monkeypatch):
+    answering(tmp_path, monkeypatch, "nvidia-smi", "NVIDIA H200")
+    assert engine.gpu_name() == "NVIDIA H200"
+    answering(tmp_path, monkeypatch, "nvidia-smi", "Orin (nvgpu)")
+    assert engine.gpu_name() != "Orin (nvgpu)"
 
 
 def test_timings_are_kept_from_build_to_build(trt, tmp_path):

@@ -47,7 +47,8 @@ def jetson(tmp_path, monkeypatch):
             "etc/nv_tegra_release": RELEASE,
             "etc/os-release": 'NAME="Ubuntu"\nPRETTY_NAME="Ubuntu 22.04.5 LTS"\n',
             "proc/device-tree/model": "NVIDIA Jetson AGX Orin Developer Kit\0",
-            "proc/cpuinfo": "processor\t: 0\nCPU part\t: 0xd42\n\nprocessor\t: 1\n",
+            "proc/cpuinfo": "processor\t: 0\nmodel name\t: ARMv8 Processor rev 1 (v8l)\n"
+            "CPU part\t: 0xd42\n\nprocessor\t: 1\n",
             "proc/meminfo": "MemTotal:       64349024 kB\nMemAvailable:   52428800 kB\n",
             "sys/fs/cgroup/cpu.max": "150000 100000\n",
             "usr/local/cuda/version.json": '{"cuda" : {"name" : "SDK", "version" : "12.6.11"}}',

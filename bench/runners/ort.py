@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 
 import numpy as np
@@ -45,6 +46,9 @@ class OnnxRuntime(Runner):
         self._session = None
 
 
+_EXACT = {"use_tf32": "0"}
+
+
 class OnnxRuntimeCuda(OnnxRuntime):
     """ONNX Runtime on the GPU; `infer` copies inputs to it and outputs back, as a user must.
 
@@ -58,9 +62,15 @@ class OnnxRuntimeCuda(OnnxRuntime):
     fallbacks = ()
     device = "cuda"
 
+    def _load(self):
+        if self.precision == "fp32":
+            # TF32 would round its products to 10 bits of mantissa; `bench.engine` has it off, too.
+            # The TensorRT provider has no option of its own for it (onnxruntime #26029).
+            os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
+        super()._load()
+
     def _settings(self) -> dict[str, str]:
-        """TF32 would round fp32 products to 10 bits of mantissa; `bench.engine` has it off, too."""
-        return {"use_tf32": "0"}
+        return dict(_EXACT)
 
     def _open(self, path, options):
         ort = self._ort
@@ -146,17 +156,22 @@ class OnnxRuntimeTensorRT(OnnxRuntimeCuda):
     """
 
     asked = "TensorrtExecutionProvider"
-    fallbacks = ("CUDAExecutionProvider",)
+    fallbacks = (("CUDAExecutionProvider", _EXACT),)
 
     def _settings(self):
+        # It knows graphs by their names, not by their weights; and makes one level of folders.
+        cache = self.folder / "engines" / f"ort-{self.meta['seal'][:12]}-{self.precision}"
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ArtifactError(
+                f"{cache}, where engines are kept, cannot be made: {error.strerror}."
+            ) from None
         return {
             "trt_fp16_enable": str(self.precision == "fp16"),
             "trt_int8_enable": str(self.precision.startswith("int8")),
             "trt_engine_cache_enable": "True",
-            # It knows graphs by their names, not by their weights.
-            "trt_engine_cache_path": str(
-                self.folder / "engines" / f"ort-{self.meta['seal'][:12]}-{self.precision}"
-            ),
+            "trt_engine_cache_path": str(cache),
         }
 
 

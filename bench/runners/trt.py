@@ -73,7 +73,11 @@ class TensorRT(Runner):
         context = self._engine.create_execution_context()
         if context is None:
             raise ArtifactError("TensorRT cannot make a context: the GPU's memory is full.")
-        fits = context.set_optimization_profile_async(self._profile(shapes), self._cuda.stream)
+        profile = self._profile(shapes)
+        try:
+            fits = context.set_optimization_profile_async(profile, self._cuda.stream)
+        except RuntimeError:  # as the bindings say no
+            fits = False
         self._cuda.wait()
         if not (fits and all(context.set_input_shape(n, s) for n, s in shapes.items())):
             given = {n: list(s) for n, s in shapes.items()}
