@@ -142,6 +142,8 @@ def show(options: argparse.Namespace) -> None:
     if options.measured:
         for name, ms in p50(options.measured, meta, profile, precision):
             print(f"{name}: measured {ms:.3f} ms (p50), {floor / ms:.0%} of it is the floor")
+            if floor > ms:
+                print("  More than all of it: the machine was slower when its profile was made.")
     if options.layers:
         floors = {row["name"]: node_ms(row, profile, "fp32") for row in costs}
         layers.show(floors, layers.traced(options.artifact, meta))

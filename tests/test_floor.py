@@ -172,6 +172,12 @@ def test_a_measurement_is_given_as_a_share_of_the_floor(folder, tmp_path, capsys
     assert f"a fp32: measured {ms:.3f} ms (p50), 50% of it is the floor" in capsys.readouterr().out
 
 
+def test_a_floor_above_the_measurement_speaks_against_the_profile(folder, tmp_path, capsys):
+    measured(folder, tmp_path / "r.json", latency={"p50": 1e-6})
+    assert run(folder, f"--measured={tmp_path / 'r.json'}") == 0
+    assert "slower when its profile was made" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "change", [{"batch": 8}, {"runner": "tensorrt"}, {"hz": 5.0}, {"precision": "int8"}]
 )
