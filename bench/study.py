@@ -22,6 +22,7 @@ from bench import artifact, results
 from bench.__main__ import numbers, words
 from bench.artifact import ArtifactError
 from bench.method import PROFILES
+from bench.report.__main__ import budget_ms
 from bench.results import ResultsError
 
 VARIANTS = ["text", "image", "late", "inter", "early"]
@@ -265,16 +266,6 @@ def _some_of(known: Sequence[str]):
     return read
 
 
-def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is no time")
-    return value
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m bench.study",
@@ -288,7 +279,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--precisions", type=_some_of(PRECISIONS), default=["int8"], help="besides fp32 (int8)")
     add("--buckets", type=numbers(3), default=[], help="lengths that sentences are padded to")
     add("--profile", choices=PROFILES, default="quick", help="of the measurement (default quick)")
-    add("--budget-ms", type=_positive, help="the latency that the report shall answer for")
+    add("--budget-ms", type=budget_ms, help="the latency that the report shall answer for")
     add("--workdir", type=Path, default=Path("study"), help="where all of it goes (default study)")
     return parser
 

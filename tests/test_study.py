@@ -95,11 +95,11 @@ def test_help_teaches():
 def test_one_command_leads_from_data_to_a_report_and_goes_on_where_it_stopped(tiny, tmp_path):
     flags = [flag for flag in tiny.flags() if flag.startswith("--config")]
     command = [sys.executable, "-m", "bench.study", f"--workdir={tmp_path}"]
-    command += ["--variants=text,image,inter", *flags, "--config.fusion.junctions=1+1:linear"]
+    command += ["--variants=text,image,late", *flags]
     first = subprocess.run(command, capture_output=True, text=True)
     assert first.returncode == 0, first.stderr
     assert "done before" not in first.stdout
     assert (tmp_path / "report.html").is_file()
     second = subprocess.run(command, capture_output=True, text=True, check=True)
     assert second.stdout.count("done before") == 4, "three exports and the measurement"
-    assert "inter" in (tmp_path / "report.md").read_text()
+    assert "late-s0 int8" in (tmp_path / "report.md").read_text()

@@ -32,7 +32,7 @@ def _write(path: Path, text: str) -> None:
         raise ReportError(f"{path} cannot be written: {error.strerror or error}.") from None
 
 
-def _budget(text: str) -> float:
+def budget_ms(text: str) -> float:
     try:
         value = float(text)
     except ValueError:
@@ -71,7 +71,7 @@ def main(arguments: list[str]) -> int:
         "--out", type=Path, default=Path("report"), help="OUT.md and OUT.html (default: report)"
     )
     parser.add_argument(
-        "--budget-ms", type=_budget, default=15.0, help="what a p90 may take (default 15)"
+        "--budget-ms", type=budget_ms, default=15.0, help="what a p90 may take (default 15)"
     )
     parser.add_argument(
         "--precision", action="append", default=[], help="only this one; may be given again"
