@@ -437,14 +437,21 @@ def test_the_same_measurement_twice_is_refused(tmp_path, capsys):
     assert "are the same measurement" in error
 
 
-def test_an_empty_folder_and_an_artifact_alone_are_refused(tmp_path, capsys):
+def test_an_empty_folder_is_refused(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     assert "holds neither" in answer(tmp_path, capsys, tmp_path / "empty", code=2)[0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [("id,label\nx,0\n", "no measurement"), ("id,label\n", "test.csv has no rows")],
+)
+def test_an_artifact_alone_or_without_test_rows_is_refused(tmp_path, capsys, rows, said):
     with building(tmp_path / "artifact") as partial:
-        (partial / "test.csv").write_text("id,label\n")
+        (partial / "test.csv").write_text(rows)
         meta = {key: value for key, value in artifact().items() if key not in ("path", "test")}
         seal(partial, meta | {"dataset": {"name": "demo"}, "models": {}})
-    assert "no measurement" in answer(tmp_path, capsys, tmp_path / "artifact", code=2)[0]
+    assert said in answer(tmp_path, capsys, tmp_path / "artifact", code=2)[0]
 
 
 def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path, capsys):
