@@ -19,12 +19,12 @@ from fusion_keras.backbones.mobilenet_v2 import MobileNetV2Backbone
 from fusion_keras.backbones.presets import ImagePreset, TextPreset
 from fusion_keras.backbones.vit import ViTBackbone
 from fusion_keras.config import get_config
+from fusion_keras.errors import UsageError
 from fusion_keras.fusion.graph import build
-from fusion_keras.fusion.spec import to_dict
+from fusion_keras.fusion.state_dict import load_state_dict, state_dict
 from fusion_keras.fusion.variants import VARIANTS, Depths, make_spec
 from tests.hf_encoders import randomise, randomise_convolutions
-from tests.reference.model import Reference
-from tests.reference.weights import carry
+from tests.reference.build import empty, filled, tensors
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
@@ -70,17 +70,20 @@ def both(checkpoints):
         fusion.update({"width": 32, **changes})
         depths = Depths(6, 16) if vision == "mobilenet" else Depths(6, 12, image_scales=True)
         spec = make_spec(variant, fusion, depths)
+        text = TextPreset(presets["text"], checkpoints)
         image = ImagePreset(presets[vision], SimpleNamespace(size=SIZE), 1 / 127.5, -1.0)
-        graph = build(spec, TextPreset(presets["text"], checkpoints), image, num_classes=CLASSES)
+        graph = build(spec, text, image, num_classes=CLASSES)
         rng = np.random.default_rng(0)
         for weight in graph.fusion.weights:
             # Also biases and positions, which begin at zero.
             weight.assign(weight + rng.normal(0, 0.2, weight.shape))
-        theirs = [
-            MODELS[n][0].from_pretrained(checkpoints / n) if m in spec.modalities else None
-            for m, n in (("text", "text"), ("image", vision))
-        ]
-        return graph, carry(graph.fusion, Reference(to_dict(spec), *theirs, SIZE, CLASSES))
+        theirs = empty(
+            spec,
+            text if "text" in spec.modalities else None,
+            image if "image" in spec.modalities else None,
+            CLASSES,
+        )
+        return graph, spec, filled(theirs, state_dict(graph.model, spec)).eval()
 
     return both
 
@@ -95,12 +98,11 @@ def inputs(seed=0, rows=4):
 
 
 def logits_of(reference, values):
-    pixels = torch.from_numpy(values["image"].transpose(0, 3, 1, 2).copy()) / 127.5 - 1
     with torch.no_grad():
-        return reference(torch.from_numpy(values["token_ids"]).long(), pixels).numpy()
+        return reference(**tensors(reference, values, 1 / 127.5, -1.0)).numpy()
 
 
-def assert_equal(graph, reference):
+def assert_equal(graph, spec, reference):
     values = inputs()
     taken = {x.name: values[x.name] for x in graph.model.inputs}
     ours = np.asarray(graph.model(taken, training=False)["logits"])
@@ -130,3 +132,35 @@ def test_every_setting_of_the_fusion_equals_its_reference(both, changes):
 
 def test_given_weights_of_scores_equal_the_references(both):
     assert_equal(*both("late_score", "mobilenet", weights=(0.25, 0.75)))
+
+
+@pytest.mark.parametrize(
+    ("variant", "vision", "changes"),
+    [("inter", "vit", {}), ("hybrid", "mobilenet", {"hidden": 16}), ("late_score", "vit", {})],
+)
+def test_weights_come_back_from_pytorch_as_they_went(both, variant, vision, changes):
+    graph, spec, reference = both(variant, vision, **changes)
+    before = [np.array(v) for v in graph.model.weights]
+    for weight in graph.model.weights:
+        weight.assign(weight * 0 + 7)
+    arrays = {name: x.numpy() for name, x in reference.state_dict().items()}
+    load_state_dict(graph.model, spec, arrays, "the reference")
+    for weight, value in zip(graph.model.weights, before, strict=True):
+        np.testing.assert_array_equal(weight, value, err_msg=weight.path)
+
+
+def test_weights_of_another_model_are_refused_and_change_nothing(both):
+    graph, spec, reference = both("inter", "vit")
+    before = [np.array(v) for v in graph.model.weights]
+    arrays = {name: x.numpy() for name, x in reference.state_dict().items()}
+    name = "heads.0.1.weight"
+    for changed, said in (
+        ({n: x for n, x in arrays.items() if n != name}, f"lacks {name}"),
+        ({**arrays, "more": arrays[name]}, "has more, which this model has not"),
+        ({**arrays, name: arrays[name][:, 1:]}, rf"{name} of shape .* wanted"),
+        ({**arrays, name: arrays[name] * np.nan}, f"{name} with values that are not finite"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            load_state_dict(graph.model, spec, changed, "x.safetensors")
+    for weight, value in zip(graph.model.weights, before, strict=True):
+        np.testing.assert_array_equal(weight, value)

@@ -7,7 +7,6 @@ into it are the run's own weights, so all of them give the same answers.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +14,6 @@ import numpy as np
 
 from bench.artifact import ArtifactError
 from bench.runners.base import Runner, only_fp32
-from bench.runners.hugging_face import module
 
 Call = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
 
@@ -99,27 +97,27 @@ def torch_call(run: Path, threads: int, compiled: bool) -> tuple[Call, list[str]
     try:
         import torch
 
-        reference = _reference(run, model)
+        from fusion_keras.errors import UsageError
+        from tests.reference.build import of_run, scaling, tensors
     except ImportError as error:
         raise ArtifactError(
             f"The PyTorch reference is not here ({error}): start from the repository's root, "
             "with fusion_keras[test] installed."
         ) from None
+    try:
+        reference = of_run(run, model)
+    except UsageError as error:
+        raise ArtifactError(str(error)) from None
     if threads:
         torch.set_num_threads(threads)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    reference = reference.eval().to(device)
+    reference = reference.to(device)
     forward = torch.compile(reference) if compiled else reference
-    scale, offset = _scaling(model, torch, device)
+    scale, offset = (x.to(device) for x in scaling(model))
 
     @torch.inference_mode()
     def call(inputs):
-        given = {}
-        if "token_ids" in inputs and reference.text is not None:
-            given["token_ids"] = torch.from_numpy(inputs["token_ids"]).to(device).long()
-        if "image" in inputs and reference.image is not None:
-            image = torch.from_numpy(inputs["image"]).to(device).permute(0, 3, 1, 2)
-            given["pixels"] = image * scale + offset
+        given = tensors(reference, inputs, scale, offset, device)
         return {"logits": forward(**given).cpu().numpy()}
 
     return call, [f"PyTorch {device}"]
@@ -145,40 +143,3 @@ def _model(run: Path):
         return load_model(Path(run))
     except UsageError as error:
         raise ArtifactError(str(error)) from None
-
-
-def _reference(run: Path, model):
-    from ml_collections import ConfigDict
-
-    from fusion_keras.errors import UsageError
-    from fusion_keras.fusion.graph import part_name
-    from fusion_keras.training.task import load_presets
-    from tests.reference.model import Reference
-    from tests.reference.weights import carry
-
-    described = json.loads((Path(run) / "config.json").read_text())
-    if described["config"]["regression"]:
-        raise ArtifactError(f"{run} predicts a score as well; the PyTorch reference cannot.")
-    try:
-        # Their weights are not used; what they are built of is.
-        text, image = load_presets(ConfigDict(described["config"]))
-    except UsageError as error:
-        raise ArtifactError(str(error)) from None
-    size = image.image_spec.size if image else 0
-    modules = [
-        module(preset.backbone, size, model.get_layer(part_name(modality))) if preset else None
-        for modality, preset in (("text", text), ("image", image))
-    ]
-    classes = len(described["classes"])
-    reference = Reference(described["spec"], *modules, image_size=size, num_classes=classes)
-    return carry(model.get_layer("fusion"), reference)
-
-
-def _scaling(model, torch, device):
-    """(scale, offset) of pixels, float32 [1, 3 or 1, 1, 1]."""
-    layers = [layer for layer in model.layers if layer.name == "image_scaling"]
-    pairs = [(layer.scale, layer.offset) for layer in layers] or [(1.0, 0.0)]
-    return [
-        torch.tensor(value, dtype=torch.float32, device=device).reshape(1, -1, 1, 1)
-        for value in pairs[0]
-    ]

@@ -2,7 +2,7 @@
 
 Nothing here imports our models: the architecture is read from the spec as a run's
 `config.json` holds it, and written once more, so that an error in one is not in the other.
-`weights.py` carries the weights of one of our models over.
+`build.py` makes it of one of our runs, with its weights.
 """
 
 import math
@@ -44,7 +44,7 @@ class Reference(nn.Module):
         self.image = _cut(image, _depths(spec, "image"))
         self.eval()
         with torch.no_grad():
-            taps, mask = self._taps(
+            taps, mask = self.taps(
                 torch.ones(1, 4, dtype=torch.int64), torch.zeros(1, 3, image_size, image_size)
             )
         self.junctions = nn.ModuleList()
@@ -55,13 +55,14 @@ class Reference(nn.Module):
             sizes = [v.shape[1] for v in self._vectors(taps, mask)]
         self.by_score = spec["decision"] == "score"
         self.heads = nn.ModuleList(
-            _head(size, spec["hidden"], num_classes)
+            _head(size, spec["hidden"], spec["dropout"], num_classes)
             for size in (sizes if self.by_score else [sum(sizes)])
         )
         if self.by_score and not spec["weights"]:
             self.share = nn.Parameter(torch.zeros(len(sizes)))
 
-    def _taps(self, token_ids, pixels):
+    def taps(self, token_ids=None, pixels=None) -> tuple[dict, torch.Tensor | None]:
+        """Modality -> depth -> tap, and the mask bool [B, T]: what `fuse` takes."""
         taps, mask = {}, None
         if self.text is not None:
             mask = token_ids != 0
@@ -77,7 +78,11 @@ class Reference(nn.Module):
         ]
 
     def forward(self, token_ids=None, pixels=None):
-        vectors = self._vectors(*self._taps(token_ids, pixels))
+        return self.fuse(*self.taps(token_ids, pixels))
+
+    def fuse(self, taps: dict, mask=None):
+        """Junctions and head: taps -> logits float32 [B, C]."""
+        vectors = self._vectors(taps, mask)
         if not self.by_score:
             return self.heads[0](torch.cat(vectors, -1))
         shares = self.spec["weights"] or torch.softmax(self.share, 0)
@@ -92,9 +97,9 @@ def _mine(junction: dict, taps: dict) -> dict:
     return {m: taps[m][junction[m]] for m in taken}
 
 
-def _head(size: int, hidden: int, num_classes: int) -> nn.Sequential:
+def _head(size: int, hidden: int, dropout: float, num_classes: int) -> nn.Sequential:
     before = [nn.Linear(size, hidden), nn.GELU()] if hidden else []
-    return nn.Sequential(*before, nn.Linear(hidden or size, num_classes))
+    return nn.Sequential(*before, nn.Dropout(dropout), nn.Linear(hidden or size, num_classes))
 
 
 # --- Backbones ------------------------------------------------------------------------------
@@ -289,6 +294,7 @@ class Attention(_Tokens):
                 width,
                 junction["heads"],
                 2 * width,
+                dropout=0.0,
                 activation="gelu",
                 layer_norm_eps=1e-6,
                 batch_first=True,

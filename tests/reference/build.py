@@ -1,0 +1,140 @@
+"""One of our models as its PyTorch reference: Hugging Face's modules, and our weights in them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from ml_collections import ConfigDict
+from safetensors.numpy import load_file
+from torch import nn
+
+from fusion_keras.errors import UsageError
+from fusion_keras.fusion.spec import FusionSpec, from_dict, to_dict
+from fusion_keras.fusion.state_dict import state_dict
+from fusion_keras.training.task import load_presets
+from tests.reference.model import Reference
+
+# Hugging Face's name of a field -> our backbone's.
+_ENCODER = {
+    "num_hidden_layers": "num_layers",
+    "num_attention_heads": "num_heads",
+    "hidden_size": "hidden_dim",
+    "hidden_act": "hidden_act",
+    "layer_norm_eps": "layer_norm_eps",
+    "hidden_dropout_prob": "dropout",
+    "attention_probs_dropout_prob": "dropout",
+}
+_FIELDS = {
+    "Bert": {
+        **_ENCODER,
+        "vocab_size": "vocabulary_size",
+        "intermediate_size": "intermediate_dim",
+        "max_position_embeddings": "max_sequence_length",
+        "type_vocab_size": "num_segments",
+    },
+    "ViT": {**_ENCODER, "intermediate_size": "mlp_dim", "patch_size": "patch_size"},
+    "MobileNetV2": {
+        name: name
+        for name in (
+            "depth_multiplier",
+            "depth_divisible_by",
+            "min_depth",
+            "expand_ratio",
+            "finegrained_output",
+            "tf_padding",
+            "first_layer_is_expansion",
+            "layer_norm_eps",
+        )
+    },
+}
+# Statistics of BatchNorm that PyTorch keeps and we have not.
+_COUNTS = "num_batches_tracked"
+
+
+def empty(spec: FusionSpec, text, image, num_classes: int) -> Reference:
+    """The reference of an architecture, its weights random.
+
+    Args:
+        spec: the architecture.
+        text, image: our presets; None where the spec leaves a modality out.
+        num_classes: C.
+    """
+    size = image.image_spec.size if image else 0
+    modules = [module(preset.backbone, size) if preset else None for preset in (text, image)]
+    return Reference(to_dict(spec), *modules, size, num_classes)
+
+
+def filled(reference: Reference, arrays: dict[str, np.ndarray]) -> Reference:
+    """Set every weight from a state dict of name -> array, as `state_dict` of ours makes it."""
+    tensors = {name: torch.from_numpy(np.array(x)) for name, x in arrays.items()}
+    found = reference.load_state_dict(tensors, strict=False)
+    missing = [name for name in found.missing_keys if not name.endswith(_COUNTS)]
+    if missing or found.unexpected_keys:
+        raise ValueError(f"missing {missing[:3]}, unexpected {found.unexpected_keys[:3]}")
+    return reference
+
+
+def of_run(folder: Path, model=None) -> Reference:
+    """The reference of a run, in evaluation mode.
+
+    Args:
+        folder: a run, or a folder with its `config.json` and `model.safetensors`.
+        model: the run's Keras model, if it has been loaded; else the weights are read from
+            the folder's `model.safetensors`, as `python -m fusion_keras.port` writes it.
+
+    Raises:
+        UsageError: a run that predicts a score as well, which the reference cannot.
+    """
+    described = json.loads((Path(folder) / "config.json").read_text())
+    if described["config"]["regression"]:
+        raise UsageError(f"{folder} predicts a score as well; the PyTorch reference cannot.")
+    # Their weights are not used; what they are built of is.
+    text, image = load_presets(ConfigDict(described["config"]))
+    spec = from_dict(described["spec"])
+    reference = empty(spec, text, image, len(described["classes"]))
+    if model is None:
+        return filled(reference, load_file(Path(folder) / "model.safetensors")).eval()
+    return filled(reference, state_dict(model, spec)).eval()
+
+
+def module(backbone, size: int) -> nn.Module:
+    """Hugging Face's module of one of our backbones, whole, its weights random."""
+    config = backbone.get_config()
+    kind = {"BertBackbone": "Bert", "ViTBackbone": "ViT"}.get(
+        type(backbone).__name__, "MobileNetV2"
+    )
+    fields = {theirs: config[ours] for theirs, ours in _FIELDS[kind].items()}
+    if kind != "Bert":
+        fields["image_size"] = size
+    made = getattr(transformers, f"{kind}Config")(**fields)
+    # ViT's pooler is not of the published classifier, and nothing taps it.
+    extra = {"add_pooling_layer": False} if kind == "ViT" else {}
+    built = getattr(transformers, f"{kind}Model")(made, **extra)
+    for part in built.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            # Keras names what a step keeps of the statistics, PyTorch what it replaces.
+            part.momentum = 1 - config["batch_norm_momentum"]
+    return built
+
+
+def scaling(model) -> tuple[torch.Tensor, torch.Tensor]:
+    """(scale, offset) of pixels 0 to 255, float32 [1, 3 or 1, 1, 1], of one of our models."""
+    layers = [layer for layer in model.layers if layer.name == "image_scaling"]
+    pair = (layers[0].scale, layers[0].offset) if layers else (1.0, 0.0)
+    scale, offset = (torch.tensor(x, dtype=torch.float32).reshape(1, -1, 1, 1) for x in pair)
+    return scale, offset
+
+
+def tensors(reference: Reference, inputs: dict, scale, offset, device="cpu") -> dict:
+    """Our inputs, token ids int32 [B, T] and images uint8 [B, S, S, 3] -> the reference's."""
+    found = {}
+    if "token_ids" in inputs and reference.text is not None:
+        found["token_ids"] = torch.from_numpy(np.asarray(inputs["token_ids"])).to(device).long()
+    if "image" in inputs and reference.image is not None:
+        image = torch.from_numpy(np.asarray(inputs["image"])).to(device).permute(0, 3, 1, 2)
+        found["pixels"] = image * scale + offset
+    return found
