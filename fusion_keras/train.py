@@ -53,7 +53,12 @@ SETTINGS, in any experiment file or as flags
 """
 
 
-def main() -> None:
+def main(framework=None) -> None:
+    """Train what the flags say.
+
+    Args:
+        framework: a `training.experiment.Framework`; None is Keras on JAX.
+    """
     config = cli.read_config(CONFIG)
     for name, flag in {
         "variant": VARIANT,
@@ -74,7 +79,7 @@ def main() -> None:
     folder = Path(RUN.value) if RUN.value else run_folder(config)
     if folder.suffix == ".partial":
         raise UsageError(f"{folder}: a run directory may not end in .partial.")
-    run = experiment.train(config, folder)
+    run = experiment.train(config, folder, framework)
     report.closing_table(run)
 
 

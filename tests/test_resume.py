@@ -123,14 +123,14 @@ def test_an_interrupt_that_keras_swallows_is_not_lost(number):
 
 
 def test_an_interrupt_lost_before_training_ends_it_at_once(bench, tmp_path, monkeypatch):
-    describe = experiment._describe
+    describe = experiment.describe
 
     def interrupted(*arguments):
         describe(*arguments)
         with contextlib.suppress(KeyboardInterrupt):  # as in a callback of the collector
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(experiment, "_describe", interrupted)
+    monkeypatch.setattr(experiment, "describe", interrupted)
     # A shell starts what runs in its background with interrupts switched off.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -164,8 +164,8 @@ def killed_at(monkeypatch, owner, name, call=0):
     [
         (loop.checkpoint, "save", 3),
         # Between the checkpoint of the last epoch and its line of history.
-        (loop, "_history_csv", EPOCHS - 1),
-        (experiment, "_write_results", 0),
+        (loop, "history_csv", EPOCHS - 1),
+        (experiment, "write_results", 0),
         (experiment, "_save_model", 0),
         (Run, "finish", 0),
     ],

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import csv
+import functools
 import hashlib
 import io
 import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
@@ -24,8 +27,24 @@ from fusion_keras.training.task import Task, load_data, load_presets, prepare
 
 GOLDEN_ROWS = 8
 
+# Rows int [n] -> output name -> float32 [n, ...].
+Predict = Callable[[np.ndarray], dict[str, np.ndarray]]
 
-def train(config, folder: Path) -> Run:
+
+@dataclass(frozen=True)
+class Framework:
+    """What trains a task's model in place; all around it is the same for each.
+
+    Attributes:
+        name: as the run says it.
+        fit: trains, writes the history; gives the best epoch, counted from 1, and predictions.
+    """
+
+    name: str
+    fit: Callable[[Run, Task], tuple[int, Predict]]
+
+
+def train(config, folder: Path, framework: Framework | None = None) -> Run:
     """Train a run, or go on with it, or leave it alone if it is complete.
 
     Whatever is written last, `metrics.json`, is written once: a process that was killed
@@ -34,6 +53,7 @@ def train(config, folder: Path) -> Run:
     Args:
         config: the config as given; the recipe fills what is open.
         folder: the run directory.
+        framework: what trains; None is Keras on JAX.
 
     Returns:
         The complete run.
@@ -41,7 +61,8 @@ def train(config, folder: Path) -> Run:
     Raises:
         UsageError: whatever the user can mend; also that the complete run has other settings.
     """
-    run = Run(folder)
+    framework = framework or KERAS
+    run = Run(folder, framework.name)
     given = resolve(config)
     if run.complete:
         run.check_finished(given)
@@ -51,13 +72,13 @@ def train(config, folder: Path) -> Run:
         if (run.partial / "metrics.json").exists():
             run.finish()
             return run
-        folders = _parents(config, given, run)
+        folders = _parents(config, given, run, framework)
         task = prepare(parents.head_config(given))
         # Before anything is written down: a refused setting can be mended in the same folder.
         steps_per_epoch(len(task.rows["train"]), given.train.batch_size)
-        _describe(run, task, given, folders)
-        best_epoch = _fit(run, task, folders)
-        _write_results(run, task, best_epoch)
+        describe(run, task, given, folders)
+        _adopt(task, folders)
+        write_results(run, task, *framework.fit(run, task))
         run.finish()
     return run
 
@@ -101,7 +122,7 @@ def load_model(folder: Path) -> keras.Model:
         ) from error
 
 
-def _parents(config, given, run: Run) -> dict[str, Path]:
+def _parents(config, given, run: Run, framework: Framework) -> dict[str, Path]:
     """Modality -> complete parent run: named, found beside this run, or trained inside it."""
     parents.check(given)
     folders = parents.named(given)
@@ -112,7 +133,7 @@ def _parents(config, given, run: Run) -> dict[str, Path]:
             loop.console.print(f"The parent of {given.variant} is there already: {twin}")
         else:
             loop.console.print(f"First the parent of {given.variant}: {modality}")
-            twin = train(wanted, run.partial / "parents" / modality).folder
+            twin = train(wanted, run.partial / "parents" / modality, framework).folder
         folders[modality] = twin
     return folders
 
@@ -120,22 +141,28 @@ def _parents(config, given, run: Run) -> dict[str, Path]:
 def _twin(wanted, run: Run) -> Path | None:
     """A complete run beside this one that was trained with exactly this config."""
     beside = sorted(path for path in run.folder.parent.glob("*") if path.is_dir())
-    return next((folder for folder in beside if Run(folder).is_of(wanted)), None)
+    return next((f for f in beside if Run(f, run.framework).is_of(wanted)), None)
 
 
-def _fit(run: Run, task: Task, folders: dict[str, Path]) -> int:
+def _adopt(task: Task, folders: dict[str, Path]) -> None:
     # The runs that --parents names may be of more modalities than this one takes.
     for modality in (m for m in folders if m in task.spec.modalities):
         parents.check_rows(folders[modality], modality, task.dataset)
         model = load_model(folders[modality])
         with damage(folders[modality]):
             parents.adopt(task, model, modality)
+
+
+def _fit(run: Run, task: Task) -> tuple[int, Predict]:
+    """Keras on JAX."""
+    outputs = functools.partial(predict, task.graph.model, task.arrays)
     if not task.spec.frozen:
-        return loop.fit(
+        epoch = loop.fit(
             run, task.graph.model, task.arrays, task.dataset, task.rows, task.config, task.augment
         )
+        return epoch, outputs
     if not task.graph.fusion.trainable_variables:
-        return 0
+        return 0, outputs
     loop.console.print("Running the frozen parts once over the data.")
     fusion = task.graph.fusion
     # Of its own, over the same layers: what is compiled takes its optimiser along when the
@@ -143,16 +170,20 @@ def _fit(run: Run, task: Task, folders: dict[str, Path]) -> int:
     head = keras.Model({x.name: x for x in fusion.inputs}, fusion.output, name="head")
     arrays, rows = parents.features(task)
     # They are augmented already.
-    return loop.fit(run, head, arrays, task.dataset, rows, task.config, None)
+    return loop.fit(run, head, arrays, task.dataset, rows, task.config, None), outputs
 
 
-def _describe(run: Run, task: Task, given, folders: dict[str, Path]) -> None:
+KERAS = Framework("keras", _fit)
+
+
+def describe(run: Run, task: Task, given, folders: dict[str, Path]) -> None:
     """Write down what is trained on what, before it begins."""
     dataset = task.dataset
     run.check_data(dataset.fingerprint)
     counts = {split: len(rows) for split, rows in task.rows.items()}
     description = {
         "config": as_json(given),
+        "framework": run.framework,
         "variant": given.variant,
         "seed": given.seed,
         "parents": {m: str(f) for m, f in folders.items() if run.partial not in f.parents},
@@ -168,7 +199,7 @@ def _describe(run: Run, task: Task, given, folders: dict[str, Path]) -> None:
         },
         "inputs": _inputs(task),
         "parameters": task.graph.model.count_params(),
-        "provenance": provenance(),
+        "provenance": provenance(run.framework),
     }
     run.write_bytes("splits.csv", _splits_csv(dataset).encode())
     if task.text:
@@ -202,11 +233,11 @@ def _inputs(task: Task) -> dict:
     return inputs
 
 
-def _write_results(run: Run, task: Task, best_epoch: int) -> None:
+def write_results(run: Run, task: Task, best_epoch: int, predict: Predict) -> None:
     """Evaluate validation and test, the test split for the first and only time."""
     model, dataset = task.graph.model, task.dataset
     rows = {split: task.rows[split] for split in ("valid", "test")}
-    outputs = {split: predict(model, task.arrays, rows[split]) for split in rows}
+    outputs = {split: predict(rows[split]) for split in rows}
     results = {split: split_metrics(outputs[split], dataset, rows[split]) for split in rows}
     golden_rows = rows["valid"][:GOLDEN_ROWS]
     names = [name for name in ("token_ids", "image") if name in task.arrays]

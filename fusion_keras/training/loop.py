@@ -84,7 +84,10 @@ def fit(
             start_step=state.epoch * steps,
             augmentation=augment,
         ).map(_targets_of_outputs)
-        with _progress(f"{config.variant} s{config.seed}") as progress, Interrupts() as interrupts:
+        with (
+            progress_bar(f"{config.variant} s{config.seed}") as progress,
+            Interrupts() as interrupts,
+        ):
             interrupts.check()
             watcher = _Watcher(state, arrays, dataset, rows["valid"], steps, progress, interrupts)
             with contextlib.closing(watcher):
@@ -147,7 +150,7 @@ class _EpochState:
             self.epoch, self.best_epoch = values["epoch"], values["best_epoch"]
             self.best_key, self.history = values["best_key"], values["history"]
             # The process may have been killed between the checkpoint and this file.
-            run.write_bytes("history.csv", _history_csv(self.history))
+            run.write_bytes("history.csv", history_csv(self.history))
             console.print(f"Resuming after epoch {self.epoch} of {train.epochs}.")
 
     @property
@@ -159,7 +162,7 @@ class _EpochState:
         """Take in an epoch's history line; keep the weights if it is the best; save."""
         self.epoch = line["epoch"]
         self.history.append(line)
-        key = _selection_key(self.train.select, line)
+        key = selection_key(self.train.select, line)
         if not self.best or key > self.best_key:
             self.best_key, self.best_epoch = key, self.epoch
             # Copies: the next epoch donates these buffers to its own results.
@@ -171,17 +174,18 @@ class _EpochState:
             "history": self.history,
         }
         checkpoint.save(self.run, self.variables, self.best, values)
-        self.run.write_bytes("history.csv", _history_csv(self.history))
+        self.run.write_bytes("history.csv", history_csv(self.history))
 
 
-def _selection_key(select: str, line: dict) -> list[float]:
-    """Larger is better; compared item by item."""
+def selection_key(select: str, line: dict) -> list[float]:
+    """How good an epoch is, from its line of history: larger is better, item by item."""
     if select == "accuracy":
         return [line["valid_accuracy"], -line["valid_nll"]]
     return [-line["valid_nll"]] if select == "nll" else [line["epoch"]]
 
 
-def _history_csv(history: list[dict]) -> bytes:
+def history_csv(history: list[dict]) -> bytes:
+    """The content of `history.csv`: a line for each epoch."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(history[0]), lineterminator="\n")
     writer.writeheader()
@@ -259,7 +263,8 @@ class _Watcher(keras.callbacks.Callback):
                 raise OSError(error.message) from error
 
 
-def _progress(title: str) -> Progress:
+def progress_bar(title: str) -> Progress:
+    """A bar over the steps of a training, with the time that is left."""
     return Progress(
         TextColumn(f"[bold]{title}"),
         TextColumn("{task.description}"),

@@ -30,6 +30,7 @@ CHECKPOINT = "checkpoint.npz"
 # Where things are kept changes nothing in a run.
 _WHEREABOUTS = ("data.cache_dir ",)
 _PACKAGES = ("keras", "keras-hub", "jax", "jaxlib", "numpy", "grain", "tokenizers", "pillow")
+_PACKAGES_OF = {"keras": (), "pytorch": ("torch", "transformers")}
 
 
 class Run:
@@ -38,12 +39,13 @@ class Run:
     Attributes:
         folder: where the run is when it is complete.
         partial: where it is until then.
+        framework: what trains it, "keras" or, for the reference, "pytorch".
     """
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, framework: str = "keras"):
         if folder.name in ("", ".."):
             raise UsageError(f"got the run directory {str(folder)!r}, wanted one with a name.")
-        self.folder = folder
+        self.folder, self.framework = folder, framework
         self.partial = folder.with_name(folder.name + ".partial")
 
     @property
@@ -143,7 +145,10 @@ class Run:
                 )
 
     def _differing(self, config: ConfigDict) -> str:
-        old = self.read_json("config.json").get("config", {})
+        described = self.read_json("config.json")
+        old, framework = described.get("config", {}), described.get("framework", "keras")
+        if framework != self.framework:
+            return f"framework was {framework}, is {self.framework}"
         found = [d for d in differences(old, as_json(config)) if not d.startswith(_WHEREABOUTS)]
         return "; ".join(found[:4]) + (f"; and {len(found) - 4} more" if len(found) > 4 else "")
 
@@ -236,13 +241,14 @@ def differences(old, new, prefix="") -> list[str]:
     return found
 
 
-def provenance() -> dict:
+def provenance(framework: str) -> dict:
     """Versions, machine and git state, kept beside the config of each run."""
+    packages = _PACKAGES + _PACKAGES_OF[framework]
     return {
         "fusion_keras": fusion_keras.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: metadata.version(name) for name in _PACKAGES},
+        "packages": {name: metadata.version(name) for name in packages},
         "git": _git_state(),
     }
 

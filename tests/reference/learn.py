@@ -1,0 +1,199 @@
+"""Training of the reference in PyTorch: our batches, our initial weights, its own arithmetic.
+
+What is compared with is a training loop as PyTorch's users write it: eager, on the CPU or on
+the first GPU.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy
+
+from fusion_keras.data.augment import augment
+from fusion_keras.data.pipeline import steps_per_epoch, train_batches
+from fusion_keras.errors import UsageError
+from fusion_keras.fusion.graph import tap_name
+from fusion_keras.fusion.state_dict import load_state_dict, state_dict
+from fusion_keras.training.evaluate import validation_metrics
+from fusion_keras.training.experiment import Framework, Predict
+from fusion_keras.training.loop import console, history_csv, progress_bar, selection_key
+from fusion_keras.training.parents import DRAWS
+from fusion_keras.training.run import Run
+from fusion_keras.training.task import Task
+from tests.reference import optimizers
+from tests.reference.build import empty, filled, scaling, tensors
+from tests.reference.model import Reference
+
+_BATCH = 64
+# Inputs name -> array of one batch -> logits [B, C].
+Forward = Callable[[dict[str, np.ndarray]], torch.Tensor]
+
+
+def fit(run: Run, task: Task) -> tuple[int, Predict]:
+    """Train the task's model in PyTorch; it ends with the best epoch's weights.
+
+    Raises:
+        UsageError: a setting that the reference has not, or the loss is no longer finite.
+    """
+    config = task.config
+    if config.regression or config.dtype != "float32":
+        raise UsageError(
+            "The PyTorch reference is for classes and float32: leave out --config.regression and "
+            "--dtype."
+        )
+    torch.manual_seed(config.seed)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = empty(task.spec, task.text, task.image, len(task.dataset.classes))
+    filled(model, state_dict(task.graph.model, task.spec)).to(device)
+    scale, offset = (x.to(device) for x in scaling(task.graph.model))
+
+    def whole(inputs):
+        return model(**tensors(model, inputs, scale, offset, device))
+
+    if not task.spec.frozen:
+        best = _learn(run, task, model, whole, task.arrays, task.rows, task.augment)
+    elif task.spec.decision == "score" and task.spec.weights:
+        best = 0  # nothing is left to learn
+    else:
+        # An average of scores has its parents' own heads.
+        model.heads.requires_grad_(task.spec.decision != "score")
+
+        def taps_of(inputs):
+            return _flat(task, *model.taps(**tensors(model, inputs, scale, offset, device)))
+
+        arrays, rows = _features(task, taps_of)
+
+        def head(inputs):
+            given = {name: torch.from_numpy(x).to(device) for name, x in inputs.items()}
+            return model.fuse(*_nested(task, given))
+
+        best = _learn(run, task, model, head, arrays, rows, None)
+    values = {name: x.cpu().numpy() for name, x in model.state_dict().items()}
+    load_state_dict(task.graph.model, task.spec, values, "the trained reference")
+    return best, lambda wanted: {"logits": _logits(model, whole, task.arrays, wanted)}
+
+
+PYTORCH = Framework("pytorch", fit)
+
+
+def _learn(run, task, model: Reference, forward: Forward, arrays, rows, augmentation) -> int:
+    train, seed = task.config.train, task.config.seed
+    steps = steps_per_epoch(len(rows["train"]), train.batch_size)
+    optimizer, scheduler = optimizers.make_optimizer(train, model, steps * train.epochs)
+    batches = iter(
+        train_batches(
+            arrays, rows["train"], train.batch_size, seed, train.epochs, augmentation=augmentation
+        )
+    )
+    history, best_key, best_epoch, best = [], [], 0, {}
+    with progress_bar(f"{task.config.variant} s{seed}, PyTorch") as progress:
+        bar = progress.add_task("", total=train.epochs * steps)
+        for epoch in range(1, train.epochs + 1):
+            started = time.perf_counter()
+            losses = []
+            optimizers.train_mode(model, train)
+            for _ in range(steps):
+                losses.append(step(forward, *next(batches), train, optimizer, scheduler))
+                progress.update(bar, advance=1, description=f"epoch {epoch}")
+            line = {
+                "epoch": epoch,
+                "seconds": round(time.perf_counter() - started, 3),
+                "loss": float(np.mean(losses)),
+            }
+            line |= _validated(task, _logits(model, forward, arrays, rows["valid"]), rows["valid"])
+            if not all(map(math.isfinite, (line["loss"], line["valid_nll"]))):
+                raise UsageError(f"Training diverged in epoch {epoch}: lower the rates.")
+            history.append(line)
+            run.write_bytes("history.csv", history_csv(history))
+            console.print(
+                f"epoch {epoch:3d}  loss {line['loss']:.4f}  valid accuracy "
+                f"{line['valid_accuracy']:.4f}  nll {line['valid_nll']:.4f}  "
+                f"{line['seconds']:.1f} s",
+                highlight=False,
+            )
+            key = selection_key(train.select, line)
+            if not best or key > best_key:
+                best_key, best_epoch = key, epoch
+                best = {name: x.clone() for name, x in model.state_dict().items()}
+            if train.patience and epoch - best_epoch >= train.patience:
+                break
+    model.load_state_dict(best)
+    return best_epoch
+
+
+def _validated(task: Task, logits: np.ndarray, rows: np.ndarray) -> dict[str, float]:
+    found = validation_metrics({"logits": logits}, task.dataset, rows)
+    return {f"valid_{name}": value for name, value in found.items()}
+
+
+def step(forward: Forward, inputs, targets, train, optimizer, scheduler) -> float:
+    """One step of training, and its loss before it.
+
+    Args:
+        inputs, targets: a batch as `train_batches` gives it.
+        train: the resolved `config.train`.
+    """
+    logits = forward(inputs)
+    # Mixed labels are shares of each class, float [B, C].
+    wanted = torch.from_numpy(np.asarray(targets)).to(logits.device)
+    wanted = wanted if wanted.is_floating_point() else wanted.long()
+    loss = cross_entropy(logits, wanted, label_smoothing=train.label_smoothing)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizers.step(optimizer, scheduler, train)
+    return loss.item()
+
+
+@torch.inference_mode()
+def _logits(model: Reference, forward: Forward, arrays, rows: np.ndarray) -> np.ndarray:
+    model.eval()
+    inputs = {name: x for name, x in arrays.items() if name != "label"}
+    parts = [rows[i : i + _BATCH] for i in range(0, len(rows), _BATCH)]
+    found = [forward({n: np.asarray(x[part]) for n, x in inputs.items()}) for part in parts]
+    return torch.cat(found).cpu().numpy()
+
+
+# --- Frozen parts: their taps, computed once --------------------------------------------------
+
+
+def _flat(task: Task, taps: dict, mask) -> dict[str, torch.Tensor]:
+    """Tap name -> [B, ...], as far as a junction takes it; and the mask."""
+    found = {
+        tap_name(modality, depth): tapped[depth]
+        for modality, tapped in taps.items()
+        for depth in task.spec.depths(modality)
+    }
+    return found | ({} if mask is None else {"mask": mask})
+
+
+def _nested(task: Task, flat: dict[str, torch.Tensor]) -> tuple[dict, torch.Tensor | None]:
+    taps = {m: {d: flat[tap_name(m, d)] for d in task.spec.depths(m)} for m in task.spec.modalities}
+    return taps, flat.get("mask")
+
+
+@torch.inference_mode()
+def _features(task: Task, taps_of) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """As `parents.features`: the same rows, under the same augmentation."""
+
+    def features(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        count = len(next(iter(inputs.values())))
+        slices = [slice(i, i + _BATCH) for i in range(0, count, _BATCH)]
+        parts = [taps_of({n: np.asarray(x[s]) for n, x in inputs.items()}) for s in slices]
+        return {n: torch.cat([p[n] for p in parts]).cpu().numpy() for n in parts[0]}
+
+    inputs = {n: x for n, x in task.arrays.items() if n != "label"}
+    arrays, rows = {**features(inputs), "label": task.arrays["label"]}, dict(task.rows)
+    if task.augment is None or "image" not in inputs:
+        return arrays, rows
+    train, rng, draws = rows["train"], np.random.default_rng(task.config.seed), []
+    for _ in range(DRAWS):
+        images = np.stack([augment(inputs["image"][r], task.augment, rng) for r in train])
+        drawn = features({n: x[train] for n, x in inputs.items()} | {"image": images})
+        draws.append({**drawn, "label": arrays["label"][train]})
+    rows["train"] = len(task.dataset) + np.arange(DRAWS * len(train))
+    return {n: np.concatenate([x, *(d[n] for d in draws)]) for n, x in arrays.items()}, rows
