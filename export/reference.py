@@ -17,7 +17,7 @@ from PIL import Image
 
 from fusion_keras import cli
 from fusion_keras.training.evaluate import predict
-from fusion_keras.training.reliance import restore
+from fusion_keras.training.restored import restore
 
 # What an artifact takes along of the validation rows as they came, for the bench.
 RAW_ROWS = 32

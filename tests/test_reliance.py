@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fusion_keras.errors import UsageError
-from fusion_keras.training import reliance
+from fusion_keras.training import reliance, restored
 from fusion_keras.training.experiment import train
 from fusion_keras.training.run import read_json
 from tests import tiny
@@ -27,7 +27,7 @@ def early(bench):
 
 @pytest.fixture(scope="module")
 def task(early):
-    return reliance.restore(early)
+    return restored.restore(early)
 
 
 def test_a_restored_run_predicts_what_it_predicted(early, task):
@@ -88,4 +88,4 @@ def test_settings_of_another_version_are_named(early, tmp_path):
     description["config"]["fusion"]["knob"] = 1
     (copy / "config.json").write_text(json.dumps(description))
     with pytest.raises(UsageError, match=r"not those of this version.*knob"):
-        reliance.restore(copy)
+        restored.restore(copy)

@@ -176,8 +176,8 @@ def _fit(run: Run, task: Task) -> tuple[int, Predict]:
 KERAS = Framework("keras", _fit)
 
 
-def describe(run: Run, task: Task, given, folders: dict[str, Path]) -> None:
-    """Write down what is trained on what, before it begins."""
+def describe(run: Run, task: Task, given, folders: dict[str, Path], **more) -> None:
+    """Write down what is trained on what, before it begins; `more` joins `config.json`."""
     dataset = task.dataset
     run.check_data(dataset.fingerprint)
     counts = {split: len(rows) for split, rows in task.rows.items()}
@@ -200,6 +200,7 @@ def describe(run: Run, task: Task, given, folders: dict[str, Path]) -> None:
         "inputs": _inputs(task),
         "parameters": task.graph.model.count_params(),
         "provenance": provenance(run.framework),
+        **more,
     }
     run.write_bytes("splits.csv", _splits_csv(dataset).encode())
     if task.text:

@@ -15,59 +15,14 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from fusion_keras.config import get_config
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.spec import MODALITIES
 from fusion_keras.metrics import paired_bootstrap
 from fusion_keras.training.evaluate import predict
-from fusion_keras.training.experiment import load_model
-from fusion_keras.training.parents import head_config
-from fusion_keras.training.run import damage, read_json
-from fusion_keras.training.task import Task, prepare
+from fusion_keras.training.restored import restore
+from fusion_keras.training.task import Task
 
 console = Console()
-
-
-def config_of(folder: Path):
-    """The config that a run was trained with, its recipe filled in.
-
-    Raises:
-        UsageError: no run, or one of another version, with other settings than there are now.
-    """
-    config = get_config()
-    try:
-        values = read_json(folder / "config.json")["config"]
-        config.update(_tuples(values))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UsageError(
-            f"The settings in {folder / 'config.json'} are not those of this version "
-            f"({' '.join(str(error).split())}): use the version that trained the run."
-        ) from error
-    return config
-
-
-def _tuples(values):
-    """JSON has no tuples, and the config no lists."""
-    if isinstance(values, dict):
-        return {name: _tuples(value) for name, value in values.items()}
-    return tuple(_tuples(v) for v in values) if isinstance(values, list) else values
-
-
-def restore(folder: Path) -> Task:
-    """A complete run's data and trained model, as they were when its training ended.
-
-    Raises:
-        UsageError: the run is not complete, or the data or the presets have changed.
-    """
-    if not (folder / "metrics.json").exists():
-        raise UsageError(f"{folder} is no finished run: --runs wants directories of finished runs.")
-    task = prepare(head_config(config_of(folder)))
-    if task.dataset.fingerprint != read_json(folder / "config.json")["dataset"]["fingerprint"]:
-        raise UsageError(f"The data has changed since {folder} was trained: restore the data.")
-    model = load_model(folder)
-    with damage(folder):
-        task.graph.model.set_weights(model.get_weights())
-    return task
 
 
 def correct_when_shuffled(task: Task, split: str, repeats: int, seed: int) -> dict[str, np.ndarray]:

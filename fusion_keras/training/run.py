@@ -30,7 +30,8 @@ CHECKPOINT = "checkpoint.npz"
 # Where things are kept changes nothing in a run.
 _WHEREABOUTS = ("data.cache_dir ",)
 _PACKAGES = ("keras", "keras-hub", "jax", "jaxlib", "numpy", "grain", "tokenizers", "pillow")
-_PACKAGES_OF = {"keras": (), "pytorch": ("torch", "transformers")}
+# Besides, by what trained the run.
+_PACKAGES_OF = {"keras": (), "pytorch": ("torch", "transformers"), "ported": ()}
 
 
 class Run:
@@ -39,7 +40,8 @@ class Run:
     Attributes:
         folder: where the run is when it is complete.
         partial: where it is until then.
-        framework: what trains it, "keras" or, for the reference, "pytorch".
+        framework: what trains it: "keras"; "pytorch", the reference; or nothing, where trained
+            weights were "ported" into it.
     """
 
     def __init__(self, folder: Path, framework: str = "keras"):

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import torch
 import transformers
-from ml_collections import ConfigDict
 from safetensors.numpy import load_file
 from torch import nn
 
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.spec import FusionSpec, from_dict, to_dict
 from fusion_keras.fusion.state_dict import state_dict
+from fusion_keras.training.restored import config_of
+from fusion_keras.training.run import read_json
 from fusion_keras.training.task import load_presets
 from tests.reference.model import Reference
 
@@ -78,27 +78,26 @@ def filled(reference: Reference, arrays: dict[str, np.ndarray]) -> Reference:
     return reference
 
 
-def of_run(folder: Path, model=None) -> Reference:
+def of_run(folder: Path | str, weights) -> Reference:
     """The reference of a run, in evaluation mode.
 
     Args:
-        folder: a run, or a folder with its `config.json` and `model.safetensors`.
-        model: the run's Keras model, if it has been loaded; else the weights are read from
-            the folder's `model.safetensors`, as `python -m fusion_keras.port` writes it.
+        folder: the run.
+        weights: its Keras model, or the file of weights that `python -m fusion_keras.port`
+            wrote.
 
     Raises:
         UsageError: a run that predicts a score as well, which the reference cannot.
     """
-    described = json.loads((Path(folder) / "config.json").read_text())
+    described = read_json(Path(folder) / "config.json")
     if described["config"]["regression"]:
         raise UsageError(f"{folder} predicts a score as well; the PyTorch reference cannot.")
     # Their weights are not used; what they are built of is.
-    text, image = load_presets(ConfigDict(described["config"]))
+    text, image = load_presets(config_of(Path(folder)))
     spec = from_dict(described["spec"])
     reference = empty(spec, text, image, len(described["classes"]))
-    if model is None:
-        return filled(reference, load_file(Path(folder) / "model.safetensors")).eval()
-    return filled(reference, state_dict(model, spec)).eval()
+    from_file = isinstance(weights, (str, Path))
+    return filled(reference, load_file(weights) if from_file else state_dict(weights, spec)).eval()
 
 
 def module(backbone, size: int) -> nn.Module:
@@ -132,9 +131,10 @@ def scaling(model) -> tuple[torch.Tensor, torch.Tensor]:
 def tensors(reference: Reference, inputs: dict, scale, offset, device="cpu") -> dict:
     """Our inputs, token ids int32 [B, T] and images uint8 [B, S, S, 3] -> the reference's."""
     found = {}
+    # Copies: a slice of a memory map, or of JAX's, cannot be written, of which PyTorch warns.
     if "token_ids" in inputs and reference.text is not None:
-        found["token_ids"] = torch.from_numpy(np.asarray(inputs["token_ids"])).to(device).long()
+        found["token_ids"] = torch.tensor(np.asarray(inputs["token_ids"]), device=device).long()
     if "image" in inputs and reference.image is not None:
-        image = torch.from_numpy(np.asarray(inputs["image"])).to(device).permute(0, 3, 1, 2)
+        image = torch.tensor(np.asarray(inputs["image"]), device=device).permute(0, 3, 1, 2)
         found["pixels"] = image * scale + offset
     return found
