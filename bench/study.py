@@ -66,7 +66,8 @@ def steps(options, handed_on: list[str]) -> list[Step]:
     ]
 
 
-def _python(module: str, *arguments: object) -> list[str]:
+def python(module: str, *arguments: object) -> list[str]:
+    """The command line of a module, on the Python that runs this one."""
     return [sys.executable, "-m", module, *map(str, arguments)]
 
 
@@ -82,34 +83,55 @@ def _train(place: Path, variant: str, seed: int, handed_on: list[str]) -> Step:
     run = _run(place, variant, seed)
     flags = [f"--variant={variant}", f"--seed={seed}", f"--run={run}", *handed_on]
     # Training itself takes a finished run as it is, and refuses one of another config.
-    command = _python("fusion_keras.train", *flags)
+    command = python("fusion_keras.train", *flags)
     return Step("train", run.name, command, place / "logs" / f"train-{run.name}.log", lambda: False)
 
 
 def _export(place: Path, variant: str, seed: int, options) -> Step:
+    buckets = options.buckets if variant != "image" else []
     run, target = _run(place, variant, seed), _artifact(place, variant, seed)
-    flags = [f"--run={run}", f"--out={target}", f"--precisions={','.join(options.precisions)}"]
-    if options.buckets and variant != "image":
-        flags.append(f"--buckets={','.join(map(str, options.buckets))}")
+    return export_step(place, run, target, options.precisions, buckets)
+
+
+def export_step(
+    place: Path, run: Path, target: Path, precisions: list[str], buckets: list[int]
+) -> Step:
+    """Export a run; done where the artifact is of this very model, at these precisions."""
+    flags = [f"--run={run}", f"--out={target}", f"--precisions={','.join(precisions)}"]
+    flags += [f"--buckets={','.join(map(str, buckets))}"] if buckets else []
 
     def done() -> bool:
         try:
             meta = artifact.read(target)
-            asked = {"fp32", *options.precisions} == set(meta["models"])
-            buckets = options.buckets if "token_ids" in meta["inputs"] else []
-            asked = asked and set(meta["lengths"]) == {*buckets, *meta["lengths"][-1:]}
+            asked = {"fp32", *precisions} == set(meta["models"])
+            lengths = buckets if "token_ids" in meta["inputs"] else []
+            asked = asked and set(meta["lengths"]) == {*lengths, *meta["lengths"][-1:]}
             return asked and meta["model_sha256"] == artifact.digest(run / "model.keras")
         except (ArtifactError, OSError, KeyError):
             return False
 
     log = place / "logs" / f"export-{run.name}.log"
-    return Step("export", run.name, _python("export", *flags), log, done)
+    return Step("export", run.name, python("export", *flags), log, done)
 
 
 def _measure(place: Path, folders: list[Path], options) -> Step:
+    precisions = ["fp32", *options.precisions]
     target = place / "results.json"
-    flags = [f"--precision={','.join(['fp32', *options.precisions])}"]
-    flags += [f"--profile={options.profile}", f"--out={target}", "--replace"]
+    return measure_step(place, "all", folders, target, precisions, options.profile)
+
+
+def measure_step(
+    place: Path,
+    name: str,
+    folders: list[Path],
+    target: Path,
+    precisions: list[str],
+    profile: str,
+    more: Sequence[str] = (),
+) -> Step:
+    """Measure artifacts in one comparison; `more`: further flags of `python -m bench`."""
+    flags = [f"--precision={','.join(precisions)}", f"--profile={profile}"]
+    flags += [*more, f"--out={target}", "--replace"]
 
     def done() -> bool:
         try:
@@ -122,19 +144,26 @@ def _measure(place: Path, folders: list[Path], options) -> Step:
         complete = all(c["complete"] or c["error"] for c in contenders)
         complete = complete and any(c["complete"] for c in contenders)
         same = {c["artifact"]["seal"] for c in contenders} == seals
-        precisions = {c["precision"] for c in contenders} == {"fp32", *options.precisions}
-        return complete and same and precisions and found["method"]["profile"] == options.profile
+        same = same and {c["precision"] for c in contenders} == set(precisions)
+        return complete and same and found["method"]["profile"] == profile
 
-    log = place / "logs" / "measure.log"
+    log = place / "logs" / ("measure.log" if name == "all" else f"measure-{name}.log")
     # 1: a contender was lost, the others are there.
-    return Step("measure", "all", _python("bench", *folders, *flags), log, done, fine=(0, 1))
+    return Step("measure", name, python("bench", *folders, *flags), log, done, fine=(0, 1))
 
 
 def _report(place: Path, folders: list[Path], options) -> Step:
-    flags = [place / "results.json", *folders, f"--out={place / 'report'}"]
-    flags += [f"--budget-ms={options.budget_ms}"] if options.budget_ms else []
+    return report_step(place, [place / "results.json", *folders], options.budget_ms)
+
+
+def report_step(
+    place: Path, inputs: list[Path], budget: float | None, more: Sequence[str] = ()
+) -> Step:
+    """Report, always anew; `more`: further flags of `python -m bench.report`."""
+    flags = [*inputs, f"--out={place / 'report'}", *more]
+    flags += [f"--budget-ms={budget}"] if budget else []
     log = place / "logs" / "report.log"
-    return Step("report", "all", _python("bench.report", *flags), log, lambda: False)
+    return Step("report", "all", python("bench.report", *flags), log, lambda: False)
 
 
 def study(planned: list[Step], say: Callable[[str], None]) -> None:
@@ -205,22 +234,40 @@ def _clock(start: float) -> str:
 
 def main(arguments: list[str]) -> int:
     options, handed_on = _parser().parse_known_args(arguments)
-    unknown = [x for x in handed_on if not x.startswith(("--config", "--recipe"))]
+
+    def plan() -> list[Step]:
+        only_of_training(handed_on, ("--config", "--recipe"))
+        same_study(options.workdir, handed_on)
+        return steps(options, handed_on)
+
+    return conduct(options.workdir, plan)
+
+
+def conduct(place: Path, plan: Callable[[], list[Step]]) -> int:
+    """Plan a study, take its steps, show what the report said; returns the exit code."""
     for polite in (signal.SIGTERM, signal.SIGHUP):  # the step that runs ends with us
         signal.signal(polite, _interrupt)
     try:
-        if unknown:
-            raise StudyError(f"{unknown[0]} is no flag of the study or of the training.")
-        same_study(options.workdir, handed_on)
-        study(steps(options, handed_on), _say)
+        study(plan(), _say)
     except (StudyError, OSError) as error:
         print(f"\nerror: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nInterrupted: the same command goes on from here.", file=sys.stderr)
         return 130
-    print((options.workdir / "logs" / "report.log").read_text(encoding="utf-8").strip())
+    print((place / "logs" / "report.log").read_text(encoding="utf-8").strip())
     return 0
+
+
+def only_of_training(handed_on: list[str], known: tuple[str, ...]) -> None:
+    """Check that what is handed on are flags that training has.
+
+    Raises:
+        StudyError: names the first that is not.
+    """
+    for flag in handed_on:
+        if not flag.startswith(known):
+            raise StudyError(f"{flag} is no flag of the study or of the training.")
 
 
 def same_study(place: Path, handed_on: list[str]) -> None:
@@ -254,7 +301,7 @@ def _say(line: str) -> None:
         print(f"\r\033[K{line[:100]}", end="", file=sys.stderr, flush=True)
 
 
-def _some_of(known: Sequence[str]):
+def some_of(known: Sequence[str]):
     """A list of known words, for argparse."""
 
     def read(text: str) -> list[str]:
@@ -274,9 +321,9 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     add = parser.add_argument
-    add("--variants", type=_some_of(KNOWN), default=VARIANTS, help=f"default: {','.join(VARIANTS)}")
+    add("--variants", type=some_of(KNOWN), default=VARIANTS, help=f"default: {','.join(VARIANTS)}")
     add("--seeds", type=numbers(0), default=[0], help="0,1,2 (default 0)")
-    add("--precisions", type=_some_of(PRECISIONS), default=["int8"], help="besides fp32 (int8)")
+    add("--precisions", type=some_of(PRECISIONS), default=["int8"], help="besides fp32 (int8)")
     add("--buckets", type=numbers(3), default=[], help="lengths that sentences are padded to")
     add("--profile", choices=PROFILES, default="quick", help="of the measurement (default quick)")
     add("--budget-ms", type=budget_ms, help="the latency that the report shall answer for")

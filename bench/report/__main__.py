@@ -3,9 +3,10 @@
     python -m bench.report results.json --budget-ms=15
 
 An INPUT is a file that `python -m bench` wrote, a file of estimates, a folder of such files, or
-an artifact (its accuracy counts as a further seed of the same model). Writes OUT.md and
-OUT.html, a page that needs no network. Numbers of machines whose fingerprints differ, and of
-different test sets, stand apart; an estimate is called one wherever it appears.
+an artifact (its accuracy counts as a further seed of the same model). --runs adds the paper's
+tables 2 to 5 as published, by the PyTorch reference and by us, from what training wrote. Writes
+OUT.md and OUT.html, a page that needs no network. Numbers of machines whose fingerprints differ,
+and of different test sets, stand apart; an estimate is called one wherever it appears.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 
 from bench import results
 from bench.artifact import ArtifactError
+from bench.report import runs
 from bench.report.gather import ReportError, gather, points_of
 from bench.report.page import page
 from bench.report.sections import markdown, sections_of
@@ -42,13 +44,19 @@ def budget_ms(text: str) -> float:
     return value
 
 
+def folders(text: str) -> list[Path]:
+    """A comma-separated list of folders, each once, for argparse."""
+    return [Path(part) for part in dict.fromkeys(text.split(",")) if part]
+
+
 def report(options: argparse.Namespace) -> tuple[list[str], list[Path]]:
     """Read, count, write; returns the short answer and the two paths.
 
     Raises:
         ReportError, ArtifactError, results.ResultsError: see `gather`; or OUT cannot be written.
     """
-    inputs = gather(options.input)
+    inputs = gather(options.input, runs=bool(options.runs))
+    inputs.runs = runs.read_all(options.runs)
     points, models = points_of(inputs, options.precision)
     lead, sections = sections_of(inputs, points, models, options)
     out = options.out / "report" if options.out.is_dir() else options.out
@@ -66,7 +74,10 @@ def main(arguments: list[str]) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("input", type=Path, nargs="+", help="results, estimates, or artifacts")
+    parser.add_argument("input", type=Path, nargs="*", help="results, estimates, or artifacts")
+    parser.add_argument(
+        "--runs", type=folders, default=[], help="DIR,DIR: finished runs, or folders of them"
+    )
     parser.add_argument(
         "--out", type=Path, default=Path("report"), help="OUT.md and OUT.html (default: report)"
     )

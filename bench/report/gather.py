@@ -20,6 +20,7 @@ VERDICTS = {
     "same": "{} takes as long as {}, within {margin:.0f} %",
     "unclear": "{} against {}: too noisy to tell, more rounds may",
 }
+_PRODUCTS = ("Conv", "MatMul", "Gemm")
 _BROKEN = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 
 
@@ -29,16 +30,21 @@ class ReportError(Exception):
 
 @dataclass
 class Inputs:
-    """What was read: path -> content; artifacts are as `bench.artifact.described`."""
+    """What was read: path -> content.
+
+    Artifacts are as `bench.artifact.described`, and macs: the multiply-adds of one example at
+    its full length. runs: what `bench.report.runs.read` read.
+    """
 
     measured: dict[str, dict] = field(default_factory=dict)
     estimates: dict[str, dict] = field(default_factory=dict)
     artifacts: dict[str, dict] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    runs: list = field(default_factory=list)
 
 
-def gather(paths: list[Path]) -> Inputs:
-    """Read every input once.
+def gather(paths: list[Path], runs: bool = False) -> Inputs:
+    """Read every input once; `runs`: there are runs to report, with nothing else if need be.
 
     Raises:
         ReportError, ArtifactError, results.ResultsError: one cannot be read, or two are the same.
@@ -49,7 +55,7 @@ def gather(paths: list[Path]) -> Inputs:
             if file.resolve() not in seen:
                 seen.add(file.resolve())
                 _add(inputs, file, optional=file != path)
-    if not inputs.measured and not inputs.estimates:
+    if not inputs.measured and not inputs.estimates and not runs:
         raise ReportError(
             "got no measurement and no estimate: give a file that `python -m bench` wrote."
         )
@@ -70,7 +76,8 @@ def _expanded(path: Path) -> list[Path]:
 
 def _add(inputs: Inputs, path: Path, optional: bool) -> None:
     if path.is_dir():
-        found = described(path, read_artifact(path))
+        meta = read_artifact(path)
+        found = {**described(path, meta), "macs": _macs(meta.get("costs", []))}
         if not found["test"]["labels"]:
             raise ReportError(f"{path / 'test.csv'} has no rows: export the run again.")
         inputs.artifacts[str(path)] = found
@@ -97,6 +104,11 @@ def _add(inputs: Inputs, path: Path, optional: bool) -> None:
             "again, or take it out."
         ) from None
     known[str(path)] = content
+
+
+def _macs(costs: list[dict]) -> int:
+    """Multiply-adds of convolutions and products, as `export/cost.py` counts them."""
+    return sum(row["flops"] for row in costs if row["operator"] in _PRODUCTS) // 2
 
 
 def _content(path: Path):

@@ -175,7 +175,12 @@ def _belongs(model: Model, name: str, column: tuple) -> bool:
     variant, vit = ROWS[name]
     if model.artifact["variant"] != variant or not _covers(column, _pair(model)):
         return False
-    return vit is None or vit == ("vit" in str(_pair(model)[3]).lower())
+    return vit is None or vit == is_vit(_pair(model)[3])
+
+
+def is_vit(preset: str | None) -> bool:
+    """Whether an image preset, or the folder that it is, is a vision transformer by its name."""
+    return "vit" in (preset or "").rstrip("/").rsplit("/", 1)[-1].lower()
 
 
 def _head(column: tuple) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 
-from bench.report import published, tables
+from bench.report import comparison, published, tables
 from bench.report.charts import front_chart, stage_chart, sweep_chart
 from bench.report.front import BASELINES, Answer, Model, Point, at, best_within, grouped
 from bench.report.gather import ESTIMATE, Inputs, machine_key
 from bench.report.page import Chart, Section, Table, milliseconds, percent
+from bench.report.runs import paired
 
 PAPER = (
     "Published numbers stand in columns of their own; the measured ones name their data, "
@@ -108,6 +109,7 @@ def sections_of(
     lead, first = _fronts(arenas(points, machines), options.budget_ms)
     sections = [
         *first,
+        Section("Published, PyTorch and ours", _compared(inputs, points, machines)),
         Section("The paper's tables", [PAPER, *published.tables(models, points, machines)]),
         Section("All contenders", [tables.contenders(points, machines)]),
         Section("Ratios", [tables.ratios(inputs, options.precision)]),
@@ -120,6 +122,12 @@ def sections_of(
         Section("Notes", tables.notes(inputs, points, models)),
     ]
     return lead, [s for s in sections if any(_filled(part) for part in s.parts)]
+
+
+def _compared(inputs: Inputs, points: list[Point], machines: dict[str, str]) -> list:
+    artifacts = list(inputs.artifacts.values())
+    pairs = paired(inputs.runs)
+    return comparison.parts(pairs, points, artifacts, machines) if pairs else []
 
 
 def _fronts(held: dict[str, list[Point]], budget: float) -> tuple[list[str], list[Section]]:

@@ -1,0 +1,203 @@
+"""Reading run directories: what was trained, how, and which test rows it answers rightly.
+
+A run holds `config.json`, `metrics.json`, `predictions.csv` and, where something was trained,
+`history.csv`, as `fusion_keras/training/run.py` has it. One of the PyTorch reference holds the
+same, and says `"framework": "pytorch"` in its `config.json`.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from bench.report.front import Model
+from bench.report.gather import ReportError
+
+OURS, PYTORCH = "keras", "pytorch"
+MODALITIES = ("text", "image")
+FILES = ("config.json", "metrics.json", "predictions.csv")
+_BROKEN = (KeyError, TypeError, ValueError, AttributeError, IndexError, csv.Error)
+# Where things are kept, how they are called, and the seed: what two seeds may differ in.
+_FREE = ("seed", "name", "parents", "variant")
+_FREE_DATA = ("name", "path", "raw_dir", "frames_dir", "cache_dir", "max_skipped")
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One finished training.
+
+    Attributes:
+        framework: OURS or PYTORCH.
+        settings: its config as text, equal where only seeds and places differ.
+        recipe: of that config.
+        artifact: dataset, variant, seed, backbones, spec and test, as
+            `bench.artifact.described` has them; test rows are ordered by their ids.
+        correct: bool [N], whether each test row is answered rightly.
+        parameters: numbers that its model stores, embeddings and all; None where not said.
+        seconds: of its own epochs, and of those of the parents trained inside it; None
+            where there were none.
+    """
+
+    path: Path
+    framework: str
+    settings: str
+    recipe: str
+    artifact: dict
+    correct: np.ndarray
+    parameters: int | None
+    seconds: tuple[float | None, float | None]
+
+
+@dataclass(frozen=True, eq=False)
+class Family:
+    """Every training of one architecture in one way by one framework: its seeds, ascending."""
+
+    runs: list[Run]
+
+    @cached_property
+    def model(self) -> Model:
+        return Model(
+            self.runs[0].artifact, "fp32", {run.artifact["seed"]: run.correct for run in self.runs}
+        )
+
+
+def read_all(places: Iterable[Path]) -> list[Run]:
+    """Every finished run in these folders, once.
+
+    Raises:
+        ReportError: see `find` and `read`.
+    """
+    found = {run.resolve(): run for place in places for run in find(place)}
+    return [read(run) for run in found.values()]
+
+
+def find(place: Path) -> list[Path]:
+    """Complete run directories in a folder, or the folder itself; not the parents inside a run.
+
+    Raises:
+        ReportError: there is none.
+    """
+    found = _found(place) if place.is_dir() else []
+    if not found:
+        raise ReportError(
+            f"{place} holds no finished run ({', '.join(FILES)}): give the folder that training "
+            "wrote."
+        )
+    return found
+
+
+def _found(place: Path) -> list[Path]:
+    if place.suffix == ".partial":
+        return []
+    if all((place / name).is_file() for name in FILES):
+        return [place]
+    return [run for inner in sorted(place.iterdir()) if inner.is_dir() for run in _found(inner)]
+
+
+def read(folder: Path) -> Run:
+    """One finished run.
+
+    Raises:
+        ReportError: a file of it cannot be read, or is laid out otherwise.
+    """
+    try:
+        about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        test, correct = _test(folder / "predictions.csv")
+        artifact = {name: about[name] for name in ("variant", "seed", "spec")}
+        artifact |= {"dataset": about["dataset"]["name"], "backbones": _backbones(about)}
+        return Run(
+            path=folder,
+            framework=about.get("framework", OURS),
+            settings=_settings(about["config"], artifact["backbones"]),
+            recipe=about["config"]["recipe"],
+            artifact={**artifact, "test": test},
+            correct=correct,
+            parameters=about.get("parameters"),
+            seconds=(
+                _seconds([folder / "history.csv"]),
+                _seconds(sorted(folder.glob("parents/*/history.csv"))),
+            ),
+        )
+    except OSError as error:
+        raise ReportError(f"{error.filename} cannot be read ({error.strerror}).") from None
+    except _BROKEN as error:
+        raise ReportError(
+            f"{folder} is not laid out as a run is ({type(error).__name__}: {error}): train it "
+            "again, or take it out."
+        ) from None
+
+
+def _backbones(about: dict) -> dict[str, str]:
+    junctions = about["spec"]["junctions"]
+    taken = [m for m in MODALITIES if any(j[m] is not None for j in junctions)]
+    return {m: about["config"][m]["preset"] for m in taken}
+
+
+def _settings(config: dict, backbones: dict[str, str]) -> str:
+    unused = [modality for modality in MODALITIES if modality not in backbones]
+    kept = {name: value for name, value in config.items() if name not in (*_FREE, *unused)}
+    kept["data"] = {n: value for n, value in config["data"].items() if n not in _FREE_DATA}
+    return json.dumps(kept, sort_keys=True)
+
+
+def _test(path: Path) -> tuple[dict, np.ndarray]:
+    """(`test` of `bench.artifact.described` without predictions, bool [N] right or wrong)."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
+    if not rows:
+        raise ValueError("predictions.csv has no row of the test split")
+    rows.sort(key=lambda row: row["id"])
+    named = json.dumps([[row["id"], row["target"]] for row in rows])
+    groups = [row["group"] for row in rows]
+    test = {
+        "ids": hashlib.sha256(named.encode()).hexdigest(),
+        "groups": groups if any(groups) else None,
+        "labels": [row["target"] for row in rows],
+    }
+    return test, np.array([row["target"] == row["predicted"] for row in rows])
+
+
+def _seconds(histories: list[Path]) -> float | None:
+    """Seconds of all epochs, validation not counted; None without a history."""
+    found = [path for path in histories if path.is_file()]
+    total = 0.0
+    for path in found:
+        with path.open(newline="", encoding="utf-8") as file:
+            total += sum(float(row["seconds"]) for row in csv.DictReader(file))
+    return total if found else None
+
+
+def paired(runs: Iterable[Run]) -> list[dict[str, Family]]:
+    """For each architecture, test set and way of training: framework -> its seeds.
+
+    Raises:
+        ReportError: two of them are the same seed of the same model.
+    """
+    found: dict[tuple, dict[str, dict[int, Run]]] = {}
+    for run in runs:
+        key = (*linked(run.artifact), run.artifact["test"]["ids"], run.settings)
+        seeds = found.setdefault(key, {}).setdefault(run.framework, {})
+        twin = seeds.setdefault(run.artifact["seed"], run)
+        if twin is not run:
+            raise ReportError(
+                f"{twin.path} and {run.path} are both seed {run.artifact['seed']} of the same "
+                "model: give one of them."
+            )
+    return [
+        {name: Family([seeds[s] for s in sorted(seeds)]) for name, seeds in families.items()}
+        for families in found.values()
+    ]
+
+
+def linked(artifact: dict) -> tuple:
+    """Equal for a run and what was exported of it, or of another seed of it."""
+    backbones = tuple(sorted(artifact["backbones"].items()))
+    spec = json.dumps(artifact.get("spec"), sort_keys=True)
+    return (artifact["dataset"], artifact["variant"], backbones, spec)
