@@ -301,7 +301,7 @@ def test_a_finished_run_on_rows_that_have_changed_is_not_shown_as_current(bench,
 
 def test_the_loss_of_scores_compares_each_with_its_own():
     model = SimpleNamespace(output={"logits": None, "score": None})
-    loss = loop._losses(model, SimpleNamespace(label_smoothing=0.0, score_loss=1.0))["loss"][
+    loss = loop.losses_of(model, SimpleNamespace(label_smoothing=0.0, score_loss=1.0))["loss"][
         "score"
     ]
     scores, predicted = np.array([[1.0], [2.0]], np.float32), np.array([[1.0], [4.0]], np.float32)

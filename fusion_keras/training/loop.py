@@ -72,7 +72,7 @@ def fit(
     train = config.train
     steps = steps_per_epoch(len(rows["train"]), train.batch_size)
     optimizer = make_optimizer(train, model, steps * train.epochs)
-    model.compile(optimizer=optimizer, **_losses(model, train))
+    model.compile(optimizer=optimizer, **losses_of(model, train))
     state = _EpochState(run, model, optimizer, train)
     if not state.finished:
         batches = train_batches(
@@ -113,7 +113,9 @@ def _targets_of_outputs(batch):
     return inputs, targets
 
 
-def _losses(model, train) -> dict:
+def losses_of(model: keras.Model, train) -> dict:
+    """What `compile` takes besides the optimiser: a loss for each output, and their weights."""
+
     def cross_entropy(labels, logits):
         wanted = labels  # mixed ones are shares of each class already
         if len(labels.shape) < 2 or labels.shape[-1] == 1:
