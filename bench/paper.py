@@ -44,8 +44,8 @@ DEVICE = """
 Measured on this machine. For the Jetson AGX Orin:
   1. copy bench/ and {place}/artifacts to it, into one folder;
   2. there, as README's "On the Orin" has it:
-     python3 -m bench artifacts/* --runner=ort-cuda --precision=fp32 --allow_fallback \\
-         --profile=full --out=results/orin.json
+     python3 -m bench artifacts/* --runner=ort-cuda --precision=fp32 --profile=full \\
+         --out=results/orin.json
   3. copy results/orin.json into {place}/results and give this command again: only the report is
      made anew, with the Orin's columns in it."""
 

@@ -140,6 +140,46 @@ def _index(op, table, ids, size):
     return op.Gather(table, ids, axis=0) if rows and rows[0] == wrap else None
 
 
+# --- Integers, for which CUDA has no kernel ----------------------------------------------------
+# ONNX Runtime's CUDA provider takes neither Equal nor Pad of int32 at this opset
+# (docs/OperatorKernels.md), and its copies to the CPU and back cost more than the operators.
+
+
+def _differs(op, ids, zero):
+    return op.Not(op.Equal(ids, zero))
+
+
+def _is_set(op, ids, zero):
+    whole = ids.dtype is not None and ids.dtype.is_integer()
+    return op.Cast(ids, to=ir.DataType.BOOL) if whole and scalar(zero) == 0 else None
+
+
+def _padded(op, x, pads, value):
+    return op.Pad(x, pads, value, _outputs=["y"])
+
+
+def _lengthened(op, x, pads, value, y):
+    """Padding of one axis is a constant beside it."""
+    shape, wanted, fill = shape_of(x), constant(pads), constant(value)
+    whole = x.dtype is not None and x.dtype.is_integer()
+    if not whole or any(known is None for known in (shape, wanted, fill)):
+        return None
+    before, after = wanted[: len(shape)], wanted[len(shape) :]
+    (axes,) = np.nonzero(before + after)
+    if len(axes) != 1 or wanted.min() < 0:
+        return None
+    axis = int(axes[0])
+    if any(size is None for i, size in enumerate(shape) if i != axis):
+        return None
+
+    def block(count: int, what: str) -> list[ir.Value]:
+        sizes = [count if i == axis else size for i, size in enumerate(shape)]
+        return [new(op, np.full(sizes, fill, fill.dtype), y, what)] if count else []
+
+    parts = [*block(before[axis], "before"), x, *block(after[axis], "after")]
+    return op.Concat(*parts, axis=axis)
+
+
 # --- Scales folded into the weights before them -------------------------------------------------
 
 
@@ -280,6 +320,8 @@ PORTABLE = [
     RewriteRule(_erf_gelu, _gelu, name="gelu"),
     RewriteRule(_selected, _masked, name="attention_mask"),
     RewriteRule(_wrapped_index, _index, name="token_index"),
+    RewriteRule(_differs, _is_set, name="not_zero"),
+    RewriteRule(_padded, _lengthened, name="pad_of_integers"),
     RewriteRule(_scaled_heads, _fold_scale, name="attention_scale"),
     RewriteRule(_added_twice, _add_once, name="two_sums"),
     _lifted("Mul"),

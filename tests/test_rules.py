@@ -159,6 +159,14 @@ GRAPHS = {
 """,
         ["Gather"],
     ),
+    "not_zero": (
+        "e = Equal (ids, nothing)\n n = Not (e)\n y = Cast <to = 1> (n)",
+        ["Cast", "Cast"],
+    ),
+    "pad_of_integers": (
+        "p = Pad (there, two_after, seven)\n y = Cast <to = 1> (p)",
+        ["Cast", "Concat"],
+    ),
     "attention_scale": (
         """
     r = Reshape (x, rows)
@@ -277,6 +285,8 @@ OTHERS = {
     "gelu": GRAPHS["gelu"][0].replace("root", "one"),
     "attention_mask": GRAPHS["attention_mask"][0].replace("(lowest", "(half"),
     "token_index": GRAPHS["token_index"][0].replace("vocabulary", "three"),
+    "not_zero": GRAPHS["not_zero"][0].replace("nothing", "three"),
+    "pad_of_integers": GRAPHS["pad_of_integers"][0].replace("two_after", "all_around"),
     "transpose_there_and_back": GRAPHS["transpose_there_and_back"][0].replace(
         "[0, 3, 1, 2]", "[0, 2, 3, 1]"
     ),
@@ -303,6 +313,10 @@ WEIGHTS |= {
     "second_row": np.array([0, 1, 0], np.int64),
     "second": np.array([1], np.int64),
     "three": np.array(3, np.int32),
+    "nothing": np.array(0, np.int32),
+    "seven": np.array(7, np.int32),
+    "two_after": np.array([0, 0, 0, 2], np.int64),
+    "all_around": np.array([0, 1, 1, 0], np.int64),
     "edge": np.array([2, 3], np.int64),
     "row": RNG.normal(size=(1, 1, 1, 4)),
 }
