@@ -21,10 +21,17 @@ _INTERRUPTED = "Interrupted. The same command goes on from the last finished epo
 CONFIG_FILE = Path(__file__).with_name("config.py")
 
 
-def run(main: Callable[[], None], help_text: str, interrupted: str = _INTERRUPTED) -> None:
+def run(
+    main: Callable[..., None],
+    help_text: str,
+    interrupted: str = _INTERRUPTED,
+    *,
+    takes_names: bool = False,
+) -> None:
     """Run an entry module's `main`; the process ends with a sentence, not a traceback.
 
-    `interrupted` is what is said after Ctrl-C.
+    `interrupted` is what is said after Ctrl-C. With `takes_names`, what is no flag goes to `main`
+    as a list.
 
     Exit codes: 0 done, 2 the user can mend it, 130 interrupted.
     """
@@ -38,7 +45,10 @@ def run(main: Callable[[], None], help_text: str, interrupted: str = _INTERRUPTE
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with Interrupts() as interrupts:
         try:
-            app.run(lambda argv: guarded(main), flags_parser=_parse)
+            if takes_names:
+                app.run(lambda argv: guarded(lambda: main(argv[1:])), flags_parser=_flags)
+            else:
+                app.run(lambda argv: guarded(main), flags_parser=_parse)
         except KeyboardInterrupt:
             _stop(interrupted, 130)
         except ImportError:
@@ -48,20 +58,25 @@ def run(main: Callable[[], None], help_text: str, interrupted: str = _INTERRUPTE
             _stop(interrupted, 130)
 
 
-def _parse(argv: list[str]) -> list[str]:
+def _flags(argv: list[str]) -> list[str]:
+    """Set the flags; what is left of the command line, its name first."""
     try:
-        rest = flags.FLAGS(argv)
+        return flags.FLAGS(argv)
     except Exception as error:
         _stop_parsing(error)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    rest = _flags(argv)
     if len(rest) > 1:
         _stop(f"Could not understand {rest[1]!r}: settings are given as --name=value.")
     return rest
 
 
-def define_config() -> flags.FlagHolder:
+def define_config(default: Path = CONFIG_FILE) -> flags.FlagHolder:
     """The flags `--config` and `--config.*`. A mistyped field already shows here."""
     try:
-        return config_flags.DEFINE_config_file("config", str(CONFIG_FILE))
+        return config_flags.DEFINE_config_file("config", str(default))
     except Exception as error:
         _stop_parsing(error)
 

@@ -2,9 +2,10 @@
 
     python -m bench.report results.json --budget-ms=15
 
-An INPUT is a file that `python -m bench` wrote, a file of estimates, a folder of such files, or
-an artifact (its accuracy counts as a further seed of the same model). --runs adds the paper's
-tables 2 to 5 as published, by the PyTorch reference and by us, from what training wrote. Writes
+An INPUT is a file that `python -m bench` wrote, a file of estimates, what
+`python -m fusion_keras.robustness` wrote, a folder of such files, or an artifact (its accuracy
+counts as a further seed of the same model). --runs adds the paper's tables 2 to 5 as published,
+by the PyTorch reference and by us, from what training wrote. Writes
 OUT.md and OUT.html, a page that needs no network. Numbers of machines whose fingerprints differ,
 and of different test sets, stand apart; an estimate is called one wherever it appears.
 """
@@ -74,7 +75,9 @@ def main(arguments: list[str]) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("input", type=Path, nargs="*", help="results, estimates, or artifacts")
+    parser.add_argument(
+        "input", type=Path, nargs="*", help="results, estimates, robustness, or artifacts"
+    )
     parser.add_argument(
         "--runs", type=folders, default=[], help="DIR,DIR: finished runs, or folders of them"
     )

@@ -44,7 +44,7 @@ def front_chart(points: list[Point], title: str, budget: float) -> Chart:
     ]
     said = "estimate" if points[0].estimate else f"{axis} latency"
     shapes[1]["label"] |= {"textangle": 0, "xanchor": "right"}
-    layout = {**_axes(f"{said}, ms", "test accuracy, %"), "shapes": shapes}
+    layout = {**axes(f"{said}, ms", "test accuracy, %"), "shapes": shapes}
     layout["xaxis"]["rangemode"] = "tozero"
     return Chart(title, traces, layout)
 
@@ -54,7 +54,7 @@ def _marks(points: list[Point], axis: str, name: str, colour: str, symbol: str) 
     x = [at(point, axis) for point in points]
     y = [(p.accuracy.mean, p.accuracy.low, p.accuracy.high) for p in points]
     return {
-        "name": _plain(name + (" (estimate)" if hollow else "")),
+        "name": plain(name + (" (estimate)" if hollow else "")),
         "mode": "markers",
         "x": [value for value, _, _ in x],
         "y": [100 * value for value, _, _ in y],
@@ -86,7 +86,7 @@ def _hover(point: Point) -> str:
         lines += [f"{p} {milliseconds(at(point, p)) or 'not known'} ms" for p in ("p50", "p90")]
         lines.append(f"{point.latency.get('count')} samples")
     lines.append(f"accuracy {percent(point.accuracy)} %, seeds {seeds_of(point)}")
-    return "<br>".join(_plain(line) for line in lines)
+    return "<br>".join(plain(line) for line in lines)
 
 
 def sweep_chart(points: list[Point], title: str, by: str) -> Chart | None:
@@ -108,7 +108,7 @@ def sweep_chart(points: list[Point], title: str, by: str) -> Chart | None:
             traces += _swept(some, by, _COLOURS[len(traces) // 2 % len(_COLOURS)])
     if not traces:
         return None
-    layout = _axes(by, "p50 latency, ms")
+    layout = axes(by, "p50 latency, ms")
     layout["yaxis"]["rangemode"] = "tozero"
     right = {"overlaying": "y", "side": "right", "rangemode": "tozero", "showgrid": False}
     layout["yaxis2"] = {"title": {"text": "examples per second (dashed)"}, **right}
@@ -122,7 +122,7 @@ def _swept(points: list[Point], by: str, colour: str) -> list[dict]:
     y = [at(point, "p50") for point in points]
     rates = [1000 * (point.batch or 1) / point.latency["mean"] for point in points]
     model = points[0].model
-    name = _plain(f"{model.artifact['variant']} {model.precision}, {model.backbones}")
+    name = plain(f"{model.artifact['variant']} {model.precision}, {model.backbones}")
     line = {"mode": "lines+markers", "x": [getattr(point, by) for point in points]}
     solid, dashed = {"color": colour}, {"color": colour, "dash": "dash"}
     return [
@@ -134,7 +134,7 @@ def _swept(points: list[Point], by: str, colour: str) -> list[dict]:
 
 def stage_chart(points: list[Point], title: str) -> Chart:
     """p50 of tokens, image and inference, one bar a contender."""
-    names = [_plain(point.name) for point in points]
+    names = [plain(point.name) for point in points]
     traces = [
         {
             "type": "bar",
@@ -147,20 +147,28 @@ def stage_chart(points: list[Point], title: str) -> Chart:
         }
         for stage, colour in zip(("tokens", "image", "inference"), _COLOURS, strict=False)
     ]
-    layout = _axes("p50, ms", "")
+    layout = axes("p50, ms", "")
     layout["yaxis"] |= {"autorange": "reversed", "automargin": True}
     return Chart(title, traces, {**layout, "barmode": "stack", "height": 220 + 36 * len(points)})
 
 
-def _axes(x: str, y: str) -> dict:
+def axes(x: str, y: str) -> dict:
+    """A layout with two titles."""
     return {"xaxis": {"title": {"text": x}}, "yaxis": {"title": {"text": y}}}
 
 
 def _line(text: str, **ends) -> dict:
-    label = {"text": _plain(text), "textposition": "end", "font": {"size": 11, "color": _GREY}}
+    label = {"text": plain(text), "textposition": "end", "font": {"size": 11, "color": _GREY}}
     return {"type": "line", "line": {"color": _GREY, "width": 1}, "label": label, **ends}
 
 
-def _plain(text: str) -> str:
+def coloured(number: int) -> tuple[str, str]:
+    """The colour of a curve, and a faint one for its band."""
+    colour = _COLOURS[number % len(_COLOURS)]
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return colour, f"rgba({red},{green},{blue},0.13)"
+
+
+def plain(text: str) -> str:
     """Text for plotly, which takes tags and entities in it for markup."""
     return html.escape(str(text), quote=False)

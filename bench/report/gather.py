@@ -10,6 +10,7 @@ from pathlib import Path
 from bench import latency, results
 from bench.artifact import META, described
 from bench.artifact import read as read_artifact
+from bench.report import robustness
 from bench.report.front import Model, Point, pool
 from bench.report.page import milliseconds
 
@@ -33,12 +34,14 @@ class Inputs:
     """What was read: path -> content.
 
     Artifacts are as `bench.artifact.described`, and macs: the multiply-adds of one example at
-    its full length. runs: what `bench.report.runs.read` read.
+    its full length. robust: what `python -m fusion_keras.robustness` wrote. runs: what
+    `bench.report.runs.read` read.
     """
 
     measured: dict[str, dict] = field(default_factory=dict)
     estimates: dict[str, dict] = field(default_factory=dict)
     artifacts: dict[str, dict] = field(default_factory=dict)
+    robust: dict[str, dict] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     runs: list = field(default_factory=list)
 
@@ -55,7 +58,7 @@ def gather(paths: list[Path], runs: bool = False) -> Inputs:
             if file.resolve() not in seen:
                 seen.add(file.resolve())
                 _add(inputs, file, optional=file != path)
-    if not inputs.measured and not inputs.estimates and not runs:
+    if not inputs.measured and not inputs.estimates and not inputs.robust and not runs:
         raise ReportError(
             "got no measurement and no estimate: give a file that `python -m bench` wrote."
         )
@@ -84,20 +87,21 @@ def _add(inputs: Inputs, path: Path, optional: bool) -> None:
         return
     content = _content(path)
     form = content.get("format") if isinstance(content, dict) else None
-    if form not in (results.FORMAT, ESTIMATE) and optional:
+    held = {ESTIMATE: inputs.estimates, robustness.FORMAT: inputs.robust}
+    if form not in (results.FORMAT, *held) and optional:
         inputs.notes.append(
             f"{path} was passed over: it is neither {results.FORMAT!r} nor {ESTIMATE!r}."
         )
         return
-    known = inputs.estimates if form == ESTIMATE else inputs.measured
-    if form != ESTIMATE:
+    known = held.get(form, inputs.measured)
+    if form not in held:
         content = results.read(path)
     for other, same in known.items():
         if same == content:
             raise ReportError(f"{other} and {path} are the same measurement: give one of them.")
     try:
         content = _whole(content) if form == results.FORMAT else content
-        _check(content)
+        robustness.check(content) if form == robustness.FORMAT else _check(content)
     except _BROKEN as error:
         raise ReportError(
             f"{path} is not laid out as {form!r} is ({type(error).__name__}: {error}): measure "

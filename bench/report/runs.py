@@ -135,6 +135,8 @@ def read(folder: Path) -> Run:
 
 
 def _backbones(about: dict) -> dict[str, str]:
+    if "architecture" in about["spec"]:
+        return {}  # a C-LSTM
     junctions = about["spec"]["junctions"]
     taken = [m for m in MODALITIES if any(j[m] is not None for j in junctions)]
     return {m: about["config"][m]["preset"] for m in taken}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 
-from bench.report import comparison, published, tables
+from bench.report import comparison, published, robustness, tables
 from bench.report.charts import front_chart, stage_chart, sweep_chart
 from bench.report.front import BASELINES, Answer, Model, Point, at, best_within, grouped
 from bench.report.gather import ESTIMATE, Inputs, machine_key
@@ -107,6 +107,8 @@ def sections_of(
     """(the short answer, sections)."""
     machines = machine_names(inputs)
     lead, first = _fronts(arenas(points, machines), options.budget_ms)
+    if not points and inputs.robust:
+        lead = robustness.lead(inputs.robust)
     sections = [
         *first,
         Section("Published, PyTorch and ours", _compared(inputs, points, machines)),
@@ -115,6 +117,7 @@ def sections_of(
         Section("Ratios", [tables.ratios(inputs, options.precision)]),
         Section("Precision ladder", [tables.ladder(points, machines)]),
         Section("Batch and threads", _sweeps(points, machines)),
+        Section("Robustness", robustness.parts(inputs.robust)),
         Section("Stages, from sentence and file to the answer", _stages(points, machines)),
         Section("Parity", [tables.parity(points)]),
         Section("Machines", [tables.fingerprints(inputs)]),

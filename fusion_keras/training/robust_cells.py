@@ -1,0 +1,200 @@
+"""The cells of a robustness measurement: computed once, kept in a JSON file as they come.
+
+A cell is one model, one corruption and one strength, and holds in how many draws each row was
+answered rightly.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from fusion_keras.data.corrupt import CORRUPTIONS, corrupted
+from fusion_keras.data.tokens import encode
+from fusion_keras.errors import UsageError
+from fusion_keras.interrupts import Interrupts
+from fusion_keras.training.robust_models import Contender, Rows
+from fusion_keras.training.run import differences, disk_errors
+
+FORMAT = "fusion_keras robustness 1"
+
+# Where a model's right answers to the undamaged rows are.
+CLEAN = "clean"
+
+console = Console(markup=False)
+
+
+def input_of(corruption: str) -> str:
+    """The input of a model that a corruption reaches in the end."""
+    return "image" if CORRUPTIONS[corruption].modality == "image" else "token_ids"
+
+
+def mask_id(rows: Rows) -> int | None:
+    """The id of [MASK], if the vocabulary has it."""
+    return rows.tokenizer.token_to_id("[MASK]")
+
+
+def cell_name(corruption: str, strength: float) -> str:
+    """What the file calls a cell."""
+    return f"{corruption} {strength!r}"
+
+
+def draws(corruption: str, repeats: int) -> int:
+    """How often a corruption is drawn: what has no chance in it, once."""
+    return repeats if CORRUPTIONS[corruption].random else 1
+
+
+class Store:
+    """The JSON file: what was measured under which settings.
+
+    Attributes:
+        content: format, settings, rows (count, groups, majority) and cells: model -> cell ->
+            how many draws each row was answered rightly in; in the end also models, curves, ...
+    """
+
+    def __init__(self, path: Path, rows: Rows, *, split: str, seed: int, repeats: int):
+        """Go on with the file, if it is there.
+
+        Raises:
+            UsageError: it was measured with other settings, or is no such file.
+        """
+        self.path = path
+        self.content = {
+            "format": FORMAT,
+            "settings": {
+                "dataset": rows.name,
+                "split": split,
+                "rows": rows.digest,
+                "seed": seed,
+                "repeats": repeats,
+            },
+            "rows": _described(rows),
+            "cells": {},
+        }
+        if path.exists():
+            self.content["cells"] = self._before()
+
+    @property
+    def settings(self) -> dict:
+        return self.content["settings"]
+
+    def _before(self) -> dict:
+        try:
+            before = json.loads(self.path.read_text())
+            found, old = before["format"], before["settings"]
+            cells = {key: dict(held) for key, held in before["cells"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            found, old, cells = None, {}, {}
+        if found != FORMAT:
+            raise UsageError(
+                f"{self.path} is there and holds no robustness of this version: give another "
+                "--out, or remove it."
+            )
+        if differing := differences(old, self.settings):
+            raise UsageError(
+                f"{self.path} was measured with other settings ({'; '.join(differing)}): give "
+                "another --out, or remove it."
+            )
+        return cells
+
+    def has(self, key: str, cell: str) -> bool:
+        return cell in self.content["cells"].get(key, {})
+
+    def add(self, key: str, cell: str, counts: np.ndarray) -> None:
+        self.content["cells"].setdefault(key, {})[cell] = counts.tolist()
+
+    def write(self, **more) -> None:
+        """Write the file so that it is whole or as it was; `more` joins what it holds."""
+        self.content |= more
+        temporary = self.path.with_name(f".{self.path.name}.new")
+        with disk_errors(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps(self.content, allow_nan=False) + "\n")
+            os.replace(temporary, self.path)
+
+
+def _described(rows: Rows) -> dict:
+    shares = np.bincount(rows.labels) / len(rows.labels)
+    return {
+        "count": len(rows.labels),
+        "groups": None if rows.groups is None else len(set(rows.groups)),
+        "majority": [rows.classes[shares.argmax()], float(shares.max())],
+    }
+
+
+def fill(store: Store, contenders: Sequence[Contender], grid: dict[str, tuple[float, ...]]) -> None:
+    """Compute every cell that is not in the store, and write it as soon as it is there.
+
+    Args:
+        grid: corruption -> strengths, without 0; all are measured undamaged, too.
+    """
+    wanted = [(CLEAN, "", 0.0)]
+    wanted += [(cell_name(n, s), n, s) for n, strengths in grid.items() for s in strengths]
+    missing = {
+        cell: [
+            c
+            for c in contenders
+            if not store.has(c.key, cell) and (not n or input_of(n) in c.rows.inputs)
+        ]
+        for cell, n, _ in wanted
+    }
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    bar = Progress(*columns, TimeRemainingColumn(), console=console)
+    with bar as progress, Interrupts() as interrupts:
+        task = progress.add_task("", total=sum(map(len, missing.values())))
+        for cell, name, strength in wanted:
+            progress.update(task, description=cell)
+            counts = _counts(missing[cell], name, strength, store.settings)
+            for key, found in counts.items():
+                store.add(key, cell, found)
+            if counts:
+                store.write()
+            progress.advance(task, len(missing[cell]))
+            interrupts.check()
+
+
+def _counts(contenders, name: str, strength: float, settings: dict) -> dict[str, np.ndarray]:
+    """Key of a model -> in how many draws each row is right, int [n]."""
+    totals: dict[str, np.ndarray] = {}
+    for repeat in range(draws(name, settings["repeats"]) if name else 1):
+        made: dict[str, dict] = {}
+        for contender in {c.key: c for c in contenders}.values():
+            rows = contender.rows
+            changed = {}
+            if name:
+                same = _same(rows, name)
+                if same not in made:
+                    made[same] = damaged(rows, name, strength, settings["seed"], repeat)
+                changed = made[same]
+            right = (contender.classes(changed) == rows.labels).astype(int)
+            totals[contender.key] = totals.get(contender.key, 0) + right
+    return totals
+
+
+def _same(rows: Rows, name: str) -> str:
+    """Equal for rows that a corruption changes alike."""
+    array = rows.inputs[input_of(name)]
+    digest = hashlib.sha256(f"{array.shape}".encode())
+    digest.update(np.ascontiguousarray(array))
+    if input_of(name) == "token_ids":
+        digest.update(rows.tokenizer.to_str().encode())
+    return digest.hexdigest()
+
+
+def damaged(
+    rows: Rows, name: str, strength: float, seed: int, repeat: int
+) -> dict[str, np.ndarray]:
+    """The one input that a corruption changes, damaged: its name -> [n, ...]."""
+    at = input_of(name)
+    if CORRUPTIONS[name].of == "text":
+        texts = corrupted(name, rows.texts, strength, seed, repeat)
+        return {at: encode(texts, rows.tokenizer, rows.inputs[at].shape[1])[0]}
+    mask = mask_id(rows) if name == "text_masking" else None
+    return {at: corrupted(name, rows.inputs[at], strength, seed, repeat, mask)}

@@ -1,0 +1,134 @@
+"""Runs and artifacts to models that are measured.
+
+An artifact holds no data set: its run has it, and the artifact says of which run it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from fusion_keras.errors import UsageError
+from fusion_keras.training.restored import restore
+from fusion_keras.training.robust_models import (
+    KEPT_BYTES,
+    Classes,
+    Contender,
+    Rows,
+    keras_classes,
+    onnx_classes,
+    rows_of,
+)
+from fusion_keras.training.run import as_json, damage, read_json
+from fusion_keras.training.task import Task
+
+_ARTIFACT = "fusion_keras artifact"
+
+
+def load(
+    given: Sequence[Path], runs: Sequence[Path], precisions: Sequence[str], split: str
+) -> list[Contender]:
+    """The models of runs and artifacts, in the order given; of an artifact, one a precision.
+
+    Args:
+        given: directories of either kind.
+        runs: those that artifacts were exported from; `given` ones need not be repeated.
+        precisions: of artifacts.
+        split: train, valid or test.
+
+    Raises:
+        UsageError: one cannot be read, or two have unlike rows; an artifact's run is not there.
+    """
+    if not given:
+        raise UsageError(
+            "Give directories of finished runs, or artifacts: python -m fusion_keras.robustness RUN"
+        )
+    given = list(dict.fromkeys(given))
+    digests = {_digest(run / "model.keras"): run for run in [*runs, *given] if not _is(run)}
+    tasks: dict[Path, Task] = {}
+
+    def task_of(run: Path) -> Task:
+        if run not in tasks:
+            tasks[run] = restore(run)
+        return tasks[run]
+
+    found, room = [], KEPT_BYTES // len(given)
+    for path in given:
+        if _is(path):
+            meta = _meta(path)
+            run = digests.get(meta["model_sha256"])
+            if run is None:
+                raise UsageError(
+                    f"The data of {path} are those of the run that it was exported from, which is "
+                    f"not among those given ({', '.join(map(str, digests.values())) or 'none'}): "
+                    "name it, --run=RUN."
+                )
+            rows = rows_of(task_of(run), split)
+            found += [_artifact(path, meta, p, task_of(run), rows) for p in precisions]
+        else:
+            task = task_of(path)
+            rows = rows_of(task, split)
+            key = _digest(path / "model.keras")
+            found.append(_contender(key, path, task, "", rows, keras_classes(task, rows, room)))
+    for other in found[1:]:
+        if other.rows.digest != found[0].rows.digest:
+            raise UsageError(
+                f"{other.path} and {found[0].path} have other {split} rows: give models of one "
+                "data set and one split."
+            )
+    return found
+
+
+def _is(folder: Path) -> bool:
+    """Whether this is an artifact."""
+    return (folder / "meta.json").is_file()
+
+
+def _digest(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError:
+        raise UsageError(
+            f"{path.parent} is neither a finished run nor an artifact: it has no {path.name} that "
+            "can be read, and no meta.json."
+        ) from None
+
+
+def _contender(key, path, task: Task, precision: str, rows: Rows, classes: Classes) -> Contender:
+    config = as_json(task.config)
+    config["data"].pop("cache_dir")
+    same = {n: value for n, value in config.items() if n not in ("seed", "name", "parents")}
+    family = json.dumps([same, precision], sort_keys=True)
+    variant, seed = config["variant"], config["seed"]
+    return Contender(key, path, variant, seed, precision, family, rows, classes)
+
+
+def _meta(folder: Path) -> dict:
+    """An artifact's description, as far as it is wanted here.
+
+    Raises:
+        UsageError: it is damaged or of another version.
+    """
+    meta = read_json(folder / "meta.json")
+    with damage(folder):
+        if not str(meta["format"]).startswith(_ARTIFACT):
+            raise ValueError(f"its format is {meta['format']!r}")
+        _ = meta["model_sha256"] + "", [model["file"] for model in meta["models"].values()]
+        _ = meta["files"].items()
+    return meta
+
+
+def _artifact(folder: Path, meta: dict, precision: str, task: Task, rows: Rows) -> Contender:
+    if precision not in meta["models"]:
+        raise UsageError(f"{folder} has no {precision}; it has {', '.join(meta['models'])}.")
+    file = folder / meta["models"][precision]["file"]
+    key = _digest(file)
+    if meta["files"].get(file.name) != key:
+        raise UsageError(
+            f"{file} is not the file that was exported: it is cut short or was changed. Copy the "
+            "artifact again."
+        )
+    return _contender(key, folder, task, precision, rows, onnx_classes(file, rows))

@@ -1,0 +1,202 @@
+"""Models whose robustness is measured: on Keras, or exported ones by ONNX Runtime.
+
+Both answer the same question, which class for each row of a split, with some inputs exchanged.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+from tokenizers import Tokenizer
+
+from fusion_keras.data.tokens import load_tokenizer
+from fusion_keras.errors import UsageError
+from fusion_keras.training.evaluate import BATCH, predict
+from fusion_keras.training.task import Task
+
+# What all models together may keep of the outputs of encoders whose inputs stay as they are.
+KEPT_BYTES = 1 << 30
+_INPUTS = {"text": "token_ids", "image": "image"}
+
+# Inputs that differ from the clean ones, name -> [n, ...], to the class of each row, int [n].
+Classes = Callable[[dict[str, np.ndarray]], np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """The rows of a split as one run takes them.
+
+    Attributes:
+        name: of the data set.
+        inputs: "token_ids" int32 [n, T] and "image" uint8 [n, S, S, 3], as far as it takes them.
+        texts: n sentences.
+        labels: int [n].
+        ids, groups: n names; groups None where rows are independent.
+        classes: their names.
+        tokenizer: None without sentences.
+    """
+
+    name: str
+    inputs: dict[str, np.ndarray]
+    texts: list[str]
+    labels: np.ndarray
+    ids: list[str]
+    groups: list[str] | None
+    classes: tuple[str, ...]
+    tokenizer: Tokenizer | None
+
+    @property
+    def digest(self) -> str:
+        """sha256 of what two models must share to be compared on: ids, labels, groups."""
+        told = [self.name, self.ids, self.labels.tolist(), self.groups, list(self.classes)]
+        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+
+@dataclasses.dataclass(frozen=True)
+class Contender:
+    """A model to measure.
+
+    Attributes:
+        key: of its content: where the file lies does not matter.
+        path: the run or the artifact.
+        variant, seed: of its training.
+        precision: of an artifact's model; "" for a run.
+        family: what models that differ in nothing but the seed have in common.
+        rows: the data.
+        classes: its answers.
+    """
+
+    key: str
+    path: Path
+    variant: str
+    seed: int
+    precision: str
+    family: str
+    rows: Rows
+    classes: Classes
+
+
+def rows_of(task: Task, split: str) -> Rows:
+    """The rows of a split.
+
+    Raises:
+        UsageError: no such split, or inputs that nothing here can damage.
+    """
+    if split not in task.rows:
+        raise UsageError(f"Unknown split {split!r}; one of {', '.join(task.rows)} is wanted.")
+    dataset, rows = task.dataset, task.rows[split]
+    taken = [x.name for x in task.graph.model.inputs]
+    other = [name for name in taken if name not in _INPUTS.values()]
+    pixels = task.arrays.get("image")
+    if other or (pixels is not None and pixels.dtype != np.uint8):
+        raise UsageError(
+            f"{task.config.variant} takes {', '.join(taken)}; sentences and images of 0 to 255 "
+            "are what can be damaged here. For sounds and their SNRs there is python -m "
+            "fusion_keras.digits."
+        )
+    return Rows(
+        name=dataset.name,
+        inputs={name: np.asarray(task.arrays[name][rows]) for name in taken},
+        texts=[dataset.texts[row] for row in rows],
+        labels=dataset.labels[rows],
+        ids=[dataset.ids[row] for row in rows],
+        groups=None if dataset.groups is None else [dataset.groups[row] for row in rows],
+        classes=tuple(dataset.classes),
+        tokenizer=load_tokenizer(task.text.tokenizer_dir) if "token_ids" in taken else None,
+    )
+
+
+def keras_classes(task: Task, rows: Rows, room: int = KEPT_BYTES) -> Classes:
+    """A run's model. An encoder whose input is the clean one runs once, if its output fits.
+
+    Args:
+        room: how many bytes may be kept of the encoders' outputs.
+    """
+    encoders, labels = task.graph.encoders, rows.labels
+    everything = np.arange(len(labels))
+    if _tap_bytes(encoders, rows) > room:
+
+        def whole(changed):
+            arrays = {**rows.inputs, **changed, "label": labels}
+            return predict(task.graph.model, arrays, everything)["logits"].argmax(-1)
+
+        return whole
+    parts, clean = _encoder_parts(encoders), {}
+
+    def taps(name: str, array: np.ndarray) -> dict[str, np.ndarray]:
+        return predict(parts[name], {name: array, "label": labels}, everything)
+
+    def classes(changed: dict[str, np.ndarray]) -> np.ndarray:
+        found = {}
+        for name in parts:
+            if name not in changed and name not in clean:
+                clean[name] = taps(name, rows.inputs[name])
+            found |= taps(name, changed[name]) if name in changed else clean[name]
+        arrays = {**found, "label": labels}
+        return predict(task.graph.fusion, arrays, everything)["logits"].argmax(-1)
+
+    return classes
+
+
+def _encoder_parts(encoders: keras.Model) -> dict[str, keras.Model]:
+    """Input name -> the encoder of it alone: to its taps, and of sentences perhaps `mask`."""
+    inputs = {x.name: x for x in encoders.inputs}
+    parts = {}
+    for modality, name in _INPUTS.items():
+        if name in inputs:
+            mine = {
+                n: x
+                for n, x in encoders.output.items()
+                if n.startswith(f"{modality}_") or (n, modality) == ("mask", "text")
+            }
+            parts[name] = keras.Model({name: inputs[name]}, mine, name=f"{modality}_encoder")
+    return parts
+
+
+def _tap_bytes(encoders: keras.Model, rows: Rows) -> int:
+    """What the outputs of all rows take, as float32; an open length is that of the sentences."""
+    length = rows.inputs["token_ids"].shape[1] if "token_ids" in rows.inputs else 1
+    values = sum(
+        int(np.prod([size or length for size in x.shape[1:]])) for x in encoders.output.values()
+    )
+    return 4 * len(rows.labels) * values
+
+
+def onnx_classes(file: Path, rows: Rows) -> Classes:
+    """An exported model, by ONNX Runtime on the CPU.
+
+    Raises:
+        UsageError: onnxruntime is not installed, or it refuses the file.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise UsageError("onnxruntime is not installed: pip install onnxruntime") from None
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UsageError(f"ONNX Runtime refuses {file}: {reason}") from None
+    taken = {x.name: x.shape[0] for x in session.get_inputs()}
+    fixed = [size for size in taken.values() if isinstance(size, int)]
+    size, count = fixed[0] if fixed else BATCH, len(rows.labels)
+
+    def classes(changed: dict[str, np.ndarray]) -> np.ndarray:
+        inputs = {**rows.inputs, **changed}
+        found = []
+        for start in range(0, count, size):
+            # The last batch is filled up with its last row.
+            batch = np.minimum(np.arange(start, start + size), count - 1)
+            (logits,) = session.run(["logits"], {name: inputs[name][batch] for name in taken})
+            found.append(logits.argmax(-1)[: count - start])
+        return np.concatenate(found)
+
+    return classes

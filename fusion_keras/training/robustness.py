@@ -1,0 +1,186 @@
+"""Accuracy of trained or exported models over a grid of damage to their inputs.
+
+What is finished is kept in a JSON file, cell by cell: a cell is one model, one corruption and one
+strength, and holds how often each row was answered rightly. The same command goes on where it
+was stopped, and one that asks for more models, corruptions or strengths adds them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from fusion_keras.data.corrupt import CORRUPTIONS
+from fusion_keras.errors import UsageError
+from fusion_keras.training import robust_report
+from fusion_keras.training.robust_cells import (
+    CLEAN,
+    Store,
+    cell_name,
+    draws,
+    fill,
+    input_of,
+    mask_id,
+)
+from fusion_keras.training.robust_curves import curves_of, names_of
+from fusion_keras.training.robust_load import load
+from fusion_keras.training.robust_models import Contender
+
+# What MultiBench takes for the reference of effective robustness, if it is there.
+LATE = "late"
+
+console = Console(markup=False)
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """What is measured; see the help of `python -m fusion_keras.robustness`.
+
+    Attributes:
+        given: runs and artifacts.
+        runs: those that artifacts were exported from.
+        out: the JSON file; .csv and .png lie beside it.
+        precisions: of artifacts.
+        corruptions: names, () for all that the models' inputs can suffer.
+        strengths: "NAME:STRENGTH:STRENGTH", instead of a corruption's own.
+        repeats: draws of a random corruption.
+        seed: of the draws.
+        split: train, valid or test.
+        reference: the curve that effective robustness is against; "" for `late`, or the first.
+    """
+
+    given: tuple[Path, ...]
+    out: Path = Path("robustness.json")
+    runs: tuple[Path, ...] = ()
+    precisions: tuple[str, ...] = ("fp32",)
+    corruptions: tuple[str, ...] = ()
+    strengths: tuple[str, ...] = ()
+    repeats: int = 3
+    seed: int = 0
+    split: str = "test"
+    reference: str = ""
+
+
+def measure(asked: Asked) -> dict:
+    """Measure what is missing, write OUT.json, OUT.csv and OUT.png, and print the table.
+
+    Returns:
+        What the JSON file holds.
+
+    Raises:
+        UsageError: whatever the user can mend.
+    """
+    _check(asked)
+    strengths = parse_strengths(asked.strengths)
+    console.print("Restoring the models and their data.")
+    contenders = load(asked.given, asked.runs, asked.precisions, asked.split)
+    grid = grid_of(asked.corruptions, strengths, contenders)
+    if not asked.corruptions and "text_masking" not in grid and "text_dropping" in grid:
+        console.print(f"Left out: text_masking, {_obstacle('text_masking', contenders)}.")
+    models = _described(contenders)
+    reference = _reference(asked.reference, models)
+    rows = contenders[0].rows
+    store = Store(asked.out, rows, split=asked.split, seed=asked.seed, repeats=asked.repeats)
+    fill(store, contenders, grid)
+    cells = store.content["cells"]
+
+    def correct(key: str, corruption: str, strength: float) -> np.ndarray:
+        """As `robust_curves.Correct`; a model without the input that suffers stays as it is."""
+        of = next(c for c in contenders if c.key == key)
+        if not strength or input_of(corruption) not in of.rows.inputs:
+            return np.asarray(cells[key][CLEAN], float)
+        found = np.asarray(cells[key][cell_name(corruption, strength)], float)
+        return found / draws(corruption, asked.repeats)
+
+    curves = curves_of(models, grid, correct, rows.groups, reference)
+    store.write(models=models, reference=reference, curves=curves)
+    robust_report.write(store.content, asked.out)
+    return store.content
+
+
+def _check(asked: Asked) -> None:
+    if asked.repeats < 1:
+        raise UsageError(f"--repeats is {asked.repeats}; at least 1 is wanted.")
+    if asked.seed < 0:
+        raise UsageError(f"--seed is {asked.seed}; 0 or more is wanted.")
+    if asked.out.suffix != ".json":
+        raise UsageError(f"--out is {asked.out}; a file that ends in .json is wanted.")
+    unknown = [name for name in asked.corruptions if name not in CORRUPTIONS]
+    if unknown:
+        raise UsageError(f"Unknown corruption {unknown[0]!r}; there are {', '.join(CORRUPTIONS)}.")
+
+
+def parse_strengths(given: Sequence[str]) -> dict[str, tuple[float, ...]]:
+    """("image_noise:0.1:1",) -> {"image_noise": (0.1, 1.0)}, ascending.
+
+    Raises:
+        UsageError: an unknown name, no number, or one without a meaning.
+    """
+    found = {}
+    for text in given:
+        name, *numbers = text.split(":")
+        if name not in CORRUPTIONS or not numbers:
+            raise UsageError(
+                f"--strengths is {text!r}; NAME:STRENGTH:STRENGTH is wanted, with a NAME of "
+                f"{', '.join(CORRUPTIONS)}."
+            )
+        try:
+            found[name] = tuple(sorted({float(number) for number in numbers}))
+        except ValueError:
+            raise UsageError(f"--strengths is {text!r}; numbers are wanted after the :.") from None
+        CORRUPTIONS[name].check(name, found[name])
+    return found
+
+
+def grid_of(
+    names: Sequence[str], strengths: dict[str, tuple[float, ...]], contenders: Sequence[Contender]
+) -> dict[str, tuple[float, ...]]:
+    """Corruption -> strengths, of those that at least one model can suffer.
+
+    Raises:
+        UsageError: one that was named cannot be suffered.
+    """
+    why = {name: _obstacle(name, contenders) for name in CORRUPTIONS}
+    for name in dict.fromkeys([*names, *strengths]):
+        if why[name]:
+            raise UsageError(f"{name} cannot be measured: {why[name]}.")
+        if names and name not in names:
+            raise UsageError(f"--strengths names {name}, which --corruptions leaves out.")
+    return {
+        name: tuple(map(float, strengths.get(name, CORRUPTIONS[name].strengths)))
+        for name in names or (name for name in CORRUPTIONS if not why[name])
+    }
+
+
+def _obstacle(name: str, contenders: Sequence[Contender]) -> str:
+    takes = [c for c in contenders if input_of(name) in c.rows.inputs]
+    if not takes:
+        return f"none of the models takes {'images' if input_of(name) == 'image' else 'sentences'}"
+    lacks = [c for c in takes if name == "text_masking" and mask_id(c.rows) is None]
+    return f"the vocabulary of {lacks[0].path} has no [MASK]" if lacks else ""
+
+
+def _described(contenders: Sequence[Contender]) -> list[dict]:
+    return [
+        {
+            **{name: getattr(c, name) for name in ("key", "variant", "seed", "precision")},
+            "family": hashlib.sha256(c.family.encode()).hexdigest(),
+            "path": str(c.path),
+        }
+        for c in contenders
+    ]
+
+
+def _reference(asked: str, models: Sequence[dict]) -> str:
+    """The name of a curve: what is asked for, or the first of late fusion, or the first."""
+    names = names_of(models)
+    if asked and asked not in names:
+        known = ", ".join(dict.fromkeys(names))
+        raise UsageError(f"--reference is {asked!r}; one of the curves is wanted: {known}.")
+    late = (n for n, m in zip(names, models, strict=True) if m["variant"] == LATE)
+    return asked or next(late, names[0])
