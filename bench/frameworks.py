@@ -77,8 +77,8 @@ def measure(options) -> tuple[dict[str, list[list[float]]], dict[str, dict]]:
 
     Returns:
         Contender -> a block of seconds for each round; contender -> first (seconds of the first
-        call, with compilation), memory (bytes), device, value (the first loss, or a logit: all agree
-        on it but for dropout).
+        call, with compilation), memory (bytes), device, value (the first loss, or a logit: all
+        agree on it but for dropout).
     """
     context = multiprocessing.get_context("spawn")
     pipes, processes, about = {}, {}, {}

@@ -32,6 +32,11 @@ def predict(folder: Path, precision: str, text: str | None, image: str | None) -
     meta = times("check the files", read, folder)
     if precision not in meta["models"]:
         raise ArtifactError(f"{folder} has no {precision}; it has {', '.join(meta['models'])}.")
+    if "spectrogram" in meta["inputs"]:
+        raise ArtifactError(
+            f"{folder} takes the spectrogram of a recording beside an image, which is not made of "
+            "files here: python -m bench measures it on the examples inside."
+        )
     _check_given(meta, text, image)
     session = times("load the model", _session, folder / meta["models"][precision]["file"])
     feed = {}

@@ -262,6 +262,8 @@ def _timed_stages(runner, contender: Contender, rounds: int) -> dict:
 
     meta = contender.meta
     texts, images = inputs.raw_queries(contender.folder / "queries")
+    if not texts:
+        return {"skipped": "the artifact's examples came as no files"}
     read = {}
     if "token_ids" in meta["inputs"]:
         tokens = inputs.Tokens(contender.folder, meta)

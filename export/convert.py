@@ -28,8 +28,8 @@ import tf2onnx
 
 from export.stages import in_batches
 from fusion_keras import cli
-from fusion_keras.fusion.graph import Graph, rebuilt
-from fusion_keras.fusion.spec import from_dict
+from fusion_keras.fusion.audio_visual import rebuilt
+from fusion_keras.fusion.graph import Graph
 from fusion_keras.training.experiment import load_model
 from fusion_keras.training.run import read_json
 
@@ -44,8 +44,7 @@ def main(run: Path, folder: Path) -> None:
     with null where it is open.
     """
     shapes = {n: tuple(s) for n, s in json.loads((folder / "shapes.json").read_text()).items()}
-    spec = from_dict(read_json(run / "config.json")["spec"])
-    graph = rebuilt(load_model(run), spec)
+    graph = rebuilt(load_model(run), read_json(run / "config.json")["spec"])
     inputs = dict(np.load(folder / "inputs.npz"))
     signature = signature_of(shapes, inputs)
     batch = next(iter(shapes.values()))[0] or 1

@@ -89,11 +89,17 @@ def export(request: Request) -> dict:
             shutil.copy(request.run / "tokenizer.json", folder)
         artifact.seal(folder, meta)
     _print_ladder(meta)
-    given = {"token_ids": '--text "..."', "image": "--image FILE"}
-    asked = " ".join(given[name] for name in description["inputs"])
     console.print(f"Artifact: {request.out}", soft_wrap=True)
-    console.print(f"Next: ask it with\n  python -m bench.predict {request.out} {asked}")
+    console.print(_next(request.out, description["inputs"]), soft_wrap=True)
     return meta
+
+
+def _next(out: Path, inputs: dict) -> str:
+    if "spectrogram" in inputs:
+        return f"Next: measure it with\n  python -m bench {out}"
+    given = {"token_ids": '--text "..."', "image": "--image FILE"}
+    asked = " ".join(given[name] for name in inputs)
+    return f"Next: ask it with\n  python -m bench.predict {out} {asked}"
 
 
 @dataclasses.dataclass(frozen=True)

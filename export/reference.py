@@ -54,9 +54,12 @@ def main(run: Path, folder: Path, samples: int) -> None:
 
 
 def _write_raw(folder: Path, dataset, rows: np.ndarray) -> None:
-    """`texts.json`, and `00.jpg`, ... in the files' own bytes; drawn images as PNG."""
+    """`texts.json`, and `00.jpg`, ... in the files' own bytes; drawn images as PNG.
+
+    Examples that are drawn came as no files: then there are no texts either.
+    """
     folder.mkdir()
-    texts = [dataset.texts[row] for row in rows]
+    texts = [] if dataset.inputs else [dataset.texts[row] for row in rows]
     (folder / "texts.json").write_text(json.dumps(texts, indent=1) + "\n")
     if dataset.images is None:
         return

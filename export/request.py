@@ -56,7 +56,7 @@ class Request:
         """
         if "token_ids" not in description["inputs"]:
             if self.buckets:
-                raise UsageError("--buckets are lengths of sentences; this run reads images only.")
+                raise UsageError("--buckets are lengths of sentences; this run reads none.")
             return ()
         longest = description["inputs"]["token_ids"]["max_length"]
         try:
@@ -110,7 +110,9 @@ def trained_accuracy(run: Path) -> float:
 
 
 def backbones(description: dict) -> dict[str, str]:
-    """Modality -> the last part of its preset's name, for reports."""
+    """Modality -> the last part of its preset's name, for reports; a C-LSTM has none."""
+    if "spectrogram" in description["inputs"]:
+        return {}
     of = {"token_ids": "text", "image": "image"}
     config = description["config"]
     return {

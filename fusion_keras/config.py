@@ -15,9 +15,11 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     # Name of the experiment; runs go to <workdir>/<name>/<variant>-s<seed>.
     config.name = "demo"
-    # Which fusion: text, image, late, inter, early, late_score, hybrid or input.
+    # Which fusion: text, image, late, inter, early, late_score, hybrid or input; of digits
+    # clstm_initial, clstm_second or clstm_fc.
     config.variant = "inter"
-    # How to train: "best" (ours), "paper" (Willis and Bakos 2025, section 3.5) or "demo".
+    # How to train: "best" (ours), "paper" (Willis and Bakos 2025, section 3.5), "demo", or
+    # "digits" (Barnum et al. 2020, appendix A.2).
     config.recipe = "demo"
     # Seeds initial weights, data order, dropout and augmentation.
     config.seed = 0
@@ -31,6 +33,7 @@ def get_config() -> ConfigDict:
     config.text = _text()
     config.image = _image()
     config.fusion = _fusion()
+    config.clstm = _clstm()
     config.train = _train()
     config.parent = _parent()
     config.augment = _augment()
@@ -39,11 +42,11 @@ def get_config() -> ConfigDict:
 
 def _data() -> ConfigDict:
     data = ConfigDict()
-    # Where examples come from: demo, manifest (any CSV, TSV or JSON lines) or mosi.
+    # Where examples come from: demo, manifest (any CSV, TSV or JSON lines), mosi or digits.
     data.source = "demo"
     # What the data set is called in every report; "" takes the source's own name.
     data.name = ""
-    # The manifest, or MOSI's label file.
+    # The manifest, or MOSI's label file; digits: the folder with mnist and fsdd.
     data.path = ""
     # mosi: folder with <video_id>/<clip_id>.mp4.
     data.raw_dir = ""
@@ -69,7 +72,7 @@ def _data() -> ConfigDict:
     data.max_skipped = 0.01
     # Shares of train, valid and test where the file has no split.
     data.split_fractions = (0.7, 0.1, 0.2)
-    # Seeds that split.
+    # Seeds that split; digits: also which pairs are drawn, and their noise.
     data.split_seed = 0
     # Which part of the training rows this model learns on: all, first or second. Late
     # fusion sets it for its parents and its head.
@@ -86,6 +89,18 @@ def _data() -> ConfigDict:
     data.demo_noise = 0.05
     # demo: its seed.
     data.demo_seed = 0
+    # digits: recordings divided one by one (example), or no voice in two splits (speaker).
+    data.split = "example"
+    # digits: signal-to-noise ratio of images, as powers; inf adds none, 0 leaves none.
+    data.image_snr = float("inf")
+    # digits: that of sound.
+    data.audio_snr = float("inf")
+    # digits: pairs to train on.
+    data.train_pairs = 87516
+    # digits: pairs to validate on.
+    data.valid_pairs = 2000
+    # digits: pairs to test on.
+    data.test_pairs = 2000
     return data
 
 
@@ -133,6 +148,21 @@ def _fusion() -> ConfigDict:
     # late_score: weights of text and image; () learns them.
     fusion.weights = ()
     return fusion
+
+
+def _clstm() -> ConfigDict:
+    clstm = ConfigDict()
+    # Side of the image in pixels, 28 or a divisor of it.
+    clstm.image = 28
+    # Columns of the spectrogram, 25 ms apart; 91 hold the longest spoken digit, 2.3 s.
+    clstm.steps = 91
+    # Units of every convolution and LSTM.
+    clstm.units = 64
+    # Side of every convolution's kernel.
+    clstm.kernel = 3
+    # Units of the dense layer.
+    clstm.hidden = 128
+    return clstm
 
 
 def _train() -> ConfigDict:

@@ -9,7 +9,7 @@ from fusion_keras.errors import UsageError
 
 CONFIG = cli.define_config()
 VARIANT = flags.DEFINE_string("variant", None, "Which fusion.")
-RECIPE = flags.DEFINE_string("recipe", None, "How to train: best, paper or demo.")
+RECIPE = flags.DEFINE_string("recipe", None, "How to train: best, paper, demo or digits.")
 SEED = flags.DEFINE_integer("seed", None, "Seed of weights, data order, dropout, augmentation.")
 DTYPE = flags.DEFINE_string("dtype", None, "float32 or bfloat16.")
 PARENTS = flags.DEFINE_list("parents", None, "Finished text and image runs to start from.")
@@ -17,7 +17,7 @@ WORKDIR = flags.DEFINE_string("workdir", "runs", "Runs go to WORKDIR/NAME/VARIAN
 RUN = flags.DEFINE_string("run", None, "The run directory itself, instead of WORKDIR.")
 DESCRIBE = flags.DEFINE_bool("describe", False, "Show the architecture and stop.")
 
-HELP = """Train one fusion variant of image and text; the result is a run directory.
+HELP = """Train one fusion variant; the result is a run directory.
 
   python -m fusion_keras.train --variant=inter
       trains intermediate fusion on the built-in demo: no download, under three minutes.
@@ -28,6 +28,10 @@ HELP = """Train one fusion variant of image and text; the result is a run direct
   python -m fusion_keras.train --config=configs/mosi.py --config.data.path=label.csv \\
       --config.data.raw_dir=Raw
       trains on CMU-MOSI as you hold it on disk.
+  python -m fusion_keras.train --config=configs/digits_small.py --variant=clstm_initial \\
+      --config.data.path=DIGITS
+      trains a C-LSTM on written and spoken digits; python -m fusion_keras.digits repeats
+      the whole study.
 
 The same command resumes a run that was stopped, and leaves a finished one alone.
 
@@ -36,10 +40,12 @@ VARIANTS
   late          both alone, then a new head          then attention blocks
   late_score    probabilities averaged       hybrid  early and late together
   inter         joined at three depths       input   joined before any feature
+  clstm_initial, clstm_second, clstm_fc      digits: image and sound joined in the first
+                                             layer, the second, the fully connected ones
 
 FLAGS
   --variant=inter     which of these (also --config.variant)
-  --recipe=best       best (ours), paper (Willis and Bakos 2025), or demo
+  --recipe=best       best (ours), paper (Willis and Bakos 2025), demo, or digits
   --seed=0            another seed, another run directory
   --dtype=float32     or bfloat16
   --parents=A,B       finished runs of text and of images to start from; late fusion trains

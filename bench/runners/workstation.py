@@ -94,6 +94,8 @@ def torch_call(run: Path, threads: int, compiled: bool) -> tuple[Call, list[str]
         ArtifactError: not installed, no whole run, or a run with a score head.
     """
     model = _model(run)
+    if "spectrogram" in {x.name for x in model.inputs}:
+        raise ArtifactError("The PyTorch reference has no C-LSTM: leave torch out of --runner.")
     try:
         import torch
 

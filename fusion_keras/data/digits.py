@@ -230,19 +230,25 @@ class Examples:
           see `data.spectrogram`; "label" int32 []. Noise is added to the image as the model
           sees it, and to sound before it is padded, as in the paper.
         """
+        made = {"image": self.image(k), "spectrogram": self.spectrogram(k)}
+        return {**made, "label": np.int32(self.digit(k))}
+
+    def digit(self, k: int) -> int:
+        """The label of example k."""
+        return self.pairs[self.number(k)][2]
+
+    def image(self, k: int) -> np.ndarray:
+        """The image of example k alone, as `__getitem__` gives it."""
         number = self.number(k)
-        image_row, recording_row, digit = self.pairs[number]
-        image = add_white_noise(
-            self._digits.images[image_row], self._snr["image"], self._rng(number, 0)
-        )
-        sound = add_white_noise(
-            self._digits.recordings[recording_row], self._snr["audio"], self._rng(number, 1)
-        )
-        return {
-            "image": image[..., None],
-            "spectrogram": log_spectrogram(pad_front(sound, self._digits.samples)),
-            "label": np.int32(digit),
-        }
+        clean = self._digits.images[self.pairs[number][0]]
+        return add_white_noise(clean, self._snr["image"], self._rng(number, 0))[..., None]
+
+    def spectrogram(self, k: int) -> np.ndarray:
+        """The spectrogram of example k alone."""
+        number = self.number(k)
+        clean = self._digits.recordings[self.pairs[number][1]]
+        sound = add_white_noise(clean, self._snr["audio"], self._rng(number, 1))
+        return log_spectrogram(pad_front(sound, self._digits.samples))
 
     def batch(self, places: Iterable[int]) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """(inputs {"image" [B, S, S, 1], "spectrogram" [B, steps, 201]}, labels int32 [B])."""

@@ -33,7 +33,7 @@ class DataConfig(Protocol):
 
     source: str  # one of SOURCES
     name: str  # what the data set is called; "" for the source's own name
-    path: str  # the manifest or the MOSI label file
+    path: str  # the manifest or the MOSI label file; `data.digit_set` reads digits
     raw_dir: str  # mosi: the folder of clips; "" for none
     frames_dir: str  # mosi: the folder of ready frames; "" for none
     text_column: str  # manifest: the names of its columns
@@ -76,7 +76,10 @@ def load_dataset(
     """
     folder = cache_dir(data.cache_dir)
     if data.source not in SOURCES:
-        raise UsageError(f"got data.source={data.source!r}, wanted one of {', '.join(SOURCES)}.")
+        raise UsageError(
+            f"got data.source={data.source!r}, wanted one of {', '.join(SOURCES)}, or digits with "
+            "a C-LSTM."
+        )
     if data.name and data.source == "demo":
         raise UsageError(
             f"got data.name={data.name!r} with source=demo, wanted no name: results on the "

@@ -7,7 +7,7 @@ Decoding and tokenising turn them into a `Dataset`. Both keep the order of the s
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -115,6 +115,24 @@ class Records:
 
 
 @dataclasses.dataclass(frozen=True)
+class Column:
+    """[count, ...] of which only the rows that are asked for are ever made.
+
+    For training and evaluation what a numpy array is: `column[rows]` is a batch [B, ...].
+    """
+
+    count: int
+    make: Callable[[int], np.ndarray]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, rows: Sequence[int]) -> np.ndarray:
+        """The given rows, at least one."""
+        return np.stack([self.make(int(row)) for row in rows])
+
+
+@dataclasses.dataclass(frozen=True)
 class Dataset:
     """Ready to train on: the fields of `Records`, with every row decoded, tokenised and split.
 
@@ -126,6 +144,8 @@ class Dataset:
       notes: deviations and skipped rows, each with its file and line.
       fingerprint: sha256 over the content and the preprocessing.
       split_policy: one sentence on how the split came about.
+      inputs: input name -> column [N, ...] worked out where it is read, for a source whose
+        examples are drawn; images and token_ids are then None. Empty for all others.
     """
 
     name: str
@@ -142,6 +162,7 @@ class Dataset:
     notes: tuple[str, ...]
     fingerprint: str
     split_policy: str
+    inputs: Mapping[str, Column] = dataclasses.field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)

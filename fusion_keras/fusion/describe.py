@@ -62,8 +62,10 @@ def _depthwise_macs(layer) -> int:
 def _count(jaxpr) -> int:
     total = 0
     for equation in jaxpr.eqns:
+        # What is inside of a loop over time runs at every step.
+        times = equation.params["length"] if equation.primitive.name == "scan" else 1
         for inner in jaxprs_in_params(equation.params):
-            total += _count(inner)
+            total += times * _count(inner)
         out = math.prod(equation.outvars[0].aval.shape) if equation.outvars else 0
         if equation.primitive.name == "dot_general":
             (contracted, _), _ = equation.params["dimension_numbers"]

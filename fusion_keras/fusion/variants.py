@@ -26,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from fusion_keras.backbones.clstm import ARCHITECTURES
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.spec import (
     LAST,
@@ -133,6 +134,8 @@ VARIANTS: dict[str, Callable] = {
     "input": _input,
 }
 FROZEN = ("late", "late_score")
+# Of images and sound, whose layers no junctions describe: `fusion.audio_visual` builds them.
+AUDIO_VISUAL = tuple(ARCHITECTURES)
 
 
 def modalities_of(variant: str, fusion) -> tuple[str, ...]:
@@ -141,13 +144,16 @@ def modalities_of(variant: str, fusion) -> tuple[str, ...]:
     Raises:
         UsageError: unknown variant, or junctions that cannot be read.
     """
+    if variant in AUDIO_VISUAL:
+        return ("image", "audio")
     junctions = _junctions(variant, fusion, Depths(text=PUBLISHED_LAYERS, image=PUBLISHED_LAYERS))
     return FusionSpec(junctions).modalities
 
 
 def _junctions(variant: str, fusion, depths: Depths) -> tuple[Junction, ...]:
     if variant not in VARIANTS:
-        raise UsageError(f"Unknown variant {variant!r}; one of {', '.join(VARIANTS)} is wanted.")
+        known = ", ".join([*VARIANTS, *AUDIO_VISUAL])
+        raise UsageError(f"Unknown variant {variant!r}; one of {known} is wanted.")
     joins = _joins(fusion)
     if fusion.junctions:
         return parse_junctions(fusion.junctions, joins)

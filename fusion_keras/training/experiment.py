@@ -18,7 +18,9 @@ import fusion_keras.fusion.graph  # noqa: F401  (registers the layers of saved m
 from fusion_keras.data.pipeline import steps_per_epoch
 from fusion_keras.data.tokens import load_tokenizer
 from fusion_keras.errors import UsageError
-from fusion_keras.fusion.spec import MODALITIES, to_dict
+from fusion_keras.fusion import audio_visual
+from fusion_keras.fusion.spec import MODALITIES
+from fusion_keras.fusion.variants import AUDIO_VISUAL
 from fusion_keras.training import loop, parents
 from fusion_keras.training.evaluate import predict, predictions_csv, split_metrics
 from fusion_keras.training.recipes import resolve
@@ -68,6 +70,8 @@ def train(config, folder: Path, framework: Framework | None = None) -> Run:
         run.check_finished(given)
         _check_table(run, given)
         return run
+    if framework.name != KERAS.name and given.variant in AUDIO_VISUAL:
+        raise UsageError(f"{given.variant} is trained by Keras alone: {framework.name} has none.")
     with run.open(given):
         if (run.partial / "metrics.json").exists():
             run.finish()
@@ -187,7 +191,7 @@ def describe(run: Run, task: Task, given, folders: dict[str, Path], **more) -> N
         "variant": given.variant,
         "seed": given.seed,
         "parents": {m: str(f) for m, f in folders.items() if run.partial not in f.parents},
-        "spec": to_dict(task.spec),
+        "spec": audio_visual.to_dict(task.spec),
         "classes": list(dataset.classes),
         "dataset": {
             "name": dataset.name,
@@ -219,7 +223,9 @@ def _splits_csv(dataset) -> str:
 
 
 def _inputs(task: Task) -> dict:
-    """How a sentence and an image file become the model's inputs."""
+    """How a sentence and an image file, or a digit's image and sound, become the inputs."""
+    if isinstance(task.spec, audio_visual.ClstmSpec):
+        return audio_visual.inputs_of(task.spec)
     inputs = {}
     if task.text:
         inputs["token_ids"] = {"max_length": task.config.data.max_length, "pad_id": 0}
@@ -241,7 +247,7 @@ def write_results(run: Run, task: Task, best_epoch: int, predict: Predict) -> No
     outputs = {split: predict(rows[split]) for split in rows}
     results = {split: split_metrics(outputs[split], dataset, rows[split]) for split in rows}
     golden_rows = rows["valid"][:GOLDEN_ROWS]
-    names = [name for name in ("token_ids", "image") if name in task.arrays]
+    names = [x.name for x in model.inputs]
     golden = {f"input_{n}": np.asarray(task.arrays[n][golden_rows]) for n in names}
     golden.update({f"output_{n}": x[:GOLDEN_ROWS] for n, x in outputs["valid"].items()})
     run.write_npz("golden.npz", golden)

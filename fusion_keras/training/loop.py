@@ -265,14 +265,14 @@ class _Watcher(keras.callbacks.Callback):
                 raise OSError(error.message) from error
 
 
-def progress_bar(title: str) -> Progress:
-    """A bar over the steps of a training, with the time that is left."""
+def progress_bar(title: str, unit: str = "steps") -> Progress:
+    """A bar over the steps of a training, or other units, with the time that is left."""
     return Progress(
         TextColumn(f"[bold]{title}"),
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("steps,"),
+        TextColumn(f"{unit},"),
         TimeElapsedColumn(),
         TextColumn("gone,"),
         TimeRemainingColumn(),

@@ -15,6 +15,7 @@ from safetensors.numpy import load_file, save
 from fusion_keras.backbones.hf_files import Weights
 from fusion_keras.backbones.sources import read_json as read_source
 from fusion_keras.errors import UsageError
+from fusion_keras.fusion.audio_visual import refuse_clstm, to_dict
 from fusion_keras.fusion.spec import MODALITIES, from_dict
 from fusion_keras.fusion.state_dict import load_state_dict, state_dict
 from fusion_keras.training.evaluate import predict
@@ -44,8 +45,10 @@ def to_pytorch(folder: Path, target: Path) -> int:
         UsageError: no complete run, or the file cannot be written.
     """
     model = load_model(folder)
+    values = read_json(folder / "config.json")
     with damage(folder):
-        spec = from_dict(read_json(folder / "config.json")["spec"])
+        refuse_clstm(values["spec"], "the PyTorch reference has no such model")
+        spec = from_dict(values["spec"])
     arrays = {n: np.ascontiguousarray(x) for n, x in state_dict(model, spec).items()}
     temporary = target.with_name(f".{target.name}.new")
     with disk_errors(target):
@@ -77,6 +80,7 @@ def from_pytorch(folder: Path, weights: Path, target: Path) -> Run:
         ) from error
 
     def fill(task: Task) -> None:
+        refuse_clstm(to_dict(task.spec), "the PyTorch reference has no such model")
         load_state_dict(task.graph.model, task.spec, arrays, str(weights))
 
     return _ported(config_of(folder), target, weights, fill)

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fusion_keras.errors import UsageError
+from fusion_keras.fusion import audio_visual
 from fusion_keras.fusion.spec import MODALITIES
 from fusion_keras.metrics import paired_bootstrap
 from fusion_keras.training.evaluate import predict
@@ -84,6 +85,10 @@ def report(folders: list[Path], split: str, repeats: int, seed: int) -> dict:
     for folder in folders:
         console.print(f"{folder}", highlight=False, soft_wrap=True)
         task = restore(folder)
+        audio_visual.refuse_clstm(
+            audio_visual.to_dict(task.spec),
+            "its two inputs meet at once; figures 3 and 4 of fusion_keras.digits take one away",
+        )
         if split not in task.rows:
             raise UsageError(f"Unknown split {split!r}; one of {', '.join(task.rows)} is wanted.")
         rows = task.rows[split]

@@ -7,10 +7,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from fusion_keras.fusion.describe import describe
+from fusion_keras.fusion import audio_visual
+from fusion_keras.fusion.describe import count_macs, describe
 from fusion_keras.fusion.draw import draw
 from fusion_keras.fusion.graph import build
-from fusion_keras.fusion.variants import make_spec
+from fusion_keras.fusion.variants import AUDIO_VISUAL, make_spec
 from fusion_keras.training.recipes import resolve
 from fusion_keras.training.run import Run, damage, disk_errors
 from fusion_keras.training.task import check_length, depths_of, load_presets, set_up_keras
@@ -51,11 +52,19 @@ def _closing_table(run: Run, description: dict, results: dict) -> None:
         console.print(f"note: {note}", highlight=False)
     console.print(table)
     console.print(f"Run: {run.folder}", highlight=False, soft_wrap=True)
-    console.print(
+    console.print(_next(description), highlight=False, soft_wrap=True)
+
+
+def _next(description: dict) -> str:
+    if audio_visual.is_clstm(description["spec"]):
+        return (
+            "Next: compare the three levels of fusion under noise with\n"
+            "  python -m fusion_keras.digits --figure=1 --config.data.path="
+            f"{description['config']['data']['path']}"
+        )
+    return (
         "Next: compare variants and seeds with\n"
-        "  python -m fusion_keras.sweep --variant=text,image,late,inter,early --seed=0,1,2",
-        highlight=False,
-        soft_wrap=True,
+        "  python -m fusion_keras.sweep --variant=text,image,late,inter,early --seed=0,1,2"
     )
 
 
@@ -74,6 +83,9 @@ def describe_config(config, folder: Path) -> None:
     """Print what a config would build, as a table, and draw it to a picture."""
     config = resolve(config)
     set_up_keras(config)
+    if config.variant in AUDIO_VISUAL:
+        _describe_clstm(config)
+        return
     text, image = load_presets(config)
     check_length(config, text)
     depths = depths_of(text, image)
@@ -109,3 +121,20 @@ def describe_config(config, folder: Path) -> None:
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _describe_clstm(config) -> None:
+    """Print the layers of a C-LSTM."""
+    model = audio_visual.build(audio_visual.spec_of(config.variant, config.clstm)).model
+    table = Table(
+        title=config.variant,
+        caption=f"{model.count_params():,} parameters, {count_macs(model):,} MACs",
+    )
+    for name in ("layer", "gives"):
+        table.add_column(name)
+    table.add_column("parameters", justify="right")
+    for layer in model.layers:
+        gives = "x".join(str(size) for size in layer.output.shape[1:])
+        table.add_row(layer.name, gives, f"{layer.count_params():,}")
+    console.print(table)
+    console.print("Next: train it with the same command without --describe", highlight=False)

@@ -12,13 +12,16 @@ import numpy as np
 from fusion_keras.backbones.presets import ImagePreset, TextPreset, load_image, load_text
 from fusion_keras.data.augment import AugmentSpec
 from fusion_keras.data.cache import cache_dir
+from fusion_keras.data.digit_set import load_digit_set
 from fusion_keras.data.load import load_dataset
 from fusion_keras.data.records import SPLITS, Dataset
 from fusion_keras.data.splits import halve
 from fusion_keras.errors import UsageError
+from fusion_keras.fusion import audio_visual
+from fusion_keras.fusion.audio_visual import ClstmSpec
 from fusion_keras.fusion.graph import Graph, build, part_name
 from fusion_keras.fusion.spec import FusionSpec
-from fusion_keras.fusion.variants import Depths, make_spec, modalities_of
+from fusion_keras.fusion.variants import AUDIO_VISUAL, Depths, make_spec, modalities_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +32,8 @@ class Task:
         config: the resolved config.
         dataset: decoded, tokenised and split.
         rows: split -> int [n]; "train" is the part that this model learns on.
-        arrays: input name -> [N, ...], with `label` and perhaps `score`.
+        arrays: input name -> [N, ...], with `label` and perhaps `score`; of drawn examples
+            `data.records.Column`s.
         spec: the architecture.
         graph: freshly built, with pretrained weights where the presets have them.
         text, image: the presets, None where the spec leaves a modality out.
@@ -39,7 +43,7 @@ class Task:
     dataset: Dataset
     rows: dict[str, np.ndarray]
     arrays: dict[str, np.ndarray]
-    spec: FusionSpec
+    spec: FusionSpec | ClstmSpec
     graph: Graph
     text: TextPreset | None
     image: ImagePreset | None
@@ -133,6 +137,8 @@ def prepare(config) -> Task:
         UsageError: whatever is wrong with the config or the data.
     """
     set_up_keras(config)
+    if config.variant in AUDIO_VISUAL:
+        return _prepare_clstm(config)
     text, image = load_presets(config)
     spec = make_spec(config.variant, config.fusion, depths_of(text, image))
     dataset = load_data(config, text, image)
@@ -156,6 +162,15 @@ def prepare(config) -> Task:
             graph.model.get_layer(part_name(part)).trainable = False
     arrays = _arrays(dataset, spec, regression)
     return Task(config, dataset, _rows(config, dataset), arrays, spec, graph, text, image)
+
+
+def _prepare_clstm(config) -> Task:
+    spec = audio_visual.spec_of(config.variant, config.clstm)
+    graph = audio_visual.build(spec)
+    dataset = load_digit_set(config.data, spec.sizes.image, spec.sizes.steps)
+    rows = {split: dataset.rows(split) for split in SPLITS}
+    arrays = {"label": dataset.labels, **dataset.inputs}
+    return Task(config, dataset, rows, arrays, spec, graph, None, None)
 
 
 def _arrays(dataset, spec, regression) -> dict[str, np.ndarray]:

@@ -1,0 +1,253 @@
+"""The figures of Barnum, Talukder and Yue 2020 (arXiv 2011.07191): what each trains and shows.
+
+The paper prints no grids: where it leaves a choice open, the defaults of `digit_regimes.Study`
+are ours.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from fusion_keras.errors import UsageError
+from fusion_keras.fusion.variants import AUDIO_VISUAL
+from fusion_keras.metrics import paired_bootstrap
+from fusion_keras.training import digit_drawings as drawings
+from fusion_keras.training import digit_examples
+from fusion_keras.training.digit_cells import Cell, ratio_name, recordings_of
+from fusion_keras.training.digit_regimes import (
+    ORIGINAL,
+    Regime,
+    Study,
+    answers,
+    config_of,
+    trained,
+)
+from fusion_keras.training.recipes import resolve
+from fusion_keras.training.run import disk_errors
+
+console = Console()
+# Audio and image ratio in training of the figures that compare three levels of fusion:
+# section 5.1, and the captions of figures 7 to 10.
+FUSION_FIGURES = {1: (0.5, 0.25), 7: (1, 0.5), 8: (2, 0.25), 9: (1, 0.25), 10: (1, 0.125)}
+ACTIVATION_FIGURES = tuple(range(11, 17))
+FIGURES = (1, 2, 3, 4, 6, *range(7, 17))
+_GRID = ("test_audio", "test_image")
+# The fields of a study that a figure reads, besides its config.
+READS = {
+    **dict.fromkeys(FUSION_FIGURES, ("seeds", *_GRID)),
+    2: ("seeds", "train_audio", "train_image", *_GRID),
+    3: ("seeds", "train_image", "test_image"),
+    4: ("seeds", "train_audio", "test_audio"),
+    6: ("example", *_GRID),
+    **dict.fromkeys(ACTIVATION_FIGURES, ("seeds", "example")),
+}
+_RESAMPLES = 1000
+
+
+def make(figure: int, study: Study) -> Path:
+    """Train what a figure needs, evaluate it, draw it; returns the picture, a table beside it.
+
+    Raises:
+        UsageError: an unknown figure, settings that mean nothing to it, or whatever is wrong
+            with data, config or an earlier run.
+    """
+    _check(figure, study)
+    target = study.folder / "figures" / f"figure{figure}.png"
+    with disk_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+    if figure == 6:
+        rows, draw = digit_examples.noisy(resolve(study.config), study.example or 0, study)
+    elif figure in ACTIVATION_FIGURES:
+        rows, draw = _activations(figure, study)
+    elif figure in FUSION_FIGURES:
+        rows, draw = _fusion_levels(figure, study)
+    elif figure == 2:
+        rows, draw = _regimes(study)
+    else:
+        rows, draw = _one_input(figure, study)
+    _write(target.with_suffix(".csv"), _table(rows).encode())
+    _write(target, draw(_title(figure, study)))
+    return target
+
+
+def _check(figure: int, study: Study) -> None:
+    config = study.config
+    if figure not in FIGURES:
+        raise UsageError(
+            f"--figure is {figure}; one of {', '.join(map(str, FIGURES))} is wanted (5 is the "
+            "paper's drawing of the architecture)."
+        )
+    # The regimes are the figures'; a noise of its own would be silently overwritten.
+    for field in ("audio_snr", "image_snr"):
+        if not math.isinf(config.data[field]):
+            raise UsageError(
+                f"config.data.{field} is set, but the figures set the noise: leave it out; "
+                "--train_audio, --train_image, --test_audio and --test_image choose it."
+            )
+    if figure in FUSION_FIGURES and config.variant != AUDIO_VISUAL[0]:
+        raise UsageError(
+            f"config.variant is {config.variant!r}, but figure {figure} shows all three: leave it "
+            "out."
+        )
+    if config.seed and (config.seed,) != study.seeds:
+        raise UsageError(f"config.seed is {config.seed}: give --seeds={config.seed} in its place.")
+    if figure in ACTIVATION_FIGURES and len(study.seeds) > 1:
+        raise UsageError(f"--seeds is {study.seeds}; figure {figure} shows one model: give one.")
+    for name in ("example", "seeds", "train_audio", "train_image", *_GRID):
+        values = getattr(study, name)
+        # The defaults of a dataclass are its attributes.
+        if name not in READS[figure] and values != getattr(Study, name):
+            raise UsageError(f"--{name} means nothing to figure {figure}: leave it out.")
+        if name == "example":
+            continue
+        if not values or len(set(values)) < len(values):
+            raise UsageError(f"--{name} is {values}; one value or more, each once, is wanted.")
+        if not all(value >= 0 for value in values):
+            raise UsageError(f"--{name} is {values}; values of 0 or more are wanted.")
+    resolve(config)  # its mistakes, before anything is begun
+
+
+# --- The figures --------------------------------------------------------------------------------
+
+
+def _fusion_levels(figure: int, study: Study):
+    """Figures 1 and 7 to 10: three levels of fusion over the grid, and the first's lead."""
+    audio, image = FUSION_FIGURES[figure]
+    regimes = [Regime(variant, audio, image) for variant in AUDIO_VISUAL]
+    found, groups = answers(study, regimes, study.grid), recordings_of(study.config)
+    rows = []
+    for regime in regimes:
+        for cell in study.grid:
+            lead = _difference(found[regimes[0]][cell], found[regime][cell], groups)
+            named = {f"initial_minus_this{end}": value for end, value in lead.items()}
+            rows.append(_row(regime, cell, found[regime][cell], groups, study) | named)
+    maps = {r.variant: _map(found[r], study) for r in regimes}
+    return rows, lambda title: drawings.fusion_levels(maps, (audio, image), study, title)
+
+
+def _regimes(study: Study):
+    """Figure 2: one architecture under every noise in training, over the grid."""
+    regimes = [
+        Regime(study.config.variant, audio, image)
+        for audio in study.train_audio
+        for image in study.train_image
+    ]
+    found, groups = answers(study, regimes, study.grid), recordings_of(study.config)
+    rows = [_row(r, c, found[r][c], groups, study) for r in regimes for c in study.grid]
+    maps = {(r.audio, r.image): _map(found[r], study) for r in regimes}
+    return rows, lambda title: drawings.regimes(maps, study, title)
+
+
+def _one_input(figure: int, study: Study):
+    """Figures 3 (images alone) and 4 (sound alone): the other input is zero, always."""
+    variant, images = study.config.variant, figure == 3
+    ratios = study.train_image if images else study.train_audio
+    tested = study.test_image if images else study.test_audio
+    # The other input is zero: without this one there would be nothing.
+    ratios = tuple(dict.fromkeys((ORIGINAL, *ratios)))
+    regimes = [Regime(variant, 0, r) if images else Regime(variant, r, 0) for r in ratios]
+    grid = [(0, t) if images else (t, 0) for t in tested]
+    found, groups = answers(study, regimes, grid), recordings_of(study.config)
+    rows = [_row(r, c, found[r][c], groups, study) for r in regimes for c in grid]
+    width = len(grid)
+    curves = {x: rows[i * width : (i + 1) * width] for i, x in enumerate(ratios)}
+    name = "image" if images else "audio"
+    return rows, lambda title: drawings.curves(curves, tested, name, title)
+
+
+def _activations(figure: int, study: Study):
+    """Figures 11 to 16: one example each, the classes' activations after every step of sound."""
+    regime = Regime(study.config.variant, *FUSION_FIGURES[1])
+    folder = trained(study, [regime])[regime, study.seeds[0]]
+    place = figure - ACTIVATION_FIGURES[0] if study.example is None else study.example
+    config = config_of(study, regime, study.seeds[0])
+    return digit_examples.over_time(folder, config, place)
+
+
+def _map(found: dict[Cell, np.ndarray], study: Study) -> np.ndarray:
+    """Mean accuracies [audio, image]."""
+    means = [found[cell].mean() for cell in study.grid]
+    return np.reshape(means, (len(study.test_audio), len(study.test_image)))
+
+
+def _row(regime: Regime, cell: Cell, correct: np.ndarray, groups, study: Study) -> dict:
+    # The difference to a model that answers nothing rightly is the accuracy itself.
+    found = _difference(correct, np.zeros_like(correct), groups)
+    return {
+        "variant": regime.variant,
+        "train_audio": ratio_name(regime.audio),
+        "train_image": ratio_name(regime.image),
+        "test_audio": ratio_name(cell[0]),
+        "test_image": ratio_name(cell[1]),
+        "seeds": " ".join(map(str, study.seeds)),
+        "pairs": correct.shape[1],
+        **{f"accuracy{end}": value for end, value in found.items()},
+    }
+
+
+def _difference(ours: np.ndarray, theirs: np.ndarray, groups) -> dict[str, float]:
+    """Under "" the mean difference, under "_low" and "_high" its 95 % interval over recordings."""
+    found = paired_bootstrap(ours, theirs, groups=groups, repeats=_RESAMPLES)
+    return {"": found["difference"], "_low": found["low"], "_high": found["high"]}
+
+
+# --- What is said and written -------------------------------------------------------------------
+
+
+def _title(figure: int, study: Study) -> tuple[str, str]:
+    """The heading of a figure, and what was run for it."""
+    config, source = resolve(study.config), "Barnum et al. 2020"
+    sizes, data = config.clstm, config.data
+    run = [f"{sizes.image} x {sizes.image} images, {sizes.steps} steps of sound"]
+    if figure in ACTIVATION_FIGURES:
+        audio, image = FUSION_FIGURES[1]
+        run = [f"{config.variant}, trained at audio {audio}, image {image}", *run]
+    elif figure in (2, 3, 4):
+        run = [config.variant, *run]
+    if figure != 6:
+        seeds = study.seeds
+        run += [
+            f"{sizes.units} units, {data.train_pairs} training pairs x {config.train.epochs} "
+            f"epochs of batch {config.train.batch_size}, {config.train.optimizer} "
+            f"{config.train.learning_rate:g}, seed{'s' * (len(seeds) > 1)} "
+            f"{', '.join(map(str, seeds))}"
+        ]
+    if figure != 6 and figure not in ACTIVATION_FIGURES:
+        run += [f"{data.test_pairs} test pairs in every cell"]
+    run += [f"split by {data.split}"]
+    return f"As figure {figure} of {source}, measured here", "; ".join(run)
+
+
+def _table(rows: list[dict]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({n: f"{v:.6g}" if isinstance(v, float) else v for n, v in row.items()})
+    return text.getvalue()
+
+
+def _write(path: Path, content: bytes) -> None:
+    temporary = path.with_name(f".{path.name}.new")
+    with disk_errors(path):
+        temporary.write_bytes(content)
+        temporary.replace(path)
+
+
+def report(figure: int, study: Study, picture: Path) -> None:
+    """Print where the output is and what to do next."""
+    console.print(f"Figure: {picture}", highlight=False, soft_wrap=True)
+    console.print(f"Numbers: {picture.with_suffix('.csv')}", highlight=False, soft_wrap=True)
+    following = next((f for f in FIGURES if f > figure), FIGURES[0])
+    console.print(
+        f"Next: another one with\n  python -m fusion_keras.digits --figure={following} and the "
+        "same settings; runs that both need are not trained again.",
+        highlight=False,
+        soft_wrap=True,
+    )
