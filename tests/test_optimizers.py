@@ -20,27 +20,30 @@ def draw(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype("float32")
 
 
-def steps_of_ours(optimizer, start: dict, decay: float, decays, rates=None):
-    """Values after STEPS of fixed gradients; `start` is name -> array."""
+def steps_of_ours(optimizer, start: dict, decay: float, decays, rates=None, size=1.0):
+    """Values after STEPS of fixed gradients of a size; `start` is name -> array."""
     variables = [keras.Variable(value, name=name) for name, value in start.items()]
     factors = [1.0] * len(variables) if rates is None else rates
     by_id = {id(v): factor for v, factor in zip(variables, factors, strict=True)}
     optimizer.configure(by_id, decay, decays)
     optimizer.build(variables)
     for step in range(STEPS):
-        gradients = [keras.ops.convert_to_tensor(draw(*v.shape, seed=step + 1)) for v in variables]
+        drawn = (size * draw(*v.shape, seed=step + 1) for v in variables)
+        gradients = [keras.ops.convert_to_tensor(x) for x in drawn]
         optimizer.apply(gradients, variables)
     return {v.name: np.asarray(v) for v in variables}
 
 
-def steps_of_torch(make, start: dict):
-    """The same with PyTorch; `make` takes name -> parameter."""
+def steps_of_torch(make, start: dict, factor=None, size=1.0):
+    """The same with PyTorch; `make` takes name -> parameter, `factor` a step, of the rate."""
     parameters = {name: torch.nn.Parameter(torch.tensor(v)) for name, v in start.items()}
     optimizer = make(parameters)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor or (lambda step: 1.0))
     for step in range(STEPS):
         for parameter in parameters.values():
-            parameter.grad = torch.tensor(draw(*parameter.shape, seed=step + 1))
+            parameter.grad = torch.tensor(size * draw(*parameter.shape, seed=step + 1))
         optimizer.step()
+        scheduler.step()
     return {name: p.detach().numpy() for name, p in parameters.items()}
 
 
@@ -61,6 +64,40 @@ def test_sgd_with_momentum_and_decay_is_pytorchs():
         lambda p: torch.optim.SGD(p.values(), lr=0.05, momentum=0.9, weight_decay=0.1), start
     )
     assert_equal(ours, theirs, start)
+
+
+def test_sgd_follows_a_falling_rate_at_once_as_pytorchs_does():
+    start = {"kernel": draw(7)}
+    ours = steps_of_ours(SGD(WarmupDecay(0.05, STEPS, 0.0, "linear"), momentum=0.9), start, 0, None)
+    theirs = steps_of_torch(
+        lambda p: torch.optim.SGD(p.values(), lr=0.05, momentum=0.9),
+        start,
+        factor=lambda step: 1 - step / STEPS,
+    )
+    assert_equal(ours, theirs, start)
+
+
+@pytest.mark.parametrize("beta_2", [0.999, 0.0])
+@pytest.mark.parametrize("kind", ["Adam", "AdamW"])
+def test_gradients_as_small_as_epsilon_move_a_weight_as_far_as_in_pytorch(kind, beta_2):
+    start = {"kernel": draw(7)}
+    settings = {"epsilon": 1e-4, "beta_2": beta_2}
+    made = {"Adam": Adam, "AdamW": AdamW}[kind](0.01, **settings)
+    ours = steps_of_ours(made, start, 0.0, everywhere, size=1e-4)
+
+    def make(p):
+        more = {"eps": 1e-4, "betas": (0.9, beta_2), "weight_decay": 0.0}
+        return getattr(torch.optim, kind)(p.values(), lr=0.01, **more)
+
+    theirs = steps_of_torch(make, start, size=1e-4)
+    assert_equal(ours, theirs, start)
+    # The rearranged form's epsilon, which Keras's own has, would be seen here.
+    keras_own = keras.Variable(start["kernel"])
+    plain = keras.optimizers.Adam(0.01, **settings)
+    for step in range(STEPS):
+        plain.apply([keras.ops.convert_to_tensor(1e-4 * draw(7, seed=step + 1))], [keras_own])
+    if beta_2:
+        assert np.abs(np.asarray(keras_own) - theirs["kernel"]).max() > 1e-3
 
 
 def test_adam_with_decay_is_pytorchs():

@@ -3,9 +3,15 @@
 Keras optimisers have a single rate and decouple weight decay. Fine-tuning wants a
 small rate for pretrained parts and a large one for new ones; and the published runs
 used PyTorch's SGD, which adds weight decay to the gradient.
+
+The updates themselves are PyTorch's too. Keras's SGD keeps the rate inside the velocity, so a
+falling rate lags behind its schedule; its Adam adds epsilon before the bias is corrected, which
+in the first steps makes it thirty times as large.
 """
 
 from __future__ import annotations
+
+import math
 
 import keras
 from keras import ops
@@ -30,6 +36,7 @@ class _PartRates:
         self._rates, self._decay, self._decays = rates, decay, decays
 
     def update_step(self, gradient, variable, learning_rate):
+        gradient = ops.cast(gradient, variable.dtype)
         rate = ops.cast(learning_rate, variable.dtype) * self._rates[id(variable)]
         if self._decay and self._decays(variable):
             if self.coupled:
@@ -39,15 +46,49 @@ class _PartRates:
         super().update_step(gradient, variable, rate)
 
 
-class SGD(_PartRates, keras.optimizers.SGD):
+class _PyTorchSGD(keras.optimizers.SGD):
+    """SGD whose velocity sums gradients, not steps (`torch.optim.SGD`, its documented form)."""
+
+    def update_step(self, gradient, variable, learning_rate):
+        if self.momentum:
+            velocity = self.momentums[self._get_variable_index(variable)]
+            self.assign(velocity, self.momentum * velocity + gradient)
+            gradient = velocity
+        self.assign_sub(variable, learning_rate * gradient)
+
+
+class _PublishedAdam(keras.optimizers.Adam):
+    """Adam as published (Kingma and Ba 2015, arXiv 1412.6980, algorithm 1).
+
+    Epsilon is added to the root of the corrected second moment, where Keras follows the
+    rearranged form behind the algorithm, whose epsilon is another.
+    """
+
+    def update_step(self, gradient, variable, learning_rate):
+        index = self._get_variable_index(variable)
+        mean, square = self._momentums[index], self._velocities[index]
+        self.assign_add(mean, (1 - self.beta_1) * (gradient - mean))
+        self.assign_add(square, (1 - self.beta_2) * (ops.square(gradient) - square))
+        step = ops.cast(self.iterations + 1, variable.dtype)
+        size = ops.sqrt(square / _one_less_power(self.beta_2, step)) + self.epsilon
+        rate = learning_rate / _one_less_power(self.beta_1, step)
+        self.assign_sub(variable, rate * mean / size)
+
+
+def _one_less_power(beta: float, step):
+    """1 - beta ** step; in float32 the difference itself would lose four digits."""
+    return -ops.expm1(step * math.log(beta)) if beta else 1.0
+
+
+class SGD(_PartRates, _PyTorchSGD):
     """SGD whose weight decay enters the gradient, and so the momentum, as in PyTorch."""
 
 
-class Adam(_PartRates, keras.optimizers.Adam):
+class Adam(_PartRates, _PublishedAdam):
     """Adam with L2 decay in the gradient, as in PyTorch."""
 
 
-class AdamW(_PartRates, keras.optimizers.Adam):
+class AdamW(_PartRates, _PublishedAdam):
     """Adam with decoupled decay (Loshchilov and Hutter 2019, arXiv 1711.05101)."""
 
     coupled = False
