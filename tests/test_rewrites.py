@@ -42,9 +42,8 @@ import json, sys
 from pathlib import Path
 import numpy as np
 from export import convert
-from fusion_keras.fusion.spec import from_dict
 for folder in map(Path, sys.argv[1:]):
-    spec = from_dict(json.loads((folder / "config.json").read_text())["spec"])
+    spec = json.loads((folder / "config.json").read_text())["spec"]
     graph = convert.rebuilt(convert.load_model(folder), spec)
     shapes = json.loads((folder / "shapes.json").read_text())
     signature = convert.signature_of(shapes, dict(np.load(folder / "inputs.npz")))
