@@ -98,7 +98,8 @@ def measure(options) -> tuple[dict[str, list[list[float]]], dict[str, dict]]:
                 pipes[name].send(options.turn)
                 samples[name].append(_answer(pipes[name], name))
                 os.kill(processes[name].pid, signal.SIGSTOP)
-            print(f"round {number + 1} of {options.rounds}", end="\r", flush=True)
+            print(f"\rround {number + 1} of {options.rounds}", end="", flush=True)
+        print()
         for name, process in processes.items():
             os.kill(process.pid, signal.SIGCONT)
             pipes[name].send(0)
