@@ -3,8 +3,8 @@ measured with.
 
 Each is a pure function of one example, a strength and a random generator. Strength 0 gives the
 example back as it is, bit for bit; a greater one damages more. The kinds are common ones: noise,
-blur, JPEG and their like are those of Hendrycks and Dietterich 2019 (arXiv 1903.12261, section
-4.1), a square of grey is that of Zeiler and Fergus 2013 (arXiv 1311.2901, section 4.2), dropped
+blur, JPEG and their like are those of Hendrycks and Dietterich 2019 (arXiv 1903.12261), a
+square of grey is that of Zeiler and Fergus 2013 (arXiv 1311.2901), dropped
 and mistyped letters those of MultiBench (Liang et al. 2021, arXiv 2107.07502; robustness/
 text_robust.py); theirs befall each word with a probability, where shares here are exact.
 """

@@ -36,8 +36,8 @@ def effective_robustness(accuracies: Sequence[float], reference: Sequence[float]
     """How much less a model loses than the reference does, summed over the strengths.
 
     The sum of f - beta, where beta is the reference's curve, moved so that it starts at f's clean
-    accuracy (`effective_robustness_helper`; the idea of Taori et al. 2020, arXiv 2007.00644,
-    section 3). Above 0 it loses less. It grows with the number of strengths: compare it within
+    accuracy (`effective_robustness_helper`; the idea of Taori et al. 2020, arXiv
+    2007.00644). Above 0 it loses less. It grows with the number of strengths: compare it within
     one grid.
     """
     f, baseline = np.asarray(accuracies), np.asarray(reference)
