@@ -23,6 +23,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
@@ -37,7 +38,11 @@ _SETTLE = 1
 
 
 def main(argv: list[str] | None = None) -> int:
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
+    for name in ("size", "length", "batch", "rounds", "turn"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name}={getattr(options, name)}: 1 or more is wanted.")
     try:
         samples, about = measure(options)
     except KeyboardInterrupt:
@@ -48,8 +53,11 @@ def main(argv: list[str] | None = None) -> int:
         content = {**vars(options), "machine": fingerprint(), "samples": samples, "about": about}
         target = Path(options.json)
         temporary = target.with_name(f".{target.name}.new")
-        temporary.write_text(json.dumps(content, indent=1, default=str))
-        temporary.replace(target)
+        try:
+            temporary.write_text(json.dumps(content, indent=1, default=str))
+            temporary.replace(target)
+        except OSError as error:
+            _stop(f"{target} cannot be written ({error.strerror}); the figures stand above.")
         print(f"Samples: {target}")
     return 0
 
@@ -113,9 +121,17 @@ def measure(options) -> tuple[dict[str, list[list[float]]], dict[str, dict]]:
 
 def _answer(pipe, name: str):
     try:
-        return pipe.recv()
+        answer = pipe.recv()
     except EOFError:
-        sys.exit(f"error: {name} has ended; what it said stands above.")
+        _stop(f"{name} has ended (out of memory?); lower --batch.")
+    if isinstance(answer, dict) and "error" in answer:
+        _stop(answer["error"])
+    return answer
+
+
+def _stop(message: str) -> NoReturn:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(2)
 
 
 def _print(samples: dict, about: dict, options) -> None:
@@ -141,7 +157,16 @@ def _print(samples: dict, about: dict, options) -> None:
 
 def _serve(name: str, options, pipe) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    call, device, peak = (_keras if name == OURS else _torch)(name, options)
+    try:
+        from fusion_keras.errors import UsageError
+    except ImportError as error:
+        pipe.send({"error": f"fusion_keras[test] is not installed here ({error})."})
+        return
+    try:
+        call, device, peak = (_keras if name == OURS else _torch)(name, options)
+    except (UsageError, ImportError) as error:
+        pipe.send({"error": str(error)})
+        return
     gc.collect()
     built = _resident("VmRSS")
     start = time.perf_counter()

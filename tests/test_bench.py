@@ -124,3 +124,14 @@ def test_flags_that_make_no_sense_are_refused(tiny_artifact, capsys, flag):
         main([str(tiny_artifact), flag])
     assert ended.value.code == 2
     assert flag.split("=")[0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [("--variant=nope", "Unknown variant 'nope'"), ("--rounds=0", "1 or more is wanted")],
+)
+def test_a_mistake_in_the_comparison_with_pytorch_is_a_sentence(flag, said):
+    command = [sys.executable, "-m", "bench.frameworks", flag, "--contenders", "jax"]
+    found = subprocess.run(command, capture_output=True, text=True)
+    assert (found.returncode, "Traceback" in found.stderr) == (2, False), found.stderr
+    assert said in found.stderr
