@@ -14,6 +14,7 @@ workstation: this needs fusion_keras[test] and the repository's root.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import json
 import multiprocessing
@@ -94,7 +95,8 @@ def measure(options) -> tuple[dict[str, list[list[float]]], dict[str, dict]]:
         for name in options.contenders:
             pipes[name], theirs = context.Pipe()
             process = context.Process(target=_serve, args=(name, options, theirs), daemon=True)
-            process.start()
+            with _environment(name):
+                process.start()
             theirs.close()
             processes[name], about[name] = process, _answer(pipes[name], name)
             os.kill(process.pid, signal.SIGSTOP)
@@ -117,6 +119,22 @@ def measure(options) -> tuple[dict[str, list[list[float]]], dict[str, dict]]:
         for process in processes.values():
             process.kill()
     return samples, about
+
+
+@contextlib.contextmanager
+def _environment(name: str):
+    """What a contender's process starts with: ours as `fusion_keras.train` starts itself."""
+    as_it_is = dict(os.environ)
+    if name == OURS:
+        with contextlib.suppress(ImportError):  # said by the contender itself
+            from fusion_keras.huge_pages import environment
+
+            os.environ.update(environment(as_it_is))
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(as_it_is)
 
 
 def _answer(pipe, name: str):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from absl import flags
 
-from fusion_keras import cli
+from fusion_keras import cli, huge_pages
 from fusion_keras.errors import UsageError
 
 CONFIG = cli.define_config(Path("configs/digits_small.py"))
@@ -87,6 +87,7 @@ def _ratios(name: str, values: list[str]) -> tuple[float, ...]:
 
 
 if __name__ == "__main__":
+    huge_pages.restart_with()
     cli.run(
         main, HELP, "Interrupted. The same command goes on: what was trained and tested is kept."
     )

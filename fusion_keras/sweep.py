@@ -6,7 +6,7 @@ from pathlib import Path
 
 from absl import flags
 
-from fusion_keras import cli
+from fusion_keras import cli, huge_pages
 from fusion_keras.errors import UsageError
 
 WORKDIR = flags.DEFINE_string("workdir", "runs/sweep", "Where runs, logs and results go.")
@@ -86,6 +86,7 @@ def split_values(value: str) -> list[str]:
 
 
 if __name__ == "__main__":
+    huge_pages.restart_with()
     own = tuple(f"--{name}=" for name in ("workdir", "baseline"))
     passed = [a for a in sys.argv[1:] if not a.startswith(own) and a not in ("--help", "-h")]
     sys.argv[1:] = [a for a in sys.argv[1:] if a not in passed]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from absl import flags
 
-from fusion_keras import cli
+from fusion_keras import cli, huge_pages
 from fusion_keras.errors import UsageError
 
 CONFIG = cli.define_config()
@@ -94,4 +94,5 @@ def run_folder(config) -> Path:
 
 
 if __name__ == "__main__":
+    huge_pages.restart_with()
     cli.run(main, HELP + cli.settings_help())

@@ -19,7 +19,16 @@ MAY_IMPORT = {
 }
 # Inside fusion_keras, each imports itself and what stands before it.
 ORDER = ("leaf", "data", "backbones", "fusion", "training", "entries")
-LEAVES = ("__init__", "errors", "interrupts", "metrics", "metric_sums", "config", "cli")
+LEAVES = (
+    "__init__",
+    "errors",
+    "interrupts",
+    "metrics",
+    "metric_sums",
+    "config",
+    "huge_pages",
+    "cli",
+)
 ENTRIES = ("train", "sweep", "reliance", "robustness", "port", "digits")
 # `from jax import lax` in a file called jax.py would import itself.
 LIBRARY_NAMES = ("onnx", "tensorrt", "keras", "jax", "torch", "profile", "statistics")

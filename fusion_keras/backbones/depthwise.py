@@ -8,6 +8,7 @@ on JAX's CPU the layer *is* that convolution, so exported graphs hold a plain on
 
 import functools
 import itertools
+import math
 
 import keras
 from keras import ops
@@ -75,41 +76,74 @@ def _shifted(x, window, strides, around):
 
 
 def _kernel_gradient(x, upstream, window, strides, around):
-    """Sum pixel times upstream over the images, one by one in the cache: float32 [KH * KW, C]."""
+    """Sum pixel times upstream over all images, as many at a time as the cache holds.
 
-    def add_image(total, pair):
-        image, change = pair  # [H, W, C], [H', W', C]
+    Returns:
+        float32 [KH * KW, C].
+    """
+
+    def add_images(total, pair):
+        images, change = pair  # [N, H, W, C], [N, H', W', C]
         rows = [
-            ops.sum(ops.cast(pixels * change, "float32"), axis=(0, 1))
-            for _, pixels in _shifted(image, window, strides, around)
+            ops.sum(ops.cast(pixels * change, "float32"), axis=(0, 1, 2))
+            for _, pixels in _shifted(images, window, strides, around)
         ]
         return total + ops.stack(rows), None
 
     zero = ops.zeros((window[0] * window[1], x.shape[-1]), "float32")
-    return ops.scan(add_image, zero, (x, upstream))[0]
+    together = _images_in_cache(x.shape)
+    if together == x.shape[0]:
+        return add_images(zero, (x, upstream))[0]
+    x, upstream = (ops.reshape(t, (-1, together, *t.shape[1:])) for t in (x, upstream))
+    return ops.scan(add_images, zero, (x, upstream))[0]
+
+
+def _images_in_cache(shape) -> int:
+    """The largest divisor of the batch whose float32 images [B, H, W, C] fit a megabyte."""
+    batch, size = shape[0], 4 * math.prod(shape[1:])
+    return max(n for n in range(1, batch + 1) if batch % n == 0 and (n == 1 or n * size <= 2**20))
 
 
 def _image_gradient(upstream, kernel, sizes, strides, around):
     """Scatter upstream [B, H', W', C] back onto the image [B, H, W, C].
 
-    That is the convolution of upstream, spread out by the strides, with the kernel turned
-    half round.
+    Pixel p of the padded image meets kernel entry i at output (p - i) / stride. Pixels that leave
+    the same remainder meet the same entries, so each remainder is a convolution of its own.
     """
-    _, height, width, channels = upstream.shape
-    (down, right), window = strides, kernel.shape[:2]
-    spread = ops.reshape(upstream, (-1, height, 1, width, 1, channels))
-    spread = ops.pad(spread, ((0, 0), (0, 0), (0, down - 1), (0, 0), (0, right - 1), (0, 0)))
-    spread = ops.reshape(spread, (-1, height * down, width * right, channels))
-    lengths = spread.shape[1:3]
-    around = [
-        (extent - 1 - before, max(size + before - length, 0))
-        for extent, (before, _), size, length in zip(window, around, sizes, lengths, strict=True)
+    *_, channels = upstream.shape
+    window = kernel.shape[:2]
+    phases = [
+        -(-(size + sum(zeros)) // step)
+        for size, zeros, step in zip(sizes, around, strides, strict=True)
     ]
-    terms = (
-        pixels * kernel[window[0] - 1 - i, window[1] - 1 - j, :, 0]
-        for (i, j), pixels in _shifted(spread, window, (1, 1), around)
-    )
-    return functools.reduce(ops.add, terms)[:, : sizes[0], : sizes[1]]
+    reach = [(length - 1) // step for length, step in zip(window, strides, strict=True)]
+    ahead = [
+        (most, max(phase - length, 0))
+        for most, phase, length in zip(reach, phases, upstream.shape[1:3], strict=True)
+    ]
+    spread = ops.pad(upstream, ((0, 0), *ahead, (0, 0)))
+
+    def phase(down, right):
+        terms = (
+            spread[
+                :, reach[0] - m : reach[0] - m + phases[0], reach[1] - n : reach[1] - n + phases[1]
+            ]
+            * kernel[down + m * strides[0], right + n * strides[1], :, 0]
+            for m, n in itertools.product(
+                range(-(-(window[0] - down) // strides[0])),
+                range(-(-(window[1] - right) // strides[1])),
+            )
+        )
+        return functools.reduce(ops.add, terms)
+
+    rows = [
+        ops.stack([phase(down, right) for right in range(strides[1])], axis=3)
+        for down in range(strides[0])
+    ]
+    padded = ops.stack(rows, axis=2)  # [B, Q, strides[0], R, strides[1], C]
+    padded = ops.reshape(padded, (-1, phases[0] * strides[0], phases[1] * strides[1], channels))
+    (top, _), (left, _) = around
+    return padded[:, top : top + sizes[0], left : left + sizes[1]]
 
 
 @keras.saving.register_keras_serializable(package="fusion_keras")
@@ -127,6 +161,7 @@ class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
             or self.data_format != "channels_last"
             or self.depth_multiplier != 1
             or tuple(self.dilation_rate) != (1, 1)
+            or any(k < s for k, s in zip(self.kernel_size, self.strides, strict=True))
             or None in inputs.shape[1:]
         )
         if usual:
