@@ -62,12 +62,12 @@ def main() -> None:
     given = {name: _ratios(name, flag.value) for name, flag in RATIOS.items() if flag.value}
     # Imported here so that --help and a mistyped flag answer at once: the stack takes seconds.
     with cli.quiet_native_logs():
-        from fusion_keras.training import digit_study
-    study = digit_study.Study(
+        from fusion_keras.studies.digits import figures
+    study = figures.Study(
         config, Path(WORKDIR.value), _seeds(SEEDS.value), example=EXAMPLE.value, **given
     )
-    picture = digit_study.make(FIGURE.value, study)
-    digit_study.report(FIGURE.value, study, picture)
+    picture = figures.make(FIGURE.value, study)
+    figures.report(FIGURE.value, study, picture)
 
 
 def _seeds(values: list[str]) -> tuple[int, ...]:

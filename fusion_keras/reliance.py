@@ -32,7 +32,7 @@ FLAGS
 def main() -> None:
     # Imported here so that --help and a mistyped flag answer at once: the stack takes seconds.
     with cli.quiet_native_logs():
-        from fusion_keras.training import reliance
+        from fusion_keras.studies import reliance
     folders = [Path(run) for run in RUNS.value]
     reliance.report(folders, SPLIT.value, REPEATS.value, SEED.value)
 

@@ -63,9 +63,9 @@ def _help() -> str:
 def main(given: list[str]) -> None:
     # Imported here so that --help and a mistyped flag answer at once: the stack takes seconds.
     with cli.quiet_native_logs():
-        from fusion_keras.training import robustness
-    robustness.measure(
-        robustness.Asked(
+        from fusion_keras.studies.robustness import study
+    study.measure(
+        study.Asked(
             given=tuple(map(Path, given)),
             runs=tuple(map(Path, RUN.value)),
             out=Path(OUT.value),

@@ -22,17 +22,12 @@ from fusion_keras.data.pipeline import train_batches
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion import audio_visual
 from fusion_keras.fusion.describe import count_macs
-from fusion_keras.training import (
-    digit_cells,
-    digit_study,
-    experiment,
-    porting,
-    reliance,
-    report,
-    robust_load,
-)
-from fusion_keras.training.digit_regimes import ORIGINAL, Study
-from fusion_keras.training.digit_study import make
+from fusion_keras.studies import reliance
+from fusion_keras.studies.digits import cells, figures
+from fusion_keras.studies.digits.figures import make
+from fusion_keras.studies.digits.regimes import ORIGINAL, Study
+from fusion_keras.studies.robustness import load
+from fusion_keras.training import experiment, porting, report
 from fusion_keras.training.experiment import load_model, train
 from fusion_keras.training.recipes import resolve
 from fusion_keras.training.restored import restore
@@ -298,7 +293,7 @@ def test_what_is_not_made_for_a_clstm_says_so(run, tmp_path):
     with pytest.raises(UsageError, match=r"figures 3 and 4 of fusion_keras\.digits"):
         reliance.report([run.folder], "test", 1, 0)
     with pytest.raises(UsageError, match=r"fusion_keras\.digits draws its accuracy under noise"):
-        robust_load.load([run.folder], [], ["fp32"], "test")
+        load.load([run.folder], [], ["fp32"], "test")
     with pytest.raises(UsageError, match="the PyTorch reference has no such model"):
         porting.to_pytorch(run.folder, tmp_path / "weights.safetensors")
 
@@ -358,7 +353,7 @@ def test_a_figure_once_made_is_neither_trained_nor_tested_again(studied, monkeyp
         raise AssertionError("done again")
 
     monkeypatch.setattr(experiment.loop, "fit", never)
-    monkeypatch.setattr(digit_cells, "predict", never)
+    monkeypatch.setattr(cells, "predict", never)
     before = rows_of(studied, 1)
     make(1, studied)
     assert rows_of(studied, 1) == before
@@ -371,7 +366,7 @@ def test_a_figure_once_made_is_neither_trained_nor_tested_again(studied, monkeyp
 def test_cells_that_were_tested_before_an_interrupt_are_kept(studied, monkeypatch):
     tested = []
 
-    def interrupted(*arguments, predict=digit_cells.predict):
+    def interrupted(*arguments, predict=cells.predict):
         if len(tested) == 2:
             raise KeyboardInterrupt
         tested.append(1)
@@ -379,7 +374,7 @@ def test_cells_that_were_tested_before_an_interrupt_are_kept(studied, monkeypatc
 
     more = Study(studied.config, studied.workdir, (0,), test_audio=(4, 2), test_image=(4, 2))
     with monkeypatch.context() as patch:
-        patch.setattr(digit_cells, "predict", interrupted)
+        patch.setattr(cells, "predict", interrupted)
         with pytest.raises(KeyboardInterrupt):
             make(1, more)
         tested.clear()
@@ -392,13 +387,13 @@ def test_cells_that_were_tested_before_an_interrupt_are_kept(studied, monkeypatc
 
 
 def test_answers_of_another_model_do_not_count(tmp_path):
-    cells = digit_cells.Cells(tmp_path / "a.json", "model")
+    kept = cells.Cells(tmp_path / "a.json", "model")
     correct = np.arange(21) % 3 == 0
-    cells[math.inf, 0.5] = correct
-    again = digit_cells.Cells(tmp_path / "a.json", "model")
+    kept[math.inf, 0.5] = correct
+    again = cells.Cells(tmp_path / "a.json", "model")
     np.testing.assert_array_equal(again[math.inf, 0.5], correct)
     assert (0.5, math.inf) not in again
-    assert (math.inf, 0.5) not in digit_cells.Cells(tmp_path / "a.json", "another")
+    assert (math.inf, 0.5) not in cells.Cells(tmp_path / "a.json", "another")
 
 
 @pytest.mark.parametrize(("figure", "name"), [(3, "audio"), (4, "image")])
@@ -496,7 +491,7 @@ def test_a_setting_that_a_figure_would_overwrite_is_refused(digits, tmp_path, ch
 
 
 def test_figures_that_compare_have_the_papers_noise():
-    assert digit_study.FUSION_FIGURES == {
+    assert figures.FUSION_FIGURES == {
         1: (0.5, 0.25),
         7: (1, 0.5),
         8: (2, 0.25),

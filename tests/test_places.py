@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "configs": ("fusion_keras",),
 }
 # Inside fusion_keras, each imports itself and what stands before it.
-ORDER = ("leaf", "data", "backbones", "fusion", "training", "entries")
+ORDER = ("leaf", "data", "backbones", "fusion", "training", "studies", "entries")
 LEAVES = (
     "__init__",
     "errors",

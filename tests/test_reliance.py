@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from fusion_keras.errors import UsageError
-from fusion_keras.training import reliance, restored
+from fusion_keras.studies import reliance
+from fusion_keras.training import restored
 from fusion_keras.training.experiment import train
 from fusion_keras.training.run import read_json
 from tests import tiny

@@ -17,16 +17,10 @@ from bench.report.__main__ import main as report
 from fusion_keras.data.tokens import load_tokenizer
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.graph import Graph
-from fusion_keras.training import (
-    restored,
-    robust_cells,
-    robust_curves,
-    robust_load,
-    robust_models,
-    robustness,
-)
+from fusion_keras.studies.robustness import cells, curves, load, models, study
+from fusion_keras.studies.robustness.study import Asked, measure
+from fusion_keras.training import restored
 from fusion_keras.training.experiment import train
-from fusion_keras.training.robustness import Asked, measure
 from fusion_keras.training.run import read_json
 from tests import tiny
 
@@ -40,20 +34,20 @@ NAMES = tuple(text.split(":")[0] for text in FEW)
 
 def test_relative_robustness_is_the_area_by_trapezoids():
     # Two steps of a half: (1 + 0.5) / 2 / 2 + (0.5 + 0.5) / 2 / 2
-    assert robust_curves.relative_robustness([1, 0.5, 0.5]) == pytest.approx(0.625)
+    assert curves.relative_robustness([1, 0.5, 0.5]) == pytest.approx(0.625)
     # MultiBench's eleven levels: its step is 0.1.
     levels = np.array([0.9, 0.8, 0.8, 0.7, 0.6, 0.6, 0.6, 0.5, 0.5, 0.5, 0.5])
     by_hand = sum((a + b) * 0.1 / 2 for a, b in itertools.pairwise(levels))
-    assert robust_curves.relative_robustness(levels) == pytest.approx(by_hand)
-    assert robust_curves.relative_robustness([0.8, 0.8]) == pytest.approx(0.8)
+    assert curves.relative_robustness(levels) == pytest.approx(by_hand)
+    assert curves.relative_robustness([0.8, 0.8]) == pytest.approx(0.8)
 
 
 def test_effective_robustness_is_against_the_reference_moved_to_the_same_start():
     # The reference starts 0.1 lower; moved up it is 0.9, 0.7, 0.6.
-    found = robust_curves.effective_robustness([0.9, 0.8, 0.55], [0.8, 0.6, 0.5])
+    found = curves.effective_robustness([0.9, 0.8, 0.55], [0.8, 0.6, 0.5])
     assert found == pytest.approx(0 + 0.1 - 0.05)
     same = [0.7, 0.1, 0.3]
-    assert robust_curves.effective_robustness(same, same) == 0
+    assert curves.effective_robustness(same, same) == 0
 
 
 def model(path="a", variant="late", seed=0, precision="", family="f"):
@@ -69,7 +63,7 @@ def test_seeds_share_a_name_and_what_differs_otherwise_does_not():
         model("d", "inter", family="h"),
         model("e", "inter", family="i"),
     ]
-    names = robust_curves.names_of(models)
+    names = curves.names_of(models)
     assert names == ["late", "late", "late int8", "inter (d)", "inter (e)"]
 
 
@@ -83,7 +77,7 @@ def test_curves_average_seeds_and_pair_rows():
         ("c ", 0.5): [1, 1, 0, 0],
     }
     models = [model("a"), model("b", seed=1), model("c", "inter", family="g")]
-    late, inter = robust_curves.curves_of(
+    late, inter = curves.curves_of(
         models,
         {"text_typing": (0.5,)},
         lambda key, corruption, strength: np.array(right[key, strength], float),
@@ -101,7 +95,7 @@ def test_curves_average_seeds_and_pair_rows():
 
 
 def test_one_group_alone_has_no_interval():
-    (curve,) = robust_curves.curves_of(
+    (curve,) = curves.curves_of(
         [model()], {"text_typing": (0.5,)}, lambda *_: np.ones(3), ["g"] * 3, "late"
     )
     assert curve["low"] == curve["drop_high"] == [None, None]
@@ -111,7 +105,7 @@ def test_one_group_alone_has_no_interval():
 # ---- The grid and its file -------------------------------------------------------------------
 
 
-def rows(**changes) -> robust_models.Rows:
+def rows(**changes) -> models.Rows:
     """Dark images are class 0; sentences of one tokenizer that knows [MASK]."""
     bright = np.arange(N) % 2
     plain = {
@@ -124,7 +118,7 @@ def rows(**changes) -> robust_models.Rows:
         "classes": ("dark", "bright"),
         "tokenizer": None,
     }
-    return robust_models.Rows(**{**plain, **changes})
+    return models.Rows(**{**plain, **changes})
 
 
 class Brightness:
@@ -132,7 +126,7 @@ class Brightness:
 
     def __init__(self, **changes):
         self.asked = []
-        self.contender = robust_models.Contender(
+        self.contender = models.Contender(
             **{"key": "k", "path": Path("r"), "variant": "image", "seed": 0, "precision": ""}
             | {"family": "f", "rows": rows(), "classes": self.classes, **changes}
         )
@@ -146,8 +140,8 @@ class Brightness:
 def filled(path, *brightness, grid=None, **changes):
     settings = {"split": "test", "seed": 0, "repeats": 2, **changes}
     contenders = [b.contender for b in brightness]
-    store = robust_cells.Store(path, contenders[0].rows, **settings)
-    robust_cells.fill(store, contenders, grid or {"image_missing": (1.0,)})
+    store = cells.Store(path, contenders[0].rows, **settings)
+    cells.fill(store, contenders, grid or {"image_missing": (1.0,)})
     return store.content["cells"]
 
 
@@ -205,7 +199,7 @@ def test_a_file_of_other_settings_or_no_such_file_is_left_alone(tmp_path, change
 
 
 def test_strengths_are_read_in_order():
-    found = robustness.parse_strengths(["image_noise:1:0.1", "image_jpeg:70"])
+    found = study.parse_strengths(["image_noise:1:0.1", "image_jpeg:70"])
     assert found == {"image_noise": (0.1, 1.0), "image_jpeg": (70.0,)}
 
 
@@ -220,17 +214,17 @@ def test_strengths_are_read_in_order():
 )
 def test_strengths_that_are_none_are_refused(text, said):
     with pytest.raises(UsageError, match=said):
-        robustness.parse_strengths([text])
+        study.parse_strengths([text])
 
 
 def test_only_what_the_models_can_suffer_is_measured():
     contender = Brightness().contender
-    grid = robustness.grid_of((), {}, [contender])
-    assert list(grid) == [n for n in robustness.CORRUPTIONS if n.startswith("image_")]
+    grid = study.grid_of((), {}, [contender])
+    assert list(grid) == [n for n in study.CORRUPTIONS if n.startswith("image_")]
     with pytest.raises(UsageError, match="none of the models takes sentences"):
-        robustness.grid_of(("text_typing",), {}, [contender])
+        study.grid_of(("text_typing",), {}, [contender])
     with pytest.raises(UsageError, match="which --corruptions leaves out"):
-        robustness.grid_of(("image_blur",), {"image_noise": (1.0,)}, [contender])
+        study.grid_of(("image_blur",), {"image_noise": (1.0,)}, [contender])
 
 
 @pytest.fixture
@@ -242,14 +236,14 @@ def tokenizer(tmp_path) -> Tokenizer:
 def test_sentences_are_mistyped_before_and_masked_after_they_are_tokenised(tokenizer):
     ids = np.array([[2, 5, 6, 5, 3, 0, 0]] * N, np.int32)  # [CLS] a b a [SEP]
     made = rows(inputs={"token_ids": ids}, texts=["a b a"] * N, tokenizer=tokenizer)
-    masked = robust_cells.damaged(made, "text_masking", 1.0, 0, 0)["token_ids"]
+    masked = cells.damaged(made, "text_masking", 1.0, 0, 0)["token_ids"]
     np.testing.assert_array_equal(masked[0], [2, 4, 4, 4, 3, 0, 0])
-    typed = robust_cells.damaged(made, "text_typing", 1.0, 0, 0)["token_ids"]
+    typed = cells.damaged(made, "text_typing", 1.0, 0, 0)["token_ids"]
     assert typed.shape == ids.shape
     # Neighbours of a and b are not in this vocabulary, and what is left out is gone.
     assert set(typed.ravel()) <= {0, 1, 2, 3}
     contender = Brightness(rows=made).contender
-    assert "text_masking" in robustness.grid_of((), {}, [contender])
+    assert "text_masking" in study.grid_of((), {}, [contender])
 
 
 # ---- Trained runs ----------------------------------------------------------------------------
@@ -286,9 +280,9 @@ def curve(content, name, corruption):
 
 def test_a_kept_encoder_answers_as_the_whole_model(early):
     task = restored.restore(early)
-    made = robust_models.rows_of(task, "test")
-    split = robust_models.keras_classes(task, made)
-    whole = robust_models.keras_classes(task, made, room=0)
+    made = models.rows_of(task, "test")
+    split = models.keras_classes(task, made)
+    whole = models.keras_classes(task, made, room=0)
     grey = np.full_like(made.inputs["image"], 127)
     empty = np.zeros_like(made.inputs["token_ids"])
     empty[:, :2] = made.inputs["token_ids"][:, :1]
@@ -306,7 +300,7 @@ def test_inputs_that_nothing_here_can_damage_are_named(early):
     task = restored.restore(early)
     task = dataclasses.replace(task, graph=Graph(listening, listening, listening))
     with pytest.raises(UsageError, match=r"early takes spectrogram; .* fusion_keras\.digits"):
-        robust_models.rows_of(task, "test")
+        models.rows_of(task, "test")
 
 
 def test_a_curve_starts_at_the_accuracy_of_the_run(early, measured):
@@ -380,7 +374,7 @@ def test_what_cannot_be_measured_is_said(text, tmp_path, change, said):
 def test_runs_of_other_settings_are_no_seeds_of_each_other(bench, text):
     again = train(bench.config(seed=1), bench.folder / "text-s1").folder
     longer = train(bench.config(train__epochs=1), bench.folder / "shorter-trained").folder
-    families = [c.family for c in robust_load.load([text, again, longer], (), (), "test")]
+    families = [c.family for c in load.load([text, again, longer], (), (), "test")]
     assert families[0] == families[1] != families[2]
 
 
@@ -391,7 +385,7 @@ def test_models_of_unlike_rows_are_not_compared(bench, text):
     path = tiny.write_manifest(bench.folder / "data", change=shorter, name="shorter.csv")
     other = train(bench.config(data__path=str(path)), bench.folder / "shorter").folder
     with pytest.raises(UsageError, match="have other test rows"):
-        robust_load.load([text, other], (), (), "test")
+        load.load([text, other], (), (), "test")
 
 
 # ---- Artifacts -------------------------------------------------------------------------------
@@ -420,15 +414,15 @@ def test_an_artifact_wants_its_own_run_whole_files_and_a_precision_it_has(
     tiny_run, tiny_artifact, text, tmp_path
 ):
     with pytest.raises(UsageError, match="--run=RUN"):
-        robust_load.load([tiny_artifact], [text], ["fp32"], "test")
+        load.load([tiny_artifact], [text], ["fp32"], "test")
     with pytest.raises(UsageError, match="has no int4; it has fp32"):
-        robust_load.load([tiny_artifact], [tiny_run], ["int4"], "test")
+        load.load([tiny_artifact], [tiny_run], ["int4"], "test")
     copy = tmp_path / "copy"
     shutil.copytree(tiny_artifact, copy)
     with (copy / "model.onnx").open("ab") as file:
         file.write(b"more")
     with pytest.raises(UsageError, match="not the file that was exported"):
-        robust_load.load([copy], [tiny_run], ["fp32"], "test")
+        load.load([copy], [tiny_run], ["fp32"], "test")
 
 
 # ---- The entry and the report ----------------------------------------------------------------
@@ -448,7 +442,7 @@ def test_the_entry_takes_names_and_ends_with_a_sentence(tmp_path):
 def test_the_help_names_every_corruption():
     done = subprocess.run(tiny.command("robustness", "--help"), capture_output=True, text=True)
     assert done.returncode == 0
-    assert all(f"  {name} " in done.stdout for name in robustness.CORRUPTIONS)
+    assert all(f"  {name} " in done.stdout for name in study.CORRUPTIONS)
 
 
 def test_the_report_shows_curves_and_a_table(measured, tmp_path, capsys):

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.audio_visual import refuse_clstm, to_dict
-from fusion_keras.training.restored import restore
-from fusion_keras.training.robust_models import (
+from fusion_keras.studies.robustness.models import (
     KEPT_BYTES,
     Classes,
     Contender,
@@ -22,6 +21,7 @@ from fusion_keras.training.robust_models import (
     onnx_classes,
     rows_of,
 )
+from fusion_keras.training.restored import restore
 from fusion_keras.training.run import as_json, damage, read_json
 from fusion_keras.training.task import Task
 

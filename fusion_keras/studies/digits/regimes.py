@@ -16,8 +16,8 @@ import jax
 import keras
 import numpy as np
 
+from fusion_keras.studies.digits.cells import Cell, cells_of, evaluate, ratio_name
 from fusion_keras.training import experiment, loop
-from fusion_keras.training.digit_cells import Cell, cells_of, evaluate, ratio_name
 from fusion_keras.training.run import Run
 
 ORIGINAL = math.inf

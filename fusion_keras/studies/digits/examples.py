@@ -14,8 +14,8 @@ from fusion_keras.data.digits import Digits
 from fusion_keras.data.spectrogram import STRIDE, WINDOW
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.audio_visual import spec_of
-from fusion_keras.training import digit_drawings as drawings
-from fusion_keras.training.digit_cells import Cell, ratio_name
+from fusion_keras.studies.digits import drawings
+from fusion_keras.studies.digits.cells import Cell, ratio_name
 from fusion_keras.training.experiment import load_model
 
 # Appendix A.5: "the original input", sound better than the image, the reverse, and both alike.

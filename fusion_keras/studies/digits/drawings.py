@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from fusion_keras.training.digit_cells import ratio_name
+from fusion_keras.studies.digits.cells import ratio_name
 
 # Heading, and what was run.
 Title = tuple[str, str]

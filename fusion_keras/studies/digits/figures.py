@@ -1,6 +1,6 @@
 """The figures of Barnum, Talukder and Yue 2020 (arXiv 2011.07191): what each trains and shows.
 
-The paper prints no grids: where it leaves a choice open, the defaults of `digit_regimes.Study`
+The paper prints no grids: where it leaves a choice open, the defaults of `regimes.Study`
 are ours.
 """
 
@@ -17,10 +17,9 @@ from rich.console import Console
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.variants import AUDIO_VISUAL
 from fusion_keras.metrics import paired_bootstrap
-from fusion_keras.training import digit_drawings as drawings
-from fusion_keras.training import digit_examples
-from fusion_keras.training.digit_cells import Cell, ratio_name, recordings_of
-from fusion_keras.training.digit_regimes import (
+from fusion_keras.studies.digits import drawings, examples
+from fusion_keras.studies.digits.cells import Cell, ratio_name, recordings_of
+from fusion_keras.studies.digits.regimes import (
     ORIGINAL,
     Regime,
     Study,
@@ -62,7 +61,7 @@ def make(figure: int, study: Study) -> Path:
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
     if figure == 6:
-        rows, draw = digit_examples.noisy(resolve(study.config), study.example or 0, study)
+        rows, draw = examples.noisy(resolve(study.config), study.example or 0, study)
     elif figure in ACTIVATION_FIGURES:
         rows, draw = _activations(figure, study)
     elif figure in FUSION_FIGURES:
@@ -167,7 +166,7 @@ def _activations(figure: int, study: Study):
     folder = trained(study, [regime])[regime, study.seeds[0]]
     place = figure - ACTIVATION_FIGURES[0] if study.example is None else study.example
     config = config_of(study, regime, study.seeds[0])
-    return digit_examples.over_time(folder, config, place)
+    return examples.over_time(folder, config, place)
 
 
 def _map(found: dict[Cell, np.ndarray], study: Study) -> np.ndarray:

@@ -17,8 +17,8 @@ from rich.console import Console
 
 from fusion_keras.data.corrupt import CORRUPTIONS
 from fusion_keras.errors import UsageError
-from fusion_keras.training import robust_report
-from fusion_keras.training.robust_cells import (
+from fusion_keras.studies.robustness import report
+from fusion_keras.studies.robustness.cells import (
     CLEAN,
     Store,
     cell_name,
@@ -27,9 +27,9 @@ from fusion_keras.training.robust_cells import (
     input_of,
     mask_id,
 )
-from fusion_keras.training.robust_curves import curves_of, names_of
-from fusion_keras.training.robust_load import load
-from fusion_keras.training.robust_models import Contender
+from fusion_keras.studies.robustness.curves import curves_of, names_of
+from fusion_keras.studies.robustness.load import load
+from fusion_keras.studies.robustness.models import Contender
 
 # What MultiBench takes for the reference of effective robustness, if it is there.
 LATE = "late"
@@ -90,7 +90,7 @@ def measure(asked: Asked) -> dict:
     cells = store.content["cells"]
 
     def correct(key: str, corruption: str, strength: float) -> np.ndarray:
-        """As `robust_curves.Correct`; a model without the input that suffers stays as it is."""
+        """As `curves.Correct`; a model without the input that suffers stays as it is."""
         of = next(c for c in contenders if c.key == key)
         if not strength or input_of(corruption) not in of.rows.inputs:
             return np.asarray(cells[key][CLEAN], float)
@@ -99,7 +99,7 @@ def measure(asked: Asked) -> dict:
 
     curves = curves_of(models, grid, correct, rows.groups, reference)
     store.write(models=models, reference=reference, curves=curves)
-    robust_report.write(store.content, asked.out)
+    report.write(store.content, asked.out)
     return store.content
 
 

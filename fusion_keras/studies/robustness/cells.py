@@ -20,7 +20,7 @@ from fusion_keras.data.corrupt import CORRUPTIONS, corrupted
 from fusion_keras.data.tokens import encode
 from fusion_keras.errors import UsageError
 from fusion_keras.interrupts import Interrupts
-from fusion_keras.training.robust_models import Contender, Rows
+from fusion_keras.studies.robustness.models import Contender, Rows
 from fusion_keras.training.run import differences, disk_errors
 
 FORMAT = "fusion_keras robustness 1"

@@ -28,7 +28,7 @@ def write(content: dict, out: Path) -> None:
     """Print the table, write OUT.csv and OUT.png, and say what to do next.
 
     Args:
-        content: what `robustness.measure` returns.
+        content: what `study.measure` returns.
         out: its JSON file.
     """
     for corruption in _by_corruption(content):
