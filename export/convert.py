@@ -29,7 +29,7 @@ import tf2onnx
 from export.stages import in_batches
 from fusion_keras import cli
 from fusion_keras.fusion.audio_visual import rebuilt
-from fusion_keras.fusion.graph import Graph
+from fusion_keras.fusion.graph import Graph, taps_of
 from fusion_keras.training.experiment import load_model
 from fusion_keras.training.run import read_json
 
@@ -75,8 +75,8 @@ def to_saved_model(graph: Graph, signature: dict[str, tf.TensorSpec], folder: Pa
 
 def _tapped(graph: Graph) -> keras.Model:
     """The model with its taps as further outputs."""
-    taps = {n: x for n, x in graph.encoders.output.items() if n != "mask"}
-    return keras.Model({x.name: x for x in graph.encoders.inputs}, {**graph.model.output, **taps})
+    inputs = {x.name: x for x in graph.encoders.inputs}
+    return keras.Model(inputs, {**graph.model.output, **taps_of(graph.encoders)})
 
 
 def _outputs(call, inputs: dict[str, np.ndarray], batch: int) -> dict[str, np.ndarray]:

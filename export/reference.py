@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from fusion_keras import cli
+from fusion_keras.fusion.graph import taps_of
 from fusion_keras.training.evaluate import predict
 from fusion_keras.training.restored import restore
 
@@ -35,7 +36,7 @@ def main(run: Path, folder: Path, samples: int) -> None:
     rows = task.rows["valid"][:samples]
     names = [x.name for x in task.graph.model.inputs]
     inputs = {n: np.asarray(task.arrays[n][rows]) for n in names}
-    taps = {n: x for n, x in task.graph.encoders.output.items() if n != "mask"}
+    taps = taps_of(task.graph.encoders)
     tapped = keras.Model(
         {x.name: x for x in task.graph.model.inputs}, {**task.graph.model.output, **taps}
     )

@@ -147,6 +147,9 @@ def _fusion() -> ConfigDict:
     fusion.dropout = 0.1
     # late_score: weights of text and image; () learns them.
     fusion.weights = ()
+    # Learn a stand-in for each modality that augment.drop_text or drop_image withholds; the
+    # model then takes which ones are there, and its export has files that skip the others.
+    fusion.stand_ins = False
     return fusion
 
 

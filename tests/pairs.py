@@ -26,7 +26,7 @@ from fusion_keras.backbones.presets import ImagePreset, TextPreset
 from fusion_keras.backbones.vit import ViTBackbone
 from fusion_keras.config import get_config
 from fusion_keras.data.images import ImageSpec
-from fusion_keras.fusion.graph import Graph, build
+from fusion_keras.fusion.graph import Graph, build, taps_of
 from fusion_keras.fusion.joins import PaddingMask, SegmentIds
 from fusion_keras.fusion.spec import FusionSpec
 from fusion_keras.fusion.state_dict import state_dict, weights
@@ -179,7 +179,7 @@ def torch_inputs(reference: Reference, values: dict) -> dict:
 def our_outputs(pair: Pair, values: dict) -> dict[str, np.ndarray]:
     """Every tap that the junctions take, under its name, and `logits`."""
     graph = pair.graph
-    taps = {n: x for n, x in graph.encoders.output.items() if n != "mask"}
+    taps = taps_of(graph.encoders)
     model = keras.Model(graph.model.input, {**taps, **graph.model.output})
     return called(model, pair.taken(values))
 

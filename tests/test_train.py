@@ -157,6 +157,17 @@ def test_a_finished_run_with_other_settings_is_refused(bench, shallow):
         train(bench.config(**SHALLOW, seed=1, train__epochs=5), shallow.folder)
 
 
+def test_a_run_from_before_a_setting_existed_has_its_default(bench, shallow, tmp_path):
+    older = tmp_path / "older"
+    shutil.copytree(shallow.folder, older)
+    described = json.loads((older / "config.json").read_text())
+    del described["config"]["fusion"]["stand_ins"], described["config"]["clstm"]
+    (older / "config.json").write_text(json.dumps(described))
+    assert train(bench.config(**SHALLOW), older).complete
+    with pytest.raises(UsageError, match=r"fusion\.width was 16, is 32"):
+        train(bench.config(**SHALLOW, fusion__width=32), older)
+
+
 def test_a_folder_that_is_no_run_is_refused(bench, tmp_path):
     with pytest.raises(UsageError, match=r"config\.json.*no finished run"):
         train(bench.config(), tmp_path)

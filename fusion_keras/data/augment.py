@@ -124,6 +124,14 @@ def _erase(pixels: np.ndarray, rng: np.random.Generator):
     pixels[top : top + tall, left : left + wide] = _GREY
 
 
+def missing(
+    count: int, spec: AugmentSpec, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Modality dropout: bool [count], whose sentence is missing, and whose image; never both."""
+    drawn = rng.random(count)
+    return drawn < spec.drop_text, drawn >= 1 - spec.drop_image
+
+
 def withhold(
     token_ids: np.ndarray, images: np.ndarray, spec: AugmentSpec, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -134,9 +142,7 @@ def withhold(
     """
     if not spec.drop_text and not spec.drop_image:
         return token_ids, images, np.zeros(len(images), bool)
-    drawn = rng.random(len(token_ids))
-    without_text = drawn < spec.drop_text
-    without_image = drawn >= 1 - spec.drop_image
+    without_text, without_image = missing(len(token_ids), spec, rng)
     token_ids, images = token_ids.copy(), images.copy()
     last = np.maximum((token_ids != 0).sum(axis=1) - 1, 1)
     token_ids[without_text, 1] = token_ids[np.arange(len(last)), last][without_text]

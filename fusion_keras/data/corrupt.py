@@ -68,6 +68,11 @@ class Corruption:
                 )
 
 
+def _rng(name: str, strength: float, seed: int, repeat: int, row: int) -> np.random.Generator:
+    drawn = zlib.crc32(f"{name} {float(strength)!r}".encode())
+    return np.random.default_rng([seed, repeat, drawn, row])
+
+
 def corrupted(
     name: str, values, strength: float, seed: int, repeat: int, mask_id: int | None = None
 ):
@@ -86,9 +91,8 @@ def corrupted(
     """
     kind = CORRUPTIONS[name]
     more = () if kind.apply is not mask_tokens else (mask_id,)
-    drawn = zlib.crc32(f"{name} {float(strength)!r}".encode())
     changed = [
-        kind.apply(value, strength, np.random.default_rng([seed, repeat, drawn, row]), *more)
+        kind.apply(value, strength, _rng(name, strength, seed, repeat, row), *more)
         for row, value in enumerate(values)
     ]
     return changed if kind.of == "text" else np.stack(changed)
@@ -136,6 +140,22 @@ def occlude_image(image: np.ndarray, strength: float, rng: np.random.Generator) 
     hidden = image.copy()
     hidden[top : top + side, left : left + side] = GREY
     return hidden
+
+
+MISSING = {"image_missing": "present_image", "text_missing": "present_text"}
+
+
+def present(name: str, count: int, strength: float, seed: int, repeat: int) -> np.ndarray:
+    """What `corrupted` takes away, for a model that is told so.
+
+    Args:
+      name: of MISSING, whose values are the names of that model's inputs.
+
+    Returns:
+      float32 [count, 1], 0 where the input is missing.
+    """
+    draws = [_rng(name, strength, seed, repeat, row).random() for row in range(count)]
+    return (np.array(draws) >= strength).astype(np.float32)[:, None]
 
 
 def miss_image(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:

@@ -10,12 +10,14 @@ from collections.abc import Iterator, Mapping
 import grain
 import numpy as np
 
-from fusion_keras.data.augment import AugmentSpec, augment, mix, withhold
+from fusion_keras.data.augment import AugmentSpec, augment, missing, mix, withhold
 from fusion_keras.errors import UsageError
 
 # What a batch is compared with; everything else is an input of the model.
 TARGETS = ("label", "score")
 TEXT, IMAGE = "token_ids", "image"
+# float32 [N, 1], of models that learn a stand-in for what is missing.
+TEXT_PRESENT, IMAGE_PRESENT = "present_text", "present_image"
 
 # Pillow works outside the GIL, so that threads share the augmentation; beyond eight they
 # would mostly wait for it. Two finished batches a thread hide an uneven step.
@@ -79,12 +81,9 @@ def train_batches(
         batch = _rows(arrays, indices[positions])
         if augmentation is not None and IMAGE in batch:
             batch[IMAGE] = np.stack([augment(i, augmentation, rng) for i in batch[IMAGE]])
-            alone = np.ones(len(positions), bool)
-            if TEXT in batch:
-                batch[TEXT], batch[IMAGE], alone = withhold(
-                    batch[TEXT], batch[IMAGE], augmentation, rng
-                )
-            if augmentation.mixup:
+        if augmentation is not None:
+            alone = _withheld(batch, augmentation, rng)
+            if augmentation.mixup and IMAGE in batch:
                 batch["label"] = np.eye(classes, dtype=np.float32)[batch["label"]]
                 wanted = {name: batch[name][alone] for name in TARGETS if name in batch}
                 batch[IMAGE][alone], wanted = mix(batch[IMAGE][alone], wanted, augmentation, rng)
@@ -103,6 +102,19 @@ def train_batches(
         .random_map(gather)
     )
     return batches[start_step:].to_iter_dataset(_READ)
+
+
+def _withheld(batch: dict, spec: AugmentSpec, rng: np.random.Generator) -> np.ndarray:
+    """Take sentences and images from some examples; returns bool [B], whose image is alone."""
+    if TEXT_PRESENT in batch:
+        without_text, without_image = missing(len(batch[TEXT_PRESENT]), spec, rng)
+        for name, without in ((TEXT_PRESENT, without_text), (IMAGE_PRESENT, without_image)):
+            batch[name] = 1 - without[:, None].astype(np.float32)
+        return without_text
+    if TEXT in batch and IMAGE in batch:
+        batch[TEXT], batch[IMAGE], without_text = withhold(batch[TEXT], batch[IMAGE], spec, rng)
+        return without_text
+    return np.ones(len(batch["label"]), bool)
 
 
 def eval_batches(

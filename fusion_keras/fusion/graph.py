@@ -17,6 +17,7 @@ from fusion_keras.backbones.cut import cut
 from fusion_keras.backbones.presets import ImagePreset, TextPreset
 from fusion_keras.fusion.joins import PaddingMask, SegmentIds, join
 from fusion_keras.fusion.spec import LAST, Depth, FusionSpec, validate
+from fusion_keras.fusion.stand_in import PresentMask, StandIn, present_name
 
 _register = keras.saving.register_keras_serializable(package="fusion_keras")
 
@@ -68,9 +69,11 @@ class Graph:
 
     Attributes:
         model: inputs `token_ids` int32 [B, T], 0 is padding, and `image` uint8
-            [B, S, S, 3], scaled in the graph, as far as the spec needs them. Outputs: a
-            dict of `logits` float32 [B, C] and, with regression, `score` float32 [B, 1].
-        encoders: the same inputs -> a dict of taps (and `mask`), the inputs of `fusion`.
+            [B, S, S, 3], scaled in the graph, as far as the spec needs them, and with
+            stand-ins `present_text`, `present_image` float32 [B, 1]. Outputs: a dict of
+            `logits` float32 [B, C] and, with regression, `score` float32 [B, 1].
+        encoders: the same inputs -> a dict of taps (and `mask`, and what is present), the
+            inputs of `fusion`.
         fusion: junctions and head.
     """
 
@@ -112,6 +115,10 @@ def build(
         taps.update(found)
     if _reads_mask(spec):
         taps["mask"] = mask
+    if spec.stand_ins:
+        names = [present_name(m) for m in spec.modalities]
+        there = {n: keras.Input((1,), dtype="float32", name=n) for n in names}
+        inputs, taps = inputs | there, taps | there
     fusion = _fusion_part(spec, taps, num_classes, regression)
     return Graph(
         model=keras.Model(inputs, fusion(taps), name="fusion_model"),
@@ -143,6 +150,8 @@ def rebuilt(model: keras.Model, spec: FusionSpec) -> Graph:
         taps.update(_named("image", spec.depths("image"), tapped))
     if _reads_mask(spec):
         taps["mask"] = mask
+    if spec.stand_ins:
+        taps |= {present_name(m): inputs[present_name(m)] for m in spec.modalities}
     fusion = model.get_layer("fusion")
     return Graph(
         model=keras.Model(inputs, fusion(taps), name="fusion_model"),
@@ -183,14 +192,34 @@ def _named(modality, depths, tensors):
 
 
 def _fusion_part(spec, taps, num_classes, regression) -> keras.Model:
-    """Junctions and head as a model of their own: dict of taps (and mask) -> outputs."""
+    """Junctions and head as a model of their own: the dict of `encoders` -> outputs."""
     inputs = {n: keras.Input(x.shape[1:], dtype=x.dtype, name=n) for n, x in taps.items()}
+    seen = _stood_in(spec, inputs) if spec.stand_ins else inputs
     vectors = []
     for i, junction in enumerate(spec.junctions):
-        mine = {m: inputs[tap_name(m, d)] for m, d in junction.depths.items()}
-        vectors.append(join(junction, mine, inputs.get("mask"), spec.pool, f"junction{i}"))
+        mine = {m: seen[tap_name(m, d)] for m, d in junction.depths.items()}
+        vectors.append(join(junction, mine, seen.get("mask"), spec.pool, f"junction{i}"))
     outputs = _head(spec, vectors, num_classes, regression)
     return keras.Model(inputs, outputs, name="fusion")
+
+
+def _stood_in(spec: FusionSpec, inputs: dict) -> dict:
+    """The taps and the mask, each with its stand-in where the modality is missing."""
+    seen = {}
+    for modality in spec.modalities:
+        present = inputs[present_name(modality)]
+        for depth in spec.depths(modality):
+            name = tap_name(modality, depth)
+            seen[name] = StandIn(name=f"{name}_stand_in")(inputs[name], present)
+        if modality == "text" and "mask" in inputs:
+            seen["mask"] = PresentMask(name="present_mask")(inputs["mask"], present)
+    return seen
+
+
+def taps_of(encoders: keras.Model) -> dict:
+    """The taps among the outputs of `Graph.encoders`: name -> tensor."""
+    given = {x.name for x in encoders.inputs}
+    return {n: x for n, x in encoders.output.items() if n != "mask" and n not in given}
 
 
 def _head(spec, vectors, num_classes, regression) -> dict:

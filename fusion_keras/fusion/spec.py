@@ -81,6 +81,8 @@ class FusionSpec:
         weights: for "score": the junctions' weights, which sum to 1; () learns them.
         frozen: the backbones are fine-tuned first and then fixed; only what stands
             behind the taps trains.
+        stand_ins: a learned vector for each tap stands in for a modality that is missing;
+            the model then also takes which ones are there.
     """
 
     junctions: tuple[Junction, ...]
@@ -90,6 +92,7 @@ class FusionSpec:
     decision: str = "feature"
     weights: tuple[float, ...] = ()
     frozen: bool = False
+    stand_ins: bool = False
 
     def depths(self, modality: str) -> list[Depth]:
         """The depths at which `modality` is tapped, each once, shallow first."""
@@ -124,6 +127,8 @@ def validate(spec: FusionSpec, num_depths: dict[str, int]) -> None:
     if spec.hidden < 0:
         raise UsageError(f"The head's hidden width is {spec.hidden}; 0 or more is wanted.")
     _validate_weights(spec)
+    if spec.stand_ins and len(spec.modalities) < 2:
+        raise UsageError("Stand-ins are for models of several modalities, one of which may lack.")
     for i, junction in enumerate(spec.junctions):
         _validate_junction(i, junction, num_depths)
 
@@ -209,7 +214,7 @@ def _one_of(what: str, value: str, choices: tuple[str, ...]) -> None:
 
 _ABSENT, _LAST_CODE = -2, -1
 _JUNCTION_SLOTS = len(fields(Junction))
-_SPEC_SLOTS = 5
+_SPEC_SLOTS = 6
 VECTOR_SIZE = MAX_JUNCTIONS * (_JUNCTION_SLOTS + 1) + _SPEC_SLOTS
 
 
@@ -236,6 +241,7 @@ def encode(spec: FusionSpec) -> np.ndarray:
         spec.dropout,
         DECISIONS.index(spec.decision),
         spec.frozen,
+        spec.stand_ins,
     ]
     return vector
 
@@ -260,7 +266,7 @@ def decode(vector: np.ndarray) -> FusionSpec:
         junctions.append(Junction(*depths, JOINS[join], width, blocks, heads, kind, grid))
     start = MAX_JUNCTIONS * _JUNCTION_SLOTS
     weights = vector[start : start + MAX_JUNCTIONS]
-    pool, hidden, dropout, decision, frozen = vector[-_SPEC_SLOTS:]
+    pool, hidden, dropout, decision, frozen, stand_ins = vector[-_SPEC_SLOTS:]
     return FusionSpec(
         tuple(junctions),
         pool=POOLS[int(pool)],
@@ -269,6 +275,7 @@ def decode(vector: np.ndarray) -> FusionSpec:
         decision=DECISIONS[int(decision)],
         weights=tuple(float(w) for w in weights if w != _ABSENT),
         frozen=bool(frozen),
+        stand_ins=bool(stand_ins),
     )
 
 

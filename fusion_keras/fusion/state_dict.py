@@ -1,8 +1,8 @@
 """The weights of a model under PyTorch's names and in PyTorch's layouts, and back again.
 
 The names are those of the PyTorch reference (`tests/reference`): `text.` and `image.` before
-Hugging Face's own names of a backbone, `junctions.I.`, `heads.I.`, `share`. Nothing here needs
-PyTorch: a state dict is name -> array, as a safetensors file holds it.
+Hugging Face's own names of a backbone, `stand_ins.`, `junctions.I.`, `heads.I.`, `share`. Nothing
+here needs PyTorch: a state dict is name -> array, as a safetensors file holds it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 from keras import ops
 
 from fusion_keras.errors import UsageError
-from fusion_keras.fusion.graph import part_name
+from fusion_keras.fusion.graph import part_name, tap_name
 from fusion_keras.fusion.spec import MODALITIES, FusionSpec, Junction
 
 # Buffers of PyTorch that decide nothing here.
@@ -99,6 +99,9 @@ def weights(model: keras.Model, spec: FusionSpec) -> dict[str, Weight]:
             kind = _text if modality == "text" else _image
             found |= {f"{modality}.{name}": weight for name, weight in kind(part).items()}
     fusion = model.get_layer("fusion")
+    for modality in spec.modalities if spec.stand_ins else ():
+        names = [tap_name(modality, depth) for depth in spec.depths(modality)]
+        found |= {f"stand_ins.{n}": _same(fusion.get_layer(f"{n}_stand_in").vector) for n in names}
     for i, junction in enumerate(spec.junctions):
         named = _Prefixed(fusion, f"junction{i}")
         found |= _under(f"junctions.{i}", _junction(junction, named))

@@ -166,7 +166,7 @@ def make_spec(variant: str, fusion, depths: Depths) -> FusionSpec:
     Args:
         variant: a key of `VARIANTS`.
         fusion: `config.fusion`: junctions, width, blocks, heads, tokens, grid, pool,
-            hidden, dropout, weights.
+            hidden, dropout, weights, stand_ins.
         depths: the backbones' depths.
 
     Raises:
@@ -181,6 +181,7 @@ def make_spec(variant: str, fusion, depths: Depths) -> FusionSpec:
         decision="score" if variant == "late_score" else "feature",
         weights=tuple(fusion.weights),
         frozen=variant in FROZEN,
+        stand_ins=fusion.stand_ins,
     )
     if variant in MODALITIES and spec.modalities != (variant,):
         raise UsageError(

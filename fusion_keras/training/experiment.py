@@ -173,8 +173,9 @@ def _fit(run: Run, task: Task) -> tuple[int, Predict]:
     # model around it is saved.
     head = keras.Model({x.name: x for x in fusion.inputs}, fusion.output, name="head")
     arrays, rows = parents.features(task)
-    # They are augmented already.
-    return loop.fit(run, head, arrays, task.dataset, rows, task.config, None), outputs
+    # They are augmented already; what is withheld behind a stand-in is drawn anew each time.
+    withheld = task.augment if task.spec.stand_ins else None
+    return loop.fit(run, head, arrays, task.dataset, rows, task.config, withheld), outputs
 
 
 KERAS = Framework("keras", _fit)

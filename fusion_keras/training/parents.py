@@ -25,7 +25,7 @@ from fusion_keras.fusion.graph import part_name
 from fusion_keras.fusion.spec import LAST, MODALITIES, Depth
 from fusion_keras.fusion.variants import FROZEN, modalities_of
 from fusion_keras.training.evaluate import predict
-from fusion_keras.training.run import as_json, damage, differences, read_json
+from fusion_keras.training.run import as_json, completed, damage, differences, read_json
 from fusion_keras.training.task import Task, spec_of
 
 # Augmented images of each training row that a head over frozen parts sees.
@@ -106,6 +106,8 @@ def parent_config(config, given, modality: str, junction: str):
     parent = copy.deepcopy(config)
     parent.variant, parent.parents = modality, ()
     parent.fusion.junctions, parent.fusion.weights = junction, ()
+    # It has nothing that could be withheld.
+    parent.fusion.stand_ins, parent.augment.drop_text, parent.augment.drop_image = False, None, None
     for name in parent.train:
         if name not in ("batch_size", "score_loss"):
             parent.train[name] = None
@@ -151,7 +153,8 @@ def _variant(folder: Path) -> str:
 
 def _check_settings(folder: Path, modality: str, config) -> None:
     """Refuse a parent made with another backbone, image size or data set."""
-    theirs = read_json(folder / "config.json")["config"]
+    with damage(folder):
+        theirs = completed(read_json(folder / "config.json")["config"])
     ours = as_json(config)
     sections = [modality, "data"]
     if config.variant == "late_score":

@@ -196,6 +196,13 @@ def _filled(config: ConfigDict) -> ConfigDict:
 
 def _check(config: ConfigDict) -> None:
     AugmentSpec(**{name: value for name, value in config.augment.items() if name != "enabled"})
+    drops = (config.augment.drop_text, config.augment.drop_image)
+    if config.fusion.stand_ins and not (config.augment.enabled and any(drops)):
+        raise UsageError(
+            "config.fusion.stand_ins is set, but nothing is withheld in training: set "
+            "--config.augment.drop_text=0.3 and --config.augment.drop_image=0.3 (and "
+            "--config.augment.enabled), or leave it off."
+        )
     train = config.train
     for name, choices in _CHOICES.items():
         if train[name] not in choices:

@@ -24,6 +24,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 import fusion_keras
+from fusion_keras.config import get_config
 from fusion_keras.errors import UsageError
 
 CHECKPOINT = "checkpoint.npz"
@@ -151,6 +152,7 @@ class Run:
         old, framework = described.get("config", {}), described.get("framework", "keras")
         if framework != self.framework:
             return f"framework was {framework}, is {self.framework}"
+        old = completed(old)
         found = [d for d in differences(old, as_json(config)) if not d.startswith(_WHEREABOUTS)]
         return "; ".join(found[:4]) + (f"; and {len(found) - 4} more" if len(found) > 4 else "")
 
@@ -229,6 +231,24 @@ def damage(folder: Path):
 def as_json(config: ConfigDict) -> dict:
     """The config as plain JSON types; tuples become lists, as a file gives them back."""
     return json.loads(json.dumps(config.to_dict()))
+
+
+def completed(config: dict) -> dict:
+    """A run's config with the settings that it is too old to have: their defaults change nothing.
+
+    Args:
+        config: of `config.json`, perhaps written before some settings existed.
+    """
+    return _filled(config, as_json(get_config()))
+
+
+def _filled(values: dict, defaults: dict) -> dict:
+    def fill(name, default):
+        if isinstance(default, dict) and isinstance(values.get(name, {}), dict):
+            return _filled(values.get(name, {}), default)
+        return values.get(name, default)
+
+    return values | {name: fill(name, default) for name, default in defaults.items()}
 
 
 def differences(old, new, prefix="") -> list[str]:

@@ -21,6 +21,7 @@ from fusion_keras.fusion import audio_visual
 from fusion_keras.fusion.audio_visual import ClstmSpec
 from fusion_keras.fusion.graph import Graph, build, part_name
 from fusion_keras.fusion.spec import FusionSpec
+from fusion_keras.fusion.stand_in import present_name
 from fusion_keras.fusion.variants import AUDIO_VISUAL, Depths, make_spec, modalities_of
 
 
@@ -181,6 +182,9 @@ def _arrays(dataset, spec, regression) -> dict[str, np.ndarray]:
         arrays["token_ids"] = dataset.token_ids
     if "image" in spec.modalities:
         arrays["image"] = dataset.images
+    if spec.stand_ins:
+        there = np.ones((len(dataset), 1), np.float32)
+        arrays |= {present_name(modality): there for modality in spec.modalities}
     return arrays
 
 

@@ -11,7 +11,8 @@ from safetensors.numpy import load_file
 from torch import nn
 
 from fusion_keras.errors import UsageError
-from fusion_keras.fusion.spec import FusionSpec, from_dict, to_dict
+from fusion_keras.fusion.spec import MODALITIES, FusionSpec, from_dict, to_dict
+from fusion_keras.fusion.stand_in import present_name
 from fusion_keras.fusion.state_dict import state_dict
 from fusion_keras.training.restored import config_of
 from fusion_keras.training.run import read_json
@@ -137,4 +138,14 @@ def tensors(reference: Reference, inputs: dict, scale, offset, device="cpu") -> 
     if "image" in inputs and reference.image is not None:
         image = torch.tensor(np.asarray(inputs["image"]), device=device).permute(0, 3, 1, 2)
         found["pixels"] = image * scale + offset
+    if there := present(inputs, device):
+        found["present"] = there
     return found
+
+
+def present(inputs: dict, device="cpu") -> dict[str, torch.Tensor]:
+    """Modality -> bool [B]; empty for a model without stand-ins."""
+    names = {m: present_name(m) for m in MODALITIES if present_name(m) in inputs}
+    return {
+        m: torch.tensor(np.asarray(inputs[n])[:, 0] > 0.5, device=device) for m, n in names.items()
+    }

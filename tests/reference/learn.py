@@ -26,7 +26,7 @@ from fusion_keras.training.parents import DRAWS
 from fusion_keras.training.run import Run
 from fusion_keras.training.task import Task
 from tests.reference import optimizers
-from tests.reference.build import empty, filled, scaling, tensors
+from tests.reference.build import empty, filled, present, scaling, tensors
 from tests.reference.model import Reference
 
 _BATCH = 64
@@ -64,15 +64,18 @@ def fit(run: Run, task: Task) -> tuple[int, Predict]:
         model.heads.requires_grad_(task.spec.decision != "score")
 
         def taps_of(inputs):
-            return _flat(task, *model.taps(**tensors(model, inputs, scale, offset, device)))
+            given = tensors(model, inputs, scale, offset, device)
+            given.pop("present", None)
+            return _flat(task, *model.taps(**given))
 
         arrays, rows = _features(task, taps_of)
 
         def head(inputs):
             given = {name: torch.from_numpy(x).to(device) for name, x in inputs.items()}
-            return model.fuse(*_nested(task, given))
+            return model.fuse(*_nested(task, given), present(inputs, device))
 
-        best = _learn(run, task, model, head, arrays, rows, None)
+        withheld = task.augment if task.spec.stand_ins else None
+        best = _learn(run, task, model, head, arrays, rows, withheld)
     values = {name: x.cpu().numpy() for name, x in model.state_dict().items()}
     load_state_dict(task.graph.model, task.spec, values, "the trained reference")
     return best, lambda wanted: {"logits": _logits(model, whole, task.arrays, wanted)}
@@ -187,13 +190,16 @@ def _features(task: Task, taps_of) -> tuple[dict[str, np.ndarray], dict[str, np.
         return {n: torch.cat([p[n] for p in parts]).cpu().numpy() for n in parts[0]}
 
     inputs = {n: x for n, x in task.arrays.items() if n != "label"}
-    arrays, rows = {**features(inputs), "label": task.arrays["label"]}, dict(task.rows)
+    there = {n: x for n, x in inputs.items() if n.startswith("present_")}
+    arrays = {**features(inputs), **there, "label": task.arrays["label"]}
+    rows = dict(task.rows)
     if task.augment is None or "image" not in inputs:
         return arrays, rows
     train, rng, draws = rows["train"], np.random.default_rng(task.config.seed), []
     for _ in range(DRAWS):
         images = np.stack([augment(inputs["image"][r], task.augment, rng) for r in train])
         drawn = features({n: x[train] for n, x in inputs.items()} | {"image": images})
-        draws.append({**drawn, "label": arrays["label"][train]})
+        same = {n: arrays[n][train] for n in ("label", *there)}
+        draws.append({**drawn, **same})
     rows["train"] = len(task.dataset) + np.arange(DRAWS * len(train))
     return {n: np.concatenate([x, *(d[n] for d in draws)]) for n, x in arrays.items()}, rows

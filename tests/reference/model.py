@@ -26,8 +26,8 @@ class Reference(nn.Module):
         num_classes: C.
 
     Forward takes token ids int64 [B, T], 0 for padding, and pixels float32 [B, 3, S, S],
-    scaled as the checkpoint wants them, as far as the spec has the modality; gives logits
-    float32 [B, C].
+    scaled as the checkpoint wants them, as far as the spec has the modality, and with stand-ins
+    modality -> bool [B], whether it is present; gives logits float32 [B, C].
     """
 
     def __init__(
@@ -47,6 +47,14 @@ class Reference(nn.Module):
             taps, mask = self.taps(
                 torch.ones(1, 4, dtype=torch.int64), torch.zeros(1, 3, image_size, image_size)
             )
+        self.stand_ins = nn.ParameterDict(
+            {
+                f"{modality}_{depth}": torch.randn(x.shape[1 if x.ndim == 4 else -1])
+                for modality, tapped in (taps.items() if spec.get("stand_ins") else ())
+                for depth, x in tapped.items()
+                if depth in _depths(spec, modality)
+            }
+        )
         self.junctions = nn.ModuleList()
         for junction in spec["junctions"]:
             mine = _mine(junction, taps)
@@ -77,11 +85,13 @@ class Reference(nn.Module):
             for junction, join in zip(self.spec["junctions"], self.junctions, strict=True)
         ]
 
-    def forward(self, token_ids=None, pixels=None):
-        return self.fuse(*self.taps(token_ids, pixels))
+    def forward(self, token_ids=None, pixels=None, present=None):
+        return self.fuse(*self.taps(token_ids, pixels), present)
 
-    def fuse(self, taps: dict, mask=None):
-        """Junctions and head: taps -> logits float32 [B, C]."""
+    def fuse(self, taps: dict, mask=None, present=None):
+        """Junctions and head: taps -> logits float32 [B, C]; present: modality -> bool [B]."""
+        if self.stand_ins:
+            taps, mask = self._stood_in(taps, mask, present)
         vectors = self._vectors(taps, mask)
         if not self.by_score:
             return self.heads[0](torch.cat(vectors, -1))
@@ -89,6 +99,23 @@ class Reference(nn.Module):
         logits = [head(v) for head, v in zip(self.heads, vectors, strict=True)]
         mean = sum(w * torch.softmax(x, -1) for w, x in zip(shares, logits, strict=True))
         return torch.log(mean.clamp_min(1e-7))
+
+    def _stood_in(self, taps: dict, mask, present: dict):
+        """Learned vectors in the place of what is missing, a missing sentence of one token."""
+        found = {}
+        for modality, tapped in taps.items():
+            found[modality] = {}
+            for depth in set(tapped) & set(_depths(self.spec, modality)):
+                x = tapped[depth]
+                vector = self.stand_ins[f"{modality}_{depth}"]
+                vector = vector[:, None, None] if x.ndim == 4 else vector
+                there = present[modality].reshape(-1, *[1] * (x.ndim - 1))
+                found[modality][depth] = torch.where(there, x, vector)
+        if mask is not None:
+            one = torch.zeros_like(mask)
+            one[:, 0] = True
+            mask = torch.where(present["text"][:, None], mask, one)
+        return found, mask
 
 
 def _mine(junction: dict, taps: dict) -> dict:

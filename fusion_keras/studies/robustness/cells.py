@@ -16,7 +16,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from fusion_keras.data.corrupt import CORRUPTIONS, corrupted
+from fusion_keras.data.corrupt import CORRUPTIONS, MISSING, corrupted, present
 from fusion_keras.data.tokens import encode
 from fusion_keras.errors import UsageError
 from fusion_keras.interrupts import Interrupts
@@ -181,7 +181,8 @@ def _counts(contenders, name: str, strength: float, settings: dict) -> dict[str,
 def _same(rows: Rows, name: str) -> str:
     """Equal for rows that a corruption changes alike."""
     array = rows.inputs[input_of(name)]
-    digest = hashlib.sha256(f"{array.shape}".encode())
+    told = MISSING.get(name) in rows.inputs
+    digest = hashlib.sha256(f"{array.shape} {told}".encode())
     digest.update(np.ascontiguousarray(array))
     if input_of(name) == "token_ids":
         digest.update(rows.tokenizer.to_str().encode())
@@ -191,8 +192,13 @@ def _same(rows: Rows, name: str) -> str:
 def damaged(
     rows: Rows, name: str, strength: float, seed: int, repeat: int
 ) -> dict[str, np.ndarray]:
-    """The one input that a corruption changes, damaged: its name -> [n, ...]."""
+    """The one input that a corruption changes, damaged: its name -> [n, ...].
+
+    A model that takes what is missing as an input is told so, and keeps the others.
+    """
     at = input_of(name)
+    if (told := MISSING.get(name)) in rows.inputs:
+        return {told: present(name, len(rows.labels), strength, seed, repeat)}
     if CORRUPTIONS[name].of == "text":
         texts = corrupted(name, rows.texts, strength, seed, repeat)
         return {at: encode(texts, rows.tokenizer, rows.inputs[at].shape[1])[0]}

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 from tokenizers import Tokenizer
 
+from fusion_keras.data.corrupt import MISSING
 from fusion_keras.data.tokens import load_tokenizer
 from fusion_keras.errors import UsageError
 from fusion_keras.training.evaluate import BATCH, predict
@@ -34,7 +35,8 @@ class Rows:
 
     Attributes:
         name: of the data set.
-        inputs: "token_ids" int32 [n, T] and "image" uint8 [n, S, S, 3], as far as it takes them.
+        inputs: "token_ids" int32 [n, T], "image" uint8 [n, S, S, 3] and, of a model with
+            stand-ins, "present_text" and "present_image" float32 [n, 1], as far as it takes them.
         texts: n sentences.
         labels: int [n].
         ids, groups: n names; groups None where rows are independent.
@@ -92,7 +94,7 @@ def rows_of(task: Task, split: str) -> Rows:
         raise UsageError(f"Unknown split {split!r}; one of {', '.join(task.rows)} is wanted.")
     dataset, rows = task.dataset, task.rows[split]
     taken = [x.name for x in task.graph.model.inputs]
-    other = [name for name in taken if name not in _INPUTS.values()]
+    other = [n for n in taken if n not in (*_INPUTS.values(), *MISSING.values())]
     pixels = task.arrays.get("image")
     if other or (pixels is not None and pixels.dtype != np.uint8):
         raise UsageError(
@@ -138,7 +140,8 @@ def keras_classes(task: Task, rows: Rows, room: int = KEPT_BYTES) -> Classes:
             if name not in changed and name not in clean:
                 clean[name] = taps(name, rows.inputs[name])
             found |= taps(name, changed[name]) if name in changed else clean[name]
-        arrays = {**found, "label": labels}
+        there = {n: {**rows.inputs, **changed}[n] for n in MISSING.values() if n in rows.inputs}
+        arrays = {**found, **there, "label": labels}
         return predict(task.graph.fusion, arrays, everything)["logits"].argmax(-1)
 
     return classes
