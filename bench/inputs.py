@@ -120,6 +120,16 @@ def _square(image, spec: dict):
     return square
 
 
+def present(meta: dict, missing: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
+    """What a model with stand-ins is told: `present_text` ... -> float32 [1, 1], 0 if missing.
+
+    Args:
+        missing: modalities.
+    """
+    told = [name for name in meta["inputs"] if name.startswith("present_")]
+    return {n: np.full((1, 1), n.split("_", 1)[1] not in missing, np.float32) for n in told}
+
+
 def raw_queries(folder: Path) -> tuple[list[str], list[Path]]:
     """The sentences and image files of an artifact's `queries`, in order."""
     texts = json.loads((folder / "texts.json").read_text(encoding="utf-8"))

@@ -39,7 +39,8 @@ def predict(folder: Path, precision: str, text: str | None, image: str | None) -
         )
     _check_given(meta, text, image)
     session = times("load the model", _session, folder / meta["models"][precision]["file"])
-    feed = {}
+    missing = [m for m, given in (("text", text), ("image", image)) if given is None]
+    feed = inputs.present(meta, tuple(missing))
     if "token_ids" in meta["inputs"]:
         tokens = times("load the tokenizer", inputs.Tokens, folder, meta)
         feed["token_ids"] = times("tokens", tokens, text or "")

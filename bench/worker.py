@@ -270,10 +270,11 @@ def _timed_stages(runner, contender: Contender, rounds: int) -> dict:
         read["tokens"] = ("token_ids", lambda i: tokens(texts[i % len(texts)]))
     if "image" in meta["inputs"]:
         read["image"] = ("image", lambda i: inputs.picture(images[i % len(images)], meta))
+    there = inputs.present(meta)
     found = {name: [] for name in (*read, "inference", "all")}
     # The first round of all queries warms up every length.
     for i in range(-len(texts), rounds):
-        feed, times = {}, [time.perf_counter()]
+        feed, times = dict(there), [time.perf_counter()]
         for _, (name, make) in read.items():
             feed[name] = make(i)
             times.append(time.perf_counter())

@@ -12,6 +12,7 @@ PRECISIONS = flags.DEFINE_list("precisions", ["fp16", "int8"], "Beside fp32.")
 BATCH = flags.DEFINE_integer("batch", 1, "Examples at a time.")
 DYNAMIC = flags.DEFINE_bool("dynamic", False, "Leave batch and length open.")
 BUCKETS = flags.DEFINE_list("buckets", [], "Lengths that sentences are padded to.")
+WITHOUT = flags.DEFINE_string("without", "", "A modality that will be missing.")
 SAMPLES = flags.DEFINE_integer("samples", 64, "Validation rows of the parity ladder.")
 
 HELP = """Turn a trained run into an artifact that a device can run, proven equal.
@@ -22,6 +23,9 @@ HELP = """Turn a trained run into an artifact that a device can run, proven equa
   python -m export --run=runs/demo/inter-s0 --out=artifacts/inter --buckets=16,32
       leaves the length of sentences open, and names the lengths that the runner pads
       them to: short sentences, which most are, run faster.
+  python -m export --run=runs/demo/late-s0 --out=artifacts/late-no-image --without=image
+      of a run with --config.fusion.stand_ins: the model for when there is no image, without
+      that backbone; python -m bench shows what it saves beside the whole one.
 
 Every step is compared with the one before it on real validation rows: Keras on JAX, Keras on
 TensorFlow, SavedModel, ONNX, its precisions. A step that is too far off ends the export, and
@@ -36,6 +40,7 @@ FLAGS
   --batch=1               examples at a time
   --buckets=16,32         lengths in tokens, shorter than the run's own
   --dynamic               leave batch and length open
+  --without=image         leave a modality out; its learned stand-in answers for it
   --samples=64            validation rows of the parity ladder and of the calibration
 """
 
@@ -52,6 +57,7 @@ def main() -> None:
             dynamic=DYNAMIC.value,
             buckets=tuple(BUCKETS.value),
             samples=SAMPLES.value,
+            without=WITHOUT.value,
         )
     )
 

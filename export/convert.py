@@ -1,7 +1,7 @@
 """A run's model -> TensorFlow SavedModel and the ONNX graph that tf2onnx makes of it.
 
 Runs in a process of its own, on Keras' TensorFlow backend (`python -m export.convert RUN
-FOLDER`): the SavedModel that JAX would write holds one opaque operator (tensorflow-onnx
+FOLDER WITHOUT`): the SavedModel that JAX would write holds one opaque operator (tensorflow-onnx
 issues 1601 and 1984).
 
 tf2onnx copies every constant of a graph several times over; for BERT that is most of its
@@ -26,10 +26,12 @@ import onnx
 import tensorflow as tf
 import tf2onnx
 
+from export.missing import without
 from export.stages import in_batches
 from fusion_keras import cli
 from fusion_keras.fusion.audio_visual import rebuilt
 from fusion_keras.fusion.graph import Graph, taps_of
+from fusion_keras.fusion.spec import from_dict
 from fusion_keras.training.experiment import load_model
 from fusion_keras.training.run import read_json
 
@@ -37,14 +39,17 @@ from fusion_keras.training.run import read_json
 OPSET = 18
 
 
-def main(run: Path, folder: Path) -> None:
+def main(run: Path, folder: Path, missing: str = "") -> None:
     """Write `saved_model/`, `raw.onnx`, `weights.npz` and `tensorflow.npz` into `folder`.
 
     `folder` holds `inputs.npz`, the examples to run, and `shapes.json`, input name -> shape
     with null where it is open.
     """
     shapes = {n: tuple(s) for n, s in json.loads((folder / "shapes.json").read_text()).items()}
-    graph = rebuilt(load_model(run), read_json(run / "config.json")["spec"])
+    described = read_json(run / "config.json")["spec"]
+    graph = rebuilt(load_model(run), described)
+    if missing:
+        graph = without(graph, from_dict(described), missing)
     inputs = dict(np.load(folder / "inputs.npz"))
     signature = signature_of(shapes, inputs)
     batch = next(iter(shapes.values()))[0] or 1
@@ -124,4 +129,4 @@ def _erfc(context, node, name, _):
 
 
 if __name__ == "__main__":
-    cli.guarded(lambda: main(Path(sys.argv[1]), Path(sys.argv[2])))
+    cli.guarded(lambda: main(*map(Path, sys.argv[1:3]), sys.argv[3]))

@@ -98,7 +98,7 @@ def _next(out: Path, inputs: dict) -> str:
     if "spectrogram" in inputs:
         return f"Next: measure it with\n  python -m bench {out}"
     given = {"token_ids": '--text "..."', "image": "--image FILE"}
-    asked = " ".join(given[name] for name in inputs)
+    asked = " ".join(given[name] for name in inputs if name in given)
     return f"Next: ask it with\n  python -m bench.predict {out} {asked}"
 
 
@@ -120,8 +120,15 @@ class _Evidence:
 def _build(
     request: Request, work: Path, folder: Path, shapes: stages.Shapes, lengths: tuple, clock
 ) -> dict:
-    clock("Keras on JAX", stages.reference, request.run, work, request.samples)
-    clock("TensorFlow, SavedModel, tf2onnx", stages.convert, request.run, work, shapes)
+    clock("Keras on JAX", stages.reference, request.run, work, request.samples, request.without)
+    clock(
+        "TensorFlow, SavedModel, tf2onnx",
+        stages.convert,
+        request.run,
+        work,
+        shapes,
+        request.without,
+    )
     rungs, models, predicted = stages.tensorflow_rungs(work), {}, {}
     for made in ("saved_model", "queries"):
         shutil.move(work / made, folder / made)
@@ -132,7 +139,8 @@ def _build(
     evidence = _Evidence(
         work, tapped, *(_load(work / f"{name}.npz") for name in ("inputs", "reference", "test"))
     )
-    accuracy = trained_accuracy(request.run)
+    right = evidence.test.get("right")
+    accuracy = trained_accuracy(request.run) if right is None else float(right.mean())
     logits, against = _load(work / "tensorflow.npz")["saved_model/logits"], "saved_model"
     for name in ("fp32", *request.precisions):
         if name != "fp32":

@@ -1,6 +1,6 @@
 """What the trained run itself says, on JAX: the first rung of the parity ladder.
 
-Runs in a process of its own (`python -m export.reference RUN FOLDER SAMPLES`), because a
+Runs in a process of its own (`python -m export.reference RUN FOLDER SAMPLES WITHOUT`), because a
 process has one Keras backend.
 """
 
@@ -15,8 +15,10 @@ import keras
 import numpy as np
 from PIL import Image
 
+from export.request import kept
 from fusion_keras import cli
 from fusion_keras.fusion.graph import taps_of
+from fusion_keras.fusion.spec import present_name
 from fusion_keras.training.evaluate import predict
 from fusion_keras.training.restored import restore
 
@@ -24,19 +26,25 @@ from fusion_keras.training.restored import restore
 RAW_ROWS = 32
 
 
-def main(run: Path, folder: Path, samples: int) -> None:
+def main(run: Path, folder: Path, samples: int, without: str = "") -> None:
     """Write `inputs.npz`, `reference.npz` and the whole test split into `folder`.
 
     `inputs.npz` holds the first `samples` validation rows, input name -> [N, ...];
     `reference.npz` the outputs and taps for them, [N, ...] and `jax/` before their names.
-    `test.npz` holds inputs, `id`, `label` and perhaps `score` and `group` of every test row.
+    `test.npz` holds inputs, `id`, `label` and perhaps `score` and `group` of every test row, and
+    `right`, whether a run that is not measured as trained answers it rightly.
     `queries/` has a few validation rows as they came: `texts.json`, and images as files.
     """
     task = restore(run)
     rows = task.rows["valid"][:samples]
     names = [x.name for x in task.graph.model.inputs]
-    inputs = {n: np.asarray(task.arrays[n][rows]) for n in names}
     taps = taps_of(task.graph.encoders)
+    if without:
+        names = kept(names, without)
+        told = present_name(without)
+        task.arrays[told] = np.zeros_like(task.arrays[told])
+        taps = {n: x for n, x in taps.items() if not n.startswith(f"{without}_")}
+    inputs = {n: np.asarray(task.arrays[n][rows]) for n in names}
     tapped = keras.Model(
         {x.name: x for x in task.graph.model.inputs}, {**task.graph.model.output, **taps}
     )
@@ -47,6 +55,9 @@ def main(run: Path, folder: Path, samples: int) -> None:
     arrays = {n: np.asarray(task.arrays[n][test]) for n in [*names, "label"]}
     if task.dataset.scores is not None:
         arrays["score"] = task.dataset.scores[test]
+    if without:
+        answers = predict(task.graph.model, task.arrays, test)["logits"].argmax(-1)
+        arrays["right"] = answers == arrays["label"]
     arrays["id"] = np.array([task.dataset.ids[row] for row in test], str)
     if task.dataset.groups is not None:
         arrays["group"] = np.array([task.dataset.groups[row] for row in test], str)
@@ -73,4 +84,4 @@ def _write_raw(folder: Path, dataset, rows: np.ndarray) -> None:
 
 
 if __name__ == "__main__":
-    cli.guarded(lambda: main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])))
+    cli.guarded(lambda: main(*map(Path, sys.argv[1:3]), int(sys.argv[3]), sys.argv[4]))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path
 
 from tokenizers import Tokenizer
 
 from fusion_keras.errors import UsageError
+from fusion_keras.fusion.spec import present_name
 from fusion_keras.training.run import damage, read_json
 
 PRECISIONS = ("fp16", "int8", "int8_static")
+INPUT_OF = {"text": "token_ids", "image": "image"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +27,7 @@ class Request:
     dynamic: bool = False
     buckets: tuple[str, ...] = ()
     samples: int = 64
+    without: str = ""
 
     def checked(self) -> dict:
         """What the run's `config.json` says, checked as far as an export needs it.
@@ -46,7 +50,8 @@ class Request:
                 raise UsageError(f"--{name} is {value}; at least 1 is wanted.")
         if self.dynamic and self.batch != 1:
             raise UsageError("--dynamic leaves the batch open: leave --batch out.")
-        return _description(self.run)
+        description = _description(self.run)
+        return _without(description, self.without) if self.without else description
 
     def lengths(self, description: dict) -> tuple[int, ...]:
         """The lengths that a runner pads sentences to; the last is the run's own.
@@ -102,6 +107,35 @@ def _description(run: Path) -> dict:
     return description
 
 
+def _without(description: dict, modality: str) -> dict:
+    """The description of the model that never has a modality.
+
+    Raises:
+        UsageError: there is no such one, or it has learned nothing to stand in for it.
+    """
+    name, variant = INPUT_OF.get(modality), description["variant"]
+    if name not in description["inputs"]:
+        known = ", ".join(m for m, n in INPUT_OF.items() if n in description["inputs"])
+        raise UsageError(f"--without is {modality!r}; {variant} takes {known}.")
+    if not description["spec"].get("stand_ins") or name not in may_lack(description):
+        raise UsageError(
+            f"This {variant} has learned no stand-in for {modality}: train it with "
+            f"--config.fusion.stand_ins and --config.augment.drop_{modality}=0.3."
+        )
+    inputs = {n: description["inputs"][n] for n in kept(description["inputs"], modality)}
+    return {**description, "inputs": inputs, "variant": f"{variant} without {modality}"}
+
+
+def kept(inputs: Iterable[str], modality: str) -> list[str]:
+    """The names of a model's inputs that are still read without a modality.
+
+    Where one other modality is left, nobody is asked whether it is there.
+    """
+    names = [n for n in inputs if n not in (INPUT_OF[modality], present_name(modality))]
+    told = [present_name(m) for m in INPUT_OF if present_name(m) in names]
+    return [n for n in names if len(told) > 1 or n not in told]
+
+
 def trained_accuracy(run: Path) -> float:
     """Test accuracy as training measured it."""
     metrics = read_json(run / "metrics.json")
@@ -125,7 +159,7 @@ def backbones(description: dict) -> dict[str, str]:
 def may_lack(description: dict) -> list[str]:
     """The inputs that training withheld from some examples, so that one of both will do."""
     augment = description["config"]["augment"]
-    if not augment["enabled"] or len(description["inputs"]) < 2:
+    if not augment["enabled"] or not set(INPUT_OF.values()) <= description["inputs"].keys():
         return []
     drops = {"token_ids": "drop_text", "image": "drop_image"}
     return [name for name, drop in drops.items() if augment[drop] > 0]

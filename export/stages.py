@@ -65,17 +65,17 @@ def run_apart(module: str, backend: str, *arguments: object) -> None:
         )
 
 
-def reference(run: Path, folder: Path, samples: int) -> None:
+def reference(run: Path, folder: Path, samples: int, without: str = "") -> None:
     """`inputs.npz`, `reference.npz` and `test.npz`; see `export.reference`."""
-    run_apart("export.reference", "jax", run, folder, samples)
+    run_apart("export.reference", "jax", run, folder, samples, without)
 
 
-def convert(run: Path, folder: Path, shapes: Shapes) -> None:
+def convert(run: Path, folder: Path, shapes: Shapes, without: str = "") -> None:
     """`saved_model/`, `raw.onnx`, `weights.npz`, `tensorflow.npz`; see `export.convert`."""
     with np.load(folder / "inputs.npz") as inputs:
         wanted = shapes.of({name: inputs[name] for name in inputs.files})
     (folder / "shapes.json").write_text(json.dumps(wanted))
-    run_apart("export.convert", "tensorflow", run, folder)
+    run_apart("export.convert", "tensorflow", run, folder, without)
 
 
 def rewrite(folder: Path) -> tuple[ir.Model, dict[str, int]]:

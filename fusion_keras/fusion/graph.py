@@ -16,8 +16,8 @@ from keras import layers, ops
 from fusion_keras.backbones.cut import cut
 from fusion_keras.backbones.presets import ImagePreset, TextPreset
 from fusion_keras.fusion.joins import PaddingMask, SegmentIds, join
-from fusion_keras.fusion.spec import LAST, Depth, FusionSpec, validate
-from fusion_keras.fusion.stand_in import PresentMask, StandIn, present_name
+from fusion_keras.fusion.spec import LAST, Depth, FusionSpec, present_name, validate
+from fusion_keras.fusion.stand_in import PresentMask, StandIn
 
 _register = keras.saving.register_keras_serializable(package="fusion_keras")
 

@@ -105,6 +105,11 @@ class FusionSpec:
         return tuple(m for m in MODALITIES if self.depths(m))
 
 
+def present_name(modality: str) -> str:
+    """The input, float32 [B, 1], that is 1 where the modality is there and 0 where it is not."""
+    return f"present_{modality}"
+
+
 def validate(spec: FusionSpec, num_depths: dict[str, int]) -> None:
     """Check a spec against the depths its backbones have.
 

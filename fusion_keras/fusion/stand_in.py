@@ -12,19 +12,12 @@ from keras import layers, ops
 _register = keras.saving.register_keras_serializable(package="fusion_keras")
 
 
-def present_name(modality: str) -> str:
-    """The input, float32 [B, 1], that is 1 where the modality is there and 0 where it is not."""
-    return f"present_{modality}"
-
-
-def _there(present, rank: int):
-    """[B, 1] -> bool [B, 1, ...] of a rank."""
-    return ops.reshape(present, (-1, *[1] * (rank - 1))) > 0.5
-
-
 @_register
 class StandIn(layers.Layer):
-    """A tap [B, ..., D], or where `present` [B, 1] is 0 one learned vector in every place."""
+    """A tap [B, ..., D], or where `present` [B, 1] is 0 one learned vector in every place.
+
+    Sums of products, exact for 0 and 1: of a choice tf2onnx makes casts and products, too.
+    """
 
     def build(self, x_shape, present_shape):
         # Of a tap's size: through the layer normalisation behind it, a vector near zero
@@ -36,7 +29,8 @@ class StandIn(layers.Layer):
         )
 
     def call(self, x, present):
-        return ops.where(_there(present, len(x.shape)), x, ops.cast(self.vector, x.dtype))
+        there = ops.cast(ops.reshape(present, (-1, *[1] * (len(x.shape) - 1))), x.dtype)
+        return there * x + (1 - there) * ops.cast(self.vector, x.dtype)
 
     def compute_output_spec(self, x, present):
         return keras.KerasTensor(x.shape, dtype=x.dtype)
@@ -50,8 +44,9 @@ class PresentMask(layers.Layer):
     """
 
     def call(self, mask, present):
-        none = ops.concatenate([mask[:, :1] * 0 + 1, mask[:, 1:] * 0], axis=1)
-        return ops.where(_there(present, 2), mask, none)
+        there = ops.cast(present, mask.dtype)
+        first = there * mask[:, :1] + (1 - there)
+        return ops.concatenate([first, there * mask[:, 1:]], axis=1)
 
     def compute_output_spec(self, mask, present):
         return keras.KerasTensor(mask.shape, dtype=mask.dtype)

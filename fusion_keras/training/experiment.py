@@ -19,7 +19,7 @@ from fusion_keras.data.pipeline import steps_per_epoch
 from fusion_keras.data.tokens import load_tokenizer
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion import audio_visual
-from fusion_keras.fusion.spec import MODALITIES
+from fusion_keras.fusion.spec import MODALITIES, present_name
 from fusion_keras.fusion.variants import AUDIO_VISUAL
 from fusion_keras.training import loop, parents
 from fusion_keras.training.evaluate import predict, predictions_csv, split_metrics
@@ -238,6 +238,8 @@ def _inputs(task: Task) -> dict:
             "crop_fraction": spec.crop_fraction,
             "interpolation": spec.interpolation,
         }
+    if task.spec.stand_ins:
+        inputs |= {present_name(m): {"present": 1, "missing": 0} for m in task.spec.modalities}
     return inputs
 
 

@@ -20,8 +20,7 @@ from fusion_keras.errors import UsageError
 from fusion_keras.fusion import audio_visual
 from fusion_keras.fusion.audio_visual import ClstmSpec
 from fusion_keras.fusion.graph import Graph, build, part_name
-from fusion_keras.fusion.spec import FusionSpec
-from fusion_keras.fusion.stand_in import present_name
+from fusion_keras.fusion.spec import FusionSpec, present_name
 from fusion_keras.fusion.variants import AUDIO_VISUAL, Depths, make_spec, modalities_of
 
 

@@ -11,8 +11,7 @@ from safetensors.numpy import load_file
 from torch import nn
 
 from fusion_keras.errors import UsageError
-from fusion_keras.fusion.spec import MODALITIES, FusionSpec, from_dict, to_dict
-from fusion_keras.fusion.stand_in import present_name
+from fusion_keras.fusion.spec import MODALITIES, FusionSpec, from_dict, present_name, to_dict
 from fusion_keras.fusion.state_dict import state_dict
 from fusion_keras.training.restored import config_of
 from fusion_keras.training.run import read_json
