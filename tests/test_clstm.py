@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from fusion_keras.backbones import clstm, conv_lstm
+from fusion_keras.backbones import batch_last, clstm, conv_lstm
 from fusion_keras.backbones.clstm import ARCHITECTURES, FULL, REDUCED, Sizes, build_clstm
 from fusion_keras.errors import UsageError
 
@@ -162,13 +162,13 @@ def test_logits_after_every_step_are_those_of_the_equations(architecture):
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5])
-def test_convolution_by_products_is_the_convolution(size, monkeypatch):
+def test_convolution_by_products_is_the_convolution(size):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(2, 5, 7, 3)).astype(np.float32)
     kernel = rng.normal(size=(size, size, 3, 4)).astype(np.float32)
-    monkeypatch.setattr(conv_lstm, "on_jax_cpu", lambda: True)
-    found = np.asarray(conv_lstm.convolve(x, kernel))
-    wanted = np.asarray(ops.conv(x, kernel, padding="same"))
+    rows = kernel.reshape(-1, 4).T
+    found = np.asarray(batch_last.convolve(x.transpose(3, 1, 2, 0), rows, size))
+    wanted = np.asarray(ops.conv(x, kernel, padding="same")).transpose(3, 1, 2, 0)
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
@@ -191,11 +191,42 @@ def test_image_is_convolved_once_and_the_state_at_every_step(monkeypatch):
     image, audio = np.ones((1, 4, 4, 3), np.float32), np.ones((1, 6, 5), np.float32)
     layer.build(image.shape, audio.shape)
     scanned = jax.jit(lambda *x: layer(*x))(image, audio)
+    monkeypatch.setattr(conv_lstm, "on_jax_cpu", lambda: False)
     monkeypatch.setattr(conv_lstm, "convolve", counted)
     monkeypatch.setattr(conv_lstm, "_loop", unrolled)
     found = jax.jit(lambda *x: layer(*x))(image, audio)
     np.testing.assert_allclose(found, scanned, atol=1e-6)
     assert kernels == [(3, 3, 3, 8)] + 6 * [(3, 3, 2, 8)]
+
+
+@pytest.mark.parametrize("audio", [True, False])
+@pytest.mark.parametrize("return_sequences", [True, False])
+def test_with_the_batch_last_a_layer_has_the_values_and_gradients_of_other_devices(
+    audio, return_sequences, monkeypatch
+):
+    """Image of odd sides; of equal states, as in a blank image, the first has the gradient."""
+    rng = np.random.default_rng(0)
+    layer = conv_lstm.ConvLSTM(2, return_sequences=return_sequences)
+    shape = (2, 5, 7, 1) if audio else (2, 3, 5, 7, 1)
+    image = rng.normal(size=shape).astype(np.float32)
+    image[0] = 0
+    inputs = (image, rng.normal(size=(2, 3, 4)).astype(np.float32)) if audio else (image,)
+    layer.build(*(x.shape for x in inputs))
+
+    def gradients():
+        def loss(weights, *inputs):
+            outputs = layer.stateless_call(weights, [], *inputs)[0]
+            return ops.sum(outputs * ops.cos(ops.arange(outputs.size).reshape(outputs.shape)))
+
+        weights = [w.value for w in layer.weights]
+        argnums = tuple(range(1 + len(inputs)))
+        return jax.jit(jax.value_and_grad(loss, argnums))(weights, *inputs)
+
+    found = jax.tree.leaves(gradients())
+    monkeypatch.setattr(conv_lstm, "on_jax_cpu", lambda: False)
+    wanted = jax.tree.leaves(gradients())
+    for ours, theirs in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
 def test_places_and_steps_share_the_weights_of_a_layer():

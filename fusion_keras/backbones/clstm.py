@@ -24,7 +24,7 @@ import dataclasses
 import keras
 from keras import layers
 
-from fusion_keras.backbones.conv_lstm import LSTM, POOL, ConvLSTM
+from fusion_keras.backbones.conv_lstm import LSTM, POOL, ConvLSTM, PaddedConv2D, SquarePool
 from fusion_keras.errors import UsageError
 
 
@@ -130,8 +130,8 @@ def _fully_connected(image, spectrogram, sizes, every_step):
 
 
 def _visual_layer(x, sizes, name):
-    x = layers.Conv2D(sizes.units, sizes.kernel, padding="same", activation="relu", name=name)(x)
-    return layers.MaxPooling2D(POOL, name=f"{name}_pool")(x)
+    x = PaddedConv2D(sizes.units, sizes.kernel, activation="relu", name=name)(x)
+    return SquarePool(name=f"{name}_pool")(x)
 
 
 def _flat(x, every_step, name):

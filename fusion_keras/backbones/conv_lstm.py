@@ -7,39 +7,16 @@ leaves open.
 import keras
 from keras import layers, ops
 
+from fusion_keras.backbones import batch_last
+from fusion_keras.backbones.batch_last import POOL, lstm_step
 from fusion_keras.backbones.depthwise import on_jax_cpu
 
 _register = keras.saving.register_keras_serializable(package="fusion_keras")
 
-POOL = 2
-
 
 def convolve(x, kernel):
-    """Convolve x [B, H, W, C] with kernel [k, k, C, D], padded to [B, H, W, D].
-
-    XLA's CPU code runs a convolution inside a loop, and derives its gradients, far more slowly
-    than a matrix product of all patches. A training step of `clstm_initial` at REDUCED, batch
-    32, two cores: 2.0 s with convolutions, 0.2 s with products.
-    """
-    if not on_jax_cpu():
-        return ops.conv(x, kernel, padding="same")
-    (height, width), (size, _, channels, filters) = x.shape[1:3], kernel.shape
-    around = ((size - 1) // 2, size // 2)
-    padded = ops.pad(x, ((0, 0), around, around, (0, 0)))
-    shifted = [padded[:, i : i + height, j : j + width] for i in range(size) for j in range(size)]
-    patches = ops.reshape(ops.concatenate(shifted, axis=-1), (-1, size * size * channels))
-    x = ops.matmul(patches, ops.reshape(kernel, (-1, filters)))
-    return ops.reshape(x, (-1, height, width, filters))
-
-
-def lstm_step(gates, cell):
-    """One step from the summed inputs of the gates f, i, g, o [..., 4 U] and c_{t-1} [..., U].
-
-    Returns (h_t, c_t), the paper's figure 5: c_t = f c_{t-1} + i g, h_t = o tanh(c_t).
-    """
-    forget, enter, change, leave = ops.split(gates, 4, axis=-1)
-    cell = ops.sigmoid(forget) * cell + ops.sigmoid(enter) * ops.tanh(change)
-    return ops.sigmoid(leave) * ops.tanh(cell), cell
+    """Convolve x [B, H, W, C] with kernel [k, k, C, D], padded to [B, H, W, D]."""
+    return ops.conv(x, kernel, padding="same")
 
 
 def _forget_at_first(shape, dtype=None):
@@ -84,12 +61,16 @@ class ConvLSTM(layers.Layer):
         self.recurrent_kernel = self.add_weight(
             (*window, self.units, gates), "orthogonal", name="recurrent_kernel"
         )
+        self.audio_kernel = None
         if audio_shape is not None:
             self.audio_kernel = self.add_weight((audio_shape[-1], gates), name="audio_kernel")
         self.bias = self.add_weight((gates,), _forget_at_first, name="bias")
 
     def call(self, vision, audio=None):
         """Run all steps."""
+        if on_jax_cpu():
+            weights = self.kernel, self.recurrent_kernel, self.audio_kernel, self.bias
+            return batch_last.conv_lstm(weights, vision, audio, self.return_sequences)
         if audio is None:
             inputs = _each(lambda maps: convolve(maps, self.kernel), vision) + self.bias
             inputs, still = ops.moveaxis(inputs, 1, 0), None  # [T, B, H, W, 4 U]
@@ -103,7 +84,8 @@ class ConvLSTM(layers.Layer):
         def step(carry, entering):
             hidden, cell = carry
             gates = convolve(hidden, self.recurrent_kernel) + entering
-            hidden, cell = lstm_step(gates if still is None else gates + still, cell)
+            gates = gates if still is None else gates + still
+            hidden, cell = lstm_step(*ops.split(gates, 4, axis=-1), cell)
             return (hidden, cell), hidden if self.return_sequences else None
 
         (hidden, _), each = _loop(step, (state, state), inputs)
@@ -115,6 +97,38 @@ class ConvLSTM(layers.Layer):
         """Return the arguments of the constructor."""
         own = ("units", "kernel_size", "return_sequences")
         return {**super().get_config(), **{name: getattr(self, name) for name in own}}
+
+
+@_register
+class PaddedConv2D(layers.Conv2D):
+    """`keras.layers.Conv2D` with padding "same" and steps of one pixel, alone."""
+
+    def __init__(self, filters, kernel_size, **kwargs):
+        super().__init__(filters, kernel_size, **{**kwargs, "padding": "same"})
+
+    def call(self, inputs):
+        """Convolve inputs [B, H, W, C] to [B, H, W, D]."""
+        if not on_jax_cpu():
+            return super().call(inputs)
+        x = ops.transpose(inputs, (3, 1, 2, 0))
+        x = batch_last.convolve(x, batch_last.rows_of(self.kernel), self.kernel_size[0])
+        x = x + ops.reshape(self.bias, (-1, 1, 1, 1))
+        return self.activation(ops.transpose(x, (3, 1, 2, 0)))
+
+
+@_register
+class SquarePool(layers.MaxPooling2D):
+    """`keras.layers.MaxPooling2D` of squares of POOL pixels a side."""
+
+    def __init__(self, pool_size=POOL, **kwargs):
+        super().__init__(pool_size, **kwargs)
+
+    def call(self, inputs):
+        """Pool inputs [B, H, W, C] to [B, H / 2, W / 2, C]."""
+        if not on_jax_cpu():
+            return super().call(inputs)
+        x = batch_last.pool(ops.transpose(inputs, (3, 1, 2, 0)))
+        return ops.transpose(x, (3, 1, 2, 0))
 
 
 def _loop(step, carry, inputs):
@@ -141,5 +155,8 @@ class LSTM(layers.LSTM):
 
     def call(self, sequences, initial_state=None, mask=None, training=False):
         """Run all steps: [B, T, F] -> [B, U], or [B, T, U] with return_sequences."""
+        if on_jax_cpu() and initial_state is None and mask is None:
+            weights = self.cell.kernel, self.cell.recurrent_kernel, self.cell.bias
+            return batch_last.lstm(weights, sequences, self.return_sequences)
         self.unroll = keras.backend.backend() != "jax"
         return super().call(sequences, initial_state, mask, training)

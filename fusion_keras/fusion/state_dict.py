@@ -14,7 +14,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from fusion_keras.backbones.conv_lstm import LSTM, ConvLSTM, PaddedConv2D
 from fusion_keras.errors import UsageError
+from fusion_keras.fusion.audio_visual import ClstmSpec
 from fusion_keras.fusion.graph import part_name, tap_name
 from fusion_keras.fusion.spec import MODALITIES, FusionSpec, Junction
 
@@ -41,18 +43,21 @@ class Weight:
         return self.there(*(_array(v) for v in self.variables))
 
 
-def state_dict(model: keras.Model, spec: FusionSpec) -> dict[str, np.ndarray]:
+def state_dict(model: keras.Model, spec: FusionSpec | ClstmSpec) -> dict[str, np.ndarray]:
     """Every weight of a model, and BatchNorm's statistics: PyTorch's name -> float32 array.
 
     Args:
-        model: as `graph.build` makes it, fresh or read from a run.
+        model: as `graph.build` or `audio_visual.build` makes it, fresh or read from a run.
         spec: what it was built from.
     """
     return {name: weight.read() for name, weight in weights(model, spec).items()}
 
 
 def load_state_dict(
-    model: keras.Model, spec: FusionSpec, arrays: Mapping[str, np.ndarray], source: str
+    model: keras.Model,
+    spec: FusionSpec | ClstmSpec,
+    arrays: Mapping[str, np.ndarray],
+    source: str,
 ) -> None:
     """Set every weight of a model from a state dict.
 
@@ -84,14 +89,16 @@ def load_state_dict(
             )
         if not np.isfinite(given[name]).all():
             raise UsageError(f"{source} has {name} with values that are not finite.")
+    values = {name: w.back(np.asarray(given[name], np.float32)) for name, w in wanted.items()}
     for name, weight in wanted.items():
-        values = weight.back(np.asarray(given[name], np.float32))
-        for variable, value in zip(weight.variables, values, strict=True):
+        for variable, value in zip(weight.variables, values[name], strict=True):
             variable.assign(value)
 
 
-def weights(model: keras.Model, spec: FusionSpec) -> dict[str, Weight]:
+def weights(model: keras.Model, spec: FusionSpec | ClstmSpec) -> dict[str, Weight]:
     """PyTorch's name -> where it is in a model, in the order of the modules."""
+    if isinstance(spec, ClstmSpec):
+        return _clstm(model)
     found = {}
     for modality in MODALITIES:
         if modality in spec.modalities:
@@ -367,3 +374,51 @@ def _heads(fusion, spec: FusionSpec) -> dict[str, Weight]:
     if "score" in names:
         found |= _under("score", _dense(fusion.get_layer("score")))
     return found
+
+
+# --- The C-LSTMs, by the reference's names ------------------------------------------------------
+
+
+def _clstm(model) -> dict[str, Weight]:
+    kinds = {
+        ConvLSTM: _conv_lstm,
+        LSTM: _lstm,
+        PaddedConv2D: _convolution,
+        keras.layers.Conv2D: _convolution,  # of runs from before PaddedConv2D
+        keras.layers.Dense: _dense,
+    }
+    found = {}
+    for layer in model.layers:
+        if type(layer) in kinds:
+            found |= _under(layer.name, kinds[type(layer)](layer))
+    return found
+
+
+def _conv_lstm(layer) -> dict[str, Weight]:
+    found = {
+        "seen.weight": _moved(layer.kernel, (3, 2, 0, 1)),
+        "seen.bias": _same(layer.bias),
+        "hidden.weight": _moved(layer.recurrent_kernel, (3, 2, 0, 1)),
+    }
+    heard = getattr(layer, "audio_kernel", None)
+    return found if heard is None else {**found, "heard.weight": _moved(heard, (1, 0))}
+
+
+def _lstm(layer) -> dict[str, Weight]:
+    """PyTorch's LSTM has two biases, whose sum counts; the second stays zero."""
+    count = int(layer.cell.bias.shape[0])
+
+    def refuse_other(x) -> list:
+        if np.any(x):
+            raise UsageError(
+                f"{layer.name}.bias_hh_l0 is not zero, and our LSTM has one bias: add it to "
+                "bias_ih_l0."
+            )
+        return []
+
+    return {
+        "weight_ih_l0": _moved(layer.cell.kernel, (1, 0)),
+        "weight_hh_l0": _moved(layer.cell.recurrent_kernel, (1, 0)),
+        "bias_ih_l0": _same(layer.cell.bias),
+        "bias_hh_l0": Weight((), lambda: np.zeros(count, np.float32), refuse_other),
+    }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +13,15 @@ from safetensors.numpy import load_file
 from torch import nn
 
 from fusion_keras.errors import UsageError
+from fusion_keras.fusion import audio_visual
+from fusion_keras.fusion.audio_visual import ClstmSpec
 from fusion_keras.fusion.spec import MODALITIES, FusionSpec, from_dict, present_name, to_dict
 from fusion_keras.fusion.state_dict import state_dict
 from fusion_keras.training.restored import config_of
 from fusion_keras.training.run import read_json
 from fusion_keras.training.task import load_presets
+from tests.reference import clstm
+from tests.reference.clstm import Clstm
 from tests.reference.model import Reference
 
 # Hugging Face's name of a field -> our backbone's.
@@ -55,6 +61,26 @@ _FIELDS = {
 _COUNTS = "num_batches_tracked"
 
 
+def twin(
+    spec: FusionSpec | ClstmSpec, model, text, image, num_classes: int, device: str = "cpu"
+) -> tuple[Reference | Clstm, Callable[[dict], dict]]:
+    """The reference of one of our models, with its weights, and what turns our inputs into its.
+
+    Args:
+        spec, model: ours, of either kind.
+        text, image, num_classes: as for `empty`; for a C-LSTM all that is in the spec.
+        device: where it is to run.
+    """
+    if isinstance(spec, ClstmSpec):
+        made = Clstm(audio_visual.to_dict(spec))
+        taken = functools.partial(clstm.tensors, device=device)
+    else:
+        made = empty(spec, text, image, num_classes)
+        scale, offset = (x.to(device) for x in scaling(model))
+        taken = functools.partial(tensors, made, scale=scale, offset=offset, device=device)
+    return filled(made, state_dict(model, spec)).to(device), taken
+
+
 def empty(spec: FusionSpec, text, image, num_classes: int) -> Reference:
     """The reference of an architecture, its weights random.
 
@@ -68,7 +94,7 @@ def empty(spec: FusionSpec, text, image, num_classes: int) -> Reference:
     return Reference(to_dict(spec), *modules, size, num_classes)
 
 
-def filled(reference: Reference, arrays: dict[str, np.ndarray]) -> Reference:
+def filled(reference: nn.Module, arrays: dict[str, np.ndarray]) -> nn.Module:
     """Set every weight from a state dict of name -> array, as `state_dict` of ours makes it."""
     tensors = {name: torch.from_numpy(np.array(x)) for name, x in arrays.items()}
     found = reference.load_state_dict(tensors, strict=False)

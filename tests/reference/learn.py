@@ -18,7 +18,7 @@ from fusion_keras.data.augment import augment
 from fusion_keras.data.pipeline import steps_per_epoch, train_batches
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.graph import tap_name
-from fusion_keras.fusion.state_dict import load_state_dict, state_dict
+from fusion_keras.fusion.state_dict import load_state_dict
 from fusion_keras.training.evaluate import validation_metrics
 from fusion_keras.training.experiment import Framework, Predict
 from fusion_keras.training.loop import console, history_csv, progress_bar, selection_key
@@ -26,7 +26,7 @@ from fusion_keras.training.parents import DRAWS
 from fusion_keras.training.run import Run
 from fusion_keras.training.task import Task
 from tests.reference import optimizers
-from tests.reference.build import empty, filled, present, scaling, tensors
+from tests.reference.build import present, twin
 from tests.reference.model import Reference
 
 _BATCH = 64
@@ -48,12 +48,12 @@ def fit(run: Run, task: Task) -> tuple[int, Predict]:
         )
     torch.manual_seed(config.seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = empty(task.spec, task.text, task.image, len(task.dataset.classes))
-    filled(model, state_dict(task.graph.model, task.spec)).to(device)
-    scale, offset = (x.to(device) for x in scaling(task.graph.model))
+    model, taken = twin(
+        task.spec, task.graph.model, task.text, task.image, len(task.dataset.classes), device
+    )
 
     def whole(inputs):
-        return model(**tensors(model, inputs, scale, offset, device))
+        return model(**taken(inputs))
 
     if not task.spec.frozen:
         best = _learn(run, task, model, whole, task.arrays, task.rows, task.augment)
@@ -64,7 +64,7 @@ def fit(run: Run, task: Task) -> tuple[int, Predict]:
         model.heads.requires_grad_(task.spec.decision != "score")
 
         def taps_of(inputs):
-            given = tensors(model, inputs, scale, offset, device)
+            given = taken(inputs)
             given.pop("present", None)
             return _flat(task, *model.taps(**given))
 
