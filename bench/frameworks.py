@@ -226,7 +226,7 @@ def _task(options):
     config.image.preset, config.image.size = options.image, options.size
     config = resolve(config)
     keras.utils.set_random_seed(0)
-    text, image = load_presets(config)
+    text, image, _ = load_presets(config)
     spec = make_spec(config.variant, config.fusion, depths_of(text, image))
     model = build(spec, text, image, num_classes=2).model
     return config, spec, text, image, model

@@ -15,7 +15,7 @@ from fusion_keras.errors import UsageError
 
 # What a batch is compared with; everything else is an input of the model.
 TARGETS = ("label", "score")
-TEXT, IMAGE = "token_ids", "image"
+TEXT, IMAGE, AUDIO = "token_ids", "image", "audio"
 
 # Pillow works outside the GIL, so that threads share the augmentation; beyond eight they
 # would mostly wait for it. Two finished batches a thread hide an uneven step.
@@ -84,7 +84,8 @@ def train_batches(
                 batch[TEXT], batch[IMAGE], alone = withhold(
                     batch[TEXT], batch[IMAGE], augmentation, rng
                 )
-            if augmentation.mixup:
+            # A mixed label is of a mixed image; sound is not mixed.
+            if augmentation.mixup and AUDIO not in batch:
                 batch["label"] = np.eye(classes, dtype=np.float32)[batch["label"]]
                 wanted = {name: batch[name][alone] for name in TARGETS if name in batch}
                 batch[IMAGE][alone], wanted = mix(batch[IMAGE][alone], wanted, augmentation, rng)

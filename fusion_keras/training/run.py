@@ -24,6 +24,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 import fusion_keras
+from fusion_keras.config import get_config
 from fusion_keras.errors import UsageError
 
 CHECKPOINT = "checkpoint.npz"
@@ -148,7 +149,7 @@ class Run:
 
     def _differing(self, config: ConfigDict) -> str:
         described = self.read_json("config.json")
-        old, framework = described.get("config", {}), described.get("framework", "keras")
+        old, framework = complete(described.get("config", {})), described.get("framework", "keras")
         if framework != self.framework:
             return f"framework was {framework}, is {self.framework}"
         found = [d for d in differences(old, as_json(config)) if not d.startswith(_WHEREABOUTS)]
@@ -229,6 +230,16 @@ def damage(folder: Path):
 def as_json(config: ConfigDict) -> dict:
     """The config as plain JSON types; tuples become lists, as a file gives them back."""
     return json.loads(json.dumps(config.to_dict()))
+
+
+def complete(config: dict) -> dict:
+    """A run's config as plain JSON, with every setting that its version had not at its default."""
+    return _filled(config, as_json(get_config()))
+
+
+def _filled(values: dict, defaults: dict) -> dict:
+    nested = {n: _filled(values.get(n, {}), d) for n, d in defaults.items() if isinstance(d, dict)}
+    return {**defaults, **values, **nested}
 
 
 def differences(old, new, prefix="") -> list[str]:
