@@ -13,7 +13,7 @@ from fusion_keras.data.log_mel import BANDS, count_frames, fit, log_mel, mel_fil
 from fusion_keras.data.records import SkipLog
 from fusion_keras.data.sound import BadSound, decode, decode_all
 from fusion_keras.errors import UsageError
-from tests.mosi_layout import write_clip
+from tests.mosi_layout import write_clip, write_layout
 from tests.tiny import Bench, tone, write_wav
 
 FACE = np.full((48, 48, 3), 90, np.uint8)
@@ -241,3 +241,38 @@ def test_a_source_without_sound_is_a_sentence(bench, changes):
 def test_an_unknown_column_of_sounds_is_a_sentence(bench):
     with pytest.raises(UsageError, match="'music'"):
         load_dataset(data_of(bench, data__audio_column="music"), seconds=0.5)
+
+
+def mosi(folder) -> dict:
+    """Settings of clips whose sound is high where the sentence is not negative."""
+    for digit, hertz in ((0, 500), (9, 3000)):
+        write_wav(folder / "fsdd" / f"{digit}_someone_0.wav", tone(hertz, 0.6, 8000), 8000)
+    Image.fromarray(FACE).save(folder / "face.png")
+    rows = [(f"v{split}_{i}", split, i) for split in ("train", "valid", "test") for i in (0, 1)]
+    with (folder / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "split", "text", "image", "score"])
+        writer.writerows([n, s, "a sentence", "face.png", 1.0 if i else -1.0] for n, s, i in rows)
+    label = write_layout(folder / "manifest.csv", folder / "mosi", 2, folder / "fsdd")
+    raw = {"data__raw_dir": folder / "mosi" / "Raw"}
+    return {"data__source": "mosi", "data__path": label, "data__audio_column": "", **raw}
+
+
+def test_the_clips_of_mosi_bring_their_own_sound(bench, tmp_path):
+    settings = mosi(tmp_path)
+    dataset = load_dataset(data_of(bench, **settings), seconds=0.5)
+    assert dataset.ids[:2] == ["vtrain_0", "vtrain_1"]
+    heard = dataset.audio[:, 20].argmax(axis=1)
+    assert [abs(h - band_of(3000 if label else 500)) <= 1 for h, label in zip(
+        heard, dataset.labels, strict=True)] == [True] * 6  # fmt: skip
+    (settings["data__raw_dir"] / "vtest" / "1.mp4").write_bytes(b"no clip")
+    changed = data_of(bench, **settings, data__max_skipped=0.2)
+    left = load_dataset(changed, seconds=0.5)
+    assert left.ids == dataset.ids[:5]
+    assert "label.csv line 7: sound" in " ".join(left.notes)
+
+
+def test_ready_frames_have_no_sound(bench, tmp_path):
+    settings = mosi(tmp_path) | {"data__raw_dir": "", "data__frames_dir": tmp_path}
+    with pytest.raises(UsageError, match=r"'mosi' without sound.*data\.raw_dir of mosi"):
+        load_dataset(data_of(bench, **settings), seconds=0.5)
