@@ -155,15 +155,17 @@ def log_mel(waveform: np.ndarray, spec: dict) -> np.ndarray:
     window = np.hanning(spec["window"] + 1)[:-1]
     frames = np.lib.stride_tricks.sliding_window_view(waveform, spec["window"])[:: spec["hop"]]
     spectrum = np.fft.rfft(frames * window, spec["fft"]) / (window.sum() / 2)
-    filters = _mel_filters(*(spec[n] for n in ("rate", "fft", "bands", "lowest", "highest")))
-    energy = (np.square(spectrum.real) + np.square(spectrum.imag)) @ filters
+    power = np.square(spectrum.real) + np.square(spectrum.imag)
+    bands = _mel_bands(*(spec[n] for n in ("rate", "fft", "bands", "lowest", "highest")))
+    # Band by band: a product of whole matrices wakes BLAS's threads, beside those of the engine.
+    energy = np.stack([power[:, bins] @ weights for bins, weights in bands], axis=1)
     scaled = np.log1p(energy / spec["floor"]) / np.log1p(1 / spec["floor"])
     return np.minimum(scaled, 1).astype(np.float32)
 
 
 @functools.cache
-def _mel_filters(rate: int, fft: int, bands: int, lowest: float, highest: float) -> np.ndarray:
-    """Triangles of peak 1, equally wide on HTK's mel scale; float64 [fft // 2 + 1, bands]."""
+def _mel_bands(rate: int, fft: int, bands: int, lowest: float, highest: float) -> list[tuple]:
+    """Triangles of peak 1, equally wide on HTK's mel scale: the bins of each, their weights."""
 
     def mel(frequency):
         return 1127.0 * np.log1p(frequency / 700.0)
@@ -174,7 +176,8 @@ def _mel_filters(rate: int, fft: int, bands: int, lowest: float, highest: float)
     falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
     filters = np.maximum(np.minimum(rising, falling), 0)
     filters[0] = 0
-    return filters
+    found = [(np.flatnonzero(column), column) for column in filters.T]
+    return [(slice(b[0], b[-1] + 1), column[b[0] : b[-1] + 1].copy()) for b, column in found]
 
 
 def _recording(path: str | Path, rate: int) -> np.ndarray:

@@ -14,6 +14,7 @@ from bench.predict import main as predict
 from fusion_keras.backbones.presets import load_audio, load_image, load_text
 from fusion_keras.config import get_config
 from fusion_keras.data.pipeline import train_batches
+from fusion_keras.errors import UsageError
 from fusion_keras.fusion.describe import count_macs, describe
 from fusion_keras.fusion.draw import draw
 from fusion_keras.fusion.graph import build, rebuilt
@@ -22,7 +23,9 @@ from fusion_keras.fusion.spec import MODALITIES, Junction
 from fusion_keras.fusion.state_dict import load_state_dict, state_dict
 from fusion_keras.fusion.variants import VARIANTS, Depths, make_spec
 from fusion_keras.training.experiment import load_model, train
+from fusion_keras.training.porting import to_pytorch
 from fusion_keras.training.run import Run
+from tests.reference.build import empty
 from tests.test_graph import normed, run, weigh
 from tests.tiny import Bench
 
@@ -255,6 +258,14 @@ def test_late_fusion_freezes_three_parents(late):
     described = late.read_json("config.json")
     assert described["inputs"]["audio"]["frames"] == 48
     assert described["spec"]["junctions"][0]["audio"] == "last"
+
+
+def test_pytorch_is_refused_with_a_sentence(late, make, presets, tmp_path):
+    said = "PyTorch reference has no audio encoder"
+    with pytest.raises(UsageError, match=said):
+        to_pytorch(late.folder, tmp_path / "weights.safetensors")
+    with pytest.raises(UsageError, match=said):
+        empty(make("early")[0], *presets[:2], CLASSES)
 
 
 def test_every_precision_holds_and_its_files_are_there(artifact):
