@@ -14,6 +14,7 @@ PARTS = {
     "text": "text backbone",
     "padding": "text backbone",
     "image": "image backbone",
+    "audio": "audio backbone",
     "fusion": "fusion",
     "fusion/logits": "head",
     "fusion/score": "head",
@@ -29,7 +30,7 @@ def parts(names: list[str]) -> list[str]:
     """
     found, last = [], "other"
     for name in names:
-        scope = re.match(r"(padding|text|image|fusion)_[^/]*/?(logits|score)?", name)
+        scope = re.match(r"(padding|text|image|audio|fusion)_[^/]*/?(logits|score)?", name)
         if scope:
             head = scope[1] == "fusion" and scope[2]
             last = PARTS[f"fusion/{scope[2]}" if head else scope[1]]

@@ -1,8 +1,9 @@
 """Ask an exported model: `python -m bench.predict ARTIFACT --text "..." --image face.jpg`.
 
 Needs numpy, onnxruntime, tokenizers and Pillow, nothing else. Prints the class, the
-probability of each, and how long each stage took. A model that learned with sentences or
-images withheld, or takes only one of the two, also answers for one alone.
+probability of each, and how long each stage took. A model that takes sound wants --audio, a
+WAV file. One that learned with sentences or images withheld, or takes only one of the two,
+also answers for one alone.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from bench import inputs
 from bench.artifact import ArtifactError, read
 
 
-def predict(folder: Path, precision: str, text: str | None, image: str | None) -> dict:
+def predict(
+    folder: Path, precision: str, text: str | None, image: str | None, audio: str | None = None
+) -> dict:
     """One answer.
 
     Returns:
@@ -26,7 +29,7 @@ def predict(folder: Path, precision: str, text: str | None, image: str | None) -
         where the model predicts one.
 
     Raises:
-        ArtifactError: the artifact, the image or the combination of inputs cannot be used.
+        ArtifactError: the artifact, a file or the combination of inputs cannot be used.
     """
     times = _Times()
     meta = times("check the files", read, folder)
@@ -37,7 +40,7 @@ def predict(folder: Path, precision: str, text: str | None, image: str | None) -
             f"{folder} takes the spectrogram of a recording beside an image, which is not made of "
             "files here: python -m bench measures it on the examples inside."
         )
-    _check_given(meta, text, image)
+    _check_given(meta, {"token_ids": text, "image": image, "audio": audio})
     session = times("load the model", _session, folder / meta["models"][precision]["file"])
     missing = [m for m, given in (("text", text), ("image", image)) if given is None]
     feed = inputs.present(meta, tuple(missing))
@@ -46,6 +49,8 @@ def predict(folder: Path, precision: str, text: str | None, image: str | None) -
         feed["token_ids"] = times("tokens", tokens, text or "")
     if "image" in meta["inputs"]:
         feed["image"] = times("image", inputs.picture, image, meta)
+    if "audio" in meta["inputs"]:
+        feed["audio"] = times("sound", inputs.sound, audio, meta)
     # A graph of a fixed batch answers as many times.
     feed = {name: np.repeat(x, meta["shapes"]["batch"] or 1, axis=0) for name, x in feed.items()}
     names = [output.name for output in session.get_outputs()]
@@ -75,17 +80,17 @@ class _Times:
         return result
 
 
-def _check_given(meta: dict, text: str | None, image: str | None) -> None:
-    given = {"token_ids": text, "image": image}
-    said = {"token_ids": "--text", "image": "--image"}
+def _check_given(meta: dict, given: dict[str, str | None]) -> None:
+    said = {"token_ids": "--text", "image": "--image", "audio": "--audio"}
     for name, value in given.items():
         takes = name in meta["inputs"]
         if value is not None and not takes:
             raise ArtifactError(f"{meta['variant']} takes no {said[name]}: leave it out.")
         if value is None and takes and name not in meta["may_lack"]:
             raise ArtifactError(f"{meta['variant']} wants {said[name]}.")
-    if text is None and image is None:
-        raise ArtifactError("--text, --image or both are wanted.")
+    if all(value is None for value in given.values()):
+        wanted = [said[name] for name in said if name in meta["inputs"]]
+        raise ArtifactError(f"{' or '.join(wanted)} is wanted.")
 
 
 def _session(path: Path):
@@ -107,6 +112,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("artifact", type=Path, help="what `python -m export` wrote")
     parser.add_argument("--text", help="the sentence")
     parser.add_argument("--image", help="an image file")
+    parser.add_argument("--audio", help="a WAV file of 16 bits at the model's rate, 16 kHz")
     parser.add_argument(
         "--precision",
         default="fp32",
@@ -114,7 +120,8 @@ def main(arguments: list[str]) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        answer = predict(options.artifact, options.precision, options.text, options.image)
+        given = (options.text, options.image, options.audio)
+        answer = predict(options.artifact, options.precision, *given)
     except ArtifactError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

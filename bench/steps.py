@@ -152,7 +152,7 @@ def _sentences(options) -> _Task:
     config.image.preset, config.image.size = options.image, options.size or 96
     config.data.max_length = options.length or 40
     config = resolve(config)
-    text, image = load_presets(config)
+    text, image, _ = load_presets(config)
     spec = make_spec(config.variant, config.fusion, depths_of(text, image))
     return _Task(config, spec, text, image, build(spec, text, image, num_classes=2).model, 2)
 

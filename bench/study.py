@@ -27,7 +27,8 @@ from bench.results import ResultsError
 
 VARIANTS = ["text", "image", "late", "inter", "early"]
 PRECISIONS = ("fp16", "int8", "int8_static")
-KNOWN = ("text", "image", "late", "late_score", "inter", "early", "hybrid", "input")
+ALONE = ("text", "image", "audio")
+KNOWN = (*ALONE, "late", "late_score", "inter", "early", "hybrid", "input")
 
 
 class StudyError(Exception):
@@ -53,7 +54,7 @@ class Step:
 def steps(options, handed_on: list[str]) -> list[Step]:
     """All that a study does, in order; unimodal variants first, as others start from them."""
     place = options.workdir
-    order = [v for v in ("text", "image") if v in options.variants]
+    order = [v for v in ALONE if v in options.variants]
     order += [v for v in options.variants if v not in order]
     made = [(variant, seed) for seed in options.seeds for variant in order]
     found = [_train(place, variant, seed, handed_on) for variant, seed in made]
@@ -88,7 +89,7 @@ def _train(place: Path, variant: str, seed: int, handed_on: list[str]) -> Step:
 
 
 def _export(place: Path, variant: str, seed: int, options) -> Step:
-    buckets = options.buckets if variant != "image" else []
+    buckets = options.buckets if variant not in ("image", "audio") else []
     run, target = _run(place, variant, seed), _artifact(place, variant, seed)
     return export_step(place, run, target, options.precisions, buckets)
 

@@ -243,11 +243,11 @@ def _warm_up(timer: _Timer, most_seconds: float) -> list[float]:
 
 
 def _stages(runner, contender: Contender, rounds: int) -> dict:
-    """End to end, from a sentence and an image file: milliseconds of each stage.
+    """End to end, from a sentence, an image file and a recording: milliseconds of each stage.
 
     Returns:
-        "tokens", "image", "inference", "all" -> samples; or "skipped" -> why. What is wrong here
-        takes nothing from what was timed before.
+        "tokens", "image", "sound", "inference", "all" -> samples; or "skipped" -> why. What is
+        wrong here takes nothing from what was timed before.
     """
     try:
         return _timed_stages(runner, contender, rounds)
@@ -261,7 +261,7 @@ def _timed_stages(runner, contender: Contender, rounds: int) -> dict:
     from bench import inputs
 
     meta = contender.meta
-    texts, images = inputs.raw_queries(contender.folder / "queries")
+    texts, images, sounds = inputs.raw_queries(contender.folder / "queries")
     if not texts:
         return {"skipped": "the artifact's examples came as no files"}
     read = {}
@@ -270,6 +270,8 @@ def _timed_stages(runner, contender: Contender, rounds: int) -> dict:
         read["tokens"] = ("token_ids", lambda i: tokens(texts[i % len(texts)]))
     if "image" in meta["inputs"]:
         read["image"] = ("image", lambda i: inputs.picture(images[i % len(images)], meta))
+    if "audio" in meta["inputs"]:
+        read["sound"] = ("audio", lambda i: inputs.sound(sounds[i % len(sounds)], meta))
     there = inputs.present(meta)
     found = {name: [] for name in (*read, "inference", "all")}
     # The first round of all queries warms up every length.

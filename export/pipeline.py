@@ -97,7 +97,7 @@ def export(request: Request) -> dict:
 def _next(out: Path, inputs: dict) -> str:
     if "spectrogram" in inputs:
         return f"Next: measure it with\n  python -m bench {out}"
-    given = {"token_ids": '--text "..."', "image": "--image FILE"}
+    given = {"token_ids": '--text "..."', "image": "--image FILE", "audio": "--audio FILE.wav"}
     asked = " ".join(given[name] for name in inputs if name in given)
     return f"Next: ask it with\n  python -m bench.predict {out} {asked}"
 

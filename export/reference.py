@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+import wave
 from pathlib import Path
 
 import keras
@@ -17,6 +18,7 @@ from PIL import Image
 
 from export.request import kept
 from fusion_keras import cli
+from fusion_keras.data import log_mel, sound
 from fusion_keras.fusion.graph import taps_of
 from fusion_keras.fusion.spec import present_name
 from fusion_keras.training.evaluate import predict
@@ -33,7 +35,7 @@ def main(run: Path, folder: Path, samples: int, without: str = "") -> None:
     `reference.npz` the outputs and taps for them, [N, ...] and `jax/` before their names.
     `test.npz` holds inputs, `id`, `label` and perhaps `score` and `group` of every test row, and
     `right`, whether a run that is not measured as trained answers it rightly.
-    `queries/` has a few validation rows as they came: `texts.json`, and images as files.
+    `queries/` has a few validation rows as they came: `texts.json`, and images and sounds as files.
     """
     task = restore(run)
     rows = task.rows["valid"][:samples]
@@ -66,21 +68,30 @@ def main(run: Path, folder: Path, samples: int, without: str = "") -> None:
 
 
 def _write_raw(folder: Path, dataset, rows: np.ndarray) -> None:
-    """`texts.json`, and `00.jpg`, ... in the files' own bytes; drawn images as PNG.
+    """`texts.json`, `00.jpg`, ... in the files' own bytes, drawn images as PNG, and `00.wav`, ...
 
-    Examples that are drawn came as no files: then there are no texts either.
+    Sound is decoded to what the device reads: 16 kHz, one channel, 16 bits. Examples that are
+    drawn came as no files: then there are no texts either.
     """
     folder.mkdir()
     texts = [] if dataset.inputs else [dataset.texts[row] for row in rows]
     (folder / "texts.json").write_text(json.dumps(texts, indent=1) + "\n")
-    if dataset.images is None:
-        return
     for i, row in enumerate(rows):
+        if dataset.sounds is not None:
+            _write_wav(folder / f"{i:02}.wav", sound.decode(dataset.sounds[row]))
+        if dataset.images is None:
+            continue
         if dataset.image_files is None:
             Image.fromarray(dataset.images[row]).save(folder / f"{i:02}.png")
         else:
             file = Path(dataset.image_files[row])
             shutil.copy(file, folder / f"{i:02}{file.suffix.lower()}")
+
+
+def _write_wav(path: Path, waveform: np.ndarray) -> None:
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, log_mel.RATE, 0, "NONE", "not compressed"))
+        file.writeframes((np.clip(waveform, -1, 1) * 32767).round().astype("<i2").tobytes())
 
 
 if __name__ == "__main__":

@@ -147,7 +147,7 @@ def backbones(description: dict) -> dict[str, str]:
     """Modality -> the last part of its preset's name, for reports; a C-LSTM has none."""
     if "spectrogram" in description["inputs"]:
         return {}
-    of = {"token_ids": "text", "image": "image"}
+    of = {"token_ids": "text", "image": "image", "audio": "audio"}
     config = description["config"]
     return {
         of[name]: Path(config[of[name]]["preset"]).name
@@ -157,9 +157,12 @@ def backbones(description: dict) -> dict[str, str]:
 
 
 def may_lack(description: dict) -> list[str]:
-    """The inputs that training withheld from some examples, so that one of both will do."""
+    """The inputs that training withheld from some examples, so that the others will do.
+
+    Sentences and images are withheld where there are both; sound never is.
+    """
     augment = description["config"]["augment"]
-    if not augment["enabled"] or not set(INPUT_OF.values()) <= description["inputs"].keys():
-        return []
     drops = {"token_ids": "drop_text", "image": "drop_image"}
+    if not augment["enabled"] or not drops.keys() <= description["inputs"].keys():
+        return []
     return [name for name, drop in drops.items() if augment[drop] > 0]

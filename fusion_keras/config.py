@@ -15,8 +15,8 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     # Name of the experiment; runs go to <workdir>/<name>/<variant>-s<seed>.
     config.name = "demo"
-    # Which fusion: text, image, late, inter, early, late_score, hybrid or input; of digits
-    # clstm_initial, clstm_second or clstm_fc.
+    # Which fusion: text, image, audio, late, inter, early, late_score, hybrid or input; of
+    # digits clstm_initial, clstm_second or clstm_fc.
     config.variant = "inter"
     # How to train: "best" (ours), "paper" (Willis and Bakos 2025, section 3.5), "demo", or
     # "digits" (Barnum et al. 2020, appendix A.2).
@@ -32,6 +32,7 @@ def get_config() -> ConfigDict:
     config.data = _data()
     config.text = _text()
     config.image = _image()
+    config.audio = _audio()
     config.fusion = _fusion()
     config.clstm = _clstm()
     config.train = _train()
@@ -48,7 +49,7 @@ def _data() -> ConfigDict:
     data.name = ""
     # The manifest, or MOSI's label file; digits: the folder with mnist and fsdd.
     data.path = ""
-    # mosi: folder with <video_id>/<clip_id>.mp4.
+    # mosi: folder with <video_id>/<clip_id>.mp4, for images and sound.
     data.raw_dir = ""
     # mosi: folder of ready frames, instead of raw_dir.
     data.frames_dir = ""
@@ -56,6 +57,8 @@ def _data() -> ConfigDict:
     data.text_column = "text"
     # manifest: its column of image files.
     data.image_column = "image"
+    # manifest: its column of files with a sound track (wav, mp3, mp4, ...); "" for none.
+    data.audio_column = ""
     # manifest: its column of classes.
     data.label_column = "label"
     # manifest: its column of train, valid or test, where it has one.
@@ -125,9 +128,21 @@ def _image() -> ConfigDict:
     return image
 
 
+def _audio() -> ConfigDict:
+    audio = ConfigDict()
+    # A named preset, audio_cnn or tiny_audio, or a directory of one that was saved.
+    audio.preset = "audio_cnn"
+    # Length of a clip: longer ones keep their middle, shorter ones are followed by silence.
+    audio.seconds = 4.0
+    return audio
+
+
 def _fusion() -> ConfigDict:
     fusion = ConfigDict()
-    # Junctions in short form, e.g. "4+4:linear,8+8:attention"; "" takes the variant's.
+    # What a fused variant joins: two or three of text, image and audio, with + between them.
+    fusion.modalities = "text+image"
+    # Junctions in short form, e.g. "4+4:linear,8+8:attention" or, with audio third,
+    # "6+6+4:attention"; "" takes the variant's.
     fusion.junctions = ""
     # Joint width, a multiple of the heads.
     fusion.width = 256
@@ -135,7 +150,8 @@ def _fusion() -> ConfigDict:
     fusion.heads = 4
     # Attention blocks; 0 takes the variant's (early 4, inter 1).
     fusion.blocks = 0
-    # What attention sees: sequence (text tokens and a grid of image tokens) or pooled.
+    # What attention sees: sequence (text tokens, a grid of image tokens, as many of sound along
+    # its time) or pooled.
     fusion.tokens = "sequence"
     # Longest side of that grid; 0 takes the variant's (input 7, others 4).
     fusion.grid = 0
@@ -145,7 +161,7 @@ def _fusion() -> ConfigDict:
     fusion.hidden = 0
     # Dropout in front of the head's last layer.
     fusion.dropout = 0.1
-    # late_score: weights of text and image; () learns them.
+    # late_score: weights of the modalities in their order; () learns them.
     fusion.weights = ()
     # Learn a stand-in for each modality that augment.drop_text or drop_image withholds; the
     # model then takes which ones are there, and its export has files that skip the others.
@@ -182,6 +198,8 @@ def _train() -> ConfigDict:
     train.text_rate = placeholder(float)
     # Rate of the image backbone; 0 leaves it as it is.
     train.image_rate = placeholder(float)
+    # Rate of the audio backbone; 0 leaves it as it is.
+    train.audio_rate = placeholder(float)
     # constant, or linear / cosine decay to zero.
     train.schedule = placeholder(str)
     # Warm-up as a share of all steps.
@@ -242,10 +260,11 @@ def _augment() -> ConfigDict:
     augment.saturation = placeholder(float)
     # Chance of blanking a rectangle.
     augment.erase = placeholder(float)
-    # image alone: alpha of mixup, which mixes pairs of images and their labels; 0 for none.
+    # image alone: alpha of mixup, which mixes pairs of images and their labels; 0 for none. With
+    # sound nothing is mixed.
     augment.mixup = placeholder(float)
     # Chance of withholding the sentence of an example that has both: the images must then be
-    # of use alone.
+    # of use alone, or with the sound.
     augment.drop_text = placeholder(float)
     # Chance of withholding its image, likewise.
     augment.drop_image = placeholder(float)

@@ -12,7 +12,7 @@ VARIANT = flags.DEFINE_string("variant", None, "Which fusion.")
 RECIPE = flags.DEFINE_string("recipe", None, "How to train: best, paper, demo or digits.")
 SEED = flags.DEFINE_integer("seed", None, "Seed of weights, data order, dropout, augmentation.")
 DTYPE = flags.DEFINE_string("dtype", None, "float32 or bfloat16.")
-PARENTS = flags.DEFINE_list("parents", None, "Finished text and image runs to start from.")
+PARENTS = flags.DEFINE_list("parents", None, "Finished runs of one modality each to start from.")
 WORKDIR = flags.DEFINE_string("workdir", "runs", "Runs go to WORKDIR/NAME/VARIANT-sSEED.")
 RUN = flags.DEFINE_string("run", None, "The run directory itself, instead of WORKDIR.")
 DESCRIBE = flags.DEFINE_bool("describe", False, "Show the architecture and stop.")
@@ -28,6 +28,8 @@ HELP = """Train one fusion variant; the result is a run directory.
   python -m fusion_keras.train --config=configs/mosi.py --config.data.path=label.csv \\
       --config.data.raw_dir=Raw
       trains on CMU-MOSI as you hold it on disk.
+  ... --config.fusion.modalities=text+image+audio
+      joins the clips' sound, too, or that of a table's --config.data.audio_column.
   python -m fusion_keras.train --config=configs/digits_small.py --variant=clstm_initial \\
       --config.data.path=DIGITS
       trains a C-LSTM on written and spoken digits; python -m fusion_keras.digits repeats
@@ -36,8 +38,9 @@ HELP = """Train one fusion variant; the result is a run directory.
 The same command resumes a run that was stopped, and leaves a finished one alone.
 
 VARIANTS
-  text, image   one modality alone           early   joined after half of the encoder,
-  late          both alone, then a new head          then attention blocks
+  text, image,  one modality alone           early   joined after half of the encoder,
+  audio                                              then attention blocks
+  late          each alone, then a new head
   late_score    probabilities averaged       hybrid  early and late together
   inter         joined at three depths       input   joined before any feature
   clstm_initial, clstm_second, clstm_fc      digits: image and sound joined in the first
@@ -48,8 +51,8 @@ FLAGS
   --recipe=best       best (ours), paper (Willis and Bakos 2025), demo, or digits
   --seed=0            another seed, another run directory
   --dtype=float32     or bfloat16
-  --parents=A,B       finished runs of text and of images to start from; late fusion trains
-                      both if they are not given, and recipe best an image run
+  --parents=A,B       finished runs of one modality each to start from; late fusion trains
+                      them if they are not given, and recipe best those of images and sound
   --config=FILE       an experiment from configs/, or your own
   --workdir=runs      runs go to WORKDIR/NAME/VARIANT-sSEED
   --run=DIR           the run directory itself

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from fusion_keras.fusion.variants import VARIANTS
+from tests.tiny import OF_TEXT_AND_IMAGES as VARIANTS
 
 # One process for each case: the peak of a process says nothing of one part of it.
 STEP = """
@@ -27,7 +27,7 @@ config.text.preset, config.image.preset = "random:bert_base", image_preset
 config.text.dropout, config.image.size, config.data.max_length = 0.1, 224, 64
 config = resolve(config)
 set_up_keras(config)
-text, image = load_presets(config)
+text, image, _ = load_presets(config)
 spec = make_spec(variant, config.fusion, depths_of(text, image))
 model = build(spec, text, image, num_classes=2, sequence_length=64).model
 rng = np.random.default_rng(0)

@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from fusion_keras.backbones.presets import load_image, load_text
-from fusion_keras.fusion.variants import VARIANTS
 from tests.pairs import (
     CLASSES,
     VISION,
@@ -27,6 +26,7 @@ from tests.pairs import (
     tiny_text,
     torch_gradients,
 )
+from tests.tiny import OF_TEXT_AND_IMAGES as VARIANTS
 
 SIZE, ROWS = 64, 16
 TOLERANCE = 1e-3  # of the largest gradient in the layer

@@ -18,7 +18,8 @@ from fusion_keras.fusion.draw import draw
 from fusion_keras.fusion.graph import ScoreAverage, build
 from fusion_keras.fusion.joins import join
 from fusion_keras.fusion.spec import LAST, FusionSpec, Junction
-from fusion_keras.fusion.variants import VARIANTS, Depths, make_spec
+from fusion_keras.fusion.variants import Depths, make_spec
+from tests.tiny import OF_TEXT_AND_IMAGES as VARIANTS
 
 CLASSES, LENGTH = 3, 6
 VISIONS = {

@@ -1,16 +1,20 @@
-"""What the device makes of sentences and images is what training made of them."""
+"""What the device makes of sentences, images and recordings is what training made of them."""
 
 import csv
+import json
+import wave
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from bench.artifact import ArtifactError
-from bench.inputs import GREY, Tokens, picture
-from fusion_keras.data import augment
+from bench.inputs import GREY, Tokens, picture, sound
+from fusion_keras.data import augment, log_mel
 from fusion_keras.data.images import BadImage, ImageSpec, decode
+from fusion_keras.data.sound import decode as decode_sound
 from fusion_keras.data.tokens import encode, load_tokenizer
+from tests.tiny import tone, write_wav
 
 SPECS = [
     ImageSpec(96, "squash", 1.0, "bicubic"),
@@ -101,3 +105,60 @@ def test_a_bad_image_is_a_sentence(tmp_path, content):
         picture(file, meta())
     with pytest.raises(BadImage):
         decode(file, SPECS[0])
+
+
+# --- Sound ------------------------------------------------------------------------------------
+
+
+def heard(path, seconds):
+    """(what the device, what training makes of a recording), float32 [F, 64]."""
+    spec = json.loads(json.dumps(log_mel.described(seconds)))
+    trained = log_mel.log_mel(log_mel.fit(decode_sound(path), log_mel.samples_of(seconds)))
+    return sound(path, {"inputs": {"audio": spec}}), trained[None]
+
+
+@pytest.mark.parametrize("seconds", [0.25, 1.0])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_energies_of_a_recording(tmp_path, seconds, channels):
+    noise = np.random.default_rng(0).normal(0, 0.1, (9000, channels)).clip(-1, 1)
+    ours, trained = heard(write_wav(tmp_path / "a.wav", noise), seconds)
+    assert ours.dtype == np.float32
+    assert ours.shape == (1, log_mel.count_frames(seconds), 64)
+    np.testing.assert_allclose(ours, trained, atol=1e-6)
+    assert ours.max() > 0.5
+
+
+def test_energies_of_real_speech(data_root, tmp_path):
+    files = sorted((data_root / "digits" / "fsdd" / "recordings").glob("*.wav"))[::300]
+    assert len(files) == 10
+    for file in files:
+        path = write_wav(tmp_path / "16k.wav", decode_sound(file).clip(-1, 1))
+        ours, trained = heard(path, 1.0)
+        np.testing.assert_allclose(ours, trained, atol=1e-6)
+
+
+BAD_SOUNDS = {
+    "another rate": (lambda path: write_wav(path, tone(440, 0.1, 8000), 8000), "8000 Hz, 16000"),
+    "empty": (lambda path: write_wav(path, np.zeros(0)), "0 of 0 samples"),
+    "no wav": (lambda path: path.write_bytes(b"no sound"), "RIFF"),
+    "nothing": (lambda path: path.write_bytes(b""), "EOFError"),
+    "missing": (lambda path: None, "No such file"),
+}
+
+
+def test_a_bad_recording_is_a_sentence(tmp_path):
+    meta = {"inputs": {"audio": log_mel.described(1.0)}}
+    for name, (make, said) in BAD_SOUNDS.items():
+        path = tmp_path / f"{name}.wav"
+        make(path)
+        with pytest.raises(ArtifactError, match=rf"{name}\.wav cannot be used: .*{said}"):
+            sound(path, meta)
+    whole = write_wav(tmp_path / "cut.wav", tone(440, 0.5)).read_bytes()
+    (tmp_path / "cut.wav").write_bytes(whole[:5000])
+    with pytest.raises(ArtifactError, match="2478 of 8000 samples are there"):
+        sound(tmp_path / "cut.wav", meta)
+    with wave.open(str(tmp_path / "wide.wav"), "wb") as file:
+        file.setparams((1, 3, 16000, 0, "NONE", "not compressed"))
+        file.writeframes(bytes(300))
+    with pytest.raises(ArtifactError, match="24 bits a sample, 16 are wanted"):
+        sound(tmp_path / "wide.wav", meta)

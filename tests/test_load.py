@@ -51,6 +51,7 @@ def config(tmp_path: Path) -> ml_collections.ConfigDict:
             "id_column": "id",
             "group_column": "group",
             "score_column": "score",
+            "audio_column": "",
             "classes": (),
             "max_length": 4,
             "max_skipped": 0.05,

@@ -82,8 +82,27 @@ def test_recipe_fills_every_open_setting(recipe, variant):
     given = config_of(recipe=recipe, variant=variant)
     # The parents of late fusion ask their own recipe.
     still_open = {name for name, value in fields(resolve(given)) if value is None}
-    assert still_open == {"config.parent.epochs"}
+    # Without sound there is no rate of its backbone.
+    silent = set() if variant == "audio" else {"config.train.audio_rate"}
+    assert still_open == {"config.parent.epochs"} | silent
     assert given.train.epochs is None, "resolve must not change the config that was given"
+
+
+def test_sound_is_learned_ahead_and_at_a_rate_of_its_own():
+    given = config_of(recipe="best", variant="inter", fusion__modalities="text+image+audio")
+    config = resolve(given)
+    assert config.parent.warm_start == ("image", "audio")
+    assert config.train.audio_rate == config.train.image_rate
+    alone = resolve(config_of(recipe="best", variant="audio"))
+    assert alone.train.audio_rate == 1e-3
+
+
+def test_a_run_of_one_modality_is_the_same_whatever_others_join():
+    one, other = (
+        resolve(config_of(variant="text", fusion__modalities=named))
+        for named in ("text+image", "text+image+audio")
+    )
+    assert one.to_dict() == other.to_dict()
 
 
 def test_values_of_the_user_win_over_the_recipe():

@@ -309,6 +309,20 @@ def test_attention_blocks_are_told_of_contenders_and_of_artifacts_alike():
     }
 
 
+def test_a_model_with_sound_stands_beside_no_published_one():
+    plain = artifact("early", 70, spec=early_spec(4))
+    three = {**plain["backbones"], "audio": "audio_cnn"}
+    sounding = artifact("early", 60, seed=1, spec=early_spec(6), backbones=three)
+    ran = {"format": results.FORMAT, "fingerprint": FINGERPRINT}
+    ran["contenders"] = [contender("early", 5, plain), contender("sound", 6, sounding)]
+    inputs = gather.Inputs(measured={"a.json": ran}, artifacts={"three": sounding})
+    points, models = gather.points_of(inputs, [])
+    machines = {point.machine: "A" for point in points}
+    rows = [row for table in published.tables(models, points, machines) for row in table.rows]
+    assert any("70.0" in cell for row in rows for cell in row[1:])
+    assert not any("60.0" in cell for row in rows for cell in row[1:])
+
+
 def test_tensorrt_is_known_by_the_provider_that_ran():
     run = points(contender("late", 9, artifact("late"), providers=["TensorrtExecutionProvider"]))
     *_, runtime, tensorrt = published.tables([], run, {run[0].machine: "here"})

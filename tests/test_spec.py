@@ -12,6 +12,7 @@ from fusion_keras.fusion.spec import (
     JOINS,
     LAST,
     MAX_JUNCTIONS,
+    MODALITIES,
     POOLS,
     TOKENS,
     VECTOR_SIZE,
@@ -25,10 +26,11 @@ from fusion_keras.fusion.spec import (
     to_dict,
     validate,
 )
-from fusion_keras.fusion.variants import FROZEN, VARIANTS, Depths, make_spec, modalities_of
+from fusion_keras.fusion.variants import FROZEN, Depths, make_spec, modalities_of
+from tests.tiny import OF_TEXT_AND_IMAGES as VARIANTS
 
 MOBILENET, VIT = {"image": 16}, {"image": 12, "image_scales": True}
-TOPS = {"text": 12, "image": 16}
+TOPS = {"text": 12, "image": 16, "audio": 8}
 PUBLISHED_DEPTHS = Depths(12, 16)
 
 
@@ -143,9 +145,10 @@ def random_spec(rng) -> FusionSpec:
         join = str(rng.choice(JOINS))
         tokens = str(rng.choice(TOKENS)) if join in ("attention", "cross") else ""
         last = tokens != "sequence"
-        text, image = depth(12, last), depth(16, last)
-        if join != "cross":
-            text, image = [(text, image), (text, None), (None, image)][rng.integers(3)]
+        depths = [depth(TOPS[m], last) for m in MODALITIES]
+        fewest = 2 if join == "cross" else 1
+        kept = rng.permutation(3)[: rng.integers(fewest, 4)]
+        text, image, audio = (d if i in kept else None for i, d in enumerate(depths))
         heads = int(rng.integers(1, 9)) if tokens else 0
         return Junction(
             text,
@@ -156,6 +159,7 @@ def random_spec(rng) -> FusionSpec:
             heads=heads,
             tokens=tokens,
             grid=int(rng.integers(1, 9)) if tokens == "sequence" else 0,
+            audio=audio,
         )
 
     count = int(rng.integers(1, MAX_JUNCTIONS + 1))
@@ -185,6 +189,9 @@ def test_random_specs_are_valid_and_of_every_kind():
     for spec in specs:
         validate(spec, TOPS)
     assert {j.join for s in specs for j in s.junctions} == set(JOINS)
+    assert {tuple(j.depths) for s in specs for j in s.junctions if j.join == "cross"} == {
+        ("text", "image"), ("text", "audio"), ("image", "audio"), MODALITIES
+    }  # fmt: skip
     assert {len(s.weights) for s in specs} == {0, 1, 2, 3, 4}
 
 
@@ -224,6 +231,60 @@ def test_short_form_is_read_and_written():
         Junction(None, 0, "linear", 8),
     )
     assert ", ".join(map(format_junction, junctions)) == "4+4:linear, last+-:concat, -+0:linear"
+
+
+def test_short_form_has_audio_third():
+    defaults = {"linear": Junction(None, None, "linear", 8)}
+    text = "4+7+3:linear, -+-+last:linear, 2+-+0:linear"
+    junctions = parse_junctions(text, defaults)
+    assert [j.depths for j in junctions] == [
+        {"text": 4, "image": 7, "audio": 3},
+        {"audio": LAST},
+        {"text": 2, "audio": 0},
+    ]
+    assert ", ".join(map(format_junction, junctions)) == text
+
+
+def test_a_spec_of_a_version_without_audio_is_read_and_still_written_so():
+    old = {"text": 4, "image": 4, "join": "linear", "width": 8, "blocks": 0, "heads": 0}
+    old |= {"tokens": "", "grid": 0}
+    spec = FusionSpec((Junction(4, 4, "linear", 8),))
+    values = to_dict(spec)
+    assert values["junctions"] == [old]
+    assert from_dict(values) == spec
+
+
+# Variant -> (text, image, audio) for six layers of text, MobileNetV2 and eight blocks of audio.
+WITH_AUDIO = {
+    "audio": [(None, None, LAST)],
+    "late": [(LAST, LAST, LAST)],
+    "inter": [(2, 4, 2), (3, 7, 4), (4, 8, 5)],
+    "early": [(3, 6, 4)],
+    "late_score": [(LAST, None, None), (None, LAST, None), (None, None, LAST)],
+    "hybrid": [(3, 6, 4), (LAST, LAST, LAST)],
+    "input": [(0, 0, 0)],
+}
+
+
+@pytest.mark.parametrize("variant", WITH_AUDIO)
+def test_one_setting_brings_audio_to_a_variant_at_scaled_depths(variant):
+    fusion = settings(modalities="text+image+audio")
+    found = make_spec(variant, fusion, Depths(6, 16, audio=8))
+    depths = [(j.text, j.image, j.audio) for j in found.junctions]
+    assert depths == WITH_AUDIO[variant]
+    assert modalities_of(variant, fusion) == found.modalities
+
+
+def test_any_two_modalities_can_be_joined():
+    fusion = settings(modalities="audio+image")
+    (junction,) = make_spec("early", fusion, Depths(0, 16, audio=8)).junctions
+    assert junction.depths == {"image": 6, "audio": 4}
+
+
+@pytest.mark.parametrize("named", ["text", "text+text", "text+sound", "", "text,image"])
+def test_other_modalities_are_refused(named):
+    with pytest.raises(UsageError, match=r"fusion.modalities is .*text\+image\+audio"):
+        make_spec("late", settings(modalities=named), Depths(6, 16, audio=8))
 
 
 def test_parentheses_around_junctions_serve_sweeps():
@@ -302,9 +363,9 @@ def test_a_missing_backbone_is_named():
 
 
 def test_unknown_variant_lists_the_known_ones():
-    with pytest.raises(UsageError, match="'middle'; one of text, image, late"):
+    with pytest.raises(UsageError, match="'middle'; one of text, image, audio, late"):
         make_spec("middle", settings(), PUBLISHED_DEPTHS)
-    with pytest.raises(UsageError, match="'middle'; one of text, image, late"):
+    with pytest.raises(UsageError, match="'middle'; one of text, image, audio, late"):
         modalities_of("middle", settings())
 
 

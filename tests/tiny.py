@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import sys
+import wave
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,13 @@ from PIL import Image
 from fusion_keras.backbones.bert import BertBackbone
 from fusion_keras.backbones.vit import ViTBackbone
 from fusion_keras.config import get_config
+from fusion_keras.fusion.variants import VARIANTS
 from fusion_keras.training.run import Run
 
 HEADER = ("text", "image", "label", "split", "id", "group", "score")
 EDGE = 32
+# The named variants of text and images alone.
+OF_TEXT_AND_IMAGES = tuple(variant for variant in VARIANTS if variant != "audio")
 _WORDS = {
     "negative": ("bad", "awful", "sad", "dull"),
     "positive": ("good", "lovely", "happy", "bright"),
@@ -72,6 +76,38 @@ def write_manifest(
     return folder / name
 
 
+def write_wav(path: Path, waveform: np.ndarray, rate: int = 16000) -> Path:
+    """A WAV file of 16 bits; waveform: [n] or [n, channels], full scale -1 to 1."""
+    channels = 1 if waveform.ndim == 1 else waveform.shape[1]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with wave.open(str(path), "wb") as file:
+        file.setparams((channels, 2, rate, 0, "NONE", "not compressed"))
+        file.writeframes((waveform * 32767).astype("<i2").tobytes())
+    return path
+
+
+def tone(hertz: float, seconds: float, rate: int = 16000) -> np.ndarray:
+    """A sine at half of full scale, float64 [n]."""
+    return 0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)
+
+
+def write_sounds(folder: Path) -> Path:
+    """A tone for each row of `folder/manifest.csv`, low for negative, and `sounds.csv` that
+    names them in a further column, `audio`."""
+    with (folder / "manifest.csv").open(newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    rng = np.random.default_rng(0)
+    for row, line in enumerate(lines):
+        line["audio"] = f"{row}.wav"
+        hertz = rng.integers(200, 600) + (2000 if line["label"] == "positive" else 0)
+        write_wav(folder / line["audio"], tone(hertz, rng.uniform(0.2, 1.2)))
+    with (folder / "sounds.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(lines[0]))
+        writer.writeheader()
+        writer.writerows(lines)
+    return folder / "sounds.csv"
+
+
 def write_presets(folder: Path) -> None:
     """Two presets of two small layers each, in `text` and `image`: compiled in seconds."""
     letters = [chr(c) for c in (*range(ord("a"), ord("z") + 1), *range(ord("0"), ord("9") + 1))]
@@ -122,6 +158,15 @@ class Bench:
         for name, value in changes.items():
             values[name if name in flat else "config." + name.replace("__", ".")] = value
         return {n: str(v) if isinstance(v, Path) else v for n, v in values.items()}
+
+    def with_sound(self, **changes) -> dict[str, object]:
+        """Changes of `settings` to a training on sentences, images and sounds."""
+        table = self.folder / "data" / "sounds.csv"
+        if not table.is_file():
+            write_sounds(table.parent)
+        named = {"data__path": table, "data__audio_column": "audio"}
+        sizes = {"audio__preset": "tiny_audio", "audio__seconds": 0.5}
+        return {"fusion__modalities": "text+image+audio", **named, **sizes, **changes}
 
     def flags(self, **changes) -> list[str]:
         """The settings as command line flags."""

@@ -145,7 +145,7 @@ def stage_chart(points: list[Point], title: str) -> Chart:
             "marker": {"color": colour},
             "hovertemplate": f"{stage} %{{x:.3g}} ms<extra></extra>",
         }
-        for stage, colour in zip(("tokens", "image", "inference"), _COLOURS, strict=False)
+        for stage, colour in zip(("tokens", "image", "inference", "sound"), _COLOURS, strict=False)
     ]
     layout = axes("p50, ms", "")
     layout["yaxis"] |= {"autorange": "reversed", "automargin": True}

@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 RESAMPLES = 4000
-BASELINES = ("text", "image")
+BASELINES = ("text", "image", "audio")
 
 
 @dataclass(frozen=True)

@@ -62,8 +62,8 @@ def tables(models: Iterable[Model], points: Iterable[Point], machines: dict[str,
         points: whatever was timed; batch 1, one query after the other, no estimates.
         machines: `Point.machine` -> what a column calls it.
     """
-    scored = [model for model in dict.fromkeys(models) if model.precision == "fp32"]
-    timed = [p for p in points if not p.estimate and p.batch == 1 and not p.hz]
+    scored = [m for m in dict.fromkeys(models) if m.precision == "fp32" and not _sounds(m)]
+    timed = [p for p in points if not (p.estimate or p.hz or _sounds(p.model)) and p.batch == 1]
     tensorrt = [p for p in timed if _tensorrt(p)]
     runtime = [p for p in timed if p.runner.startswith("ort") and p not in tensorrt]
     return [
@@ -84,6 +84,11 @@ def tables(models: Iterable[Model], points: Iterable[Point], machines: dict[str,
             machines,
         ),
     ]
+
+
+def _sounds(model: Model) -> bool:
+    """Whether a model takes sound, which no published one does."""
+    return "audio" in model.artifact["backbones"]
 
 
 def _accuracies(models: list[Model]) -> Table:

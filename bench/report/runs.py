@@ -21,7 +21,7 @@ from bench.report.front import Model
 from bench.report.gather import ReportError
 
 OURS, PYTORCH = "keras", "pytorch"
-MODALITIES = ("text", "image")
+MODALITIES = ("text", "image", "audio")
 FILES = ("config.json", "metrics.json", "predictions.csv")
 _BROKEN = (KeyError, TypeError, ValueError, AttributeError, IndexError, csv.Error)
 # Where things are kept, how they are called, and the seed: what two seeds may differ in.
@@ -138,7 +138,7 @@ def _backbones(about: dict) -> dict[str, str]:
     if "architecture" in about["spec"]:
         return {}  # a C-LSTM
     junctions = about["spec"]["junctions"]
-    taken = [m for m in MODALITIES if any(j[m] is not None for j in junctions)]
+    taken = [m for m in MODALITIES if any(j.get(m) is not None for j in junctions)]
     return {m: about["config"][m]["preset"] for m in taken}
 
 

@@ -111,7 +111,7 @@ class MobileNetV2Backbone(FromPreset, keras_hub.models.Backbone):
         def width(channels, factor=depth_multiplier):
             return make_divisible(round(channels * factor), depth_divisible_by, min_depth)
 
-        unit = _Unit(tf_padding, layer_norm_eps, batch_norm_momentum, dtype)
+        unit = Unit(tf_padding, layer_norm_eps, batch_norm_momentum, dtype)
 
         # === Stem ===
         image = keras.Input(shape=tuple(image_shape), name="image")
@@ -125,7 +125,8 @@ class MobileNetV2Backbone(FromPreset, keras_hub.models.Backbone):
         # === Inverted residual blocks ===
         for depth, (channels, stride) in enumerate(_BLOCKS, start=1):
             inner = width(x.shape[-1], factor=expand_ratio)
-            x = _block(x, unit, inner, width(channels), stride, name=f"layer.{depth - 1}")
+            name = f"layer.{depth - 1}"
+            x = inverted_residual(x, unit, inner, width(channels), stride, name=name)
             taps[depth] = x
 
         # === Summary ===
@@ -180,7 +181,7 @@ class MobileNetV2Backbone(FromPreset, keras_hub.models.Backbone):
         return backbone
 
 
-class _Unit:
+class Unit:
     """Convolution, BatchNorm and (mostly) ReLU6: all that MobileNetV2 is made of."""
 
     def __init__(self, tf_padding, epsilon, momentum, dtype):
@@ -206,7 +207,7 @@ class _Unit:
         return layers.ReLU(6.0, dtype=self.dtype, name=f"{name}.relu6")(x) if activate else x
 
 
-def _block(x, unit, inner, filters, stride, name):
+def inverted_residual(x, unit, inner, filters, stride, name):
     """Expand, convolve each channel, reduce; add the input where the shapes agree."""
     shortcut = x
     x = unit(x, inner, name=f"{name}.expand_1x1")

@@ -1,4 +1,4 @@
-"""Preset names -> a backbone with its weights, its tokenizer or its image preprocessing.
+"""Preset names -> a backbone with its weights, its tokenizer or its preprocessing.
 
 A preset is, in this order: `random:NAME`, an architecture below with random weights; a name
 below; a directory (Hugging Face's, or one of `save_to_preset`); `hf://owner/name`; the name
@@ -11,12 +11,14 @@ from pathlib import Path
 
 import keras_hub
 
+from fusion_keras.backbones.audio_cnn import AudioCnnBackbone
 from fusion_keras.backbones.bert import BertBackbone
 from fusion_keras.backbones.mobilenet_v2 import MobileNetV2Backbone
 from fusion_keras.backbones.preprocessing import OFFSET, SCALE, read_preprocessing
 from fusion_keras.backbones.sources import read_json, resolve
 from fusion_keras.backbones.vit import ViTBackbone
 from fusion_keras.data.images import ImageSpec
+from fusion_keras.data.log_mel import count_frames
 from fusion_keras.errors import UsageError
 
 _RANDOM = "random:"
@@ -43,8 +45,8 @@ def _bert(layers, width, heads):
     }
 
 
-# Name -> (class, constructor arguments). The last four never had weights: they are for
-# tests and for the demo, which trains them from scratch.
+# Name -> (class, constructor arguments). From tiny_bert on they never had weights: they are
+# for tests, for the demo, which trains them from scratch, and for sound, likewise.
 ARCHITECTURES = {
     "minilm": (BertBackbone, _bert(6, 384, 12)),
     "bert_base": (BertBackbone, _bert(12, 768, 12)),
@@ -71,6 +73,8 @@ ARCHITECTURES = {
         MobileNetV2Backbone,
         {"depth_multiplier": 0.35, "image_shape": (64, 64, 3)},
     ),
+    "audio_cnn": (AudioCnnBackbone, {}),
+    "tiny_audio": (AudioCnnBackbone, {"depth_multiplier": 0.1}),
 }
 _WHOLE_IMAGE = ("tiny_vit", "tiny_mobilenet", "small_mobilenet")
 
@@ -103,6 +107,14 @@ class ImagePreset:
     image_spec: ImageSpec
     scale: float | tuple[float, float, float]
     offset: float | tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class AudioPreset:
+    """backbone; seconds: of a clip, whose log-mel energies it takes as they are."""
+
+    backbone: AudioCnnBackbone
+    seconds: float
 
 
 def load_text(preset: str, dropout: float | None = None) -> TextPreset:
@@ -164,6 +176,24 @@ def load_image(preset: str, image_size: int | None = None) -> ImagePreset:
             "square RGB one; set the image size, or choose another preset."
         )
     return ImagePreset(backbone, replace(spec, size=height), scale, offset)
+
+
+def load_audio(preset: str, seconds: float) -> AudioPreset:
+    """The audio backbone of a preset for clips of some length.
+
+    Args:
+        preset: see the module's docstring; keras-hub and Hugging Face have none.
+        seconds: of a clip.
+
+    Raises:
+        UsageError: unknown, damaged, no audio model, an impossible length.
+    """
+    frames = count_frames(seconds)
+    if architecture := _random_architecture(preset, (AudioCnnBackbone,), "audio"):
+        cls, arguments = architecture
+        return AudioPreset(cls(**{**arguments, "frames": frames}), seconds)
+    directory = _directory(preset)
+    return AudioPreset(AudioCnnBackbone.from_preset(str(directory), frames=frames), seconds)
 
 
 def _random_architecture(preset, classes, kind):

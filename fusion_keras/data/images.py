@@ -5,7 +5,6 @@ Pillow form; `tests/test_images.py` compares the pixels with theirs. Scaling to 
 model's value range is not done here: it is part of the model graph.
 """
 
-import hashlib
 import io
 import warnings
 from collections.abc import Iterator
@@ -25,7 +24,7 @@ from rich.progress import (
 )
 
 from fusion_keras.data.cache import cached_array, content_key
-from fusion_keras.data.paths import is_file
+from fusion_keras.data.paths import file_digest, is_file
 from fusion_keras.data.records import SkipLog
 from fusion_keras.errors import UsageError
 
@@ -139,7 +138,7 @@ def decode_all(
             yield rows
 
     with ThreadPoolExecutor() as pool:
-        digests = list(pool.map(_file_digest, paths))
+        digests = list(pool.map(file_digest, paths))
     # Another Pillow may bring another JPEG decoder, hence other pixels.
     key = content_key("images", pillow_version, asdict(spec), digests)
     shape = (len(paths), spec.size, spec.size, 3)
@@ -186,17 +185,6 @@ def _decode_in_threads(
             images = list(pool.map(attempt, paths[start : start + _IMAGES_AT_ONCE]))
             yield start, images
             progress.advance(task, len(images))
-
-
-def _file_digest(path: Path) -> str:
-    try:
-        # Only a regular file: opening a pipe would wait for ever.
-        if not is_file(path):
-            return "missing"
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        return f"unreadable: {error.strerror}"
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

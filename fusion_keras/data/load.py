@@ -11,6 +11,7 @@ import numpy as np
 import tokenizers
 from PIL import Image
 
+from fusion_keras.data import sound
 from fusion_keras.data.cache import cache_dir, cached_array, content_key
 from fusion_keras.data.demo import make_demo
 from fusion_keras.data.images import ImageSpec, decode_all, fit
@@ -34,7 +35,7 @@ class DataConfig(Protocol):
     source: str  # one of SOURCES
     name: str  # what the data set is called; "" for the source's own name
     path: str  # the manifest or the MOSI label file; `data.digit_set` reads digits
-    raw_dir: str  # mosi: the folder of clips; "" for none
+    raw_dir: str  # mosi: the folder of clips, for images and sound; "" for none
     frames_dir: str  # mosi: the folder of ready frames; "" for none
     text_column: str  # manifest: the names of its columns
     image_column: str
@@ -43,6 +44,7 @@ class DataConfig(Protocol):
     id_column: str
     group_column: str
     score_column: str
+    audio_column: str
     classes: tuple[str, ...]  # manifest: the order of the classes; () takes the file's
     max_length: int  # tokens per text, with [CLS] and [SEP]
     max_skipped: float  # the share of rows that may be unusable
@@ -59,20 +61,23 @@ def load_dataset(
     *,
     tokenizer_dir: Path | None = None,
     image_spec: ImageSpec | None = None,
+    seconds: float | None = None,
 ) -> Dataset:
     """Reads the configured source and makes it ready to train on.
 
-    Only what is asked for is made. The split is assigned before images are decoded, so that
-    an unusable image moves no other row.
+    Only what is asked for is made. The split is assigned before images and sounds are decoded,
+    so that an unusable one moves no other row.
 
     Args:
       tokenizer_dir: for `token_ids`; None leaves them None (image-only variants).
       image_spec: for `images`; None leaves them None (text-only variants), and no image is
         decoded. A manifest's image files must exist all the same, unless image_column is "".
+      seconds: length of the clips in `audio`; None leaves it None, and no sound is decoded.
 
     Raises:
-      UsageError: everything that `read_manifest`, `read_mosi`, `decode_all`, `load_tokenizer`
-        and `encode` say of bad input; an unknown source; images asked of a source without any.
+      UsageError: everything that `read_manifest`, `read_mosi`, the two `decode_all`,
+        `load_tokenizer` and `encode` say of bad input; an unknown source; images or sound asked
+        of a source without any.
     """
     folder = cache_dir(data.cache_dir)
     if data.source not in SOURCES:
@@ -85,17 +90,29 @@ def load_dataset(
             f"got data.name={data.name!r} with source=demo, wanted no name: results on the "
             "built-in demo are always called the demo's."
         )
-    records = SOURCES[data.source](data, folder, image_spec)
+    records = SOURCES[data.source](data, folder, image_spec, seconds)
     if image_spec is not None and records.images is None:
         raise UsageError(
             f"got the source {records.name!r} without images, wanted images for this variant; do "
             "name where they are (data.image_column, data.raw_dir or data.frames_dir), or choose "
             "variant=text."
         )
+    if seconds is not None and records.sounds is None:
+        raise UsageError(
+            f"got the source {records.name!r} without sound, wanted sound for this variant; do "
+            "name where it is (data.audio_column of a manifest, data.raw_dir of mosi), or leave "
+            "audio out of fusion.modalities."
+        )
     records, policy = _with_splits(records, data)
-    images = None
+    images = audio = None
     if image_spec is not None:
         records, images = _decoded(records, image_spec, folder)
+    if seconds is not None:
+        found, usable = sound.decode_all(
+            records.sounds, seconds, folder, records.skips, records.origins
+        )
+        records, audio, images = _usable(records, usable, folder, found, images)
+    if images is not None or audio is not None:
         records = check_records(records)
     token_ids, notes = None, records.notes + tuple(records.skips.entries if records.skips else ())
     if tokenizer_dir is not None:
@@ -115,17 +132,21 @@ def load_dataset(
         scores=records.scores,
         groups=records.groups,
         notes=notes,
-        fingerprint=_fingerprint(records, images, token_ids),
+        fingerprint=_fingerprint(records, images, token_ids, audio),
         split_policy=policy,
+        audio=audio,
+        sounds=None if audio is None else records.sounds,
     )
 
 
-def _demo(data: DataConfig, folder: Path, spec: ImageSpec | None) -> Records:
+def _demo(data: DataConfig, folder: Path, spec: ImageSpec | None, seconds: float | None) -> Records:
     edge = min(max(spec.size if spec else 0, _DEMO_EDGES[0]), _DEMO_EDGES[1])
     return make_demo(data.demo_size, data.demo_seed, data.demo_noise, edge)
 
 
-def _manifest(data: DataConfig, folder: Path, spec: ImageSpec | None) -> Records:
+def _manifest(
+    data: DataConfig, folder: Path, spec: ImageSpec | None, seconds: float | None
+) -> Records:
     return read_manifest(
         _path(data),
         text_column=data.text_column,
@@ -135,17 +156,19 @@ def _manifest(data: DataConfig, folder: Path, spec: ImageSpec | None) -> Records
         id_column=data.id_column,
         group_column=data.group_column,
         score_column=data.score_column,
+        audio_column=data.audio_column,
         classes=data.classes,
         max_skipped=data.max_skipped,
     )
 
 
-def _mosi(data: DataConfig, folder: Path, spec: ImageSpec | None) -> Records:
+def _mosi(data: DataConfig, folder: Path, spec: ImageSpec | None, seconds: float | None) -> Records:
     # Text-only training does not wait for 2199 videos.
     return read_mosi(
         _path(data),
         raw_dir=Path(data.raw_dir).expanduser() if spec and data.raw_dir else "",
         frames_dir=Path(data.frames_dir).expanduser() if spec and data.frames_dir else "",
+        sound_dir=Path(data.raw_dir).expanduser() if seconds and data.raw_dir else "",
         cache_dir=folder,
         max_skipped=data.max_skipped,
     )
@@ -176,20 +199,30 @@ def _decoded(records: Records, spec: ImageSpec, folder: Path) -> tuple[Records, 
     if isinstance(records.images, np.ndarray):  # the demo draws its images
         return records, np.stack([fit(Image.fromarray(image), spec) for image in records.images])
     images, usable = decode_all(records.images, spec, folder, records.skips, records.origins)
+    return _usable(records, usable, folder, images)
+
+
+def _usable(
+    records: Records, usable: np.ndarray, folder: Path, *arrays: np.ndarray | None
+) -> tuple:
+    """The records whose files are all usable, and the same rows of each array [N, ...]."""
     if usable.all():
-        return records, images
+        return records, *arrays
     records.skips.check()
     kept = np.flatnonzero(usable)
+    return records.select(kept), *(None if x is None else _kept(x, kept, folder) for x in arrays)
+
+
+def _kept(array: np.ndarray, kept: np.ndarray, folder: Path) -> np.ndarray:
+    """Through the cache again: the rows that are kept shall be memory-mapped, too."""
 
     def build(notes: dict) -> Iterator[np.ndarray]:
         for start in range(0, len(kept), _ROWS_AT_ONCE):
-            yield images[kept[start : start + _ROWS_AT_ONCE]]
+            yield array[kept[start : start + _ROWS_AT_ONCE]]
 
-    # Through the cache again: the rows that are kept shall be memory-mapped, too.
-    digest = hashlib.sha256(images).hexdigest()
+    digest = hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
     key = content_key("usable", digest, kept.tolist())
-    compact, _ = cached_array(folder, key, (len(kept), *images.shape[1:]), np.uint8, build)
-    return records.select(kept), compact
+    return cached_array(folder, key, (len(kept), *array.shape[1:]), array.dtype, build)[0]
 
 
 def _files(records: Records, images: np.ndarray | None) -> list[Path] | None:
@@ -213,7 +246,12 @@ def _tokenised(
     return token_ids, notes["cut"]
 
 
-def _fingerprint(records: Records, images: np.ndarray | None, token_ids: np.ndarray | None) -> str:
+def _fingerprint(
+    records: Records,
+    images: np.ndarray | None,
+    token_ids: np.ndarray | None,
+    audio: np.ndarray | None,
+) -> str:
     """sha256 over all that a model can learn from; where the files lie does not count."""
     fields = [records.ids, records.splits, records.texts, records.labels.tolist()]
     fields += [records.classes, records.groups]
@@ -223,4 +261,8 @@ def _fingerprint(records: Records, images: np.ndarray | None, token_ids: np.ndar
         digest.update(b"none" if array is None else str(array.shape).encode())
         if array is not None:
             digest.update(np.ascontiguousarray(array))
+    # Without sound the fingerprint is that of the versions that knew none.
+    if audio is not None:
+        digest.update(str(audio.shape).encode())
+        digest.update(np.ascontiguousarray(audio))
     return digest.hexdigest()

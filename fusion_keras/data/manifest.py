@@ -1,6 +1,6 @@
 """Source `manifest`: any table of sentences, image paths and labels.
 
-Columns are found by name and can be renamed. Images are relative to the table's folder.
+Columns are found by name and can be renamed. Files are relative to the table's folder.
 """
 
 from __future__ import annotations
@@ -33,12 +33,14 @@ def read_manifest(
     id_column: str = "id",
     group_column: str = "group",
     score_column: str = "score",
+    audio_column: str = "",
     classes: Sequence[str] | None = None,
     max_skipped: float = MAX_SKIPPED,
 ) -> Records:
     """Reads a CSV, TSV or JSON-lines table (see `table.read_table`) into `Records`.
 
-    The text and label columns must exist, and the image column unless it is "" (text only).
+    The text and label columns must exist, the image column unless it is "" (text only), and the
+    audio column, of files with a sound track, if it is named.
     The split, id, group and score columns are used where they exist under their default
     names; one that is named otherwise must exist; "" leaves it out. Without an id column a
     row is called by its line.
@@ -48,8 +50,8 @@ def read_manifest(
     neutral, non-negative, positive if all are among these; else alphabetical.
 
     A row is skipped and noted if its text, label, id or group is empty, its label is not in
-    `classes`, its image is missing, or its length is wrong. Texts are kept as they are, be it
-    one word, emoji or broken encoding.
+    `classes`, its image or sound is missing, or its length is wrong. Texts are kept as they are,
+    be it one word, emoji or broken encoding.
 
     Args:
       max_skipped: the greatest share of rows that may be skipped (see `records.MAX_SKIPPED`).
@@ -67,29 +69,35 @@ def read_manifest(
     table.require(label_column, "label")
     if image_column:
         table.require(image_column, "image path", ', or "" for text only')
+    if audio_column:
+        table.require(audio_column, "sound path", ', or "" for none')
     split_column = _optional(table, split_column, "split")
     id_column = _optional(table, id_column, "id")
     group_column = _optional(table, group_column, "group")
     score_column = _optional(table, score_column, "score")
 
-    rows, images, splits, scores = [], [], [], []
+    rows, images, sounds, splits, scores = [], [], [], [], []
     for row in table.rows:
         where = f"{path.name} line {row.line}"
         # These end the run, whether or not the row is usable otherwise.
         split = parse_split(row.cells[split_column], where) if split_column else None
         score = _score(row.cells[score_column], where) if score_column else None
-        image = _image(row.cells[image_column], path.parent, where) if image_column else None
+        image = _file(row.cells[image_column], path.parent, where) if image_column else None
+        sound = _file(row.cells[audio_column], path.parent, where) if audio_column else None
         empty = [c for c in (text_column, label_column, id_column, group_column) if c]
         reason = next((f"empty {c}" for c in empty if not row.cells[c].strip()), "")
         if row.cells[label_column].strip().lower() == "nan":
             reason = f"no {label_column}: {row.cells[label_column]!r}"  # pandas' empty cell
         if not reason and image_column and (image is None or not is_file(image)):
             reason = f"no image file {row.cells[image_column]!r}"
+        if not reason and audio_column and (sound is None or not is_file(sound)):
+            reason = f"no sound file {row.cells[audio_column]!r}"
         if reason:
             skips.add(row.line, reason)
             continue
         rows.append(row)
         images.append(image)
+        sounds.append(sound)
         splits.append(split)
         scores.append(score)
     if not rows:
@@ -111,6 +119,7 @@ def read_manifest(
         groups=[row.cells[group_column].strip() for row in rows] if group_column else None,
         origins=[f"{path.name} line {row.line}" for row in rows],
         skips=skips,
+        sounds=sounds if audio_column else None,
     )
     return check_records(records.select(np.flatnonzero(labels >= 0)))
 
@@ -132,7 +141,7 @@ def _score(cell: str, where: str) -> float:
     return score
 
 
-def _image(cell: str, folder: Path, where: str) -> Path | None:
+def _file(cell: str, folder: Path, where: str) -> Path | None:
     return inside(folder, cell.strip(), where) if cell.strip() else None
 
 

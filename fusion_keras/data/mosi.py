@@ -35,6 +35,7 @@ def read_mosi(
     *,
     raw_dir: str | Path = "",
     frames_dir: str | Path = "",
+    sound_dir: str | Path = "",
     cache_dir: str | Path,
     max_skipped: float = MAX_SKIPPED,
 ) -> Records:
@@ -47,7 +48,9 @@ def read_mosi(
 
     The image of a clip is the middle frame of `raw_dir/<video>/<clip>.mp4`, extracted once
     into `cache_dir/frames`; or `frames_dir/<video>_<clip>` or `frames_dir/<video>/<clip>` with
-    .jpg, .jpeg or .png. With neither folder the records have no images, for text-only models.
+    .jpg, .jpeg or .png. With neither folder the records have no images, for models without any.
+    The sound of a clip is the track of `sound_dir/<video>/<clip>.mp4`; where that is a clip is
+    found out when it is decoded.
 
     A row is skipped and noted if its text is empty, or its clip is missing or does not decode.
 
@@ -62,7 +65,7 @@ def read_mosi(
         raise UsageError(
             "got both raw_dir and frames_dir, wanted at most one; do drop one of them."
         )
-    for folder in filter(None, (raw_dir, frames_dir)):
+    for folder in filter(None, (raw_dir, frames_dir, sound_dir)):
         if not Path(folder).is_dir():
             raise UsageError(f"got {folder}, which is no folder; do check the path.")
     skips = SkipLog(label_file.name, max_skipped)
@@ -85,7 +88,8 @@ def read_mosi(
             usable.append(row)
     skips.check()
     images = images if raw_dir or frames_dir else None
-    records = dataclasses.replace(records, images=images, notes=notes)
+    sounds = _clip_files(records, Path(sound_dir)) if sound_dir else None
+    records = dataclasses.replace(records, images=images, sounds=sounds, notes=notes)
     return check_records(records.select(usable))
 
 
@@ -156,14 +160,18 @@ def _score(cell: str, where: str) -> float:
 
 def _clips(records: Records, folder: Path, cache_dir: Path) -> list[Path | str]:
     """The middle frame of each clip, or why there is none."""
-    videos = [
-        inside(folder, _nested(name, video) + ".mp4", origin)
-        for name, video, origin in zip(records.ids, records.groups, records.origins, strict=True)
-    ]
+    videos = _clip_files(records, folder)
     frames = extract_middle_frames(videos, cache_dir / "frames")
     return [
         f"{video.parent.name}/{video.name}: {frame}" if isinstance(frame, VideoError) else frame
         for video, frame in zip(videos, frames, strict=True)
+    ]
+
+
+def _clip_files(records: Records, folder: Path) -> list[Path]:
+    return [
+        inside(folder, _nested(name, video) + ".mp4", origin)
+        for name, video, origin in zip(records.ids, records.groups, records.origins, strict=True)
     ]
 
 

@@ -1,7 +1,8 @@
-"""Paths out of a data file: they stay inside their folder, or the run ends."""
+"""Paths out of a data file: they stay inside their folder, or the run ends. Files' digests."""
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path, PureWindowsPath
 
 from fusion_keras.errors import UsageError
@@ -39,3 +40,15 @@ def is_file(path: Path) -> bool:
         return path.is_file()
     except OSError:  # for example a name longer than the file system allows
         return False
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file's content, or why it cannot be read: what a cache knows it by."""
+    try:
+        # Only a regular file: opening a pipe would wait for ever.
+        if not is_file(path):
+            return "missing"
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        return f"unreadable: {error.strerror}"

@@ -15,7 +15,7 @@ from fusion_keras.errors import UsageError
 
 # What a batch is compared with; everything else is an input of the model.
 TARGETS = ("label", "score")
-TEXT, IMAGE = "token_ids", "image"
+TEXT, IMAGE, AUDIO = "token_ids", "image", "audio"
 # float32 [N, 1], of models that learn a stand-in for what is missing.
 TEXT_PRESENT, IMAGE_PRESENT = "present_text", "present_image"
 
@@ -83,7 +83,8 @@ def train_batches(
             batch[IMAGE] = np.stack([augment(i, augmentation, rng) for i in batch[IMAGE]])
         if augmentation is not None:
             alone = _withheld(batch, augmentation, rng)
-            if augmentation.mixup and IMAGE in batch:
+            # A mixed label is of a mixed image; sound is not mixed.
+            if augmentation.mixup and IMAGE in batch and AUDIO not in batch:
                 batch["label"] = np.eye(classes, dtype=np.float32)[batch["label"]]
                 wanted = {name: batch[name][alone] for name in TARGETS if name in batch}
                 batch[IMAGE][alone], wanted = mix(batch[IMAGE][alone], wanted, augmentation, rng)

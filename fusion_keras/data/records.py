@@ -75,7 +75,7 @@ class Records:
       splits: N of "train", "valid", "test"; None where the source has no split.
       texts: N texts, as they stand in the source.
       images: N paths; or uint8 [N, S, S, 3]; or None where the source has no images, which
-        only a text-only variant can train on.
+        only a variant without images can train on.
       labels: int32 [N], indices into `classes`.
       classes: the names of the classes, in the order of their labels.
       scores: float32 [N], real-valued sentiment; None where there is none.
@@ -83,6 +83,7 @@ class Records:
       notes: sentences about deviations, each with its file; skipped rows are in `skips`.
       origins: N descriptions of where the row stands ("label.csv line 7"), for messages.
       skips: the rows skipped so far, and the limit; None where no row can be skipped.
+      sounds: N paths of files with a sound track; None where the source has no sound.
     """
 
     name: str
@@ -97,15 +98,16 @@ class Records:
     notes: tuple[str, ...] = ()
     origins: list[str] | None = None
     skips: SkipLog | None = None
+    sounds: list[Path] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def select(self, rows: Sequence[int]) -> Records:
         """The records of the given row indices, in that order."""
-        per_row = ("ids", "splits", "texts", "images", "labels", "scores", "groups", "origins")
+        per_row = ("ids", "splits", "texts", "images", "sounds", "labels", "scores", "groups")
         changed = {}
-        for field in per_row:
+        for field in (*per_row, "origins"):
             value = getattr(self, field)
             if isinstance(value, np.ndarray):
                 changed[field] = value[np.asarray(rows, dtype=np.int64)]
@@ -140,6 +142,8 @@ class Dataset:
       splits: N of "train", "valid", "test"; always filled.
       images: uint8 [N, S, S, 3], memory-mapped; or None (text only).
       image_files: N paths that `images` were decoded from; None where there are none.
+      audio: float32 [N, F, 64], log-mel energies in [0, 1], memory-mapped; or None.
+      sounds: N paths that `audio` was decoded from; None where `audio` is.
       token_ids: int32 [N, T], [CLS] ... [SEP], padded with 0.
       notes: deviations and skipped rows, each with its file and line.
       fingerprint: sha256 over the content and the preprocessing.
@@ -163,6 +167,8 @@ class Dataset:
     fingerprint: str
     split_policy: str
     inputs: Mapping[str, Column] = dataclasses.field(default_factory=dict)
+    audio: np.ndarray | None = None
+    sounds: list[Path] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)

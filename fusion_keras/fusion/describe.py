@@ -100,7 +100,7 @@ def describe(spec: FusionSpec, graph: Graph) -> list[Part]:
 def _backbone(spec, graph, modality) -> Part:
     part = graph.model.get_layer(part_name(modality))
     taps = ", ".join(str(d) for d in spec.depths(modality))
-    source = "image" if modality == "image" else "token_ids"
+    source = "token_ids" if modality == "text" else modality
     (given,) = (x for x in graph.model.inputs if x.name == source)
     length = given.shape[1] or 1
     shapes = " ".join(_shape(x, length) for x in part.outputs)

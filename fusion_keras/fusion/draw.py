@@ -1,4 +1,4 @@
-"""A fusion architecture as a picture: two ladders of layers and where they are joined."""
+"""A fusion architecture as a picture: ladders of layers and where they are joined."""
 
 from __future__ import annotations
 
@@ -11,8 +11,14 @@ from matplotlib.patches import FancyBboxPatch
 from fusion_keras.fusion.describe import Part
 from fusion_keras.fusion.spec import LAST, FusionSpec, format_junction
 
-_COLOURS = {"text": "#3b6ea8", "image": "#b8642d", "junction": "#5b8c5a", "head": "#444444"}
-_X = {"text": 0.0, "image": 6.0, "junction": 3.0}
+_COLOURS = {
+    "text": "#3b6ea8",
+    "image": "#b8642d",
+    "audio": "#7a5195",
+    "junction": "#5b8c5a",
+    "head": "#444444",
+}
+_X = {"text": 0.0, "junction": 3.0, "image": 6.0, "audio": 8.6}
 
 
 def draw(spec: FusionSpec, tops: dict[str, int], parts: list[Part], title: str, path: Path) -> None:
@@ -26,11 +32,12 @@ def draw(spec: FusionSpec, tops: dict[str, int], parts: list[Part], title: str, 
         path: a .png or .svg file.
     """
     height = max(tops.values()) + 3
-    figure = Figure(figsize=(9, 0.42 * height + 1.2))
+    right = 7.6 + 2.6 * ("audio" in spec.modalities)
+    figure = Figure(figsize=(right + 1.4, 0.42 * height + 1.2))
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0.02, 0.02, 0.96, 0.9))
     axes.set_title(title)
-    axes.set_xlim(-1.6, 7.6)
+    axes.set_xlim(-1.6, right)
     axes.set_ylim(-1.4, height + 0.6)
     axes.axis("off")
     numbers = {p.name.split(",")[0].split(":")[0]: p for p in parts}

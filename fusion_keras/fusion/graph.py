@@ -1,7 +1,7 @@
 """From a fusion spec to one Keras model.
 
-The model has up to three parts, each a nested functional model: `text_backbone` and
-`image_backbone`, cut behind their deepest tap, and `fusion`, the junctions and the head. What
+The model has nested functional models for parts: `text_backbone`, `image_backbone` and
+`audio_backbone`, cut behind their deepest tap, and `fusion`, the junctions and the head. What
 no junction reaches is not in the graph, not in the weights file, not in the latency.
 The parts make feature caching, freezing and counting a matter of naming one of them.
 """
@@ -14,7 +14,7 @@ import keras
 from keras import layers, ops
 
 from fusion_keras.backbones.cut import cut
-from fusion_keras.backbones.presets import ImagePreset, TextPreset
+from fusion_keras.backbones.presets import AudioPreset, ImagePreset, TextPreset
 from fusion_keras.fusion.joins import PaddingMask, SegmentIds, join
 from fusion_keras.fusion.spec import LAST, Depth, FusionSpec, present_name, validate
 from fusion_keras.fusion.stand_in import PresentMask, StandIn
@@ -68,10 +68,11 @@ class Graph:
     """A built fusion architecture: the whole, and its two halves over the same layers.
 
     Attributes:
-        model: inputs `token_ids` int32 [B, T], 0 is padding, and `image` uint8
-            [B, S, S, 3], scaled in the graph, as far as the spec needs them, and with
-            stand-ins `present_text`, `present_image` float32 [B, 1]. Outputs: a dict of
-            `logits` float32 [B, C] and, with regression, `score` float32 [B, 1].
+        model: inputs `token_ids` int32 [B, T], 0 is padding, `image` uint8 [B, S, S, 3],
+            scaled in the graph, and `audio` float32 [B, F, 64], log-mel energies in [0, 1], as
+            far as the spec needs them, and with stand-ins `present_text`, `present_image`
+            float32 [B, 1]. Outputs: a dict of `logits` float32 [B, C] and, with regression,
+            `score` float32 [B, 1].
         encoders: the same inputs -> a dict of taps (and `mask`, and what is present), the
             inputs of `fusion`.
         fusion: junctions and head.
@@ -86,6 +87,7 @@ def build(
     spec: FusionSpec,
     text: TextPreset | None,
     image: ImagePreset | None,
+    audio: AudioPreset | None = None,
     *,
     num_classes: int,
     sequence_length: int | None = None,
@@ -97,6 +99,7 @@ def build(
         spec: the architecture; it is validated against the backbones.
         text: the text backbone, needed if a junction takes text.
         image: the image backbone with its scaling, needed if a junction takes images.
+        audio: the audio backbone, needed if a junction takes sound.
         num_classes: C, at least 2.
         sequence_length: T of the token ids; None leaves it open.
         regression: also predict a real-valued score.
@@ -104,7 +107,7 @@ def build(
     Raises:
         UsageError: the spec does not fit the backbones.
     """
-    presets = {"text": text, "image": image}
+    presets = {"text": text, "image": image, "audio": audio}
     validate(spec, {m: p.backbone.num_depths for m, p in presets.items() if p})
     inputs, taps, mask = {}, {}, None
     if "text" in spec.modalities:
@@ -112,6 +115,9 @@ def build(
         taps.update(found)
     if "image" in spec.modalities:
         inputs["image"], found = _image_part(spec, image)
+        taps.update(found)
+    if "audio" in spec.modalities:
+        inputs["audio"], found = _audio_part(spec, audio)
         taps.update(found)
     if _reads_mask(spec):
         taps["mask"] = mask
@@ -148,6 +154,9 @@ def rebuilt(model: keras.Model, spec: FusionSpec) -> Graph:
         x = model.get_layer("image_scaling")(inputs["image"])
         tapped = model.get_layer(part_name("image"))(x)
         taps.update(_named("image", spec.depths("image"), tapped))
+    if "audio" in spec.modalities:
+        tapped = model.get_layer(part_name("audio"))(inputs["audio"])
+        taps.update(_named("audio", spec.depths("audio"), tapped))
     if _reads_mask(spec):
         taps["mask"] = mask
     if spec.stand_ins:
@@ -184,6 +193,13 @@ def _image_part(spec, preset: ImagePreset):
     depths = spec.depths("image")
     tapped = cut(preset.backbone, depths, name=part_name("image"))(x)
     return image, _named("image", depths, tapped)
+
+
+def _audio_part(spec, preset: AudioPreset):
+    audio = keras.Input(preset.backbone.input.shape[1:], dtype="float32", name="audio")
+    depths = spec.depths("audio")
+    tapped = cut(preset.backbone, depths, name=part_name("audio"))(audio)
+    return audio, _named("audio", depths, tapped)
 
 
 def _named(modality, depths, tensors):

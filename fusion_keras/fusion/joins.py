@@ -124,16 +124,22 @@ def _project(x, width: int, name: str):
 
 
 def _tokens(tap, modality: str, junction: Junction, name: str):
-    """A tap as tokens [B, N, width]: text token by token, images on a coarse grid."""
+    """A tap as tokens [B, N, width]: text token by token, images on a coarse grid, sound along
+    time, in at most as many tokens as the grid has."""
     if modality == "text":
         return _project(tap, junction.width, name)
-    if len(tap.shape) == 3:
-        tap = PatchGrid(name=f"{name}_patches")(tap)
+    if modality == "audio":
+        frames, bands = tap.shape[1:3]
+        tap = layers.AveragePooling2D((1, bands), name=f"{name}_bands")(tap)  # [B, t, 1, C]
+        size = (math.ceil(frames / junction.grid**2), 1)
+    else:
+        if len(tap.shape) == 3:
+            tap = PatchGrid(name=f"{name}_patches")(tap)
+        size = math.ceil(max(tap.shape[1:3]) / junction.grid)
     x = layers.LayerNormalization(epsilon=1e-6, name=f"{name}_norm")(tap)
-    stride = math.ceil(max(x.shape[1:3]) / junction.grid)
-    x = layers.Conv2D(
-        junction.width, stride, strides=stride, padding="same", name=f"{name}_project"
-    )(x)  # [B, g, g, width]
+    x = layers.Conv2D(junction.width, size, strides=size, padding="same", name=f"{name}_project")(
+        x
+    )  # [B, g, g, width] or [B, N, 1, width]
     x = layers.Reshape((-1, junction.width), name=f"{name}_tokens")(x)
     positions = PositionEmbedding(x.shape[1], name=f"{name}_positions")(x)
     return layers.Add(name=f"{name}_place")([x, positions])
@@ -162,7 +168,10 @@ def _add(vectors, junction, name):
 
 
 def _gate(vectors, junction, name):
-    """Gated multimodal unit (Arevalo et al. 2017, arXiv 1702.01992, section 3)."""
+    """Gated multimodal unit (Arevalo et al. 2017, arXiv 1702.01992, section 3).
+
+    Of two modalities one gate mixes them; of more each has its own, and they are added.
+    """
     parts = [_project(x, junction.width, f"{name}_{m}") for m, x in vectors.items()]
     parts = [
         layers.Activation("tanh", name=f"{name}_{m}_tanh")(x)
@@ -170,9 +179,18 @@ def _gate(vectors, junction, name):
     ]
     if len(parts) == 1:
         return parts[0]
-    both = layers.Concatenate(name=f"{name}_concat")(list(parts))
-    gate = layers.Dense(junction.width, activation="sigmoid", name=f"{name}_gate")(both)
-    return GatedSum(name=name)(gate, *parts)
+    every = layers.Concatenate(name=f"{name}_concat")(list(parts))
+
+    def gate(name):
+        return layers.Dense(junction.width, activation="sigmoid", name=f"{name}_gate")(every)
+
+    if len(parts) == 2:
+        return GatedSum(name=name)(gate(name), *parts)
+    gated = [
+        layers.Multiply(name=f"{name}_{m}_gated")([gate(f"{name}_{m}"), x])
+        for m, x in zip(vectors, parts, strict=True)
+    ]
+    return layers.Add(name=name)(gated)
 
 
 def _block(x, mask, junction: Junction, name: str):
@@ -233,18 +251,24 @@ def _split_mean(x, counts: dict[str, int | None], mask, name: str):
     """
     if len(counts) == 1:
         return pool(x, mask, "mean", name)
-    images = counts["image"]
-    text = TokenSlice(0, -images, name=f"{name}_text_part")(x)
-    image = TokenSlice(-images, None, name=f"{name}_image_part")(x)
+    parts, behind = {}, list(counts.values())
+    for i, m in enumerate(counts):
+        start = -sum(behind[i:]) if i else 0
+        stop = -sum(behind[i + 1 :]) or None
+        parts[m] = TokenSlice(start, stop, name=f"{name}_{m}_part")(x)
+    return _means(parts, mask, name)
+
+
+def _means(tokens: dict, mask, name: str):
+    """Mean over each modality's tokens, text's real ones alone, side by side."""
     means = [
-        pool(text, mask, "mean", f"{name}_text_out"),
-        pool(image, None, "mean", f"{name}_image_out"),
+        pool(x, mask if m == "text" else None, "mean", f"{name}_{m}_out") for m, x in tokens.items()
     ]
     return layers.Concatenate(name=name)(means)
 
 
 def _attention_sequence(taps, mask, junction, name):
-    """Self-attention over every text token and a grid of image tokens together."""
+    """Self-attention over the tokens of all modalities together, see `_tokens`."""
     parts = {m: _tokens(x, m, junction, f"{name}_{m}") for m, x in taps.items()}
     counts = {m: x.shape[1] for m, x in parts.items()}
     tensors = list(parts.values())
@@ -255,7 +279,7 @@ def _attention_sequence(taps, mask, junction, name):
     )
     keys = None
     if "text" in parts:
-        keys = KeyMask(counts.get("image", 0), name=f"{name}_mask")(mask)
+        keys = KeyMask(_others(counts, "text"), name=f"{name}_mask")(mask)
     for i in range(junction.blocks):
         x = _block(x, keys, junction, f"{name}_block{i}")
     x = layers.LayerNormalization(epsilon=1e-6, name=f"{name}_norm")(x)
@@ -268,27 +292,47 @@ def _cross_pooled(vectors, junction, name):
 
 
 def _cross_sequence(taps, mask, junction, name):
-    """Cross-attention between every text token and a grid of image tokens."""
+    """Cross-attention between the tokens of all modalities, see `_tokens`."""
     parts = {m: _tokens(x, m, junction, f"{name}_{m}") for m, x in taps.items()}
     return _cross(parts, mask, junction, name)
 
 
 def _cross(tokens, mask, junction, name):
-    """Each modality's tokens attend to the other's, block by block, then are averaged."""
-    text, image = tokens["text"], tokens["image"]
-    keys = None if mask is None else layers.Reshape((1, -1), name=f"{name}_mask")(mask)
+    """Each modality's tokens attend to all others' together, block by block, then are averaged."""
+    counts = {m: x.shape[1] for m, x in tokens.items()}
+    keys = {} if mask is None else {m: _keys(mask, counts, m, name) for m in counts if m != "text"}
     for i in range(junction.blocks):
-        text, image = (
-            _cross_block(text, image, None, junction, f"{name}_text_block{i}"),
-            _cross_block(image, text, keys, junction, f"{name}_image_block{i}"),
-        )
-    text = layers.LayerNormalization(epsilon=1e-6, name=f"{name}_text_last_norm")(text)
-    image = layers.LayerNormalization(epsilon=1e-6, name=f"{name}_image_last_norm")(image)
-    means = [
-        pool(text, mask, "mean", f"{name}_text_out"),
-        pool(image, None, "mean", f"{name}_image_out"),
-    ]
-    return layers.Concatenate(name=name)(means)
+        tokens = {
+            m: _cross_block(
+                x, _context(tokens, m, f"{name}_{m}_context{i}"), keys.get(m), junction,
+                f"{name}_{m}_block{i}",
+            )
+            for m, x in tokens.items()
+        }  # fmt: skip
+    tokens = {
+        m: layers.LayerNormalization(epsilon=1e-6, name=f"{name}_{m}_last_norm")(x)
+        for m, x in tokens.items()
+    }
+    return _means(tokens, mask, name)
+
+
+def _context(tokens: dict, modality: str, name: str):
+    """What a modality attends to: the tokens of all others, text first."""
+    others = [x for m, x in tokens.items() if m != modality]
+    return layers.Concatenate(axis=1, name=name)(others) if len(others) > 1 else others[0]
+
+
+def _keys(mask, counts: dict, modality: str, name: str):
+    """[B, 1, M]: which of the tokens that a modality attends to are real."""
+    third = _others({m: n for m, n in counts.items() if m != modality}, "text")
+    if third:
+        mask = KeyMask(third, name=f"{name}_{modality}_keys")(mask)
+    return layers.Reshape((1, -1), name=f"{name}_{modality}_mask")(mask)
+
+
+def _others(counts: dict, modality: str) -> int:
+    """Tokens of all modalities but one."""
+    return sum(count for m, count in counts.items() if m != modality)
 
 
 VECTOR_JOINS = {

@@ -18,7 +18,7 @@ import numpy as np
 
 from fusion_keras.errors import UsageError
 
-MODALITIES = ("text", "image")
+MODALITIES = ("text", "image", "audio")
 JOINS = ("concat", "linear", "add", "gate", "attention", "cross")
 TOKENS = ("pooled", "sequence")
 POOLS = ("mean", "cls")
@@ -40,14 +40,17 @@ class Junction:
         join: "concat" (no parameters), "linear" (concatenate, then one dense layer),
             "add" (project, add), "gate" (gated multimodal unit), "attention"
             (self-attention blocks over the tokens of all modalities together) or
-            "cross" (each modality's tokens attend to the other's).
+            "cross" (each modality's tokens attend to those of the others).
         width: units of the joint network; "concat" has none and ignores no field: it
             must then be 0.
         blocks: attention blocks ("attention" and "cross"; 0 otherwise).
         heads: attention heads (likewise).
         tokens: what attention sees: "pooled", one token per modality, or "sequence",
-            every text token and a grid of image tokens. "" for joins of pooled vectors.
-        grid: longest side of the grid of image tokens for "sequence"; 0 otherwise.
+            every text token, a grid of image tokens and the sound along time. "" for joins of
+            pooled vectors.
+        grid: longest side of the grid of image tokens for "sequence", and the square root of
+            the most tokens of sound; 0 otherwise.
+        audio: depth of the audio tap (0 the stem, k block k), likewise.
     """
 
     text: Depth | None
@@ -58,11 +61,12 @@ class Junction:
     heads: int = 0
     tokens: str = ""
     grid: int = 0
+    audio: Depth | None = None
 
     @property
     def depths(self) -> dict[str, Depth]:
         """Modality -> depth, for the modalities that take part."""
-        pairs = {"text": self.text, "image": self.image}
+        pairs = {name: getattr(self, name) for name in MODALITIES}
         return {name: depth for name, depth in pairs.items() if depth is not None}
 
 
@@ -132,8 +136,11 @@ def validate(spec: FusionSpec, num_depths: dict[str, int]) -> None:
     if spec.hidden < 0:
         raise UsageError(f"The head's hidden width is {spec.hidden}; 0 or more is wanted.")
     _validate_weights(spec)
-    if spec.stand_ins and len(spec.modalities) < 2:
-        raise UsageError("Stand-ins are for models of several modalities, one of which may lack.")
+    if spec.stand_ins and spec.modalities != ("text", "image"):
+        raise UsageError(
+            f"Stand-ins are for models of text and image, this one takes "
+            f"{' and '.join(spec.modalities)}: leave fusion.stand_ins off."
+        )
     for i, junction in enumerate(spec.junctions):
         _validate_junction(i, junction, num_depths)
 
@@ -178,7 +185,9 @@ def _validate_junction(index: int, junction: Junction, num_depths: dict[str, int
 
 def _validate_depths(where: str, junction: Junction, num_depths: dict[str, int]) -> None:
     if not junction.depths:
-        raise UsageError(f"{where} takes no modality: give a depth for text, for image or both.")
+        raise UsageError(
+            f"{where} takes no modality: give a depth for one of {', '.join(MODALITIES)}."
+        )
     for modality, depth in junction.depths.items():
         if modality not in num_depths:
             raise UsageError(f"{where} taps {modality}, but there is no {modality} backbone.")
@@ -237,6 +246,7 @@ def encode(spec: FusionSpec) -> np.ndarray:
             junction.heads,
             TOKENS.index(junction.tokens) if junction.tokens else -1,
             junction.grid,
+            _encode_depth(junction.audio),
         ]
     start = MAX_JUNCTIONS * _JUNCTION_SLOTS
     vector[start : start + len(spec.weights)] = spec.weights
@@ -263,12 +273,13 @@ def decode(vector: np.ndarray) -> FusionSpec:
     slots = vector[: MAX_JUNCTIONS * _JUNCTION_SLOTS].reshape(MAX_JUNCTIONS, _JUNCTION_SLOTS)
     junctions = []
     for row in slots:
-        text, image, join, width, blocks, heads, tokens, grid = (int(v) for v in row)
+        text, image, join, width, blocks, heads, tokens, grid, audio = (int(v) for v in row)
         if join == _ABSENT:
             continue
         kind = TOKENS[tokens] if tokens >= 0 else ""
-        depths = (_decode_depth(text), _decode_depth(image))
-        junctions.append(Junction(*depths, JOINS[join], width, blocks, heads, kind, grid))
+        text, image, audio = map(_decode_depth, (text, image, audio))
+        sizes = (width, blocks, heads, kind, grid)
+        junctions.append(Junction(text, image, JOINS[join], *sizes, audio))
     start = MAX_JUNCTIONS * _JUNCTION_SLOTS
     weights = vector[start : start + MAX_JUNCTIONS]
     pool, hidden, dropout, decision, frozen, stand_ins = vector[-_SPEC_SLOTS:]
@@ -296,10 +307,20 @@ def _decode_depth(code: int) -> Depth | None:
 
 
 def to_dict(spec: FusionSpec) -> dict:
-    """The spec as plain JSON types, for `config.json`."""
+    """The spec as plain JSON types, for `config.json`.
+
+    A junction without audio has no such key: its spec is equal to that of an older version.
+    """
     values = {f.name: getattr(spec, f.name) for f in fields(spec)}
     values["weights"] = list(spec.weights)
-    values["junctions"] = [{f.name: getattr(j, f.name) for f in fields(j)} for j in spec.junctions]
+    values["junctions"] = [_junction_dict(j) for j in spec.junctions]
+    return values
+
+
+def _junction_dict(junction: Junction) -> dict:
+    values = {f.name: getattr(junction, f.name) for f in fields(junction)}
+    if junction.audio is None:
+        del values["audio"]
     return values
 
 
@@ -312,22 +333,22 @@ def from_dict(values: dict) -> FusionSpec:
 
 
 def format_junction(junction: Junction) -> str:
-    """The short form that `parse_junctions` reads: `TEXT+IMAGE:JOIN`, `-` for left out."""
-    text = "-" if junction.text is None else junction.text
-    image = "-" if junction.image is None else junction.image
-    return f"{text}+{image}:{junction.join}"
+    """The short form that `parse_junctions` reads: `TEXT+IMAGE[+AUDIO]:JOIN`, `-` for left out."""
+    named = MODALITIES if junction.audio is not None else ("text", "image")
+    depths = [getattr(junction, name) for name in named]
+    return f"{'+'.join('-' if d is None else str(d) for d in depths)}:{junction.join}"
 
 
-_SHORT = re.compile(r"(-|last|\d+)\+(-|last|\d+):([a-z]+)")
+_SHORT = re.compile(r"(-|last|\d+)\+(-|last|\d+)(?:\+(-|last|\d+))?:([a-z]+)")
 
 
 def parse_junctions(text: str, defaults: dict[str, Junction]) -> tuple[Junction, ...]:
     """Read junctions from their short form, e.g. `4+4:linear, 8+8:attention`.
 
     Args:
-        text: junctions separated by commas; depth of text, depth of image, join. One pair
-            of parentheses around them all is ignored: sweeps need it to tell these commas
-            from their own.
+        text: junctions separated by commas; depth of text, of image and, where it takes part,
+            of audio, then the join. One pair of parentheses around them all is ignored: sweeps
+            need it to tell these commas from their own.
         defaults: join -> a junction with that join's width, blocks, heads, ...
 
     Raises:
@@ -339,12 +360,18 @@ def parse_junctions(text: str, defaults: dict[str, Junction]) -> tuple[Junction,
         text = text[1:-1]
     for part in (p.strip() for p in text.split(",")):
         match = _SHORT.fullmatch(part)
-        if not match or match[3] not in defaults:
+        if not match or match[4] not in defaults:
             raise UsageError(
-                f"Could not read the junction {part!r}: wanted TEXT+IMAGE:JOIN, for example "
-                f"4+4:linear or last+-:concat, with JOIN one of {', '.join(defaults)}."
+                f"Could not read the junction {part!r}: wanted TEXT+IMAGE:JOIN or "
+                "TEXT+IMAGE+AUDIO:JOIN, for example 4+4:linear, last+-:concat or 6+6+4:attention, "
+                f"with JOIN one of {', '.join(defaults)}."
             )
-        depths = (None if d == "-" else LAST if d == LAST else int(d) for d in (match[1], match[2]))
-        text_depth, image_depth = depths
-        junctions.append(replace(defaults[match[3]], text=text_depth, image=image_depth))
+        depths = {m: _read_depth(d) for m, d in zip(MODALITIES, match.groups(), strict=False)}
+        junctions.append(replace(defaults[match[4]], **depths))
     return tuple(junctions)
+
+
+def _read_depth(written: str | None) -> Depth | None:
+    if written in (None, "-"):
+        return None
+    return LAST if written == LAST else int(written)

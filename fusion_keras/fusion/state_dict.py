@@ -1,8 +1,8 @@
 """The weights of a model under PyTorch's names and in PyTorch's layouts, and back again.
 
-The names are those of the PyTorch reference (`tests/reference`): `text.` and `image.` before
-Hugging Face's own names of a backbone, `stand_ins.`, `junctions.I.`, `heads.I.`, `share`. Nothing
-here needs PyTorch: a state dict is name -> array, as a safetensors file holds it.
+The names are those of the PyTorch reference (`tests/reference`): `text.`, `image.` and `audio.`
+before Hugging Face's own names of a backbone, `stand_ins.`, `junctions.I.`, `heads.I.`, `share`.
+Nothing here needs PyTorch: a state dict is name -> array, as a safetensors file holds it.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def weights(model: keras.Model, spec: FusionSpec | ClstmSpec) -> dict[str, Weigh
     for modality in MODALITIES:
         if modality in spec.modalities:
             part = model.get_layer(part_name(modality))
-            kind = _text if modality == "text" else _image
+            kind = {"text": _text, "image": _image, "audio": _mobilenet_v2}[modality]
             found |= {f"{modality}.{name}": weight for name, weight in kind(part).items()}
     fusion = model.get_layer("fusion")
     for modality in spec.modalities if spec.stand_ins else ():
@@ -302,8 +302,11 @@ def _junction(junction: Junction, layer: _Prefixed) -> dict[str, Weight]:
         return found | _under("project", _dense(layer()))
     for i, modality in enumerate(modalities):
         found |= _under(f"project.{i}", _projection(junction, modality, layer))
-    if junction.join == "gate" and len(modalities) > 1:
+    if junction.join == "gate" and len(modalities) == 2:
         found |= _under("gate", _dense(layer("_gate")))
+    if junction.join == "gate" and len(modalities) > 2:
+        for i, modality in enumerate(modalities):
+            found |= _under(f"gates.{i}", _dense(layer(f"_{modality}_gate")))
     if junction.join == "attention":
         for i in range(junction.blocks):
             found |= _under(f"blocks.{i}", _block(layer(f"_block{i}")))

@@ -3,7 +3,9 @@
 Every variant is a `FusionSpec` value. Depths are written for 12-layer backbones and for
 MobileNetV2's 16 blocks, as the paper has them (Willis and Bakos 2025, section 3.3), and
 scale with the number of encoder layers: a six-layer BERT gives `inter` (2, 4), (3, 7),
-(4, 8). MobileNetV2's side never scales. Depths given explicitly are taken as they are.
+(4, 8). MobileNetV2's side never scales; audio's, of 8 blocks, does, which gives 2, 4 and 5.
+Depths given explicitly are taken as they are. Which modalities a named variant joins is for
+`config.fusion.modalities` to say; the paper's are text and image.
 
 What section 3.3 leaves open, and what we chose:
 - How a tap becomes a vector: the mean over real tokens, or over the feature map. At a
@@ -14,7 +16,9 @@ What section 3.3 leaves open, and what we chose:
   millisecond behind the taps (its table 5 against six layers of BERT), which full-width
   attention over every token would not fit.
 - What attention sees: text tokens and an at most 4 x 4 grid of image tokens, at the
-  joint width; `input`, which taps before any features exist, gets a 7 x 7 grid.
+  joint width; `input`, which taps before any features exist, gets a 7 x 7 grid. Sound, of
+  which the paper has none: its map averaged over frequency, in at most 16 (49) tokens along
+  time.
 - Activation of the "linear function": none, it is linear.
 - The head: dropout and one dense layer, "the same" for late, intermediate and early.
 - What "late" concatenates: each published model's own pooled vector (BERT's pooler,
@@ -50,17 +54,35 @@ class Depths:
         text: encoder layers of the text backbone; 0 if there is none.
         image: greatest depth of the image backbone; 0 if there is none.
         image_scales: True for ViT, whose depths scale like BERT's.
+        audio: greatest depth of the audio backbone; 0 if there is none.
     """
 
     text: int
     image: int
     image_scales: bool = False
+    audio: int = 0
 
-    def at(self, depth: int) -> dict[str, int]:
-        """The pair of depths that stands for `depth` of 12."""
-        scaled = depth * self.text // PUBLISHED_LAYERS
-        image = depth * self.image // PUBLISHED_LAYERS if self.image_scales else depth
-        return {"text": scaled, "image": image}
+    def at(self, depth: int, fusion) -> dict[str, int]:
+        """The depths that stand for `depth` of 12, of the modalities that are joined."""
+        scaled = {m: depth * getattr(self, m) // PUBLISHED_LAYERS for m in MODALITIES}
+        if not self.image_scales:
+            scaled["image"] = depth
+        return {m: scaled[m] for m in joined(fusion)}
+
+
+def joined(fusion) -> tuple[str, ...]:
+    """The modalities that `config.fusion.modalities` names, in the order of MODALITIES.
+
+    Raises:
+        UsageError: not two or three of them, each once.
+    """
+    named = [m.strip() for m in fusion.modalities.split("+")]
+    if len(named) < 2 or len(set(named)) < len(named) or not set(named) <= set(MODALITIES):
+        raise UsageError(
+            f"config.fusion.modalities is {fusion.modalities!r}; two or three of "
+            f"{', '.join(MODALITIES)} are wanted, as in text+image+audio. One alone is a variant."
+        )
+    return tuple(m for m in MODALITIES if m in named)
 
 
 def _joins(fusion) -> dict[str, Junction]:
@@ -90,15 +112,19 @@ def _image(joins, depths, fusion):
     return (replace(joins["concat"], image=LAST),)
 
 
+def _audio(joins, depths, fusion):
+    return (replace(joins["concat"], audio=LAST),)
+
+
 def _late(joins, depths, fusion):
-    return (replace(joins["concat"], text=LAST, image=LAST),)
+    return (replace(joins["concat"], **dict.fromkeys(joined(fusion), LAST)),)
 
 
 def _inter(joins, depths, fusion):
     return (
-        replace(joins["linear"], **depths.at(4)),
-        replace(joins["linear"], **depths.at(7)),
-        replace(joins["attention"], **depths.at(8)),
+        replace(joins["linear"], **depths.at(4, fusion)),
+        replace(joins["linear"], **depths.at(7, fusion)),
+        replace(joins["attention"], **depths.at(8, fusion)),
     )
 
 
@@ -107,11 +133,11 @@ def _early_attention(joins, fusion):
 
 
 def _early(joins, depths, fusion):
-    return (replace(_early_attention(joins, fusion), **depths.at(6)),)
+    return (replace(_early_attention(joins, fusion), **depths.at(6, fusion)),)
 
 
 def _late_score(joins, depths, fusion):
-    return _text(joins, depths, fusion) + _image(joins, depths, fusion)
+    return tuple(replace(joins["concat"], **{m: LAST}) for m in joined(fusion))
 
 
 def _hybrid(joins, depths, fusion):
@@ -119,13 +145,14 @@ def _hybrid(joins, depths, fusion):
 
 
 def _input(joins, depths, fusion):
-    junction = replace(_early_attention(joins, fusion), text=0, image=0)
+    junction = replace(_early_attention(joins, fusion), **depths.at(0, fusion))
     return (replace(junction, grid=junction.grid and (fusion.grid or INPUT_GRID)),)
 
 
 VARIANTS: dict[str, Callable] = {
     "text": _text,
     "image": _image,
+    "audio": _audio,
     "late": _late,
     "inter": _inter,
     "early": _early,
@@ -146,7 +173,8 @@ def modalities_of(variant: str, fusion) -> tuple[str, ...]:
     """
     if variant in AUDIO_VISUAL:
         return ("image", "audio")
-    junctions = _junctions(variant, fusion, Depths(text=PUBLISHED_LAYERS, image=PUBLISHED_LAYERS))
+    depths = Depths(**dict.fromkeys(MODALITIES, PUBLISHED_LAYERS))
+    junctions = _junctions(variant, fusion, depths)
     return FusionSpec(junctions).modalities
 
 
@@ -165,8 +193,8 @@ def make_spec(variant: str, fusion, depths: Depths) -> FusionSpec:
 
     Args:
         variant: a key of `VARIANTS`.
-        fusion: `config.fusion`: junctions, width, blocks, heads, tokens, grid, pool,
-            hidden, dropout, weights, stand_ins.
+        fusion: `config.fusion`: modalities, junctions, width, blocks, heads, tokens, grid,
+            pool, hidden, dropout, weights, stand_ins.
         depths: the backbones' depths.
 
     Raises:
@@ -186,8 +214,8 @@ def make_spec(variant: str, fusion, depths: Depths) -> FusionSpec:
     if variant in MODALITIES and spec.modalities != (variant,):
         raise UsageError(
             f"The junctions {fusion.junctions!r} take {' and '.join(spec.modalities)}, but the "
-            f"variant is {variant!r}: choose one that takes both, such as --variant=inter."
+            f"variant is {variant!r}: choose one that takes more, such as --variant=inter."
         )
-    present = {"text": depths.text, "image": depths.image}
+    present = {m: getattr(depths, m) for m in MODALITIES}
     validate(spec, {name: top for name, top in present.items() if top})
     return spec

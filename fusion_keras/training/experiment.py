@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 import fusion_keras.fusion.graph  # noqa: F401  (registers the layers of saved models)
+from fusion_keras.data import log_mel
 from fusion_keras.data.pipeline import steps_per_epoch
 from fusion_keras.data.tokens import load_tokenizer
 from fusion_keras.errors import UsageError
@@ -224,7 +225,7 @@ def _splits_csv(dataset) -> str:
 
 
 def _inputs(task: Task) -> dict:
-    """How a sentence and an image file, or a digit's image and sound, become the inputs."""
+    """How a sentence, an image file and a sound file, or a digit's two, become the inputs."""
     if isinstance(task.spec, audio_visual.ClstmSpec):
         return audio_visual.inputs_of(task.spec)
     inputs = {}
@@ -238,6 +239,8 @@ def _inputs(task: Task) -> dict:
             "crop_fraction": spec.crop_fraction,
             "interpolation": spec.interpolation,
         }
+    if task.audio:
+        inputs["audio"] = log_mel.described(task.audio.seconds)
     if task.spec.stand_ins:
         inputs |= {present_name(m): {"present": 1, "missing": 0} for m in task.spec.modalities}
     return inputs

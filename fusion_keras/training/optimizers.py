@@ -17,6 +17,7 @@ import keras
 from keras import ops
 
 from fusion_keras.fusion.graph import part_name
+from fusion_keras.fusion.spec import MODALITIES
 
 
 class _PartRates:
@@ -140,9 +141,9 @@ def _is_matrix(variable) -> bool:
 def make_optimizer(train, model: keras.Model, steps: int) -> keras.optimizers.Optimizer:
     """The optimiser of a resolved `config.train`, built on the model's variables.
 
-    The rates of the two backbones are `text_rate` and `image_rate`;
-    everything else has `learning_rate`. With AdamW, decay leaves biases and
-    normalisation alone; with SGD and Adam it applies to all, as PyTorch's does.
+    The rates of the backbones are `text_rate`, `image_rate` and `audio_rate`; everything
+    else has `learning_rate`. With AdamW, decay leaves biases and normalisation alone; with
+    SGD and Adam it applies to all, as PyTorch's does.
 
     Args:
         train: the resolved settings.
@@ -158,7 +159,7 @@ def make_optimizer(train, model: keras.Model, steps: int) -> keras.optimizers.Op
     optimizer = OPTIMIZERS[train.optimizer](schedule, **extra)
     # By identity: layers of different parts may well share a name.
     rates = {id(v): 1.0 for v in model.trainable_variables}
-    pretrained = {part_name("text"): train.text_rate, part_name("image"): train.image_rate}
+    pretrained = {part_name(m): train[f"{m}_rate"] for m in MODALITIES}
     for layer in model.layers:
         part_rate = pretrained.get(layer.name)
         for variable in layer.trainable_variables if part_rate is not None else ():

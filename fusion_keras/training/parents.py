@@ -22,7 +22,7 @@ from fusion_keras.data.pipeline import TARGETS
 from fusion_keras.data.records import Dataset
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.graph import part_name
-from fusion_keras.fusion.spec import LAST, MODALITIES, Depth
+from fusion_keras.fusion.spec import LAST, MODALITIES, Depth, Junction, format_junction
 from fusion_keras.fusion.variants import FROZEN, modalities_of
 from fusion_keras.training.evaluate import predict
 from fusion_keras.training.run import as_json, completed, damage, differences, read_json
@@ -64,31 +64,34 @@ def to_train(given) -> dict[str, str]:
 def _alone(modality: str, depth: Depth) -> str:
     if depth == LAST:
         return ""
-    return f"{depth}+-:concat" if modality == "text" else f"-+{depth}:concat"
+    alone = {m: depth if m == modality else None for m in MODALITIES}
+    return format_junction(Junction(join="concat", **alone))
 
 
 def named(given) -> dict[str, Path]:
     """Modality -> the finished run that `config.parents` names for it.
 
     Raises:
-        UsageError: not one run of text and one of images, or fewer for a variant that goes
-            on training; or a run that does not fit this one.
+        UsageError: not one run of each modality, or fewer for a variant that goes on training;
+            or a run that does not fit this one.
     """
     folders = {}
+    taken = modalities_of(given.variant, given.fusion)
     for folder in map(Path, given.parents):
         modality = _variant(folder)
         if modality not in MODALITIES or modality in folders:
             kind = "a second one" if modality in folders else "a run"
             raise UsageError(
-                f"--parents names {folder}, {kind} of variant {modality!r}; a text run and an "
-                "image run are wanted."
+                f"--parents names {folder}, {kind} of variant {modality!r}; one run of each of "
+                f"{', '.join(taken)} is wanted."
             )
         _check_settings(folder, modality, given)
         folders[modality] = folder
-    if given.variant in FROZEN and folders and len(folders) < len(MODALITIES):
-        missing = next(m for m in MODALITIES if m not in folders)
+    missing = [m for m in taken if m not in folders]
+    if given.variant in FROZEN and folders and missing:
         raise UsageError(
-            f"--parents names no {missing} run; {given.variant} needs a text run and an image run."
+            f"--parents names no {missing[0]} run; {given.variant} needs one run of each of "
+            f"{', '.join(taken)}."
         )
     return folders
 
@@ -100,7 +103,7 @@ def parent_config(config, given, modality: str, junction: str):
         config: the other one's config before its recipe filled it, so that the parent gets
             its own variant's recipe. What `config.train` sets by hand is not for the parent.
         given: the same after the recipe, for the share of the data.
-        modality: "text" or "image".
+        modality: one of MODALITIES.
         junction: where its backbone is cut, as `to_train` gives it.
     """
     parent = copy.deepcopy(config)
@@ -144,8 +147,8 @@ def check(config) -> None:
 def _variant(folder: Path) -> str:
     if not (folder / "model.keras").exists():
         raise UsageError(
-            f"{folder} is no finished run: --parents wants the directories of a finished text run "
-            "and a finished image run."
+            f"{folder} is no finished run: --parents wants the directories of finished runs of "
+            f"{', '.join(MODALITIES)} alone."
         )
     with damage(folder):
         return read_json(folder / "config.json")["config"]["variant"]
@@ -179,18 +182,20 @@ def _shared(config: dict, section: str):
     # The rows themselves are compared once they are read: another name or spelling of a path,
     # or fewer bad rows, makes no other data.
     free = {
-        "path", "name", "raw_dir", "frames_dir", "cache_dir", "max_skipped", "part", "part_share"
+        "path", "name", "raw_dir", "frames_dir", "audio_column", "cache_dir", "max_skipped", "part",
+        "part_share",
     }  # fmt: skip
     return {name: value for name, value in values.items() if name not in free}
 
 
 def row_contents(dataset: Dataset, modality: str) -> list[str]:
-    """A digest of the sentence, or of the decoded image, of each row; "" where it has none."""
+    """A digest of each row's sentence, decoded image or sound; "" where it has none."""
     if modality == "text":
         return [_digest(text.encode("utf-8", "surrogatepass")) for text in dataset.texts]
-    if dataset.images is None:
+    decoded = {"image": dataset.images, "audio": dataset.audio}[modality]
+    if decoded is None:
         return [""] * len(dataset)
-    return [_digest(np.ascontiguousarray(image).data) for image in dataset.images]
+    return [_digest(np.ascontiguousarray(row).data) for row in decoded]
 
 
 def _digest(content) -> str:

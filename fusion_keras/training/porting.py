@@ -16,7 +16,7 @@ from fusion_keras.backbones.hf_files import Weights
 from fusion_keras.backbones.sources import read_json as read_source
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.audio_visual import refuse_clstm, to_dict
-from fusion_keras.fusion.spec import MODALITIES, from_dict
+from fusion_keras.fusion.spec import from_dict
 from fusion_keras.fusion.state_dict import load_state_dict, state_dict
 from fusion_keras.training.evaluate import predict
 from fusion_keras.training.experiment import describe, load_model, write_results
@@ -42,13 +42,15 @@ def to_pytorch(folder: Path, target: Path) -> int:
         How many tensors were written, float32.
 
     Raises:
-        UsageError: no complete run, or the file cannot be written.
+        UsageError: no complete run, one that takes sound, or the file cannot be written.
     """
     model = load_model(folder)
     values = read_json(folder / "config.json")
     with damage(folder):
         refuse_clstm(values["spec"], "the PyTorch reference has no such model")
         spec = from_dict(values["spec"])
+    if "audio" in spec.modalities:
+        raise UsageError(f"{folder} takes sound; the PyTorch reference has no audio encoder.")
     arrays = {n: np.ascontiguousarray(x) for n, x in state_dict(model, spec).items()}
     temporary = target.with_name(f".{target.name}.new")
     with disk_errors(target):
@@ -102,10 +104,10 @@ def from_classifier(config, folder: Path, target: Path) -> Run:
         UsageError: not a classifier, other classes, or settings that it has not.
     """
     modality = config.variant
-    if modality not in MODALITIES or config.fusion.junctions or config.fusion.hidden:
+    if modality not in ("text", "image") or config.fusion.junctions or config.fusion.hidden:
         raise UsageError(
-            f"A classifier becomes a run of --variant={' or '.join(MODALITIES)} with a linear head "
-            "on the whole backbone: leave out fusion.junctions and fusion.hidden."
+            "A classifier becomes a run of --variant=text or image with a linear head on the whole "
+            "backbone: leave out fusion.junctions and fusion.hidden."
         )
     config[modality].preset = str(folder)
     described = read_source(folder / "config.json")

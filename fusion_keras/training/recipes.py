@@ -8,6 +8,7 @@ what we chose:
 - Choice of the epoch: the best validation accuracy. The paper names no rule; the test
   split must not make the choice.
 - No augmentation, no schedule, no clipping: none is mentioned.
+- Sound is not in the paper: as images.
 - The parents of late fusion learn on one half of the training data and its head on the
   other: section 3.3.1 says "a subset" and "another subset".
 
@@ -18,7 +19,8 @@ one pass over its 11,202,076 pairs; we take it at its word, and data.train_pairs
 
 `best` is ours: AdamW with warm-up and decay to zero, so that the last epoch is the best and
 a small validation split need not choose it; a small rate for pretrained text; augmentation;
-and for models of both, a warm start of the images and modality dropout. `demo` is for the
+and for models of both, a warm start of the images and modality dropout. Sound, whose encoder
+has no pretrained weights, learns as images do, without augmentation. `demo` is for the
 built-in demo, whose image backbone has no pretrained weights.
 """
 
@@ -28,10 +30,11 @@ import copy
 
 from ml_collections import ConfigDict
 
+from fusion_keras.config import get_config
 from fusion_keras.data.augment import AugmentSpec
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.spec import MODALITIES
-from fusion_keras.fusion.variants import FROZEN, modalities_of
+from fusion_keras.fusion.variants import AUDIO_VISUAL, FROZEN, modalities_of
 from fusion_keras.training.optimizers import OPTIMIZERS
 from fusion_keras.training.unread import check_read
 
@@ -40,6 +43,7 @@ _PYTORCH_SGD = {
     "learning_rate": 1e-4,
     "text_rate": 1e-4,
     "image_rate": 1e-4,
+    "audio_rate": 1e-4,
     "momentum": 0.9,
     "weight_decay": 1e-4,
     "beta_1": 0.9,
@@ -59,7 +63,7 @@ def _paper(variant: str) -> dict:
     if variant == "text":
         rates = {"learning_rate": 1e-5, "text_rate": 1e-5, "image_rate": 1e-5}
         return {**_PYTORCH_SGD, **rates, "optimizer": "adam", "weight_decay": 0.0, "epochs": 12}
-    if variant == "image":
+    if variant in ("image", "audio"):
         return {**_PYTORCH_SGD, "epochs": 150}
     if variant in ("late", "late_score"):
         return {**_PYTORCH_SGD, "learning_rate": 1e-3}
@@ -71,6 +75,7 @@ _ADAMW = {
     "learning_rate": 1e-3,
     "text_rate": 3e-5,
     "image_rate": 3e-5,
+    "audio_rate": 3e-5,
     "momentum": 0.9,
     "weight_decay": 0.05,
     "beta_1": 0.9,
@@ -92,8 +97,8 @@ def _best(variant: str) -> dict:
         return {**_ADAMW, "epochs": 25}
     if variant == "text":
         return {**_ADAMW, "learning_rate": 5e-4, "schedule": "linear", "epochs": 4}
-    if variant == "image":
-        return {**_ADAMW, "image_rate": 1e-3, "epochs": 30}
+    if variant in ("image", "audio"):
+        return {**_ADAMW, f"{variant}_rate": 1e-3, "epochs": 30}
     # The images have been learned already, and move as little as the text. A small rate times
     # a large decay leaves the backbones alone; joints would learn the training sentences by heart.
     return {**_ADAMW, "weight_decay": 10.0}
@@ -110,8 +115,8 @@ def _demo(variant: str) -> dict:
         return {**_ADAMW, **plain, "schedule": "cosine", "epochs": 25}
     # The small MobileNetV2 starts from nothing: a large rate, and alone, at its full depth,
     # more passes.
-    epochs = 12 if variant == "image" else 4
-    rates = {"text_rate": 5e-5, "image_rate": 3e-3}
+    epochs = 12 if variant in ("image", "audio") else 4
+    rates = {"text_rate": 5e-5, "image_rate": 3e-3, "audio_rate": 3e-3}
     return {**_ADAMW, **plain, **rates, "epochs": epochs}
 
 
@@ -122,9 +127,9 @@ def _digits(variant: str) -> dict:
 
 RECIPES = {"paper": _paper, "best": _best, "demo": _demo, "digits": _digits}
 _PARENT_SHARE = {"paper": 0.5, "best": 1.0, "demo": 1.0, "digits": 1.0}
-# Text is learned in three passes and images in thirty: trained together from the start, the
-# sentences are known by heart before the images are of any use.
-_WARM_START = {"paper": (), "best": ("image",), "demo": (), "digits": ()}
+# Text is learned in three passes, images and sound in thirty: trained together from the start,
+# the sentences are known by heart before the others are of any use.
+_WARM_START = {"paper": (), "best": ("image", "audio"), "demo": (), "digits": ()}
 
 _MILD = {
     "enabled": True,
@@ -180,14 +185,21 @@ def resolve(config: ConfigDict) -> ConfigDict:
 
 def _filled(config: ConfigDict) -> ConfigDict:
     config = copy.deepcopy(config)
+    backbones = config.variant not in AUDIO_VISUAL
+    sounds = backbones and "audio" in modalities_of(config.variant, config.fusion)
     for name, value in RECIPES[config.recipe](config.variant).items():
-        if config.train[name] is None:
+        # Left open without sound, as in the runs of versions that knew none.
+        if config.train[name] is None and (sounds or name != "audio_rate"):
             config.train[name] = value
+    if config.variant in MODALITIES:
+        # What others join means nothing to it: they can all start from the same run.
+        config.fusion.modalities = get_config().fusion.modalities
     if config.parent.share is None:
         config.parent.share = _PARENT_SHARE[config.recipe]
     if config.parent.warm_start is None:
         joint = config.variant not in (*MODALITIES, *FROZEN)
-        config.parent.warm_start = _WARM_START[config.recipe] if joint else ()
+        warm = _WARM_START[config.recipe] if joint else ()
+        config.parent.warm_start = tuple(m for m in warm if sounds or m != "audio")
     for name, value in AUGMENT[config.recipe].items():
         if config.augment[name] is None:
             config.augment[name] = value
@@ -212,7 +224,8 @@ def _check(config: ConfigDict) -> None:
     for name in ("batch_size", "epochs", "learning_rate", "epsilon"):
         if not train[name] > 0:
             raise UsageError(f"config.train.{name} is {train[name]}; more than 0 is wanted.")
-    for name in ("text_rate", "image_rate", "weight_decay", "clip_norm", "patience", "score_loss"):
+    rates = ["text_rate", "image_rate"] + ["audio_rate"] * (train.audio_rate is not None)
+    for name in (*rates, "weight_decay", "clip_norm", "patience", "score_loss"):
         if train[name] < 0:
             raise UsageError(f"config.train.{name} is {train[name]}; 0 or more is wanted.")
     for name in ("warmup", "momentum", "beta_1", "beta_2", "label_smoothing"):

@@ -11,6 +11,7 @@ from fusion_keras.fusion import audio_visual
 from fusion_keras.fusion.describe import count_macs, describe
 from fusion_keras.fusion.draw import draw
 from fusion_keras.fusion.graph import build
+from fusion_keras.fusion.spec import MODALITIES
 from fusion_keras.fusion.variants import AUDIO_VISUAL, make_spec
 from fusion_keras.training.recipes import resolve
 from fusion_keras.training.run import Run, damage, disk_errors
@@ -86,21 +87,25 @@ def describe_config(config, folder: Path) -> None:
     if config.variant in AUDIO_VISUAL:
         _describe_clstm(config)
         return
-    text, image = load_presets(config)
+    text, image, audio = load_presets(config)
     check_length(config, text)
-    depths = depths_of(text, image)
+    depths = depths_of(text, image, audio)
     spec = make_spec(config.variant, config.fusion, depths)
     classes = len(config.data.classes) or 2
     graph = build(
         spec,
         text,
         image,
+        audio,
         num_classes=classes,
         sequence_length=config.data.max_length,
         regression=config.regression,
     )
     parts = describe(spec, graph)
-    title = f"{config.variant}: {config.text.preset} and {config.image.preset}"
+    # Both are named also where one is not taken; sound is new.
+    named = [config.text.preset, config.image.preset]
+    named += [config.audio.preset] if audio else []
+    title = f"{config.variant}: {', '.join(named[:-1])} and {named[-1]}"
     table = Table(title=title, caption=f"one example; {classes} classes are assumed")
     for name in ("part", "takes", "gives"):
         table.add_column(name)
@@ -114,7 +119,7 @@ def describe_config(config, folder: Path) -> None:
     picture = folder / config.name / f"{config.variant}.png"
     with disk_errors(picture):
         picture.parent.mkdir(parents=True, exist_ok=True)
-        draw(spec, {"text": depths.text, "image": depths.image}, parts, title, picture)
+        draw(spec, {m: getattr(depths, m) for m in MODALITIES}, parts, title, picture)
     console.print(f"Picture: {picture}", highlight=False, soft_wrap=True)
     console.print(
         "Next: train it with the same command without --describe",

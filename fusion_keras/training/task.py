@@ -9,7 +9,14 @@ import jax
 import keras
 import numpy as np
 
-from fusion_keras.backbones.presets import ImagePreset, TextPreset, load_image, load_text
+from fusion_keras.backbones.presets import (
+    AudioPreset,
+    ImagePreset,
+    TextPreset,
+    load_audio,
+    load_image,
+    load_text,
+)
 from fusion_keras.data.augment import AugmentSpec
 from fusion_keras.data.cache import cache_dir
 from fusion_keras.data.digit_set import load_digit_set
@@ -36,7 +43,7 @@ class Task:
             `data.records.Column`s.
         spec: the architecture.
         graph: freshly built, with pretrained weights where the presets have them.
-        text, image: the presets, None where the spec leaves a modality out.
+        text, image, audio: the presets, None where the spec leaves a modality out.
     """
 
     config: object
@@ -47,6 +54,7 @@ class Task:
     graph: Graph
     text: TextPreset | None
     image: ImagePreset | None
+    audio: AudioPreset | None = None
 
     @property
     def augment(self) -> AugmentSpec | None:
@@ -70,8 +78,8 @@ def set_up_keras(config) -> None:
     keras.config.set_dtype_policy("mixed_bfloat16" if config.dtype == "bfloat16" else config.dtype)
 
 
-def load_presets(config) -> tuple[TextPreset | None, ImagePreset | None]:
-    """The backbones that the variant needs."""
+def load_presets(config) -> tuple[TextPreset | None, ImagePreset | None, AudioPreset | None]:
+    """The backbones that the variant needs: of text, of images, of sound."""
     needed = modalities_of(config.variant, config.fusion)
     text = load_text(config.text.preset, config.text.dropout) if "text" in needed else None
     image = None
@@ -80,16 +88,22 @@ def load_presets(config) -> tuple[TextPreset | None, ImagePreset | None]:
         if config.image.resize:
             changed = dataclasses.replace(image.image_spec, resize=config.image.resize)
             image = dataclasses.replace(image, image_spec=changed)
-    return text, image
+    audio = None
+    if "audio" in needed:
+        audio = load_audio(config.audio.preset, config.audio.seconds)
+    return text, image, audio
 
 
-def depths_of(text: TextPreset | None, image: ImagePreset | None) -> Depths:
+def depths_of(
+    text: TextPreset | None, image: ImagePreset | None, audio: AudioPreset | None = None
+) -> Depths:
     """What the named variants must know of the backbones."""
     return Depths(
         text=text.backbone.num_depths if text else 0,
         image=image.backbone.num_depths if image else 0,
         # A transformer's taps are sequences, a convolutional backbone's are maps.
         image_scales=bool(image) and len(image.backbone.taps[0].shape) == 3,
+        audio=audio.backbone.num_depths if audio else 0,
     )
 
 
@@ -102,7 +116,12 @@ def spec_of(config) -> FusionSpec:
     return make_spec(config.variant, config.fusion, depths_of(*load_presets(config)))
 
 
-def load_data(config, text: TextPreset | None, image: ImagePreset | None) -> Dataset:
+def load_data(
+    config,
+    text: TextPreset | None,
+    image: ImagePreset | None,
+    audio: AudioPreset | None = None,
+) -> Dataset:
     """The data set of a config, for what its backbones take.
 
     Raises:
@@ -113,6 +132,7 @@ def load_data(config, text: TextPreset | None, image: ImagePreset | None) -> Dat
         config.data,
         tokenizer_dir=text.tokenizer_dir if text else None,
         image_spec=image.image_spec if image else None,
+        seconds=audio.seconds if audio else None,
     )
 
 
@@ -139,9 +159,9 @@ def prepare(config) -> Task:
     set_up_keras(config)
     if config.variant in AUDIO_VISUAL:
         return _prepare_clstm(config)
-    text, image = load_presets(config)
-    spec = make_spec(config.variant, config.fusion, depths_of(text, image))
-    dataset = load_data(config, text, image)
+    text, image, audio = load_presets(config)
+    spec = make_spec(config.variant, config.fusion, depths_of(text, image, audio))
+    dataset = load_data(config, text, image, audio)
     regression = config.regression
     if regression and dataset.scores is None:
         raise UsageError(
@@ -152,16 +172,17 @@ def prepare(config) -> Task:
         spec,
         text,
         image,
+        audio,
         num_classes=len(dataset.classes),
         # Open: an exported model may take shorter inputs than training has.
         sequence_length=None,
         regression=regression,
     )
-    for part in ("text", "image"):
-        if config.train[f"{part}_rate"] == 0 and part in spec.modalities:
+    for part in spec.modalities:
+        if config.train[f"{part}_rate"] == 0:
             graph.model.get_layer(part_name(part)).trainable = False
     arrays = _arrays(dataset, spec, regression)
-    return Task(config, dataset, _rows(config, dataset), arrays, spec, graph, text, image)
+    return Task(config, dataset, _rows(config, dataset), arrays, spec, graph, text, image, audio)
 
 
 def _prepare_clstm(config) -> Task:
@@ -181,6 +202,8 @@ def _arrays(dataset, spec, regression) -> dict[str, np.ndarray]:
         arrays["token_ids"] = dataset.token_ids
     if "image" in spec.modalities:
         arrays["image"] = dataset.images
+    if "audio" in spec.modalities:
+        arrays["audio"] = dataset.audio
     if spec.stand_ins:
         there = np.ones((len(dataset), 1), np.float32)
         arrays |= {present_name(modality): there for modality in spec.modalities}

@@ -24,8 +24,8 @@ _CLSTM_ONLY = (
 # What they share with the others, of the sections that are otherwise not theirs.
 _SHARED = ("data.source", "data.name", "data.path", "data.split_seed", "data.cache_dir")
 _OTHERS_ONLY = (
-    "regression", "parents", "data.", "text.", "image.", "fusion.", "parent.", "augment.",
-    "train.text_rate", "train.image_rate", "train.score_loss",
+    "regression", "parents", "data.", "text.", "image.", "audio.", "fusion.", "parent.", "augment.",
+    "train.text_rate", "train.image_rate", "train.audio_rate", "train.score_loss",
 )  # fmt: skip
 
 

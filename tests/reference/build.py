@@ -88,7 +88,14 @@ def empty(spec: FusionSpec, text, image, num_classes: int) -> Reference:
         spec: the architecture.
         text, image: our presets; None where the spec leaves a modality out.
         num_classes: C.
+
+    Raises:
+        UsageError: the architecture takes sound.
     """
+    if "audio" in spec.modalities:
+        raise UsageError(
+            "The PyTorch reference has no audio encoder: leave audio out of fusion.modalities."
+        )
     size = image.image_spec.size if image else 0
     modules = [module(preset.backbone, size) if preset else None for preset in (text, image)]
     return Reference(to_dict(spec), *modules, size, num_classes)
@@ -113,13 +120,13 @@ def of_run(folder: Path | str, weights) -> Reference:
             wrote.
 
     Raises:
-        UsageError: a run that predicts a score as well, which the reference cannot.
+        UsageError: a run that takes sound or predicts a score as well; the reference cannot.
     """
     described = read_json(Path(folder) / "config.json")
     if described["config"]["regression"]:
         raise UsageError(f"{folder} predicts a score as well; the PyTorch reference cannot.")
     # Their weights are not used; what they are built of is.
-    text, image = load_presets(config_of(Path(folder)))
+    text, image, _ = load_presets(config_of(Path(folder)))
     spec = from_dict(described["spec"])
     reference = empty(spec, text, image, len(described["classes"]))
     from_file = isinstance(weights, (str, Path))

@@ -1,0 +1,177 @@
+"""Sound files -> log-mel energies: any file with a sound track that FFmpeg decodes.
+
+Rate and channels do not matter: PyAV's resampler brings everything to 16 kHz, and channels are
+averaged here, as on the device. (FFmpeg's own mix of two channels to float is their sum times
+0.707, 3 dB louder than one.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import av
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from fusion_keras.data.cache import cached_array, content_key
+from fusion_keras.data.log_mel import (
+    BANDS,
+    RATE,
+    WINDOW,
+    count_frames,
+    fit,
+    log_mel,
+    mel_filters,
+    samples_of,
+)
+from fusion_keras.data.paths import file_digest, is_file
+from fusion_keras.data.records import SkipLog
+from fusion_keras.errors import UsageError
+
+_AT_ONCE = 64
+# Fewer files are done before a progress bar could be read.
+_PROGRESS_FROM = 50
+# A track that ends earlier than its header says, by more seconds than codecs pad, was cut off.
+_TOLERANCE = 0.25
+
+
+class BadSound(ValueError):
+    """The file cannot be used as sound; the message is the reason, without the path."""
+
+
+def decode(path: Path) -> np.ndarray:
+    """The first sound track of a file as float32 [n] at 16 kHz, mono, full scale -1 to 1.
+
+    Raises:
+      BadSound: missing, empty, no sound track, damaged, or cut off: it ends before its header
+        says so.
+    """
+    path = Path(path)
+    if not is_file(path):
+        raise BadSound("no such file")
+    try:
+        _check_riff(path)
+        waveform, expected = _decoded(path)
+    except BadSound:
+        raise
+    # Damaged bytes also raise what PyAV's own parsing trips over (ValueError, OverflowError);
+    # all of it means the same here.
+    except Exception as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise BadSound(f"not a readable sound file ({reason})") from error
+    if len(waveform) < WINDOW:
+        raise BadSound(f"{len(waveform) / RATE:.3f} s of sound, less than one window of 25 ms")
+    if len(waveform) / RATE < expected - _TOLERANCE:
+        raise BadSound(f"cut off at {len(waveform) / RATE:.2f} of {expected:.2f} s")
+    if not np.isfinite(waveform).all():
+        raise BadSound("samples that are not finite")
+    return waveform
+
+
+def decode_all(
+    paths: list[Path],
+    seconds: float,
+    folder: Path,
+    skips: SkipLog | None = None,
+    origins: list[str] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The log-mel energies of N sound files, or from the cache.
+
+    A longer clip than `seconds` keeps its middle, a shorter one is followed by silence.
+    Unusable files are added to `skips` with their reason, and the caller checks its limit;
+    without a log the first one ends the run.
+
+    Args:
+      skips, origins: the log, and N descriptions of the rows for it ("x.csv line 7").
+
+    Returns:
+      (float32 [N, F, 64] memory map, with zeros where a file is unusable;
+       bool [N], True where the sound is usable)
+
+    Raises:
+      UsageError: an unusable file and no log, clips of no possible length, or the cache folder
+        cannot be written.
+    """
+    shape = (len(paths), count_frames(seconds), BANDS)
+
+    def build(notes: dict) -> Iterator[np.ndarray]:
+        reasons = notes["unusable"] = {}
+        for start, found in _in_threads(paths, samples_of(seconds)):
+            rows = np.zeros((len(found), *shape[1:]), np.float32)
+            for row, sound in enumerate(found):
+                if isinstance(sound, BadSound):
+                    reasons[str(start + row)] = str(sound)
+                else:
+                    rows[row] = sound
+            yield rows
+
+    with ThreadPoolExecutor() as pool:
+        digests = list(pool.map(file_digest, paths))
+    # Another FFmpeg may decode otherwise, and other filters give other energies.
+    filters = hashlib.sha256(mel_filters()).hexdigest()
+    key = content_key("log-mel 1", av.__version__, filters, seconds, digests)
+    audio, notes = cached_array(folder, key, shape, np.float32, build)
+
+    usable = np.ones(len(paths), bool)
+    for index, reason in notes["unusable"].items():
+        row = int(index)
+        usable[row] = False
+        sentence = f"sound {paths[row]}: {reason}"
+        if skips is None:
+            raise UsageError(f"got {sentence}, wanted a readable sound; do mend or remove it.")
+        skips.add(origins[row] if origins else skips.source, sentence)
+    return audio, usable
+
+
+def _decoded(path: Path) -> tuple[np.ndarray, float]:
+    """float32 [n] at 16 kHz, and how many seconds the header promises; 0 where it does not."""
+    with av.open(str(path), metadata_errors="replace") as container:
+        stream = container.streams.best("audio")
+        if stream is None:
+            raise BadSound("no sound track")
+        # The files are decoded side by side.
+        stream.codec_context.thread_count = 1
+        resampler = av.AudioResampler(format="fltp", rate=RATE)
+        parts = []
+        for frame in container.decode(stream):
+            parts += resampler.resample(frame)
+        if not parts:
+            raise BadSound("the sound track is empty")
+        parts += resampler.resample(None)
+        expected = float((stream.duration or 0) * stream.time_base)
+    channels = np.concatenate([part.to_ndarray() for part in parts], axis=1)
+    return channels.mean(axis=0), expected
+
+
+def _check_riff(path: Path) -> None:
+    """Raise BadSound for a WAV file shorter than it says, of which FFmpeg says nothing."""
+    with open(path, "rb") as file:
+        kind, promised = file.read(4), 8 + int.from_bytes(file.read(4), "little")
+    # A writer that could not go back to the header leaves 0 or all ones there.
+    written = 8 < promised < 8 + 0xFFFFFFFF
+    size = path.stat().st_size
+    if kind == b"RIFF" and written and size < promised:
+        raise BadSound(f"cut off at {size} of {promised} bytes")
+
+
+def _in_threads(
+    paths: list[Path], samples: int
+) -> Iterator[tuple[int, list[np.ndarray | BadSound]]]:
+    """Yields (index of the first, log-mel energies) piece by piece; PyAV leaves the GIL."""
+
+    def attempt(path: Path) -> np.ndarray | BadSound:
+        try:
+            return log_mel(fit(decode(path), samples))
+        except BadSound as error:
+            return error
+
+    starts = range(0, len(paths), _AT_ONCE)
+    if len(paths) > _PROGRESS_FROM:
+        starts = track(starts, "reading sound", console=Console(stderr=True))
+    with ThreadPoolExecutor() as pool:
+        for start in starts:
+            yield start, list(pool.map(attempt, paths[start : start + _AT_ONCE]))

@@ -1,0 +1,298 @@
+"""Sound as a third modality: joins by hand, every variant, and the way to a device."""
+
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from bench.__main__ import main as bench_main
+from bench.artifact import read
+from bench.predict import main as predict
+from fusion_keras.backbones.presets import load_audio, load_image, load_text
+from fusion_keras.config import get_config
+from fusion_keras.data.pipeline import train_batches
+from fusion_keras.errors import UsageError
+from fusion_keras.fusion.describe import count_macs, describe
+from fusion_keras.fusion.draw import draw
+from fusion_keras.fusion.graph import build, rebuilt
+from fusion_keras.fusion.joins import join
+from fusion_keras.fusion.spec import MODALITIES, Junction
+from fusion_keras.fusion.state_dict import load_state_dict, state_dict
+from fusion_keras.fusion.variants import VARIANTS, Depths, make_spec
+from fusion_keras.training.experiment import load_model, train
+from fusion_keras.training.porting import to_pytorch
+from fusion_keras.training.run import Run
+from tests.reference.build import empty
+from tests.test_graph import normed, run, weigh
+from tests.tiny import Bench
+
+LENGTH, CLASSES = 6, 3
+JOINS = ("linear", "add", "gate", "attention", "cross")
+
+
+# --- Joins by hand ------------------------------------------------------------------------------
+
+TEXT = np.array([[[1.0, 2.0], [3.0, 4.0], [100.0, 200.0]]], "float32")  # [1, 3, 2]
+MASK = np.array([[1, 1, 0]], "int32")
+MAP = np.arange(12, dtype="float32").reshape(1, 2, 2, 3)
+SOUND = np.random.default_rng(0).normal(size=(1, 5, 4, 4)).astype("float32")  # [1, t, f, C]
+MEANS = {
+    "text": TEXT[:, :2].mean(1),
+    "image": MAP.mean((1, 2)),
+    "audio": SOUND.mean((1, 2)),
+}
+
+
+def joined(kind, width=4, **changes):
+    """A model of one junction of all three modalities on fixed taps, and its inputs."""
+    junction = Junction(1, 1, kind, width, audio=1, **changes)
+    given = {"text": TEXT, "image": MAP, "audio": SOUND}
+    taps = {m: keras.Input(x.shape[1:], name=m) for m, x in given.items()}
+    mask = keras.Input((3,), dtype="int32", name="mask")
+    model = keras.Model({**taps, "mask": mask}, join(junction, taps, mask, "mean", "j"))
+    return model, {**given, "mask": MASK}
+
+
+def projected(model):
+    """Modality -> its mean, normed and projected by random weights."""
+    to = weigh(model, **{m: f"j_{m}_project" for m in MODALITIES})
+    return {m: to[m](normed(x)) for m, x in MEANS.items()}
+
+
+def test_concat_puts_sound_last():
+    model, inputs = joined("concat", width=0)
+    np.testing.assert_allclose(model(inputs), np.concatenate(list(MEANS.values()), -1), rtol=1e-6)
+
+
+def test_add_sums_three_projections():
+    model, inputs = joined("add")
+    expected = sum(projected(model).values())
+    np.testing.assert_allclose(model(inputs), expected, atol=1e-5)
+
+
+def test_gate_has_one_gate_for_each_of_three():
+    model, inputs = joined("gate")
+    h = {m: np.tanh(x) for m, x in projected(model).items()}
+    gates = weigh(model, seed=1, **{m: f"j_{m}_gate" for m in MODALITIES})
+    every = np.concatenate(list(h.values()), -1)
+    z = {m: 1 / (1 + np.exp(-gates[m](every))) for m in MODALITIES}
+    assert not np.allclose(z["text"] + z["image"], 1, atol=0.1)
+    np.testing.assert_allclose(model(inputs), sum(z[m] * h[m] for m in MODALITIES), atol=1e-5)
+
+
+@pytest.mark.parametrize("tokens", ["pooled", "sequence"])
+@pytest.mark.parametrize("kind", ["attention", "cross"])
+def test_attention_gives_a_vector_for_each_of_three_and_sees_no_padding(kind, tokens):
+    grid = 2 if tokens == "sequence" else 0
+    model, inputs = joined(kind, blocks=2, heads=2, tokens=tokens, grid=grid)
+    assert model(inputs).shape == (1, 12)
+    masked = np.where(MASK[..., None], TEXT, -7.0)
+    np.testing.assert_allclose(model({**inputs, "text": masked}), model(inputs), atol=1e-6)
+
+
+@pytest.mark.parametrize("tokens", ["pooled", "sequence"])
+def test_each_modality_crosses_with_both_others(tokens):
+    grid = 2 if tokens == "sequence" else 0
+    model, inputs = joined("cross", blocks=1, heads=2, tokens=tokens, grid=grid)
+    parts = np.split(np.asarray(model(inputs)), 3, axis=-1)
+    for modality in MODALITIES:
+        turned = {**inputs, modality: inputs[modality][..., ::-1]}
+        changed = np.split(np.asarray(model(turned)), 3, axis=-1)
+        moved = [np.abs(a - b).max() > 1e-4 for a, b in zip(parts, changed, strict=True)]
+        assert moved == [True] * 3
+
+
+@pytest.mark.parametrize(("grid", "tokens"), [(1, 1), (2, 3), (3, 5)])
+def test_sound_gives_at_most_the_grids_tokens_along_time(grid, tokens):
+    model, inputs = joined("attention", blocks=1, heads=2, tokens="sequence", grid=grid)
+    assert model.get_layer("j_audio_positions").position_embeddings.shape == (tokens, 4)
+    # Frequency is averaged away: turned upside down, the sound is the same.
+    turned = model({**inputs, "audio": SOUND[:, :, ::-1]})
+    np.testing.assert_allclose(turned, model(inputs), atol=1e-5)
+    assert np.abs(np.asarray(model({**inputs, "audio": SOUND[:, ::-1]}) - model(inputs))).max() > (
+        1e-4 if tokens > 1 else -1
+    )
+
+
+# --- Whole models -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def presets():
+    return load_text("tiny_bert"), load_image("tiny_mobilenet"), load_audio("tiny_audio", 0.5)
+
+
+@pytest.fixture(scope="module")
+def make(presets):
+    """(variant, ...) -> (spec, graph), each made once."""
+    made = {}
+
+    def make(variant, **changes):
+        key = (variant, *changes.items())
+        if key not in made:
+            fusion = get_config().fusion
+            fusion.update({"width": 16, "modalities": "text+image+audio", **changes})
+            spec = make_spec(variant, fusion, Depths(6, 16, audio=8))
+            pairs = zip(presets, MODALITIES, strict=True)
+            taken = [p if m in spec.modalities else None for p, m in pairs]
+            made[key] = spec, build(spec, *taken, num_classes=CLASSES, sequence_length=LENGTH)
+        return made[key]
+
+    return make
+
+
+def inputs_of(model):
+    rng = np.random.default_rng(0)
+    values = {"token_ids": rng.integers(1, 1000, (2, LENGTH)).astype("int32")}
+    values["token_ids"][0, -2:] = 0
+    values["image"] = rng.integers(0, 256, (2, 32, 32, 3)).astype("uint8")
+    values["audio"] = rng.random((2, 48, 64), "float32")
+    return {x.name: values[x.name] for x in model.inputs}
+
+
+@pytest.mark.parametrize("variant", [v for v in VARIANTS if v not in ("text", "image")])
+def test_variant_takes_sound_and_comes_back_from_disk(make, tmp_path, variant):
+    spec, graph = make(variant)
+    assert "audio" in {x.name for x in graph.model.inputs}
+    inputs = inputs_of(graph.model)
+    logits = run(graph.model, inputs)["logits"]
+    assert logits.shape == (2, CLASSES)
+    louder = run(graph.model, {**inputs, "audio": inputs["audio"] ** 2})["logits"]
+    assert np.abs(louder - logits).max() > 1e-5
+    graph.model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
+    halves = rebuilt(again, spec)
+    found = run(halves.fusion, halves.encoders(inputs, training=False))["logits"]
+    np.testing.assert_allclose(found, logits, atol=1e-5)
+
+
+def test_early_fusion_builds_half_of_the_audio_encoder(make, presets):
+    _, graph = make("early")
+    names = {layer.name for layer in graph.model.get_layer("audio_backbone").layers}
+    assert "layer.3.reduce_1x1.convolution" in names
+    assert "layer.4.expand_1x1.convolution" not in names
+
+
+@pytest.mark.parametrize("join", JOINS)
+def test_weights_go_to_a_state_dict_and_back(make, join):
+    spec, graph = make("early", junctions=f"2+3+1:{join}")
+    before = state_dict(graph.model, spec)
+    numbers = sum(x.size for x in before.values())
+    assert numbers == graph.model.count_params()
+    assert any(name.startswith("audio.conv_stem.") for name in before)
+    rng = np.random.default_rng(0)
+    drawn = {name: rng.random(x.shape, "float32") for name, x in before.items()}
+    load_state_dict(graph.model, spec, drawn, "drawn")
+    after = state_dict(graph.model, spec)
+    for name, x in drawn.items():
+        np.testing.assert_array_equal(after[name], x, name)
+    load_state_dict(graph.model, spec, before, "before")
+
+
+@pytest.mark.parametrize("variant", ["inter", "late_score", "audio"])
+def test_description_adds_up_and_is_drawn(make, tmp_path, variant):
+    spec, graph = make(variant)
+    *parts, total = describe(spec, graph)
+    assert total.parameters == sum(p.parameters for p in parts) == graph.model.count_params()
+    assert total.macs == sum(p.macs for p in parts) == count_macs(graph.model)
+    (audio,) = (part for part in parts if part.name.startswith("audio, taps"))
+    assert audio.takes == "48x64"
+    tops = {"text": 6, "image": 16, "audio": 8}
+    draw(spec, tops, parts, variant, tmp_path / "picture.svg")
+    assert "audio" in (tmp_path / "picture.svg").read_text()
+
+
+def test_sound_passes_through_augmentation_and_nothing_is_mixed():
+    from fusion_keras.data.augment import AugmentSpec
+
+    rng = np.random.default_rng(0)
+    arrays = {
+        "label": np.arange(16) % 2,
+        "image": rng.integers(0, 256, (16, 8, 8, 3)).astype("uint8"),
+        "audio": np.arange(16, dtype="float32")[:, None] * np.ones((1, 4), "float32"),
+    }
+    inputs, labels = next(
+        iter(train_batches(arrays, np.arange(16), 16, 0, 1, augmentation=AugmentSpec(mixup=0.3)))
+    )
+    np.testing.assert_array_equal(labels, inputs["audio"][:, 0] % 2)
+
+
+# --- From training to a device ------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory) -> Bench:
+    return Bench.make(tmp_path_factory.mktemp("three"))
+
+
+@pytest.fixture(scope="module")
+def late(bench) -> Run:
+    """Late fusion of three parents, trained on the way."""
+    changes = bench.with_sound(variant="late", train__batch_size=4, parent__epochs=1)
+    return train(bench.config(**changes), bench.folder / "late")
+
+
+@pytest.fixture(scope="module")
+def artifact(late):
+    folder = late.folder.parent / "artifact"
+    flags = [f"--run={late.folder}", f"--out={folder}", "--precisions=fp16,int8,int8_static"]
+    done = subprocess.run([sys.executable, "-m", "export", *flags], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert '--text "..." --image FILE --audio FILE.wav' in done.stdout
+    return folder
+
+
+def test_late_fusion_freezes_three_parents(late):
+    model = load_model(late.folder)
+    for modality in MODALITIES:
+        parent = load_model(late.folder / "parents" / modality)
+        part = f"{modality}_backbone"
+        theirs = parent.get_layer(part).get_weights()
+        for a, b in zip(model.get_layer(part).get_weights(), theirs, strict=True):
+            np.testing.assert_array_equal(a, b)
+    with (late.folder / "splits.csv").open() as file:
+        assert file.readline() == "id,split,text,image,audio\n"
+    described = late.read_json("config.json")
+    assert described["inputs"]["audio"]["frames"] == 48
+    assert described["spec"]["junctions"][0]["audio"] == "last"
+
+
+def test_pytorch_is_refused_with_a_sentence(late, make, presets, tmp_path):
+    said = "PyTorch reference has no audio encoder"
+    with pytest.raises(UsageError, match=said):
+        to_pytorch(late.folder, tmp_path / "weights.safetensors")
+    with pytest.raises(UsageError, match=said):
+        empty(make("early")[0], *presets[:2], CLASSES)
+
+
+def test_every_precision_holds_and_its_files_are_there(artifact):
+    meta = read(artifact)
+    assert list(meta["models"]) == ["fp32", "fp16", "int8", "int8_static"]
+    assert all(rung["holds"] for rung in meta["ladder"])
+    assert meta["backbones"]["audio"] == "tiny_audio"
+    assert {"queries/15.wav", "queries/15.png"} < set(meta["files"])
+    assert meta["may_lack"] == []
+
+
+def test_predict_wants_a_recording(artifact, bench, capsys):
+    data = bench.folder / "data"
+    asked = [str(artifact), "--text", "a good day", f"--image={data / '1.png'}"]
+    assert predict([*asked, f"--audio={data / '1.wav'}"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] in ("negative", "positive")
+    assert any(line.endswith("ms  sound") for line in lines)
+    assert predict(asked) == 2
+    assert "late wants --audio" in capsys.readouterr().err
+    assert predict([*asked, f"--audio={data / '1.png'}"]) == 2
+    assert "1.png cannot be used" in capsys.readouterr().err
+
+
+def test_bench_times_every_stage_of_three(artifact, tmp_path):
+    target = tmp_path / "results.json"
+    flags = [str(artifact), "--profile=quick", "--precision=fp32", f"--out={target}"]
+    assert bench_main(flags) == 0
+    (found,) = json.loads(target.read_text())["contenders"]
+    assert {"tokens", "image", "sound", "inference", "all"} <= set(found["stages"])
