@@ -16,6 +16,8 @@ import sys
 import tempfile
 import traceback
 
+from fusion_keras import huge_pages
+
 
 class Entries:
     """Client of such a process."""
@@ -25,7 +27,8 @@ class Entries:
             [sys.executable, "-m", "tests.entries"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**os.environ, **environment},
+            # An entry that asks for large pages would otherwise start this module again.
+            env={**huge_pages.environment(os.environ), **environment},
             text=True,
         )
 
