@@ -47,7 +47,7 @@ def to_pytorch(folder: Path, target: Path) -> int:
     model = load_model(folder)
     values = read_json(folder / "config.json")
     with damage(folder):
-        refuse_clstm(values["spec"], "the PyTorch reference has no such model")
+        refuse_clstm(values["spec"], "its weights are not carried over yet")
         spec = from_dict(values["spec"])
     if "audio" in spec.modalities:
         raise UsageError(f"{folder} takes sound; the PyTorch reference has no audio encoder.")
@@ -82,7 +82,7 @@ def from_pytorch(folder: Path, weights: Path, target: Path) -> Run:
         ) from error
 
     def fill(task: Task) -> None:
-        refuse_clstm(to_dict(task.spec), "the PyTorch reference has no such model")
+        refuse_clstm(to_dict(task.spec), "its weights are not carried over yet")
         load_state_dict(task.graph.model, task.spec, arrays, str(weights))
 
     return _ported(config_of(folder), target, weights, fill)
