@@ -41,7 +41,7 @@ def whole(run):
     return out
 
 
-@pytest.fixture(scope="module", params=["image", "text"])
+@pytest.fixture(scope="module", params=["image", pytest.param("text", marks=pytest.mark.slow)])
 def part(run, request):
     out = run.folder.with_name(f"no_{request.param}")
     export(Request(run.folder, out, precisions=("int8",), without=request.param))
