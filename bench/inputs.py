@@ -132,17 +132,19 @@ def present(meta: dict, missing: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
     return {n: np.full((1, 1), n.split("_", 1)[1] not in missing, np.float32) for n in told}
 
 
-def sound(path: str | Path, meta: dict) -> np.ndarray:
+def sound(path: str | Path | None, meta: dict) -> np.ndarray:
     """A WAV file, 16-bit PCM at the model's rate -> its log-mel energies, float32 [1, F, 64].
 
-    Channels are averaged. A longer recording keeps its middle, a shorter one is followed by
-    silence.
+    None is silence. Channels are averaged. A longer recording keeps its middle, a shorter one is
+    followed by silence.
 
     Raises:
         ArtifactError: the file is missing, no WAV, empty or cut short, or of another kind or rate:
             a device resamples with its own tools, as sox and ffmpeg do it.
     """
     spec = meta["inputs"]["audio"]
+    if path is None:
+        return np.zeros((1, spec["frames"], spec["bands"]), np.float32)
     try:
         waveform = _recording(path, spec["rate"])
     # `wave` meets hostile bytes with whatever its parsing trips over.

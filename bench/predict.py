@@ -2,8 +2,7 @@
 
 Needs numpy, onnxruntime, tokenizers and Pillow, nothing else. Prints the class, the
 probability of each, and how long each stage took. A model that takes sound wants --audio, a
-WAV file. One that learned with sentences or images withheld, or takes only one of the two,
-also answers for one alone.
+WAV file. One that learned with a modality withheld also answers without it.
 """
 
 from __future__ import annotations
@@ -42,8 +41,8 @@ def predict(
         )
     _check_given(meta, {"token_ids": text, "image": image, "audio": audio})
     session = times("load the model", _session, folder / meta["models"][precision]["file"])
-    missing = [m for m, given in (("text", text), ("image", image)) if given is None]
-    feed = inputs.present(meta, tuple(missing))
+    given = {"text": text, "image": image, "audio": audio}
+    feed = inputs.present(meta, tuple(m for m, value in given.items() if value is None))
     if "token_ids" in meta["inputs"]:
         tokens = times("load the tokenizer", inputs.Tokens, folder, meta)
         feed["token_ids"] = times("tokens", tokens, text or "")

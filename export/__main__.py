@@ -40,7 +40,7 @@ FLAGS
   --batch=1               examples at a time
   --buckets=16,32         lengths in tokens, shorter than the run's own
   --dynamic               leave batch and length open
-  --without=image         leave a modality out; its learned stand-in answers for it
+  --without=image         leave text, image or audio out; its learned stand-in answers for it
   --samples=64            validation rows of the parity ladder and of the calibration
 """
 

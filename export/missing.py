@@ -10,8 +10,9 @@ import keras
 from keras import ops
 
 from export.request import kept
+from fusion_keras.data.modalities import PRESENT
 from fusion_keras.fusion.graph import Graph, tap_name
-from fusion_keras.fusion.spec import FusionSpec, present_name
+from fusion_keras.fusion.spec import FusionSpec
 
 
 class _Constant(keras.layers.Layer):
@@ -41,7 +42,7 @@ def without(graph: Graph, spec: FusionSpec, modality: str) -> Graph:
     inputs = {x.name: x for x in graph.encoders.inputs if x.name in names}
     gone = {tap_name(modality, depth) for depth in spec.depths(modality)}
     gone |= {"mask"} if modality == "text" else set()
-    told = {present_name(m) for m in spec.modalities} - inputs.keys()
+    told = {PRESENT[m] for m in spec.modalities} - inputs.keys()
     taps = {n: x for n, x in graph.encoders.output.items() if n not in gone | told}
     like = next(iter(inputs.values()))
     given = dict(taps)
@@ -49,7 +50,7 @@ def without(graph: Graph, spec: FusionSpec, modality: str) -> Graph:
         if x.name not in given:
             # A missing sentence is one token long.
             shape = tuple(size or 1 for size in x.shape[1:])
-            other = x.name in told - {present_name(modality)}
+            other = x.name in told - {PRESENT[modality]}
             given[x.name] = _Constant(shape, float(other), x.dtype, name=f"no_{x.name}")(like)
     return Graph(
         model=keras.Model(inputs, graph.fusion(given), name="fusion_model"),

@@ -19,8 +19,8 @@ from PIL import Image
 from export.request import kept
 from fusion_keras import cli
 from fusion_keras.data import log_mel, sound
+from fusion_keras.data.modalities import PRESENT
 from fusion_keras.fusion.graph import taps_of
-from fusion_keras.fusion.spec import present_name
 from fusion_keras.training.evaluate import predict
 from fusion_keras.training.restored import restore
 
@@ -43,7 +43,7 @@ def main(run: Path, folder: Path, samples: int, without: str = "") -> None:
     taps = taps_of(task.graph.encoders)
     if without:
         names = kept(names, without)
-        told = present_name(without)
+        told = PRESENT[without]
         task.arrays[told] = np.zeros_like(task.arrays[told])
         taps = {n: x for n, x in taps.items() if not n.startswith(f"{without}_")}
     inputs = {n: np.asarray(task.arrays[n][rows]) for n in names}

@@ -8,12 +8,11 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from fusion_keras.data.modalities import DROPS, INPUT_OF, PRESENT
 from fusion_keras.errors import UsageError
-from fusion_keras.fusion.spec import present_name
 from fusion_keras.training.run import damage, read_json
 
 PRECISIONS = ("fp16", "int8", "int8_static")
-INPUT_OF = {"text": "token_ids", "image": "image"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,10 +128,10 @@ def _without(description: dict, modality: str) -> dict:
 def kept(inputs: Iterable[str], modality: str) -> list[str]:
     """The names of a model's inputs that are still read without a modality.
 
-    Where one other modality is left, nobody is asked whether it is there.
+    Where only one other is left, nobody is asked whether it is there.
     """
-    names = [n for n in inputs if n not in (INPUT_OF[modality], present_name(modality))]
-    told = [present_name(m) for m in INPUT_OF if present_name(m) in names]
+    names = [n for n in inputs if n not in (INPUT_OF[modality], PRESENT[modality])]
+    told = [PRESENT[m] for m in INPUT_OF if PRESENT[m] in names]
     return [n for n in names if len(told) > 1 or n not in told]
 
 
@@ -147,11 +146,10 @@ def backbones(description: dict) -> dict[str, str]:
     """Modality -> the last part of its preset's name, for reports; a C-LSTM has none."""
     if "spectrogram" in description["inputs"]:
         return {}
-    of = {"token_ids": "text", "image": "image", "audio": "audio"}
     config = description["config"]
     return {
-        of[name]: Path(config[of[name]]["preset"]).name
-        for name in of
+        modality: Path(config[modality]["preset"]).name
+        for modality, name in INPUT_OF.items()
         if name in description["inputs"]
     }
 
@@ -159,10 +157,11 @@ def backbones(description: dict) -> dict[str, str]:
 def may_lack(description: dict) -> list[str]:
     """The inputs that training withheld from some examples, so that the others will do.
 
-    Sentences and images are withheld where there are both; sound never is.
+    One of an example's modalities at most is withheld, and never the only one.
     """
     augment = description["config"]["augment"]
-    drops = {"token_ids": "drop_text", "image": "drop_image"}
-    if not augment["enabled"] or not drops.keys() <= description["inputs"].keys():
+    taken = [m for m, name in INPUT_OF.items() if name in description["inputs"]]
+    if not augment["enabled"] or len(taken) < 2:
         return []
-    return [name for name, drop in drops.items() if augment[drop] > 0]
+    # Runs of versions that never withheld sound have no word on it.
+    return [INPUT_OF[m] for m in taken if augment.get(DROPS[m], 0) > 0]

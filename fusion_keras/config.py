@@ -163,8 +163,8 @@ def _fusion() -> ConfigDict:
     fusion.dropout = 0.1
     # late_score: weights of the modalities in their order; () learns them.
     fusion.weights = ()
-    # Learn a stand-in for each modality that augment.drop_text or drop_image withholds; the
-    # model then takes which ones are there, and its export has files that skip the others.
+    # Learn a stand-in for each modality that augment.drop_text, drop_image or drop_audio
+    # withholds; the model then takes which ones are there, and its export can leave one out.
     fusion.stand_ins = False
     return fusion
 
@@ -263,9 +263,11 @@ def _augment() -> ConfigDict:
     # image alone: alpha of mixup, which mixes pairs of images and their labels; 0 for none. With
     # sound nothing is mixed.
     augment.mixup = placeholder(float)
-    # Chance of withholding the sentence of an example that has both: the images must then be
-    # of use alone, or with the sound.
+    # Chance of withholding the sentence of an example that has more: the rest must then be of
+    # use alone. No example loses two.
     augment.drop_text = placeholder(float)
     # Chance of withholding its image, likewise.
     augment.drop_image = placeholder(float)
+    # Chance of withholding its sound, likewise.
+    augment.drop_audio = 0.0
     return augment

@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from fusion_keras.data import corrupt
-from fusion_keras.data.augment import AugmentSpec, withhold
+from fusion_keras.data.augment import AugmentSpec, emptied, missing
 from fusion_keras.data.corrupt import CORRUPTIONS, corrupted
+from fusion_keras.data.log_mel import log_mel
 from fusion_keras.errors import UsageError
 
 MASK = 103
@@ -30,7 +31,18 @@ def ids(count=10, length=16):
     return row
 
 
-EXAMPLES = {"image": image(), "text": SENTENCE, "token_ids": ids()}
+def hum(seconds=0.2):
+    """A sine at half of full scale, float32 [samples]."""
+    return (0.5 * np.sin(0.3 * np.arange(round(16000 * seconds)))).astype(np.float32)
+
+
+EXAMPLES = {
+    "image": image(),
+    "text": SENTENCE,
+    "token_ids": ids(),
+    "waveform": hum(),
+    "audio": log_mel(hum()),
+}
 
 
 @pytest.mark.parametrize("name", CORRUPTIONS)
@@ -176,12 +188,16 @@ def test_a_sentence_without_words_has_nothing_to_lose(row):
 
 
 def test_what_is_missing_is_what_training_withholds():
-    sentences, images = np.stack([ids(10), ids(3)]), np.stack([image(8), image(8)])
-    for spec, of, values in (
-        (AugmentSpec(drop_text=1.0), "text", sentences),
-        (AugmentSpec(drop_image=1.0), "image", images),
-    ):
-        withheld = withhold(sentences, images, spec, rng())[0 if of == "text" else 1]
+    examples = {
+        "text": np.stack([ids(10), ids(3)]),
+        "image": np.stack([image(8), image(8)]),
+        "audio": np.stack([EXAMPLES["audio"]] * 2),
+    }
+    for of, values in examples.items():
+        spec = AugmentSpec(**{f"drop_{of}": 1.0})
+        without = missing(2, tuple(examples), spec, rng())
+        assert {m: rows.all() for m, rows in without.items()} == {m: m == of for m in examples}
+        withheld = emptied(of, values, without[of])
         np.testing.assert_array_equal(corrupted(f"{of}_missing", values, 1.0, 0, 0), withheld)
 
 
@@ -189,6 +205,18 @@ def test_a_share_of_the_examples_goes_without():
     images = np.zeros((1000, 2, 2, 3), np.uint8)
     changed = corrupted("image_missing", images, 0.25, 0, 0)
     assert (changed == corrupt.GREY).all(axis=(1, 2, 3)).mean() == pytest.approx(0.25, abs=0.04)
+
+
+@pytest.mark.parametrize("strength", [0.01, 0.1])
+def test_noise_of_a_sound_has_the_power_asked_for(strength):
+    noise = corrupt.noise_sound(hum(1.0), strength, rng()) - hum(1.0)
+    assert np.square(noise).mean() / np.square(hum(1.0)).mean() == pytest.approx(strength, rel=0.03)
+
+
+def test_a_noisy_sound_stays_within_full_scale_and_silence_silent():
+    assert np.abs(corrupt.noise_sound(hum(), 10.0, rng())).max() == 1
+    silence = np.zeros(4000, np.float32)
+    np.testing.assert_array_equal(corrupt.noise_sound(silence, 1.0, rng()), silence)
 
 
 # ---- All rows --------------------------------------------------------------------------------

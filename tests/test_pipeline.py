@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fusion_keras.data.augment import AugmentSpec
+from fusion_keras.data.augment import AugmentSpec, missing
 from fusion_keras.data.pipeline import eval_batches, steps_per_epoch, train_batches
 from fusion_keras.errors import UsageError
 
@@ -138,8 +138,22 @@ def test_mixup_mixes_images_and_labels_alike_where_no_sentence_is(sentences):
     assert (True in mixed) == sentences
 
 
+def test_modality_dropout_takes_one_of_three_at_its_rate(arrays):
+    spec = AugmentSpec(drop_text=0.2, drop_image=0.3, drop_audio=0.4)
+    without = missing(4000, ("text", "image", "audio"), spec, np.random.default_rng(0))
+    for modality, rate in (("text", 0.2), ("image", 0.3), ("audio", 0.4)):
+        assert without[modality].mean() == pytest.approx(rate, abs=0.03)
+    assert max(sum(rows.astype(int) for rows in without.values())) == 1
+    arrays = {name: arrays[name] for name in ("image", "label")}
+    arrays["audio"] = np.ones((N, 3, 64), np.float32)
+    spec = AugmentSpec(drop_text=1.0)
+    assert all(inputs["audio"].all() for inputs, _ in collected(arrays, augmentation=spec))
+    spec = AugmentSpec(drop_audio=1.0)
+    assert not any(inputs["audio"].any() for inputs, _ in collected(arrays, augmentation=spec))
+
+
 def test_dropping_more_than_all_is_refused():
-    with pytest.raises(UsageError, match="keeps one of the two"):
+    with pytest.raises(UsageError, match="loses one at most"):
         AugmentSpec(drop_text=0.6, drop_image=0.5)
 
 

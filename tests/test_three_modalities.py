@@ -10,18 +10,26 @@ import pytest
 
 from bench.__main__ import main as bench_main
 from bench.artifact import read
-from bench.predict import main as predict
+from bench.predict import main as ask
+from bench.predict import predict
+from export.pipeline import export
+from export.request import Request
 from fusion_keras.backbones.presets import load_audio, load_image, load_text
 from fusion_keras.config import get_config
+from fusion_keras.data.log_mel import log_mel
+from fusion_keras.data.modalities import MODALITIES
 from fusion_keras.data.pipeline import train_batches
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.describe import count_macs, describe
 from fusion_keras.fusion.draw import draw
 from fusion_keras.fusion.graph import build, rebuilt
 from fusion_keras.fusion.joins import join
-from fusion_keras.fusion.spec import MODALITIES, Junction
+from fusion_keras.fusion.spec import Junction
 from fusion_keras.fusion.state_dict import load_state_dict, state_dict
 from fusion_keras.fusion.variants import VARIANTS, Depths, make_spec
+from fusion_keras.studies.robustness import cells
+from fusion_keras.studies.robustness.load import load
+from fusion_keras.studies.robustness.study import Asked, measure
 from fusion_keras.training.experiment import load_model, train
 from fusion_keras.training.porting import to_pytorch
 from fusion_keras.training.run import Run
@@ -150,6 +158,7 @@ def inputs_of(model):
     values["token_ids"][0, -2:] = 0
     values["image"] = rng.integers(0, 256, (2, 32, 32, 3)).astype("uint8")
     values["audio"] = rng.random((2, 48, 64), "float32")
+    values |= {f"present_{m}": np.ones((2, 1), "float32") for m in MODALITIES}
     return {x.name: values[x.name] for x in model.inputs}
 
 
@@ -230,8 +239,9 @@ def bench(tmp_path_factory) -> Bench:
 
 @pytest.fixture(scope="module")
 def late(bench) -> Run:
-    """Late fusion of three parents, trained on the way."""
+    """Late fusion of three parents, trained on the way, that can do without the sound."""
     changes = bench.with_sound(variant="late", train__batch_size=4, parent__epochs=1)
+    changes |= {"fusion__stand_ins": True, "augment__drop_audio": 0.4, "augment__enabled": True}
     return train(bench.config(**changes), bench.folder / "late")
 
 
@@ -243,6 +253,17 @@ def artifact(late):
     assert done.returncode == 0, done.stderr
     assert '--text "..." --image FILE --audio FILE.wav' in done.stdout
     return folder
+
+
+def test_a_missing_modality_of_three_has_no_say(make):
+    _, graph = make("inter", stand_ins=True)
+    model = graph.model
+    inputs = inputs_of(model)
+    other = inputs | {"audio": inputs["audio"][:, ::-1] ** 2}
+    silent = {"present_audio": np.zeros((2, 1), "float32")}
+    logits = run(model, inputs | silent)["logits"]
+    np.testing.assert_allclose(run(model, other | silent)["logits"], logits, atol=1e-6)
+    assert np.abs(run(model, other)["logits"] - run(model, inputs)["logits"]).max() > 1e-5
 
 
 def test_late_fusion_freezes_three_parents(late):
@@ -274,19 +295,52 @@ def test_every_precision_holds_and_its_files_are_there(artifact):
     assert all(rung["holds"] for rung in meta["ladder"])
     assert meta["backbones"]["audio"] == "tiny_audio"
     assert {"queries/15.wav", "queries/15.png"} < set(meta["files"])
-    assert meta["may_lack"] == []
+    assert meta["may_lack"] == ["audio"]
 
 
-def test_predict_wants_a_recording(artifact, bench, capsys):
+@pytest.mark.slow
+def test_the_graph_without_sound_answers_as_the_whole_one_told_so(late, artifact, bench):
+    folder = late.folder.parent / "silent"
+    export(Request(late.folder, folder, precisions=(), without="audio"))
+    assert list(read(folder)["inputs"]) == ["token_ids", "image", "present_text", "present_image"]
+    asked = ("fp32", "a good day", bench.folder / "data" / "1.png")
+    found = [predict(f, *asked)["probabilities"] for f in (artifact, folder)]
+    assert found[0] == pytest.approx(found[1], abs=1e-4)
+
+
+def test_robustness_of_sound_runs_from_clean_to_missing(late, tmp_path):
+    names = ("audio_noise", "audio_missing")
+    asked = Asked(
+        (late.folder,), tmp_path / "r.json", corruptions=names, repeats=1,
+        strengths=("audio_noise:0.01:100", "audio_missing:1"),
+    )  # fmt: skip
+    content = measure(asked)
+    assert [c["corruption"] for c in content["curves"]] == list(names)
+    assert {c["modality"] for c in content["curves"]} == {"audio"}
+    (contender,) = load([late.folder], [], [], "test")
+    rows = contender.rows
+    again = np.stack([log_mel(waveform) for waveform in rows.waveforms()])
+    np.testing.assert_array_equal(again, rows.inputs["audio"])
+    noisy = cells.damaged(rows, "audio_noise", 1.0, seed=0, repeat=0)["audio"]
+    assert noisy.shape == rows.inputs["audio"].shape
+    assert noisy.mean() > rows.inputs["audio"].mean() + 0.1
+    told = cells.damaged(rows, "audio_missing", 1.0, seed=0, repeat=0)
+    assert list(told) == ["present_audio"]
+    assert not told["present_audio"].any()
+
+
+def test_predict_asks_for_nothing_that_may_be_missing(artifact, bench, capsys):
     data = bench.folder / "data"
     asked = [str(artifact), "--text", "a good day", f"--image={data / '1.png'}"]
-    assert predict([*asked, f"--audio={data / '1.wav'}"]) == 0
+    assert ask([*asked, f"--audio={data / '1.wav'}"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] in ("negative", "positive")
     assert any(line.endswith("ms  sound") for line in lines)
-    assert predict(asked) == 2
-    assert "late wants --audio" in capsys.readouterr().err
-    assert predict([*asked, f"--audio={data / '1.png'}"]) == 2
+    assert ask(asked) == 0
+    assert capsys.readouterr().out.splitlines()[:3] != lines[:3]
+    assert ask([str(artifact), f"--audio={data / '1.wav'}", "--text", "a good day"]) == 2
+    assert "late wants --image" in capsys.readouterr().err
+    assert ask([*asked, f"--audio={data / '1.png'}"]) == 2
     assert "1.png cannot be used" in capsys.readouterr().err
 
 

@@ -5,11 +5,13 @@ image loses sharpness only once and the CPU keeps ahead of the accelerator.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageStat
 
+from fusion_keras.data.modalities import DROPS
 from fusion_keras.errors import UsageError
 
 # ITU-R BT.601 luma, the grey that Pillow's own enhancers use.
@@ -33,9 +35,9 @@ class AugmentSpec:
     mixup: alpha of the Beta distribution that two images of a batch, and their labels, are
         mixed by, where no sentence comes with them; 0 mixes none (Zhang et al. 2018, arXiv
         1710.09412, section 2).
-    drop_text, drop_image: the probability of withholding the sentence, or the image, of an
-        example that has both; never both at once (modality dropout; Neverova et al.
-        2016, arXiv 1501.00102).
+    drop_text, drop_image, drop_audio: the probability of withholding the sentence, the image or
+        the sound of an example that has more; never two at once (modality dropout; Neverova
+        et al. 2016, arXiv 1501.00102).
     """
 
     flip: bool = True
@@ -49,6 +51,7 @@ class AugmentSpec:
     mixup: float = 0.0
     drop_text: float = 0.0
     drop_image: float = 0.0
+    drop_audio: float = 0.0
 
     def __post_init__(self):
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
@@ -56,15 +59,15 @@ class AugmentSpec:
                 f"got augmentation scale {self.scale}, wanted two numbers, 0 < lowest <= highest"
             )
         shares = ("shift", "brightness", "contrast", "saturation", "erase")
-        for name in (*shares, "drop_text", "drop_image"):
+        for name in (*shares, *DROPS.values()):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"got augmentation {name}={getattr(self, name)}, wanted 0 to 1")
         if self.mixup < 0:
             raise UsageError(f"got augmentation mixup={self.mixup}, wanted 0 or more")
-        if self.drop_text + self.drop_image > 1:
+        if sum(getattr(self, name) for name in DROPS.values()) > 1:
+            got = ", ".join(f"{name}={getattr(self, name)}" for name in DROPS.values())
             raise UsageError(
-                f"got augmentation drop_text={self.drop_text} and drop_image={self.drop_image}, "
-                "wanted at most 1 together: an example keeps one of the two"
+                f"got augmentation {got}, wanted at most 1 together: an example loses one at most"
             )
 
 
@@ -125,30 +128,38 @@ def _erase(pixels: np.ndarray, rng: np.random.Generator):
 
 
 def missing(
-    count: int, spec: AugmentSpec, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Modality dropout: bool [count], whose sentence is missing, and whose image; never both."""
-    drawn = rng.random(count)
-    return drawn < spec.drop_text, drawn >= 1 - spec.drop_image
+    count: int, modalities: Sequence[str], spec: AugmentSpec, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Modality dropout: each of an example's modalities -> bool [count], whose is missing.
 
-
-def withhold(
-    token_ids: np.ndarray, images: np.ndarray, spec: AugmentSpec, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Modality dropout: int32 [B, T] and uint8 [B, S, S, 3] -> the same, some of them empty.
-
-    A withheld sentence is the empty one, its first and last token side by side ([CLS] and
-    [SEP]); a withheld image is all grey. Third, bool [B], whose sentence was withheld.
+    Never two of one example, and none of the only one.
     """
-    if not spec.drop_text and not spec.drop_image:
-        return token_ids, images, np.zeros(len(images), bool)
-    without_text, without_image = missing(len(token_ids), spec, rng)
-    token_ids, images = token_ids.copy(), images.copy()
-    last = np.maximum((token_ids != 0).sum(axis=1) - 1, 1)
-    token_ids[without_text, 1] = token_ids[np.arange(len(last)), last][without_text]
-    token_ids[without_text, 2:] = 0
-    images[without_image] = _GREY
-    return token_ids, images, without_text
+    if len(modalities) < 2 or not any(getattr(spec, DROPS[m]) for m in modalities):
+        return {modality: np.zeros(count, bool) for modality in modalities}
+    drawn = rng.random(count)
+    sound = drawn - spec.drop_text
+    without = {
+        "text": drawn < spec.drop_text,
+        "image": drawn >= 1 - spec.drop_image,
+        "audio": (sound >= 0) & (sound < spec.drop_audio),
+    }
+    return {modality: without[modality] for modality in modalities}
+
+
+def emptied(modality: str, values: np.ndarray, without: np.ndarray) -> np.ndarray:
+    """The inputs of a modality, those chosen by bool [B] empty.
+
+    An empty sentence, int32 [B, T], is its first and last token side by side ([CLS] and [SEP]);
+    an empty image is all grey, and an empty sound, float32 [B, F, 64], all silence.
+    """
+    values = values.copy()
+    if modality == "text":
+        last = np.maximum((values != 0).sum(axis=1) - 1, 1)
+        values[without, 1] = values[np.arange(len(last)), last][without]
+        values[without, 2:] = 0
+    else:
+        values[without] = _GREY if modality == "image" else 0
+    return values
 
 
 def mix(

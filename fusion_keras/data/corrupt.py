@@ -1,5 +1,5 @@
-"""Damage done to an image, a sentence or its tokens, by a chosen strength: what robustness is
-measured with.
+"""Damage done to an image, a sentence, its tokens or a sound, by a chosen strength: what
+robustness is measured with.
 
 Each is a pure function of one example, a strength and a random generator. Strength 0 gives the
 example back as it is, bit for bit; a greater one damages more. The kinds are common ones: noise,
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFilter
 
+from fusion_keras.data.modalities import PRESENT
 from fusion_keras.data.noise import add_white_noise
 from fusion_keras.errors import UsageError
 
@@ -35,8 +36,9 @@ class Corruption:
     """One way to damage an input.
 
     Attributes:
-      of: what it changes: "image" uint8 [S, S, 3], "text" (a str) or "token_ids" int32 [T],
-        [CLS] ... [SEP] and then zeros.
+      of: what it changes: "image" uint8 [S, S, 3], "text" (a str), "token_ids" int32 [T],
+        [CLS] ... [SEP] and then zeros, "waveform" float32 [samples] in -1 to 1, or "audio"
+        float32 [F, 64], its log-mel energies.
       does: in words, with the meaning of the strength.
       apply: (value, strength, rng) -> a new value.
       level: strength -> how a table and an axis call it.
@@ -55,7 +57,7 @@ class Corruption:
 
     @property
     def modality(self) -> str:
-        return "image" if self.of == "image" else "text"
+        return {"text": "text", "token_ids": "text", "image": "image"}.get(self.of, "audio")
 
     def check(self, name: str, strengths: Sequence[float]) -> None:
         """Raises UsageError for a strength without meaning."""
@@ -83,7 +85,7 @@ def corrupted(
 
     Args:
       name: of CORRUPTIONS.
-      values: uint8 [N, S, S, 3], int32 [N, T] or N texts.
+      values: N of what the corruption changes; all but texts as one array.
       mask_id: of [MASK], which masking needs.
 
     Returns:
@@ -142,7 +144,7 @@ def occlude_image(image: np.ndarray, strength: float, rng: np.random.Generator) 
     return hidden
 
 
-MISSING = {"image_missing": "present_image", "text_missing": "present_text"}
+MISSING = {f"{modality}_missing": name for modality, name in PRESENT.items()}
 
 
 def present(name: str, count: int, strength: float, seed: int, repeat: int) -> np.ndarray:
@@ -159,7 +161,7 @@ def present(name: str, count: int, strength: float, seed: int, repeat: int) -> n
 
 
 def miss_image(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """All grey, as training withholds an image (`data.augment.withhold`); strength: how likely."""
+    """All grey, as training withholds an image (`data.augment.emptied`); strength: how likely."""
     return np.full_like(image, GREY) if rng.random() < strength else image
 
 
@@ -246,6 +248,23 @@ def _chosen(ids, strength, rng) -> tuple[int, np.ndarray]:
     return length, 1 + rng.choice(pieces, round(strength * pieces), replace=False)
 
 
+# ---- Sound -----------------------------------------------------------------------------------
+
+
+def noise_sound(waveform: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """White noise; strength: its power over the clip's, 1 / SNR.
+
+    The clip's power is its mean square, silence behind a short recording included. What leaves
+    full scale is clipped, as any sound file would.
+    """
+    return np.clip(add_white_noise(waveform, 1 / strength, rng), -1, 1) if strength else waveform
+
+
+def miss_sound(energies: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """All silent, as training withholds a sound; strength: how likely."""
+    return np.zeros_like(energies) if rng.random() < strength else energies
+
+
 # ---- All of them -----------------------------------------------------------------------------
 
 
@@ -326,6 +345,21 @@ CORRUPTIONS = {
         of="token_ids",
         does="no sentence, the empty one stands for it; the share of examples",
         apply=miss_text,
+        level=_percent,
+        strengths=(0.25, 0.5, 0.75, 1.0),
+    ),
+    "audio_noise": Corruption(
+        of="waveform",
+        does="white noise; its power over the clip's, 0.1 is an SNR of 10 dB",
+        apply=noise_sound,
+        level=_decibels,
+        strengths=_powers(30, 20, 15, 10, 5, 0),
+        most=math.inf,
+    ),
+    "audio_missing": Corruption(
+        of="audio",
+        does="no sound, silence stands for it; the share of examples",
+        apply=miss_sound,
         level=_percent,
         strengths=(0.25, 0.5, 0.75, 1.0),
     ),

@@ -10,14 +10,13 @@ from collections.abc import Iterator, Mapping
 import grain
 import numpy as np
 
-from fusion_keras.data.augment import AugmentSpec, augment, missing, mix, withhold
+from fusion_keras.data.augment import AugmentSpec, augment, emptied, missing, mix
+from fusion_keras.data.modalities import INPUT_OF, PRESENT
 from fusion_keras.errors import UsageError
 
 # What a batch is compared with; everything else is an input of the model.
 TARGETS = ("label", "score")
-TEXT, IMAGE, AUDIO = "token_ids", "image", "audio"
-# float32 [N, 1], of models that learn a stand-in for what is missing.
-TEXT_PRESENT, IMAGE_PRESENT = "present_text", "present_image"
+IMAGE, AUDIO = INPUT_OF["image"], INPUT_OF["audio"]
 
 # Pillow works outside the GIL, so that threads share the augmentation; beyond eight they
 # would mostly wait for it. Two finished batches a thread hide an uneven step.
@@ -62,7 +61,7 @@ def train_batches(
       seed: with the step, it decides order and augmentation; 0 <= seed < 2**32.
       start_step: how many batches to leave out, to resume.
       augmentation: for "image", if there is one, and for which examples go without one of
-        "image" and "token_ids"; None changes nothing.
+        "token_ids", "image" and "audio"; None changes nothing.
 
     Returns:
       of (inputs {name: [B, ...]}, targets), see `split_targets`; epochs * (n // B)
@@ -106,16 +105,19 @@ def train_batches(
 
 
 def _withheld(batch: dict, spec: AugmentSpec, rng: np.random.Generator) -> np.ndarray:
-    """Take sentences and images from some examples; returns bool [B], whose image is alone."""
-    if TEXT_PRESENT in batch:
-        without_text, without_image = missing(len(batch[TEXT_PRESENT]), spec, rng)
-        for name, without in ((TEXT_PRESENT, without_text), (IMAGE_PRESENT, without_image)):
-            batch[name] = 1 - without[:, None].astype(np.float32)
-        return without_text
-    if TEXT in batch and IMAGE in batch:
-        batch[TEXT], batch[IMAGE], without_text = withhold(batch[TEXT], batch[IMAGE], spec, rng)
-        return without_text
-    return np.ones(len(batch["label"]), bool)
+    """Take a modality from some examples; returns bool [B], who has no sentence."""
+    count = len(batch["label"])
+    told = [m for m, name in PRESENT.items() if name in batch]
+    without = missing(
+        count, told or [m for m, name in INPUT_OF.items() if name in batch], spec, rng
+    )
+    for modality, rows in without.items():
+        if told:
+            batch[PRESENT[modality]] = 1 - rows[:, None].astype(np.float32)
+        elif rows.any():
+            name = INPUT_OF[modality]
+            batch[name] = emptied(modality, batch[name], rows)
+    return without.get("text", np.ones(count, bool))
 
 
 def eval_batches(

@@ -8,7 +8,7 @@ averaged here, as on the device. (FFmpeg's own mix of two channels to float is t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -96,11 +96,14 @@ def decode_all(
       UsageError: an unusable file and no log, clips of no possible length, or the cache folder
         cannot be written.
     """
-    shape = (len(paths), count_frames(seconds), BANDS)
+    shape, samples = (len(paths), count_frames(seconds), BANDS), samples_of(seconds)
+
+    def energies(path: Path) -> np.ndarray:
+        return log_mel(fit(decode(path), samples))
 
     def build(notes: dict) -> Iterator[np.ndarray]:
         reasons = notes["unusable"] = {}
-        for start, found in _in_threads(paths, samples_of(seconds)):
+        for start, found in _in_threads(paths, energies):
             rows = np.zeros((len(found), *shape[1:]), np.float32)
             for row, sound in enumerate(found):
                 if isinstance(sound, BadSound):
@@ -109,11 +112,9 @@ def decode_all(
                     rows[row] = sound
             yield rows
 
-    with ThreadPoolExecutor() as pool:
-        digests = list(pool.map(file_digest, paths))
     # Another FFmpeg may decode otherwise, and other filters give other energies.
     filters = hashlib.sha256(mel_filters()).hexdigest()
-    key = content_key("log-mel 1", av.__version__, filters, seconds, digests)
+    key = content_key("log-mel 1", av.__version__, filters, seconds, _digests(paths))
     audio, notes = cached_array(folder, key, shape, np.float32, build)
 
     usable = np.ones(len(paths), bool)
@@ -125,6 +126,33 @@ def decode_all(
             raise UsageError(f"got {sentence}, wanted a readable sound; do mend or remove it.")
         skips.add(origins[row] if origins else skips.source, sentence)
     return audio, usable
+
+
+def waveforms(paths: list[Path], seconds: float, folder: Path) -> np.ndarray:
+    """float32 [N, samples] memory map, what `decode_all` takes the energies of, or from the cache.
+
+    Raises:
+      UsageError: an unusable file, or the cache folder cannot be written.
+    """
+    samples = samples_of(seconds)
+
+    def build(notes: dict) -> Iterator[np.ndarray]:
+        for start, found in _in_threads(paths, lambda path: fit(decode(path), samples)):
+            for row, sound in enumerate(found):
+                if isinstance(sound, BadSound):
+                    raise UsageError(
+                        f"got sound {paths[start + row]}: {sound}, wanted what was read before; do "
+                        "put the file back."
+                    )
+            yield np.stack(found)
+
+    key = content_key("waveforms 1", av.__version__, seconds, _digests(paths))
+    return cached_array(folder, key, (len(paths), samples), np.float32, build)[0]
+
+
+def _digests(paths: list[Path]) -> list[str]:
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(file_digest, paths))
 
 
 def _decoded(path: Path) -> tuple[np.ndarray, float]:
@@ -159,13 +187,13 @@ def _check_riff(path: Path) -> None:
 
 
 def _in_threads(
-    paths: list[Path], samples: int
+    paths: list[Path], of: Callable[[Path], np.ndarray]
 ) -> Iterator[tuple[int, list[np.ndarray | BadSound]]]:
-    """Yields (index of the first, log-mel energies) piece by piece; PyAV leaves the GIL."""
+    """Yields (index of the first, what is made of each) piece by piece; PyAV leaves the GIL."""
 
     def attempt(path: Path) -> np.ndarray | BadSound:
         try:
-            return log_mel(fit(decode(path), samples))
+            return of(path)
         except BadSound as error:
             return error
 

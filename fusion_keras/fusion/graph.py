@@ -15,8 +15,9 @@ from keras import layers, ops
 
 from fusion_keras.backbones.cut import cut
 from fusion_keras.backbones.presets import AudioPreset, ImagePreset, TextPreset
+from fusion_keras.data.modalities import PRESENT
 from fusion_keras.fusion.joins import PaddingMask, SegmentIds, join
-from fusion_keras.fusion.spec import LAST, Depth, FusionSpec, present_name, validate
+from fusion_keras.fusion.spec import LAST, Depth, FusionSpec, validate
 from fusion_keras.fusion.stand_in import PresentMask, StandIn
 
 _register = keras.saving.register_keras_serializable(package="fusion_keras")
@@ -70,9 +71,9 @@ class Graph:
     Attributes:
         model: inputs `token_ids` int32 [B, T], 0 is padding, `image` uint8 [B, S, S, 3],
             scaled in the graph, and `audio` float32 [B, F, 64], log-mel energies in [0, 1], as
-            far as the spec needs them, and with stand-ins `present_text`, `present_image`
-            float32 [B, 1]. Outputs: a dict of `logits` float32 [B, C] and, with regression,
-            `score` float32 [B, 1].
+            far as the spec needs them, and with stand-ins `present_text`, `present_image`,
+            `present_audio` float32 [B, 1]. Outputs: a dict of `logits` float32 [B, C] and, with
+            regression, `score` float32 [B, 1].
         encoders: the same inputs -> a dict of taps (and `mask`, and what is present), the
             inputs of `fusion`.
         fusion: junctions and head.
@@ -122,7 +123,7 @@ def build(
     if _reads_mask(spec):
         taps["mask"] = mask
     if spec.stand_ins:
-        names = [present_name(m) for m in spec.modalities]
+        names = [PRESENT[m] for m in spec.modalities]
         there = {n: keras.Input((1,), dtype="float32", name=n) for n in names}
         inputs, taps = inputs | there, taps | there
     fusion = _fusion_part(spec, taps, num_classes, regression)
@@ -160,7 +161,7 @@ def rebuilt(model: keras.Model, spec: FusionSpec) -> Graph:
     if _reads_mask(spec):
         taps["mask"] = mask
     if spec.stand_ins:
-        taps |= {present_name(m): inputs[present_name(m)] for m in spec.modalities}
+        taps |= {PRESENT[m]: inputs[PRESENT[m]] for m in spec.modalities}
     fusion = model.get_layer("fusion")
     return Graph(
         model=keras.Model(inputs, fusion(taps), name="fusion_model"),
@@ -223,7 +224,7 @@ def _stood_in(spec: FusionSpec, inputs: dict) -> dict:
     """The taps and the mask, each with its stand-in where the modality is missing."""
     seen = {}
     for modality in spec.modalities:
-        present = inputs[present_name(modality)]
+        present = inputs[PRESENT[modality]]
         for depth in spec.depths(modality):
             name = tap_name(modality, depth)
             seen[name] = StandIn(name=f"{name}_stand_in")(inputs[name], present)

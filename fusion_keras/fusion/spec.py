@@ -16,9 +16,9 @@ from typing import Literal
 
 import numpy as np
 
+from fusion_keras.data.modalities import MODALITIES
 from fusion_keras.errors import UsageError
 
-MODALITIES = ("text", "image", "audio")
 JOINS = ("concat", "linear", "add", "gate", "attention", "cross")
 TOKENS = ("pooled", "sequence")
 POOLS = ("mean", "cls")
@@ -109,11 +109,6 @@ class FusionSpec:
         return tuple(m for m in MODALITIES if self.depths(m))
 
 
-def present_name(modality: str) -> str:
-    """The input, float32 [B, 1], that is 1 where the modality is there and 0 where it is not."""
-    return f"present_{modality}"
-
-
 def validate(spec: FusionSpec, num_depths: dict[str, int]) -> None:
     """Check a spec against the depths its backbones have.
 
@@ -136,10 +131,10 @@ def validate(spec: FusionSpec, num_depths: dict[str, int]) -> None:
     if spec.hidden < 0:
         raise UsageError(f"The head's hidden width is {spec.hidden}; 0 or more is wanted.")
     _validate_weights(spec)
-    if spec.stand_ins and spec.modalities != ("text", "image"):
+    if spec.stand_ins and len(spec.modalities) < 2:
         raise UsageError(
-            f"Stand-ins are for models of text and image, this one takes "
-            f"{' and '.join(spec.modalities)}: leave fusion.stand_ins off."
+            f"Stand-ins are for what a model can do without, and this one takes "
+            f"{' and '.join(spec.modalities)} alone: leave fusion.stand_ins off."
         )
     for i, junction in enumerate(spec.junctions):
         _validate_junction(i, junction, num_depths)

@@ -15,10 +15,11 @@ import numpy as np
 from keras import ops
 
 from fusion_keras.backbones.conv_lstm import LSTM, ConvLSTM, PaddedConv2D
+from fusion_keras.data.modalities import MODALITIES
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.audio_visual import ClstmSpec
 from fusion_keras.fusion.graph import part_name, tap_name
-from fusion_keras.fusion.spec import MODALITIES, FusionSpec, Junction
+from fusion_keras.fusion.spec import FusionSpec, Junction
 
 # Buffers of PyTorch that decide nothing here.
 _IGNORED = "num_batches_tracked"

@@ -15,9 +15,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from fusion_keras.data.modalities import MODALITIES
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion import audio_visual
-from fusion_keras.fusion.spec import MODALITIES
 from fusion_keras.metrics import paired_bootstrap
 from fusion_keras.training.evaluate import predict
 from fusion_keras.training.restored import restore

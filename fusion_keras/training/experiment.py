@@ -16,11 +16,11 @@ import numpy as np
 
 import fusion_keras.fusion.graph  # noqa: F401  (registers the layers of saved models)
 from fusion_keras.data import log_mel
+from fusion_keras.data.modalities import MODALITIES, PRESENT
 from fusion_keras.data.pipeline import steps_per_epoch
 from fusion_keras.data.tokens import load_tokenizer
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion import audio_visual
-from fusion_keras.fusion.spec import MODALITIES, present_name
 from fusion_keras.fusion.variants import AUDIO_VISUAL
 from fusion_keras.training import loop, parents
 from fusion_keras.training.evaluate import predict, predictions_csv, split_metrics
@@ -242,7 +242,7 @@ def _inputs(task: Task) -> dict:
     if task.audio:
         inputs["audio"] = log_mel.described(task.audio.seconds)
     if task.spec.stand_ins:
-        inputs |= {present_name(m): {"present": 1, "missing": 0} for m in task.spec.modalities}
+        inputs |= {PRESENT[m]: {"present": 1, "missing": 0} for m in task.spec.modalities}
     return inputs
 
 

@@ -16,8 +16,8 @@ import math
 import keras
 from keras import ops
 
+from fusion_keras.data.modalities import MODALITIES
 from fusion_keras.fusion.graph import part_name
-from fusion_keras.fusion.spec import MODALITIES
 
 
 class _PartRates:

@@ -17,12 +17,14 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from fusion_keras.config import get_config
 from fusion_keras.data.augment import augment
+from fusion_keras.data.modalities import DROPS, MODALITIES
 from fusion_keras.data.pipeline import TARGETS
 from fusion_keras.data.records import Dataset
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.graph import part_name
-from fusion_keras.fusion.spec import LAST, MODALITIES, Depth, Junction, format_junction
+from fusion_keras.fusion.spec import LAST, Depth, Junction, format_junction
 from fusion_keras.fusion.variants import FROZEN, modalities_of
 from fusion_keras.training.evaluate import predict
 from fusion_keras.training.run import as_json, completed, damage, differences, read_json
@@ -106,11 +108,13 @@ def parent_config(config, given, modality: str, junction: str):
         modality: one of MODALITIES.
         junction: where its backbone is cut, as `to_train` gives it.
     """
-    parent = copy.deepcopy(config)
+    parent, plain = copy.deepcopy(config), get_config()
     parent.variant, parent.parents = modality, ()
     parent.fusion.junctions, parent.fusion.weights = junction, ()
     # It has nothing that could be withheld.
-    parent.fusion.stand_ins, parent.augment.drop_text, parent.augment.drop_image = False, None, None
+    parent.fusion.stand_ins = False
+    for name in DROPS.values():
+        parent.augment[name] = plain.augment[name]
     for name in parent.train:
         if name not in ("batch_size", "score_loss"):
             parent.train[name] = None

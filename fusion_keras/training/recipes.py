@@ -32,8 +32,8 @@ from ml_collections import ConfigDict
 
 from fusion_keras.config import get_config
 from fusion_keras.data.augment import AugmentSpec
+from fusion_keras.data.modalities import DROPS, MODALITIES
 from fusion_keras.errors import UsageError
-from fusion_keras.fusion.spec import MODALITIES
 from fusion_keras.fusion.variants import AUDIO_VISUAL, FROZEN, modalities_of
 from fusion_keras.training.optimizers import OPTIMIZERS
 from fusion_keras.training.unread import check_read
@@ -208,13 +208,14 @@ def _filled(config: ConfigDict) -> ConfigDict:
 
 def _check(config: ConfigDict) -> None:
     AugmentSpec(**{name: value for name, value in config.augment.items() if name != "enabled"})
-    drops = (config.augment.drop_text, config.augment.drop_image)
-    if config.fusion.stand_ins and not (config.augment.enabled and any(drops)):
-        raise UsageError(
-            "config.fusion.stand_ins is set, but nothing is withheld in training: set "
-            "--config.augment.drop_text=0.3 and --config.augment.drop_image=0.3 (and "
-            "--config.augment.enabled), or leave it off."
-        )
+    if config.fusion.stand_ins:
+        drops = {m: DROPS[m] for m in modalities_of(config.variant, config.fusion)}
+        if not (config.augment.enabled and any(config.augment[n] for n in drops.values())):
+            flags = " ".join(f"--config.augment.{name}=0.3" for name in drops.values())
+            raise UsageError(
+                f"config.fusion.stand_ins is set, but nothing is withheld in training: set {flags} "
+                "(and --config.augment.enabled), or leave it off."
+            )
     train = config.train
     for name, choices in _CHOICES.items():
         if train[name] not in choices:

@@ -7,11 +7,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from fusion_keras.data.modalities import MODALITIES
 from fusion_keras.fusion import audio_visual
 from fusion_keras.fusion.describe import count_macs, describe
 from fusion_keras.fusion.draw import draw
 from fusion_keras.fusion.graph import build
-from fusion_keras.fusion.spec import MODALITIES
 from fusion_keras.fusion.variants import AUDIO_VISUAL, make_spec
 from fusion_keras.training.recipes import resolve
 from fusion_keras.training.run import Run, damage, disk_errors

@@ -21,13 +21,14 @@ from fusion_keras.data.augment import AugmentSpec
 from fusion_keras.data.cache import cache_dir
 from fusion_keras.data.digit_set import load_digit_set
 from fusion_keras.data.load import load_dataset
+from fusion_keras.data.modalities import PRESENT
 from fusion_keras.data.records import SPLITS, Dataset
 from fusion_keras.data.splits import halve
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion import audio_visual
 from fusion_keras.fusion.audio_visual import ClstmSpec
 from fusion_keras.fusion.graph import Graph, build, part_name
-from fusion_keras.fusion.spec import FusionSpec, present_name
+from fusion_keras.fusion.spec import FusionSpec
 from fusion_keras.fusion.variants import AUDIO_VISUAL, Depths, make_spec, modalities_of
 
 
@@ -206,7 +207,7 @@ def _arrays(dataset, spec, regression) -> dict[str, np.ndarray]:
         arrays["audio"] = dataset.audio
     if spec.stand_ins:
         there = np.ones((len(dataset), 1), np.float32)
-        arrays |= {present_name(modality): there for modality in spec.modalities}
+        arrays |= {PRESENT[modality]: there for modality in spec.modalities}
     return arrays
 
 

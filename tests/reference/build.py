@@ -12,10 +12,11 @@ import transformers
 from safetensors.numpy import load_file
 from torch import nn
 
+from fusion_keras.data.modalities import MODALITIES, PRESENT
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion import audio_visual
 from fusion_keras.fusion.audio_visual import ClstmSpec
-from fusion_keras.fusion.spec import MODALITIES, FusionSpec, from_dict, present_name, to_dict
+from fusion_keras.fusion.spec import FusionSpec, from_dict, to_dict
 from fusion_keras.fusion.state_dict import state_dict
 from fusion_keras.training.restored import config_of
 from fusion_keras.training.run import read_json
@@ -177,7 +178,7 @@ def tensors(reference: Reference, inputs: dict, scale, offset, device="cpu") -> 
 
 def present(inputs: dict, device="cpu") -> dict[str, torch.Tensor]:
     """Modality -> bool [B]; empty for a model without stand-ins."""
-    names = {m: present_name(m) for m in MODALITIES if present_name(m) in inputs}
+    names = {m: PRESENT[m] for m in MODALITIES if PRESENT[m] in inputs}
     return {
         m: torch.tensor(np.asarray(inputs[n])[:, 0] > 0.5, device=device) for m, n in names.items()
     }

@@ -17,6 +17,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fusion_keras.data.corrupt import CORRUPTIONS, MISSING, corrupted, present
+from fusion_keras.data.log_mel import log_mel
+from fusion_keras.data.modalities import INPUT_OF
 from fusion_keras.data.tokens import encode
 from fusion_keras.errors import UsageError
 from fusion_keras.interrupts import Interrupts
@@ -33,7 +35,7 @@ console = Console(markup=False)
 
 def input_of(corruption: str) -> str:
     """The input of a model that a corruption reaches in the end."""
-    return "image" if CORRUPTIONS[corruption].modality == "image" else "token_ids"
+    return INPUT_OF[CORRUPTIONS[corruption].modality]
 
 
 def mask_id(rows: Rows) -> int | None:
@@ -202,5 +204,8 @@ def damaged(
     if CORRUPTIONS[name].of == "text":
         texts = corrupted(name, rows.texts, strength, seed, repeat)
         return {at: encode(texts, rows.tokenizer, rows.inputs[at].shape[1])[0]}
+    if CORRUPTIONS[name].of == "waveform":
+        noisy = corrupted(name, rows.waveforms(), strength, seed, repeat)
+        return {at: np.stack([log_mel(waveform) for waveform in noisy])}
     mask = mask_id(rows) if name == "text_masking" else None
     return {at: corrupted(name, rows.inputs[at], strength, seed, repeat, mask)}

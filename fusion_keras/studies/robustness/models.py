@@ -6,6 +6,7 @@ Both answer the same question, which class for each row of a split, with some in
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from collections.abc import Callable
@@ -15,7 +16,9 @@ import keras
 import numpy as np
 from tokenizers import Tokenizer
 
-from fusion_keras.data.corrupt import MISSING
+from fusion_keras.data import sound
+from fusion_keras.data.cache import cache_dir
+from fusion_keras.data.modalities import INPUT_OF, PRESENT
 from fusion_keras.data.tokens import load_tokenizer
 from fusion_keras.errors import UsageError
 from fusion_keras.training.evaluate import BATCH, predict
@@ -23,7 +26,6 @@ from fusion_keras.training.task import Task
 
 # What all models together may keep of the outputs of encoders whose inputs stay as they are.
 KEPT_BYTES = 1 << 30
-_INPUTS = {"text": "token_ids", "image": "image"}
 
 # Inputs that differ from the clean ones, name -> [n, ...], to the class of each row, int [n].
 Classes = Callable[[dict[str, np.ndarray]], np.ndarray]
@@ -35,13 +37,15 @@ class Rows:
 
     Attributes:
         name: of the data set.
-        inputs: "token_ids" int32 [n, T], "image" uint8 [n, S, S, 3] and, of a model with
-            stand-ins, "present_text" and "present_image" float32 [n, 1], as far as it takes them.
+        inputs: "token_ids" int32 [n, T], "image" uint8 [n, S, S, 3], "audio" float32 [n, F, 64]
+            and, of a model with stand-ins, "present_text" ... float32 [n, 1], as far as it
+            takes them.
         texts: n sentences.
         labels: int [n].
         ids, groups: n names; groups None where rows are independent.
         classes: their names.
         tokenizer: None without sentences.
+        waveforms: gives float32 [n, samples], of which the energies of "audio" are.
     """
 
     name: str
@@ -52,6 +56,7 @@ class Rows:
     groups: list[str] | None
     classes: tuple[str, ...]
     tokenizer: Tokenizer | None
+    waveforms: Callable[[], np.ndarray]
 
     @property
     def digest(self) -> str:
@@ -94,13 +99,12 @@ def rows_of(task: Task, split: str) -> Rows:
         raise UsageError(f"Unknown split {split!r}; one of {', '.join(task.rows)} is wanted.")
     dataset, rows = task.dataset, task.rows[split]
     taken = [x.name for x in task.graph.model.inputs]
-    other = [n for n in taken if n not in (*_INPUTS.values(), *MISSING.values())]
+    other = [n for n in taken if n not in (*INPUT_OF.values(), *PRESENT.values())]
     pixels = task.arrays.get("image")
     if other or (pixels is not None and pixels.dtype != np.uint8):
         raise UsageError(
-            f"{task.config.variant} takes {', '.join(taken)}; sentences and images of 0 to 255 "
-            "are what can be damaged here. For sounds and their SNRs there is python -m "
-            "fusion_keras.digits."
+            f"{task.config.variant} takes {', '.join(taken)}; sentences, images of 0 to 255 and "
+            "log-mel energies are what can be damaged here."
         )
     return Rows(
         name=dataset.name,
@@ -111,7 +115,13 @@ def rows_of(task: Task, split: str) -> Rows:
         groups=None if dataset.groups is None else [dataset.groups[row] for row in rows],
         classes=tuple(dataset.classes),
         tokenizer=load_tokenizer(task.text.tokenizer_dir) if "token_ids" in taken else None,
+        waveforms=functools.partial(_waveforms, task, rows),
     )
+
+
+def _waveforms(task: Task, rows: np.ndarray) -> np.ndarray:
+    paths = [task.dataset.sounds[row] for row in rows]
+    return sound.waveforms(paths, task.audio.seconds, cache_dir(task.config.data.cache_dir))
 
 
 def keras_classes(task: Task, rows: Rows, room: int = KEPT_BYTES) -> Classes:
@@ -140,7 +150,7 @@ def keras_classes(task: Task, rows: Rows, room: int = KEPT_BYTES) -> Classes:
             if name not in changed and name not in clean:
                 clean[name] = taps(name, rows.inputs[name])
             found |= taps(name, changed[name]) if name in changed else clean[name]
-        there = {n: {**rows.inputs, **changed}[n] for n in MISSING.values() if n in rows.inputs}
+        there = {n: {**rows.inputs, **changed}[n] for n in PRESENT.values() if n in rows.inputs}
         arrays = {**found, **there, "label": labels}
         return predict(task.graph.fusion, arrays, everything)["logits"].argmax(-1)
 
@@ -151,7 +161,7 @@ def _encoder_parts(encoders: keras.Model) -> dict[str, keras.Model]:
     """Input name -> the encoder of it alone: to its taps, and of sentences perhaps `mask`."""
     inputs = {x.name: x for x in encoders.inputs}
     parts = {}
-    for modality, name in _INPUTS.items():
+    for modality, name in INPUT_OF.items():
         if name in inputs:
             mine = {
                 n: x

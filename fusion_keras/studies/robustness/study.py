@@ -160,7 +160,8 @@ def grid_of(
 def _obstacle(name: str, contenders: Sequence[Contender]) -> str:
     takes = [c for c in contenders if input_of(name) in c.rows.inputs]
     if not takes:
-        return f"none of the models takes {'images' if input_of(name) == 'image' else 'sentences'}"
+        kind = {"token_ids": "sentences", "image": "images", "audio": "sound"}[input_of(name)]
+        return f"none of the models takes {kind}"
     lacks = [c for c in takes if name == "text_masking" and mask_id(c.rows) is None]
     return f"the vocabulary of {lacks[0].path} has no [MASK]" if lacks else ""
 
