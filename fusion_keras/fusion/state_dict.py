@@ -136,7 +136,7 @@ def _junction(junction: Junction, layer: _Prefixed) -> dict[str, Weight]:
     found = {}
     if junction.join == "linear":
         for i, modality in enumerate(modalities):
-            found |= under(f"norms.{i}", norm(layer(f"_{modality}norm")))
+            found |= under(f"norms.{i}", norm(layer(f"_{modality}_norm")))
         return found | under("project", dense(layer()))
     for i, modality in enumerate(modalities):
         found |= under(f"project.{i}", _projection(junction, modality, layer))
@@ -154,17 +154,17 @@ def _junction(junction: Junction, layer: _Prefixed) -> dict[str, Weight]:
             for i in range(junction.blocks):
                 parts = _Prefixed(layer.model, f"{layer.prefix}_{modality}_block{i}_")
                 found |= under(f"{modality}.{i}", _cross_block(parts))
-            found |= under(f"{modality}norm", norm(layer(f"_{modality}_last_norm")))
+            found |= under(f"{modality}_norm", norm(layer(f"_{modality}_last_norm")))
     return found
 
 
 def _projection(junction: Junction, modality: str, layer: _Prefixed) -> dict[str, Weight]:
-    norm, project = layer(f"_{modality}norm"), layer(f"_{modality}_project")
+    first, project = layer(f"_{modality}_norm"), layer(f"_{modality}_project")
     if junction.tokens != "sequence" or modality == "text":
-        return under("0", norm(norm)) | under("1", dense(project))
+        return under("0", norm(first)) | under("1", dense(project))
     positions = layer(f"_{modality}_positions").position_embeddings
     return {
-        **under("norm", norm(norm)),
+        **under("norm", norm(first)),
         **under("project", convolution(project)),
         "positions": same(positions),
     }
