@@ -113,6 +113,10 @@ def _without(description: dict, modality: str) -> dict:
         UsageError: there is no such one, or it has learned nothing to stand in for it.
     """
     name, variant = INPUT_OF.get(modality), description["variant"]
+    if "spectrogram" in description["inputs"]:
+        raise UsageError(
+            f"--without is {modality!r}, and {variant} always takes both: leave it out."
+        )
     if name not in description["inputs"]:
         known = ", ".join(m for m, n in INPUT_OF.items() if n in description["inputs"])
         raise UsageError(f"--without is {modality!r}; {variant} takes {known}.")

@@ -72,6 +72,14 @@ def test_a_run_of_another_kind_is_refused(tmp_path, change, said):
         Request(run(tmp_path, change), tmp_path / "out").checked()
 
 
+def test_of_a_clstm_nothing_can_be_left_out(tmp_path):
+    def change(config, metrics):
+        config.update(variant="clstm_fc", inputs={"image": {}, "spectrogram": {}})
+
+    with pytest.raises(UsageError, match="clstm_fc always takes both"):
+        Request(run(tmp_path, change), tmp_path / "out", without="image").checked()
+
+
 @pytest.mark.parametrize("damage", ["missing", "garbage"])
 def test_a_tokenizer_that_cannot_be_read_is_named_first(tmp_path, damage):
     path = run(tmp_path) / "tokenizer.json"
