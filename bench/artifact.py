@@ -46,7 +46,7 @@ def read(folder: Path) -> dict:
         meta = json.loads(path.read_text())
         found = meta.get("format", "an older format")
         whole = found != FORMAT or meta["seal"] == seal_of(meta)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise ArtifactError(
             f"{folder} is no artifact, it has no {META}: give a folder that `python -m export` "
             "wrote."

@@ -139,18 +139,23 @@ def sound(path: str | Path | None, meta: dict) -> np.ndarray:
     followed by silence.
 
     Raises:
-        ArtifactError: the file is missing, no WAV, empty or cut short, or of another kind or rate:
-            a device resamples with its own tools, as sox and ffmpeg do it.
+        ArtifactError: the file is missing, no WAV, shorter than one window or cut short, or of
+            another kind or rate: a device resamples with its own tools, sox or ffmpeg.
     """
     spec = meta["inputs"]["audio"]
     if path is None:
         return np.zeros((1, spec["frames"], spec["bands"]), np.float32)
     try:
-        waveform = _recording(path, spec["rate"])
+        waveform = _recording(path, spec)
     # `wave` meets hostile bytes with whatever its parsing trips over.
     except Exception as error:
-        reason = str(error) or type(error).__name__
-        raise ArtifactError(f"The recording {path} cannot be used: {reason}.") from None
+        # An empty file says nothing but EOFError.
+        reason = getattr(error, "strerror", None) or str(error) or "it ends within its header"
+        rate = spec["rate"]
+        raise ArtifactError(
+            f"The recording {path} cannot be used: {reason}. A WAV file of 16 bits at {rate} Hz is "
+            f"wanted: `ffmpeg -i {path} -ar {rate} -ac 1 -c:a pcm_s16le new.wav`."
+        ) from None
     samples = round(spec["seconds"] * spec["rate"])
     start = max(len(waveform) - samples, 0) // 2
     kept = waveform[start : start + samples]
@@ -192,20 +197,19 @@ def _mel_bands(rate: int, fft: int, bands: int, lowest: float, highest: float) -
     return [(slice(b[0], b[-1] + 1), column[b[0] : b[-1] + 1].copy()) for b, column in found]
 
 
-def _recording(path: str | Path, rate: int) -> np.ndarray:
+def _recording(path: str | Path, spec: dict) -> np.ndarray:
     """float32 [n], full scale -1 to 1."""
     with wave.open(str(path), "rb") as file:
         channels, width, found, count = file.getparams()[:4]
         if width != 2:
-            raise ArtifactError(f"{8 * width} bits a sample, 16 are wanted")
-        if found != rate:
-            raise ArtifactError(
-                f"{found} Hz, {rate} are wanted: convert it, for example with "
-                f"`ffmpeg -i {path} -ar {rate} -ac 1 -c:a pcm_s16le new.wav`"
-            )
+            raise ArtifactError(f"{8 * width} bits a sample")
+        if found != spec["rate"]:
+            raise ArtifactError(f"{found} Hz")
         samples = np.frombuffer(file.readframes(count), "<i2")
     if not count or len(samples) != count * channels:
         raise ArtifactError(f"{len(samples) // channels} of {count} samples are there")
+    if count < spec["window"]:
+        raise ArtifactError(f"{count} samples, less than one window of {spec['window']}")
     return (samples.reshape(-1, channels).mean(axis=1) / 32768).astype(np.float32)
 
 

@@ -36,7 +36,7 @@ def building(target: Path) -> Iterator[Path]:
         raise UsageError(
             f"{target} is there and is no artifact: give --out another name, or remove it."
         )
-    partial = target.with_name(f"{target.name}.exporting")
+    partial = target.with_name(f".{target.name}.exporting")
     with _sentences(partial):
         if partial.is_dir():
             with _locked(partial):

@@ -119,7 +119,9 @@ def _without(description: dict, modality: str) -> dict:
         )
     if name not in description["inputs"]:
         known = ", ".join(m for m, n in INPUT_OF.items() if n in description["inputs"])
-        raise UsageError(f"--without is {modality!r}; {variant} takes {known}.")
+        raise UsageError(
+            f"--without is {modality!r}; one of {known} is wanted, for this {variant}."
+        )
     if not description["spec"].get("stand_ins") or name not in may_lack(description):
         raise UsageError(
             f"This {variant} has learned no stand-in for {modality}: train it with "

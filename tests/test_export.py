@@ -110,15 +110,15 @@ def test_an_export_killed_at_work_leaves_the_old_artifact_whole(run, artifact):
         stdout=subprocess.DEVNULL,
         process_group=0,
     )
-    partial = artifact.with_name("artifact.exporting")
+    partial = artifact.with_name(".artifact.exporting")
     while not (partial / "work" / "inputs.npz").is_file():
         assert begun.poll() is None
         time.sleep(0.05)
     os.killpg(begun.pid, signal.SIGKILL)
     begun.wait()
     assert list(read(artifact)["models"]) == ["fp32", "fp16", "int8", "int8_static"]
-    left = [path.name for path in artifact.parent.iterdir() if path.name.startswith("artifact")]
-    assert sorted(left) == ["artifact", "artifact.exporting"], "the next export removes it"
+    left = [path.name for path in artifact.parent.iterdir() if "artifact" in path.name]
+    assert sorted(left) == [".artifact.exporting", "artifact"], "the next export removes it"
     shutil.rmtree(partial)
 
 
@@ -134,7 +134,7 @@ def test_an_interrupted_export_leaves_nothing_behind(run, tmp_path):
         process_group=0,
     )
     signal.signal(signal.SIGINT, before)
-    while not list(tmp_path.glob("artifact.exporting")):
+    while not list(tmp_path.glob(".artifact.exporting")):
         time.sleep(0.05)
     os.killpg(begun.pid, signal.SIGINT)
     _, said = begun.communicate(timeout=60)

@@ -138,10 +138,14 @@ def test_energies_of_real_speech(data_root, tmp_path):
 
 
 BAD_SOUNDS = {
-    "another rate": (lambda path: write_wav(path, tone(440, 0.1, 8000), 8000), "8000 Hz, 16000"),
+    "another rate": (
+        lambda path: write_wav(path, tone(440, 0.1, 8000), 8000),
+        "8000 Hz. A WAV file of 16 bits at 16000 Hz",
+    ),
     "empty": (lambda path: write_wav(path, np.zeros(0)), "0 of 0 samples"),
     "no wav": (lambda path: path.write_bytes(b"no sound"), "RIFF"),
-    "nothing": (lambda path: path.write_bytes(b""), "EOFError"),
+    "nothing": (lambda path: path.write_bytes(b""), "ends within its header"),
+    "short": (lambda path: write_wav(path, np.zeros(399)), "399 samples, less than one window"),
     "missing": (lambda path: None, "No such file"),
 }
 
@@ -160,5 +164,5 @@ def test_a_bad_recording_is_a_sentence(tmp_path):
     with wave.open(str(tmp_path / "wide.wav"), "wb") as file:
         file.setparams((1, 3, 16000, 0, "NONE", "not compressed"))
         file.writeframes(bytes(300))
-    with pytest.raises(ArtifactError, match="24 bits a sample, 16 are wanted"):
+    with pytest.raises(ArtifactError, match="24 bits a sample"):
         sound(tmp_path / "wide.wav", meta)

@@ -106,7 +106,7 @@ def test_what_is_read_without_one():
 @pytest.mark.parametrize(
     ("changed", "without", "said"),
     [
-        ({}, "audio", "takes text, image"),
+        ({}, "audio", "one of text, image is wanted"),
         ({"spec": {"stand_ins": False}}, "image", "no stand-in for image"),
         ({"augment": {"drop_image": 0.0}}, "image", "no stand-in for image"),
     ],

@@ -299,7 +299,7 @@ def test_inputs_that_nothing_here_can_damage_are_named(early):
     listening = keras.Model({"spectrogram": sound}, {"logits": sound})
     task = restored.restore(early)
     task = dataclasses.replace(task, graph=Graph(listening, listening, listening))
-    with pytest.raises(UsageError, match=r"early takes spectrogram; .* fusion_keras\.digits"):
+    with pytest.raises(UsageError, match="early takes spectrogram; .* can be damaged"):
         models.rows_of(task, "test")
 
 
@@ -426,6 +426,11 @@ def test_an_artifact_wants_its_own_run_whole_files_and_a_precision_it_has(
 
 
 # ---- The entry and the report ----------------------------------------------------------------
+
+
+def test_a_precision_of_runs_is_refused(text, tmp_path):
+    with pytest.raises(UsageError, match="--precision is int8, and what was given are runs"):
+        measure(Asked((text,), tmp_path / "r.json", precisions=("int8",)))
 
 
 def test_the_entry_takes_names_and_ends_with_a_sentence(tmp_path):

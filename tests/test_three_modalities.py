@@ -32,6 +32,7 @@ from fusion_keras.studies.robustness.load import load
 from fusion_keras.studies.robustness.study import Asked, measure
 from fusion_keras.training.experiment import load_model, train
 from fusion_keras.training.porting import to_pytorch
+from fusion_keras.training.recipes import resolve
 from fusion_keras.training.run import Run
 from tests.reference.build import empty
 from tests.test_graph import normed, run, weigh
@@ -306,6 +307,18 @@ def test_the_graph_without_sound_answers_as_the_whole_one_told_so(late, artifact
     asked = ("fp32", "a good day", bench.folder / "data" / "1.png")
     found = [predict(f, *asked)["probabilities"] for f in (artifact, folder)]
     assert found[0] == pytest.approx(found[1], abs=1e-4)
+
+
+def test_data_without_sound_are_refused_before_a_parent_is_trained(bench, tmp_path, capsys):
+    changes = bench.with_sound(variant="late", data__audio_column="")
+    with pytest.raises(UsageError, match="without sound"):
+        train(bench.config(**changes), tmp_path / "late")
+    assert "First the parent" not in capsys.readouterr().out
+
+
+def test_sound_cannot_be_withheld_from_a_model_without(bench):
+    with pytest.raises(UsageError, match="this late takes no sound"):
+        resolve(bench.config(variant="late", augment__drop_audio=0.2))
 
 
 def test_robustness_of_sound_runs_from_clean_to_missing(late, tmp_path):

@@ -117,21 +117,31 @@ def load_model(folder: Path) -> keras.Model:
         UsageError: there is none, or the file is damaged.
     """
     path = folder / "model.keras"
+    if not path.is_file():
+        raise UsageError(f"{folder} is no finished run: it has no {path.name}.")
+    if not zipfile.is_zipfile(path):
+        raise UsageError(
+            f"The model {path} cannot be read: it is cut short or damaged. Train the run again, or "
+            "copy the file again."
+        )
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         reason = str(error).strip().splitlines()[0]
         raise UsageError(
-            f"The model {path} cannot be read ({reason}): the file is missing or damaged. Train "
-            "the run again, or copy the file again."
+            f"The model {path} cannot be read ({reason}): it is damaged. Train the run again, or "
+            "copy the file again."
         ) from error
 
 
 def _parents(config, given, run: Run, framework: Framework) -> dict[str, Path]:
     """Modality -> complete parent run: named, found beside this run, or trained inside it."""
     parents.check(given)
-    folders = parents.named(given)
-    for modality, junction in parents.to_train(given).items():
+    folders, missing = parents.named(given), parents.to_train(given)
+    if missing:
+        # What the run itself lacks is found out before hours are spent on its parents.
+        load_data(given, *load_presets(given))
+    for modality, junction in missing.items():
         wanted = parents.parent_config(config, given, modality, junction)
         twin = _twin(resolve(wanted), run)
         if twin and parents.has_rows(twin, modality, load_data(given, *load_presets(given))):

@@ -63,9 +63,10 @@ def _next(description: dict) -> str:
             "  python -m fusion_keras.digits --figure=1 --config.data.path="
             f"{description['config']['data']['path']}"
         )
+    flags = "" if description["config"]["data"]["source"] == "demo" else " ..."
     return (
         "Next: compare variants and seeds with\n"
-        "  python -m fusion_keras.sweep --variant=text,image,late,inter,early --seed=0,1,2"
+        f"  python -m fusion_keras.sweep --variant=text,image,late,inter,early --seed=0,1,2{flags}"
     )
 
 

@@ -45,7 +45,8 @@ class Rows:
         ids, groups: n names; groups None where rows are independent.
         classes: their names.
         tokenizer: None without sentences.
-        waveforms: gives float32 [n, samples], of which the energies of "audio" are.
+        waveforms: gives float32 [n, samples], of which the energies of "audio" are; None without
+            sound.
     """
 
     name: str
@@ -56,7 +57,7 @@ class Rows:
     groups: list[str] | None
     classes: tuple[str, ...]
     tokenizer: Tokenizer | None
-    waveforms: Callable[[], np.ndarray]
+    waveforms: Callable[[], np.ndarray] | None = None
 
     @property
     def digest(self) -> str:
@@ -115,7 +116,7 @@ def rows_of(task: Task, split: str) -> Rows:
         groups=None if dataset.groups is None else [dataset.groups[row] for row in rows],
         classes=tuple(dataset.classes),
         tokenizer=load_tokenizer(task.text.tokenizer_dir) if "token_ids" in taken else None,
-        waveforms=functools.partial(_waveforms, task, rows),
+        waveforms=functools.partial(_waveforms, task, rows) if "audio" in taken else None,
     )
 
 

@@ -79,6 +79,11 @@ def measure(asked: Asked) -> dict:
     strengths = parse_strengths(asked.strengths)
     console.print("Restoring the models and their data.")
     contenders = load(asked.given, asked.runs, asked.precisions, asked.split)
+    if asked.precisions != Asked.precisions and not any(c.precision for c in contenders):
+        raise UsageError(
+            f"--precision is {','.join(asked.precisions)}, and what was given are runs, which have "
+            "but one: give an artifact with it, and its run as --run."
+        )
     grid = grid_of(asked.corruptions, strengths, contenders)
     if not asked.corruptions and "text_masking" not in grid and "text_dropping" in grid:
         console.print(f"Left out: text_masking, {_obstacle('text_masking', contenders)}.")
