@@ -29,12 +29,13 @@ class Contender(NamedTuple):
 
 
 class _Task(NamedTuple):
-    """What both run: config resolved, text and image None where the variant has none."""
+    """What both run: config resolved, a preset None where the variant has none."""
 
     config: object
     spec: object
     text: object
     image: object
+    audio: object
     model: object
     classes: int
 
@@ -98,8 +99,10 @@ def on_pytorch(options, compiled: bool) -> Contender:
     train = task.config.train
     inputs, labels = _batch(options.batch, task)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    reference, taken = twin(task.spec, task.model, task.text, task.image, task.classes, device)
-    del task
+    presets = task.text, task.image, task.audio
+    sizes = {"num_classes": task.classes, "device": device}
+    reference, taken = twin(task.spec, task.model, *presets, **sizes)
+    del task, presets
     optimizer, scheduler = optimizers.make_optimizer(train, reference, 10_000)
     called = torch.compile(reference) if compiled else reference
 
@@ -148,13 +151,14 @@ def _sentences(options) -> _Task:
         raise UsageError(f"--units is for C-LSTMs: leave it out for --variant={options.variant}.")
     config = get_config()
     config.recipe, config.variant = "best", options.variant
+    config.fusion.modalities = options.modalities
     config.text.preset, config.text.dropout = options.text, options.dropout
     config.image.preset, config.image.size = options.image, options.size or 96
     config.data.max_length = options.length or 40
     config = resolve(config)
-    text, image, _ = load_presets(config)
-    spec = make_spec(config.variant, config.fusion, depths_of(text, image))
-    return _Task(config, spec, text, image, build(spec, text, image, num_classes=2).model, 2)
+    presets = load_presets(config)
+    spec = make_spec(config.variant, config.fusion, depths_of(*presets))
+    return _Task(config, spec, *presets, build(spec, *presets, num_classes=2).model, 2)
 
 
 def _digits(options) -> _Task:
@@ -169,14 +173,14 @@ def _digits(options) -> _Task:
     config.clstm.update({name: size for name, size in given.items() if size})
     spec = audio_visual.spec_of(config.variant, config.clstm)
     model = audio_visual.build(spec).model
-    return _Task(resolve(config), spec, None, None, model, spec.sizes.classes)
+    return _Task(resolve(config), spec, None, None, None, model, spec.sizes.classes)
 
 
 def _batch(count: int, task: _Task) -> tuple[dict, np.ndarray]:
     """The inputs that the model has, and labels int32 [B].
 
-    Token ids int32 [B, T] of every length, images uint8 [B, S, S, 3]; digits with their noise are
-    float32, [B, S, S, 1] and spectrograms [B, T, F].
+    Token ids int32 [B, T] of every length, images uint8 [B, S, S, 3], log-mel energies float32
+    [B, F, 64]; digits with their noise are float32, [B, S, S, 1] and spectrograms [B, T, F].
     """
     rng = np.random.default_rng(0)
     made = {}
@@ -184,7 +188,7 @@ def _batch(count: int, task: _Task) -> tuple[dict, np.ndarray]:
         shape = (count, *x.shape[1:])
         if x.name == "token_ids":
             made[x.name] = _token_ids(count, task.config.data.max_length, rng)
-        elif task.image:
+        elif x.name == "image" and task.image:
             made[x.name] = rng.integers(0, 256, shape).astype(np.uint8)
         else:
             high = 255 if x.name == "image" else 1

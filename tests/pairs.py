@@ -20,12 +20,14 @@ import pytest
 import torch
 from keras import ops
 
+from fusion_keras.backbones.audio_cnn import AudioCnnBackbone
 from fusion_keras.backbones.bert import BertBackbone
 from fusion_keras.backbones.mobilenet_v2 import MobileNetV2Backbone
-from fusion_keras.backbones.presets import ImagePreset, TextPreset
+from fusion_keras.backbones.presets import AudioPreset, ImagePreset, TextPreset
 from fusion_keras.backbones.vit import ViTBackbone
 from fusion_keras.config import get_config
 from fusion_keras.data.images import ImageSpec
+from fusion_keras.data.log_mel import BANDS
 from fusion_keras.fusion.graph import Graph, build, taps_of
 from fusion_keras.fusion.joins import PaddingMask, SegmentIds
 from fusion_keras.fusion.spec import FusionSpec
@@ -68,6 +70,11 @@ def tiny_image(vision: str, size: int, layers: int = 12) -> ImagePreset:
     return ImagePreset(backbone, ImageSpec(size), SCALE, OFFSET)
 
 
+def tiny_audio(frames: int) -> AudioPreset:
+    """A narrow encoder of sound, which always has its 8 blocks."""
+    return AudioPreset(AudioCnnBackbone(frames, depth_multiplier=0.25), frames / 100)
+
+
 # --- One variant --------------------------------------------------------------------------------
 
 
@@ -80,6 +87,7 @@ class Pair:
     text: TextPreset | None
     image: ImagePreset | None
     classes: int
+    audio: AudioPreset | None = None
 
     @functools.cached_property
     def weights(self) -> dict:
@@ -87,7 +95,8 @@ class Pair:
 
     def reference(self) -> Reference:
         """A new one, with our weights, in evaluation mode."""
-        made = empty(self.spec, self.text, self.image, self.classes)
+        presets = self.text, self.image, self.audio
+        made = empty(self.spec, *presets, num_classes=self.classes)
         return filled(made, state_dict(self.graph.model, self.spec)).eval()
 
     def taken(self, values: dict) -> dict:
@@ -95,22 +104,25 @@ class Pair:
         return {x.name: values[x.name] for x in self.graph.model.inputs}
 
 
-def make_pair(variant: str, text, image, *, num_classes: int = CLASSES, **changes) -> Pair:
+def make_pair(
+    variant: str, text, image, audio=None, *, num_classes: int = CLASSES, **changes
+) -> Pair:
     """Build our graph, and draw its weights so that no tap fades and every weight matters.
 
     Args:
-        variant: a key of `VARIANTS`.
-        text, image: presets.
+        variant: a key of `variants.VARIANTS`.
+        text, image, audio: presets.
         num_classes: C.
         changes: of `config.fusion`.
     """
     fusion = get_config().fusion
     fusion.update({"dropout": 0.0, **changes})
-    spec = make_spec(variant, fusion, depths_of(text, image))
+    spec = make_spec(variant, fusion, depths_of(text, image, audio))
     text = text if "text" in spec.modalities else None
     image = image if "image" in spec.modalities else None
-    graph = build(spec, text, image, num_classes=num_classes)
-    pair = Pair(graph, spec, text, image, num_classes)
+    audio = audio if "audio" in spec.modalities else None
+    graph = build(spec, text, image, audio, num_classes=num_classes)
+    pair = Pair(graph, spec, text, image, num_classes, audio)
     _draw(pair.weights)
     return pair
 
@@ -161,6 +173,18 @@ def tiny_batch(rows: int, size: int, length: int = 10) -> dict:
     return {"token_ids": token_ids, "image": images}
 
 
+def tiny_sounds(rows: int, frames: int) -> np.ndarray:
+    """Log-mel energies of noise under another envelope in every row, float32 [B, F, 64].
+
+    The first is silence, the second as loud as can be.
+    """
+    rng = np.random.default_rng(2)
+    envelopes = rng.random((rows, frames, 1)) * rng.random((rows, 1, BANDS))
+    sounds = envelopes * rng.random((rows, frames, BANDS))
+    sounds[0], sounds[1] = 0, 1
+    return sounds.astype(np.float32)
+
+
 def extreme_images(size: int) -> np.ndarray:
     """Black, white, noise and a checkerboard of single pixels: uint8 [4, S, S, 3]."""
     noise = np.random.default_rng(1).integers(0, 256, (size, size, 3))
@@ -206,8 +230,10 @@ def their_outputs(pair: Pair, values: dict) -> dict[str, np.ndarray]:
     """The same of the reference, feature maps channels last."""
     reference = pair.reference()
     with torch.no_grad():
-        taps, mask = reference.taps(**torch_inputs(reference, values))
-        found = {"logits": reference.fuse(taps, mask)}
+        given = torch_inputs(reference, values)
+        there = given.pop("present", None)
+        taps, mask = reference.taps(**given)
+        found = {"logits": reference.fuse(taps, mask, there)}
     for modality, by_depth in taps.items():
         for depth in pair.spec.depths(modality):
             x = by_depth[depth]
@@ -230,11 +256,11 @@ def differences(ours: dict, theirs: dict) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Family:
-    """All variants over one pair of backbones.
+    """All variants, or some, over the same backbones.
 
     Attributes:
         pairs: variant -> its pair; the backbones' layers are the same in all.
-        encoders: the inputs -> every tap of both backbones, and the mask.
+        encoders: the inputs -> every tap of the backbones, and the mask.
         compile: `quick_jit`, or `jax.jit` where the sizes pay for it.
     """
 
@@ -245,7 +271,8 @@ class Family:
     @functools.cached_property
     def _compiled(self):
         parts = [self.encoders, *(pair.graph.fusion for pair in self.pairs.values())]
-        cross_entropy = losses_of(self.pairs["late"].graph.model, plain_train())["loss"]["logits"]
+        first = next(iter(self.pairs.values()))
+        cross_entropy = losses_of(first.graph.model, plain_train())["loss"]["logits"]
 
         def loss(trainable, fixed, values, targets, chosen):
             run = [functools.partial(p.stateless_call, training=True) for p in parts]
@@ -286,16 +313,22 @@ class Family:
         return float(loss), *found
 
 
-def make_family(text, image, compile: Callable | None = None, **changes) -> Family:
-    """Build every variant over two presets; changes are of `config.fusion`."""
-    pairs = {v: make_pair(v, text, image, **changes) for v in VARIANTS}
+def make_family(
+    text, image, audio=None, variants=VARIANTS, compile: Callable | None = None, **changes
+) -> Family:
+    """Build every variant over two presets or three; changes are of `config.fusion`."""
+    pairs = {v: make_pair(v, text, image, audio, **changes) for v in variants}
     token_ids = keras.Input((None,), dtype="int32", name="token_ids")
     pixels = keras.Input(image.backbone.input.shape[1:], dtype="uint8", name="image")
     mask = PaddingMask()(token_ids)
     read = {"token_ids": token_ids, "segment_ids": SegmentIds()(token_ids), "padding_mask": mask}
     scaled = keras.layers.Rescaling(image.scale, image.offset)(pixels)
     taps = {"mask": mask, **_all_taps("text", text, read), **_all_taps("image", image, scaled)}
-    encoders = keras.Model({"token_ids": token_ids, "image": pixels}, taps)
+    inputs = {"token_ids": token_ids, "image": pixels}
+    if audio:
+        inputs["audio"] = keras.Input(audio.backbone.input.shape[1:], name="audio")
+        taps |= _all_taps("audio", audio, inputs["audio"])
+    encoders = keras.Model(inputs, taps)
     return Family(pairs, encoders, compile or quick_jit)
 
 

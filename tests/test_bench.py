@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import artifact, results, worker
+from bench import artifact, frameworks, results, steps, worker
 from bench.__main__ import main
 from bench.method import Contender
 from tests import fake_runner
@@ -159,3 +159,10 @@ def test_a_clstm_and_its_pytorch_are_timed_in_turns(mode, tmp_path):
     ours, theirs = (content["about"][name]["value"] for name in ("jax", "torch"))
     assert ours == pytest.approx(theirs, abs=1e-5)
     assert "jax / torch" in found.stdout
+
+
+def test_sound_and_its_pytorch_are_compared_on_the_same_batch():
+    options = frameworks._parser().parse_args(["--variant=audio", "--mode=inference", "--batch=2"])
+    ours, theirs = (made(options, compiled=False) for made in (steps.on_keras, steps.on_pytorch))
+    assert ours.inputs == theirs.inputs == {"audio": "2x398x64 float32"}
+    assert ours.call() == pytest.approx(theirs.call(), rel=1e-4)

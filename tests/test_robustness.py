@@ -299,7 +299,7 @@ def test_inputs_that_nothing_here_can_damage_are_named(early):
     listening = keras.Model({"spectrogram": sound}, {"logits": sound})
     task = restored.restore(early)
     task = dataclasses.replace(task, graph=Graph(listening, listening, listening))
-    with pytest.raises(UsageError, match="early takes spectrogram; .* can be damaged"):
+    with pytest.raises(UsageError, match=r"early takes spectrogram; .* can be damaged"):
         models.rows_of(task, "test")
 
 

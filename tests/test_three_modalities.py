@@ -7,11 +7,14 @@ import sys
 import keras
 import numpy as np
 import pytest
+import torch
+from safetensors.numpy import load_file
 
 from bench.__main__ import main as bench_main
 from bench.artifact import read
 from bench.predict import main as ask
 from bench.predict import predict
+from bench.runners.workstation import torch_call
 from export.pipeline import export
 from export.request import Request
 from fusion_keras.backbones.presets import load_audio, load_image, load_text
@@ -31,12 +34,14 @@ from fusion_keras.studies.robustness import cells
 from fusion_keras.studies.robustness.load import load
 from fusion_keras.studies.robustness.study import Asked, measure
 from fusion_keras.training.experiment import load_model, train
-from fusion_keras.training.porting import to_pytorch
+from fusion_keras.training.porting import from_pytorch, to_pytorch
 from fusion_keras.training.recipes import resolve
 from fusion_keras.training.run import Run
-from tests.reference.build import empty
+from tests.pairs import called
+from tests.reference.build import of_run, tensors
+from tests.reference.learn import PYTORCH
 from tests.test_graph import normed, run, weigh
-from tests.tiny import Bench
+from tests.tiny import Bench, table
 
 LENGTH, CLASSES = 6, 3
 JOINS = ("linear", "add", "gate", "attention", "cross")
@@ -238,12 +243,21 @@ def bench(tmp_path_factory) -> Bench:
     return Bench.make(tmp_path_factory.mktemp("three"))
 
 
+LATE = {
+    "variant": "late",
+    "train__batch_size": 4,
+    "parent__epochs": 1,
+    "fusion__dropout": 0.0,
+    "fusion__stand_ins": True,
+    "augment__enabled": True,
+    "augment__drop_audio": 0.4,
+}
+
+
 @pytest.fixture(scope="module")
 def late(bench) -> Run:
     """Late fusion of three parents, trained on the way, that can do without the sound."""
-    changes = bench.with_sound(variant="late", train__batch_size=4, parent__epochs=1)
-    changes |= {"fusion__stand_ins": True, "augment__drop_audio": 0.4, "augment__enabled": True}
-    return train(bench.config(**changes), bench.folder / "late")
+    return train(bench.config(**bench.with_sound(**LATE)), bench.folder / "late")
 
 
 @pytest.fixture(scope="module")
@@ -282,12 +296,74 @@ def test_late_fusion_freezes_three_parents(late):
     assert described["spec"]["junctions"][0]["audio"] == "last"
 
 
-def test_pytorch_is_refused_with_a_sentence(late, make, presets, tmp_path):
-    said = "PyTorch reference has no audio encoder"
-    with pytest.raises(UsageError, match=said):
-        to_pytorch(late.folder, tmp_path / "weights.safetensors")
-    with pytest.raises(UsageError, match=said):
-        empty(make("early")[0], *presets[:2], CLASSES)
+def test_weights_go_to_pytorch_and_come_back(late, bench):
+    path = bench.folder / "late.safetensors"
+    assert to_pytorch(late.folder, path) == len(load_file(path))
+    inputs, logits = golden(late)
+    reference = of_run(late.folder, path)
+    with torch.no_grad():
+        found = reference(**tensors(reference, inputs, 1 / 127.5, -1.0)).numpy()
+    np.testing.assert_allclose(found, logits, rtol=0, atol=1e-5)
+    back = from_pytorch(late.folder, path, bench.folder / "back")
+    assert table(back, "predictions.csv") == table(late, "predictions.csv")
+
+
+def test_the_runner_of_pytorch_takes_sound(late):
+    inputs, logits = golden(late)
+    call, _ = torch_call(late.folder, threads=0, compiled=False)
+    np.testing.assert_allclose(call(inputs)["logits"], logits, rtol=0, atol=1e-5)
+
+
+def golden(run):
+    arrays = np.load(run.folder / "golden.npz")
+    inputs = {n.removeprefix("input_"): arrays[n] for n in arrays if n.startswith("input_")}
+    return inputs, arrays["output_logits"]
+
+
+SMALL = {
+    "fusion__junctions": "1+1+1:attention,-+2+2:gate",
+    "fusion__dropout": 0.0,
+    "fusion__stand_ins": True,
+    "augment__enabled": True,
+    "augment__drop_audio": 0.4,
+    "parent__warm_start": (),
+}
+
+
+@pytest.fixture(scope="module")
+def theirs(bench) -> Run:
+    """A training of the reference."""
+    config = bench.config(**bench.with_sound(variant="inter", **SMALL))
+    return train(config, bench.folder / "inter-pytorch", PYTORCH)
+
+
+def losses(run) -> list[float]:
+    return [float(line["loss"]) for line in table(run, "history.csv")]
+
+
+def test_the_reference_learns_with_sound_and_leaves_a_run(theirs):
+    assert theirs.complete
+    assert theirs.read_json("config.json")["framework"] == "pytorch"
+    assert losses(theirs)[-1] < losses(theirs)[0]
+    # The weights of PyTorch are in model.keras: Keras gives what PyTorch said.
+    inputs, logits = golden(theirs)
+    ours = called(load_model(theirs.folder), inputs)["logits"]
+    np.testing.assert_allclose(ours, logits, rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_both_frameworks_learn_the_same_of_sound(theirs, late, bench):
+    config = bench.config(**bench.with_sound(variant="inter", **SMALL))
+    ours = train(config, bench.folder / "inter-keras")
+    np.testing.assert_allclose(losses(ours), losses(theirs), rtol=1e-3)
+    config = bench.config(**bench.with_sound(**LATE))
+    other = train(config, bench.folder / "late-pytorch", PYTORCH)
+    # Shifts that the next BatchNorm takes out again have no gradient but rounding, of which Adam
+    # makes whole steps: the parents of sound drift apart, in either framework's float32.
+    np.testing.assert_allclose(losses(late), losses(other), rtol=1e-2)
+    for modality in MODALITIES:
+        described = Run(other.folder / "parents" / modality).read_json("config.json")
+        assert described["framework"] == "pytorch"
 
 
 def test_every_precision_holds_and_its_files_are_there(artifact):

@@ -42,15 +42,13 @@ def to_pytorch(folder: Path, target: Path) -> int:
         How many tensors were written, float32.
 
     Raises:
-        UsageError: no complete run, one that takes sound, or the file cannot be written.
+        UsageError: no complete run, or the file cannot be written.
     """
     model = load_model(folder)
     values = read_json(folder / "config.json")
     with damage(folder):
         refuse_clstm(values["spec"], "its weights are not carried over yet")
         spec = from_dict(values["spec"])
-    if "audio" in spec.modalities:
-        raise UsageError(f"{folder} takes sound; the PyTorch reference has no audio encoder.")
     arrays = {n: np.ascontiguousarray(x) for n, x in state_dict(model, spec).items()}
     temporary = target.with_name(f".{target.name}.new")
     with disk_errors(target):

@@ -22,6 +22,7 @@ from fusion_keras.training.restored import config_of
 from fusion_keras.training.run import read_json
 from fusion_keras.training.task import load_presets
 from tests.reference import clstm
+from tests.reference.audio_cnn import AudioCnn
 from tests.reference.clstm import Clstm
 from tests.reference.model import Reference
 
@@ -63,43 +64,50 @@ _COUNTS = "num_batches_tracked"
 
 
 def twin(
-    spec: FusionSpec | ClstmSpec, model, text, image, num_classes: int, device: str = "cpu"
+    spec: FusionSpec | ClstmSpec,
+    model,
+    text,
+    image,
+    audio=None,
+    *,
+    num_classes: int,
+    device: str = "cpu",
 ) -> tuple[Reference | Clstm, Callable[[dict], dict]]:
     """The reference of one of our models, with its weights, and what turns our inputs into its.
 
     Args:
         spec, model: ours, of either kind.
-        text, image, num_classes: as for `empty`; for a C-LSTM all that is in the spec.
+        text, image, audio, num_classes: as for `empty`; for a C-LSTM all that is in the spec.
         device: where it is to run.
     """
     if isinstance(spec, ClstmSpec):
         made = Clstm(audio_visual.to_dict(spec))
         taken = functools.partial(clstm.tensors, device=device)
     else:
-        made = empty(spec, text, image, num_classes)
+        made = empty(spec, text, image, audio, num_classes=num_classes)
         scale, offset = (x.to(device) for x in scaling(model))
         taken = functools.partial(tensors, made, scale=scale, offset=offset, device=device)
     return filled(made, state_dict(model, spec)).to(device), taken
 
 
-def empty(spec: FusionSpec, text, image, num_classes: int) -> Reference:
+def empty(spec: FusionSpec, text, image, audio=None, *, num_classes: int) -> Reference:
     """The reference of an architecture, its weights random.
 
     Args:
         spec: the architecture.
-        text, image: our presets; None where the spec leaves a modality out.
+        text, image, audio: our presets; None where the spec leaves a modality out.
         num_classes: C.
-
-    Raises:
-        UsageError: the architecture takes sound.
     """
-    if "audio" in spec.modalities:
-        raise UsageError(
-            "The PyTorch reference has no audio encoder: leave audio out of fusion.modalities."
-        )
-    size = image.image_spec.size if image else 0
-    modules = [module(preset.backbone, size) if preset else None for preset in (text, image)]
-    return Reference(to_dict(spec), *modules, size, num_classes)
+    sizes = {"num_classes": num_classes}
+    if image:
+        sizes["image_size"] = image.image_spec.size
+    if audio:
+        sizes["frames"] = audio.backbone.input.shape[1]
+    made = [
+        module(preset.backbone, sizes.get("image_size", 0)) if preset else None
+        for preset in (text, image, audio)
+    ]
+    return Reference(to_dict(spec), *made, **sizes)
 
 
 def filled(reference: nn.Module, arrays: dict[str, np.ndarray]) -> nn.Module:
@@ -121,37 +129,45 @@ def of_run(folder: Path | str, weights) -> Reference:
             wrote.
 
     Raises:
-        UsageError: a run that takes sound or predicts a score as well; the reference cannot.
+        UsageError: a run that predicts a score as well; the reference cannot.
     """
     described = read_json(Path(folder) / "config.json")
     if described["config"]["regression"]:
         raise UsageError(f"{folder} predicts a score as well; the PyTorch reference cannot.")
     # Their weights are not used; what they are built of is.
-    text, image, _ = load_presets(config_of(Path(folder)))
+    presets = load_presets(config_of(Path(folder)))
     spec = from_dict(described["spec"])
-    reference = empty(spec, text, image, len(described["classes"]))
+    reference = empty(spec, *presets, num_classes=len(described["classes"]))
     from_file = isinstance(weights, (str, Path))
     return filled(reference, load_file(weights) if from_file else state_dict(weights, spec)).eval()
 
 
 def module(backbone, size: int) -> nn.Module:
-    """Hugging Face's module of one of our backbones, whole, its weights random."""
+    """One of our backbones in PyTorch, whole, its weights random; images have size x size pixels.
+
+    Hugging Face's module; of sound, for which it has none, `audio_cnn`'s.
+    """
     config = backbone.get_config()
-    kind = {"BertBackbone": "Bert", "ViTBackbone": "ViT"}.get(
-        type(backbone).__name__, "MobileNetV2"
-    )
+    kind = type(backbone).__name__.removesuffix("Backbone")
+    if kind == "AudioCnn":
+        built = AudioCnn(config["depth_multiplier"])
+    else:
+        built = _hugging_face(kind, config, size)
+    for part in built.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            # Keras names what a step keeps of the statistics, PyTorch what it replaces.
+            part.momentum = 1 - config["batch_norm_momentum"]
+    return built
+
+
+def _hugging_face(kind: str, config: dict, size: int) -> nn.Module:
     fields = {theirs: config[ours] for theirs, ours in _FIELDS[kind].items()}
     if kind != "Bert":
         fields["image_size"] = size
     made = getattr(transformers, f"{kind}Config")(**fields)
     # ViT's pooler is not of the published classifier, and nothing taps it.
     extra = {"add_pooling_layer": False} if kind == "ViT" else {}
-    built = getattr(transformers, f"{kind}Model")(made, **extra)
-    for part in built.modules():
-        if isinstance(part, nn.BatchNorm2d):
-            # Keras names what a step keeps of the statistics, PyTorch what it replaces.
-            part.momentum = 1 - config["batch_norm_momentum"]
-    return built
+    return getattr(transformers, f"{kind}Model")(made, **extra)
 
 
 def scaling(model) -> tuple[torch.Tensor, torch.Tensor]:
@@ -163,7 +179,10 @@ def scaling(model) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def tensors(reference: Reference, inputs: dict, scale, offset, device="cpu") -> dict:
-    """Our inputs, token ids int32 [B, T] and images uint8 [B, S, S, 3] -> the reference's."""
+    """Our inputs -> the reference's, as far as it takes them.
+
+    Token ids int32 [B, T], images uint8 [B, S, S, 3] and log-mel energies float32 [B, F, 64].
+    """
     found = {}
     # Copies: a slice of a memory map, or of JAX's, cannot be written, of which PyTorch warns.
     if "token_ids" in inputs and reference.text is not None:
@@ -171,6 +190,8 @@ def tensors(reference: Reference, inputs: dict, scale, offset, device="cpu") -> 
     if "image" in inputs and reference.image is not None:
         image = torch.tensor(np.asarray(inputs["image"]), device=device).permute(0, 3, 1, 2)
         found["pixels"] = image * scale + offset
+    if "audio" in inputs and reference.audio is not None:
+        found["audio"] = torch.tensor(np.asarray(inputs["audio"]), device=device)
     if there := present(inputs, device):
         found["present"] = there
     return found

@@ -74,7 +74,7 @@ class Clstm(nn.Module):
     """
 
     # What a model of two backbones has, see `optimizers`.
-    text = image = None
+    text = image = audio = None
 
     def __init__(self, spec: dict):
         super().__init__()

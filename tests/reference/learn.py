@@ -49,7 +49,13 @@ def fit(run: Run, task: Task) -> tuple[int, Predict]:
     torch.manual_seed(config.seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model, taken = twin(
-        task.spec, task.graph.model, task.text, task.image, len(task.dataset.classes), device
+        task.spec,
+        task.graph.model,
+        task.text,
+        task.image,
+        task.audio,
+        num_classes=len(task.dataset.classes),
+        device=device,
     )
 
     def whole(inputs):

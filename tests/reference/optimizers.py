@@ -14,7 +14,7 @@ import math
 import torch
 from torch import nn
 
-BACKBONES = ("text", "image")
+BACKBONES = ("text", "image", "audio")
 
 
 def make_optimizer(
@@ -22,13 +22,13 @@ def make_optimizer(
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LambdaLR]:
     """The optimiser of a resolved `config.train`, and its schedule; freezes frozen parts.
 
-    Rates are `text_rate`, `image_rate` and, for everything else, `learning_rate`. Decay is
-    PyTorch's own: of all weights in SGD and Adam, where it enters the gradient; in AdamW,
+    Rates are `text_rate`, `image_rate`, `audio_rate` and, for everything else, `learning_rate`.
+    Decay is PyTorch's own: of all weights in SGD and Adam, where it enters the gradient; in AdamW,
     decoupled, of matrices only (neither biases nor normalisation).
 
     Args:
-        train: optimizer, learning_rate, text_rate, image_rate, momentum, weight_decay, beta_1,
-            beta_2, epsilon, schedule, warmup.
+        train: optimizer, learning_rate, text_rate, image_rate, audio_rate (None without sound),
+            momentum, weight_decay, beta_1, beta_2, epsilon, schedule, warmup.
         reference: the model; parameters of frozen parts lose `requires_grad`.
         steps: all optimiser steps of the run. The schedule counts `scheduler.step()`.
     """
@@ -62,7 +62,7 @@ def step(optimizer, scheduler, train) -> None:
 
 def frozen_parts(reference: nn.Module, train) -> list[nn.Module]:
     """The backbones that do not learn: a rate of 0, or a variant whose parts are frozen."""
-    rates = {"text": train.text_rate, "image": train.image_rate}
+    rates = _rates(train)
     parts = {name: getattr(reference, name) for name in BACKBONES}
     held = [name for name in BACKBONES if reference.spec["frozen"] or rates[name] == 0]
     return [parts[name] for name in held if parts[name] is not None]
@@ -91,9 +91,13 @@ def rate_factor(step: int, steps: int, warmup: float, shape: str) -> float:
     return start * (1 - done if shape == "linear" else (1 + math.cos(math.pi * done)) / 2)
 
 
+def _rates(train) -> dict[str, float]:
+    return {name: train[f"{name}_rate"] for name in BACKBONES}
+
+
 def _grouped(train, reference) -> dict[tuple[float, float], list[nn.Parameter]]:
     """(rate, decay) -> the parameters that learn with them."""
-    rates = {"text": train.text_rate, "image": train.image_rate}
+    rates = _rates(train)
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in reference.named_parameters():
         if not parameter.requires_grad:
