@@ -207,8 +207,8 @@ def disk_errors(path: Path):
         yield
     except OSError as error:
         raise UsageError(
-            f"Could not write {path}: {error.strerror or error}. A disk with space where you may "
-            "write is wanted; what was complete before is intact."
+            f"Could not write {path}: {error.strerror or error}. Free some space or name another "
+            "place; what was complete before is intact."
         ) from error
 
 
