@@ -108,9 +108,8 @@ def _withheld(batch: dict, spec: AugmentSpec, rng: np.random.Generator) -> np.nd
     """Take a modality from some examples; returns bool [B], who has no sentence."""
     count = len(batch["label"])
     told = [m for m, name in PRESENT.items() if name in batch]
-    without = missing(
-        count, told or [m for m, name in INPUT_OF.items() if name in batch], spec, rng
-    )
+    taken = told or [m for m, name in INPUT_OF.items() if name in batch]
+    without = missing(count, taken, spec, rng)
     for modality, rows in without.items():
         if told:
             batch[PRESENT[modality]] = 1 - rows[:, None].astype(np.float32)

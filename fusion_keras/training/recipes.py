@@ -208,18 +208,16 @@ def _filled(config: ConfigDict) -> ConfigDict:
 
 def _check(config: ConfigDict) -> None:
     AugmentSpec(**{name: value for name, value in config.augment.items() if name != "enabled"})
-    taken = (
-        modalities_of(config.variant, config.fusion) if config.variant not in AUDIO_VISUAL else ()
-    )
+    taken = modalities_of(config.variant, config.fusion)
     if config.augment.drop_audio and "audio" not in taken:
         raise UsageError(
             f"config.augment.drop_audio is {config.augment.drop_audio}, and this {config.variant} "
             "takes no sound: leave it out."
         )
     if config.fusion.stand_ins:
-        drops = {m: DROPS[m] for m in modalities_of(config.variant, config.fusion)}
-        if not (config.augment.enabled and any(config.augment[n] for n in drops.values())):
-            flags = " ".join(f"--config.augment.{name}=0.3" for name in drops.values())
+        drops = [DROPS[modality] for modality in taken]
+        if not (config.augment.enabled and any(config.augment[name] for name in drops)):
+            flags = " ".join(f"--config.augment.{name}=0.3" for name in drops)
             raise UsageError(
                 f"config.fusion.stand_ins is set, but nothing is withheld in training: set {flags} "
                 "(and --config.augment.enabled), or leave it off."
