@@ -70,8 +70,6 @@ def _parser() -> argparse.ArgumentParser:
     text = "Time a training step or an inference: Keras on JAX against PyTorch."
     parser = argparse.ArgumentParser(description=text)
     parser.add_argument("--variant", default="inter", help="which fusion, C-LSTMs too (inter)")
-    joined = "what a fused variant joins, as in text+image+audio (text+image)"
-    parser.add_argument("--modalities", default="text+image", help=joined)
     parser.add_argument("--text", default="minilm", help="text preset (minilm)")
     parser.add_argument("--image", default="random:mobilenet_v2_1.0", help="image preset")
     small = "of a C-LSTM as in configs/digits_small.py"

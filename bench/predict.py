@@ -39,9 +39,9 @@ def predict(
             f"{folder} takes the spectrogram of a recording beside an image, which is not made of "
             "files here: python -m bench measures it on the examples inside."
         )
-    _check_given(meta, {"token_ids": text, "image": image, "audio": audio})
-    session = times("load the model", _session, folder / meta["models"][precision]["file"])
     given = {"text": text, "image": image, "audio": audio}
+    _check_given(meta, given)
+    session = times("load the model", _session, folder / meta["models"][precision]["file"])
     feed = inputs.present(meta, tuple(m for m, value in given.items() if value is None))
     if "token_ids" in meta["inputs"]:
         tokens = times("load the tokenizer", inputs.Tokens, folder, meta)
@@ -80,15 +80,15 @@ class _Times:
 
 
 def _check_given(meta: dict, given: dict[str, str | None]) -> None:
-    said = {"token_ids": "--text", "image": "--image", "audio": "--audio"}
-    for name, value in given.items():
-        takes = name in meta["inputs"]
+    names = {"text": "token_ids", "image": "image", "audio": "audio"}
+    for modality, value in given.items():
+        takes = names[modality] in meta["inputs"]
         if value is not None and not takes:
-            raise ArtifactError(f"{meta['variant']} takes no {said[name]}: leave it out.")
-        if value is None and takes and name not in meta["may_lack"]:
-            raise ArtifactError(f"{meta['variant']} wants {said[name]}.")
+            raise ArtifactError(f"{meta['variant']} takes no --{modality}: leave it out.")
+        if value is None and takes and names[modality] not in meta["may_lack"]:
+            raise ArtifactError(f"{meta['variant']} wants --{modality}.")
     if all(value is None for value in given.values()):
-        wanted = [said[name] for name in said if name in meta["inputs"]]
+        wanted = [f"--{modality}" for modality, name in names.items() if name in meta["inputs"]]
         raise ArtifactError(f"{' or '.join(wanted)} is wanted.")
 
 

@@ -151,7 +151,6 @@ def _sentences(options) -> _Task:
         raise UsageError(f"--units is for C-LSTMs: leave it out for --variant={options.variant}.")
     config = get_config()
     config.recipe, config.variant = "best", options.variant
-    config.fusion.modalities = options.modalities
     config.text.preset, config.text.dropout = options.text, options.dropout
     config.image.preset, config.image.size = options.image, options.size or 96
     config.data.max_length = options.length or 40

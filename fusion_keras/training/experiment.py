@@ -138,13 +138,12 @@ def _parents(config, given, run: Run, framework: Framework) -> dict[str, Path]:
     """Modality -> complete parent run: named, found beside this run, or trained inside it."""
     parents.check(given)
     folders, missing = parents.named(given), parents.to_train(given)
-    if missing:
-        # What the run itself lacks is found out before hours are spent on its parents.
-        load_data(given, *load_presets(given))
+    # What the run itself lacks is found out before hours are spent on its parents.
+    dataset = load_data(given, *load_presets(given)) if missing else None
     for modality, junction in missing.items():
         wanted = parents.parent_config(config, given, modality, junction)
         twin = _twin(resolve(wanted), run)
-        if twin and parents.has_rows(twin, modality, load_data(given, *load_presets(given))):
+        if twin and parents.has_rows(twin, modality, dataset):
             loop.console.print(f"The parent of {given.variant} is there already: {twin}")
         else:
             loop.console.print(f"First the parent of {given.variant}: {modality}")
