@@ -37,7 +37,7 @@ from bench.study import (
 
 VISION = ("mobilenet", "vit")
 FRAMEWORKS = ("ours", "pytorch")
-ENTRY = {"ours": "fusion_keras.train", "pytorch": "tests.reference.train"}
+ENTRY = {"ours": "fusion_keras.train", "pytorch": "fusion_keras.reference.train"}
 FUSED = ("late", "inter", "early")
 
 DEVICE = """

@@ -91,9 +91,9 @@ def on_pytorch(options, compiled: bool) -> Contender:
     """
     import torch
 
-    from tests.reference import optimizers
-    from tests.reference.build import twin
-    from tests.reference.learn import step
+    from fusion_keras.reference import optimizers
+    from fusion_keras.reference.build import twin
+    from fusion_keras.reference.learn import step
 
     task = _task(options)
     train = task.config.train

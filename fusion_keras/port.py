@@ -18,7 +18,7 @@ HELP = """Carry weights between our runs and PyTorch, as safetensors.
 
   python -m fusion_keras.port --run=runs/demo/inter-s0 --out=inter.safetensors
       a run's weights as a PyTorch state dict. In Python, at the repository's root:
-          from tests.reference.build import of_run
+          from fusion_keras.reference.build import of_run
           model = of_run("runs/demo/inter-s0", "inter.safetensors")   # a torch.nn.Module
   python -m fusion_keras.port --run=runs/demo/inter-s0 --weights=inter.safetensors \\
       --out=runs/demo/inter-torch
@@ -56,7 +56,7 @@ def main() -> None:
     if RUN.value and not WEIGHTS.value:
         count = porting.to_pytorch(Path(RUN.value), out)
         print(f"Weights: {out}, {count} tensors")
-        print(f"Next: tests.reference.build.of_run({RUN.value!r}, {OUT.value!r})")
+        print(f"Next: fusion_keras.reference.build.of_run({RUN.value!r}, {OUT.value!r})")
         return
     if RUN.value:
         run = porting.from_pytorch(Path(RUN.value), Path(WEIGHTS.value), out)

@@ -11,7 +11,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import pytest
 
 import fusion_keras  # noqa: F401  (sets Keras's backend before anything imports keras)
-from tests.tiny import Bench, command
+from tests.support.tiny import Bench, command
 
 # TensorFlow (which keras-hub imports) and Triton (which PyTorch imports) each bring an LLVM,
 # and the process aborts when Triton's comes second. PyTorch on a CPU does without Triton.

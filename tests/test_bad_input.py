@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from fusion_keras import cli
-from tests import tiny
-from tests.entries import Entries
+from tests.support import tiny
+from tests.support.entries import Entries
 
 # Text alone, at the embeddings: compiled in a second.
 SHALLOW = {"fusion__junctions": "0+-:concat"}

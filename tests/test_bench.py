@@ -13,7 +13,7 @@ import pytest
 from bench import artifact, frameworks, results, steps, worker
 from bench.__main__ import main
 from bench.method import Contender
-from tests import fake_runner
+from tests.support import fake_runner
 
 ROOT = Path(__file__).parents[1]
 STACK = ("keras", "jax", "tensorflow", "torch", "absl", "fusion_keras", "export")

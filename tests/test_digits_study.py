@@ -32,8 +32,8 @@ from fusion_keras.training.experiment import load_model, train
 from fusion_keras.training.recipes import resolve
 from fusion_keras.training.restored import restore
 from fusion_keras.training.run import Run
-from tests.digits_layout import Digits
-from tests.tiny import command, table
+from tests.support.digits_layout import Digits
+from tests.support.tiny import command, table
 
 # Keras's own variables answer numpy 2's new `copy` keyword with this, wherever it saves.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

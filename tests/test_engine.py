@@ -10,7 +10,7 @@ import pytest
 from bench import engine
 from bench.artifact import read
 from export.artifact import building, seal
-from tests import tensorrt_api
+from tests.support import tensorrt_api
 
 GRAPH = """
 <ir_version: 10, opset_import: ["" : 20]>

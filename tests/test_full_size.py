@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.tiny import OF_TEXT_AND_IMAGES as VARIANTS
+from tests.support.tiny import OF_TEXT_AND_IMAGES as VARIANTS
 
 # One process for each case: the peak of a process says nothing of one part of it.
 STEP = """

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from fusion_keras.backbones.presets import load_image, load_text
-from tests.pairs import (
+from tests.support.pairs import (
     CLASSES,
     VISION,
     in_pytorch,
@@ -26,7 +26,7 @@ from tests.pairs import (
     tiny_text,
     torch_gradients,
 )
-from tests.tiny import OF_TEXT_AND_IMAGES as VARIANTS
+from tests.support.tiny import OF_TEXT_AND_IMAGES as VARIANTS
 
 SIZE, ROWS = 64, 16
 TOLERANCE = 1e-3  # of the largest gradient in the layer

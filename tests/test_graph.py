@@ -19,7 +19,7 @@ from fusion_keras.fusion.graph import ScoreAverage, build
 from fusion_keras.fusion.joins import join
 from fusion_keras.fusion.spec import LAST, FusionSpec, Junction
 from fusion_keras.fusion.variants import Depths, make_spec
-from tests.tiny import OF_TEXT_AND_IMAGES as VARIANTS
+from tests.support.tiny import OF_TEXT_AND_IMAGES as VARIANTS
 
 CLASSES, LENGTH = 3, 6
 VISIONS = {

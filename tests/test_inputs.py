@@ -14,7 +14,7 @@ from fusion_keras.data import augment, log_mel
 from fusion_keras.data.images import BadImage, ImageSpec, decode
 from fusion_keras.data.sound import decode as decode_sound
 from fusion_keras.data.tokens import encode, load_tokenizer
-from tests.tiny import tone, write_wav
+from tests.support.tiny import tone, write_wav
 
 SPECS = [
     ImageSpec(96, "squash", 1.0, "bicubic"),

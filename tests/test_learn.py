@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from fusion_keras.errors import UsageError
+from fusion_keras.reference.learn import PYTORCH
+from fusion_keras.reference.optimizers import rate_factor
 from fusion_keras.training.experiment import load_model, train
 from fusion_keras.training.restored import restore
 from fusion_keras.training.run import read_json
-from tests import tiny
-from tests.reference.learn import PYTORCH
-from tests.reference.optimizers import rate_factor
+from tests.support import tiny
 
 # No dropout: each framework draws its own.
 PLAIN = {"fusion__dropout": 0.0, "train__epochs": 2, "train__learning_rate": 1e-2}

@@ -17,7 +17,7 @@ from bench import results
 from bench.artifact import ArtifactError, read
 from bench.measure import measure
 from bench.method import Contender, Method, Profile, check, names
-from tests.fake_runner import open_runner, write_artifact
+from tests.support.fake_runner import open_runner, write_artifact
 
 # Milliseconds that starting a query and reading clocks may add to the fastest one.
 SLACK = 1.0
@@ -199,7 +199,7 @@ def _started(tmp_path) -> tuple[subprocess.Popen, Path]:
     script = tmp_path / "script.py"
     script.write_text(
         "import signal; from pathlib import Path; from bench import measure, method\n"
-        "from bench.artifact import read; from tests.fake_runner import open_runner\n"
+        "from bench.artifact import read; from tests.support.fake_runner import open_runner\n"
         "if __name__ == '__main__':\n"
         # A shell starts what runs in its background with interrupts switched off.
         "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"

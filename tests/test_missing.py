@@ -16,7 +16,7 @@ from fusion_keras.errors import UsageError
 from fusion_keras.training.evaluate import predict
 from fusion_keras.training.experiment import train
 from fusion_keras.training.restored import restore
-from tests import tiny
+from tests.support import tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

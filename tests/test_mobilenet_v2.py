@@ -12,7 +12,7 @@ from transformers import MobileNetV2Config, MobileNetV2ForImageClassification, M
 
 from fusion_keras.backbones.mobilenet_v2 import MobileNetV2Backbone
 from fusion_keras.errors import UsageError
-from tests.hf_encoders import randomise_convolutions
+from tests.support.hf_encoders import randomise_convolutions
 
 # Keras's own variables answer numpy 2's new `copy` keyword with this, wherever it saves.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -18,7 +18,7 @@ from bench.report.front import Interval, Model
 from bench.report.gather import ReportError
 from fusion_keras.data.splits import STANDARD_MOSI_COUNTS, STANDARD_MOSI_FOLDS
 from fusion_keras.data.video import middle_frame
-from tests.mosi_layout import FRAMES, write_clip, write_layout
+from tests.support.mosi_layout import FRAMES, write_clip, write_layout
 from tests.test_report import artifact, contender, measured
 
 # --- What is planned --------------------------------------------------------------------------
@@ -87,7 +87,7 @@ def test_the_reference_is_trained_with_the_same_flags_and_measured_beside_its_tw
     planned = plan(flags)
     ours, theirs = planned[0], planned[1]
     assert said([ours, theirs]) == ["train text-s0", "pytorch text-s0"]
-    assert theirs.command[2] == "tests.reference.train"
+    assert theirs.command[2] == "fusion_keras.reference.train"
     assert theirs.command[3:-1] == ours.command[3:-1]
     assert theirs.command[-1] == f"--run={tmp_path / 'paper' / 'pytorch' / 'text-s0'}"
     beside = [step for step in planned if step.kind == "measure"][1:]

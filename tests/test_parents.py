@@ -11,8 +11,8 @@ from fusion_keras.training.experiment import load_model, train
 from fusion_keras.training.recipes import resolve
 from fusion_keras.training.run import Run
 from fusion_keras.training.task import prepare
-from tests import tiny
-from tests.tiny import table
+from tests.support import tiny
+from tests.support.tiny import table
 
 
 @pytest.fixture(scope="module")

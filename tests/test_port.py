@@ -14,11 +14,11 @@ from transformers import (
 )
 
 from fusion_keras.errors import UsageError
+from fusion_keras.reference.build import of_run, tensors
 from fusion_keras.training import porting
 from fusion_keras.training.experiment import train
 from fusion_keras.training.run import read_json
-from tests import tiny
-from tests.reference.build import of_run, tensors
+from tests.support import tiny
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from fusion_keras.data.images import decode
 from fusion_keras.data.tokens import encode, load_tokenizer
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.state_dict import load_state_dict
-from tests.pairs import (
+from tests.support.pairs import (
     VISION,
     called,
     differences,
@@ -26,7 +26,7 @@ from tests.pairs import (
     tiny_image,
     tiny_text,
 )
-from tests.tiny import OF_TEXT_AND_IMAGES as VARIANTS
+from tests.support.tiny import OF_TEXT_AND_IMAGES as VARIANTS
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 

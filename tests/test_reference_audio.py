@@ -10,8 +10,9 @@ from fusion_keras.config import get_config
 from fusion_keras.fusion.graph import taps_of
 from fusion_keras.fusion.state_dict import load_state_dict
 from fusion_keras.fusion.variants import VARIANTS
+from fusion_keras.reference import optimizers
 from fusion_keras.training.recipes import resolve
-from tests.pairs import (
+from tests.support.pairs import (
     called,
     differences,
     in_pytorch,
@@ -29,7 +30,6 @@ from tests.pairs import (
     torch_gradients,
     torch_inputs,
 )
-from tests.reference import optimizers
 from tests.test_gradients import LABELS, check
 from tests.test_gradients import ROWS as BATCH
 

@@ -13,13 +13,13 @@ from fusion_keras.errors import UsageError
 from fusion_keras.fusion import audio_visual
 from fusion_keras.fusion.audio_visual import ClstmSpec
 from fusion_keras.fusion.state_dict import load_state_dict, state_dict, weights
+from fusion_keras.reference import optimizers
+from fusion_keras.reference.build import twin
+from fusion_keras.reference.learn import step
 from fusion_keras.training.loop import losses_of
 from fusion_keras.training.optimizers import make_optimizer
 from fusion_keras.training.recipes import resolve
-from tests.pairs import called, one_thread  # noqa: F401
-from tests.reference import optimizers
-from tests.reference.build import twin
-from tests.reference.learn import step
+from tests.support.pairs import called, one_thread  # noqa: F401
 
 TINY = Sizes(image=9, steps=4, bins=5, units=3, hidden=6, classes=3)
 ROWS = 6

@@ -11,7 +11,7 @@ from fusion_keras.studies import reliance
 from fusion_keras.training import restored
 from fusion_keras.training.experiment import train
 from fusion_keras.training.run import read_json
-from tests import tiny
+from tests.support import tiny
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from fusion_keras.interrupts import Interrupts
 from fusion_keras.training import experiment, loop
 from fusion_keras.training.experiment import train
 from fusion_keras.training.run import Run
-from tests import tiny
+from tests.support import tiny
 
 EPOCHS = 30
 # With dropout, a schedule and momentum, all of which a resumed run must take up again.

@@ -16,8 +16,8 @@ from fusion_keras.config import get_config
 from fusion_keras.fusion.graph import build
 from fusion_keras.fusion.spec import to_dict
 from fusion_keras.fusion.variants import make_spec
+from tests.support.tiny import OF_TEXT_AND_IMAGES as VARIANTS
 from tests.test_graph import VISIONS, inputs_of, run
-from tests.tiny import OF_TEXT_AND_IMAGES as VARIANTS
 
 LENGTH, ROWS = 12, 3
 FIXED = stages.Shapes(batch=1, length=LENGTH)
@@ -43,7 +43,7 @@ import json, sys
 from pathlib import Path
 import numpy as np
 from export import convert
-from tests.tiny import OF_TEXT_AND_IMAGES as VARIANTS
+from tests.support.tiny import OF_TEXT_AND_IMAGES as VARIANTS
 for folder in map(Path, sys.argv[1:]):
     spec = json.loads((folder / "config.json").read_text())["spec"]
     graph = convert.rebuilt(convert.load_model(folder), spec)

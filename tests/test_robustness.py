@@ -22,7 +22,7 @@ from fusion_keras.studies.robustness.study import Asked, measure
 from fusion_keras.training import restored
 from fusion_keras.training.experiment import train
 from fusion_keras.training.run import read_json
-from tests import tiny
+from tests.support import tiny
 
 N = 12
 FEW = ("image_noise:0.1:1", "image_missing:1", "text_typing:0.3", "text_missing:1")

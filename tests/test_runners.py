@@ -15,7 +15,7 @@ from bench.engine import engine_name, gpu_name
 from bench.runners import cuda, engines, workstation
 from bench.runners.engines import open_runner
 from bench.runners.ort import OnnxRuntimeCuda
-from tests import tensorrt_api
+from tests.support import tensorrt_api
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 

@@ -13,8 +13,8 @@ from fusion_keras.data.log_mel import BANDS, count_frames, fit, log_mel, mel_fil
 from fusion_keras.data.records import SkipLog
 from fusion_keras.data.sound import BadSound, decode, decode_all
 from fusion_keras.errors import UsageError
-from tests.mosi_layout import write_clip, write_layout
-from tests.tiny import Bench, tone, write_wav
+from tests.support.mosi_layout import write_clip, write_layout
+from tests.support.tiny import Bench, tone, write_wav
 
 FACE = np.full((48, 48, 3), 90, np.uint8)
 

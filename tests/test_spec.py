@@ -27,7 +27,7 @@ from fusion_keras.fusion.spec import (
     validate,
 )
 from fusion_keras.fusion.variants import FROZEN, Depths, make_spec, modalities_of
-from tests.tiny import OF_TEXT_AND_IMAGES as VARIANTS
+from tests.support.tiny import OF_TEXT_AND_IMAGES as VARIANTS
 
 MOBILENET, VIT = {"image": 16}, {"image": 12, "image_scales": True}
 TOPS = {"text": 12, "image": 16, "audio": 8}

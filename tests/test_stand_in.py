@@ -11,14 +11,14 @@ from fusion_keras.fusion.graph import rebuilt
 from fusion_keras.fusion.spec import decode, encode, from_dict, to_dict
 from fusion_keras.fusion.state_dict import load_state_dict, state_dict
 from fusion_keras.fusion.variants import VARIANTS
+from fusion_keras.reference.build import tensors
 from fusion_keras.studies.robustness import cells, models
 from fusion_keras.studies.robustness.load import load
 from fusion_keras.training.experiment import load_model, train
 from fusion_keras.training.recipes import resolve
 from fusion_keras.training.restored import restore
-from tests import tiny
-from tests.pairs import make_pair, tiny_image, tiny_text
-from tests.reference.build import tensors
+from tests.support import tiny
+from tests.support.pairs import make_pair, tiny_image, tiny_text
 
 JOINT = [v for v in VARIANTS if v not in ("text", "image", "audio")]
 N = 4

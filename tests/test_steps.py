@@ -10,10 +10,11 @@ import torch
 from keras import ops
 
 from fusion_keras.config import get_config
+from fusion_keras.reference import optimizers as theirs
 from fusion_keras.training.loop import losses_of
 from fusion_keras.training.optimizers import make_optimizer
 from fusion_keras.training.recipes import RECIPES, resolve
-from tests.pairs import (
+from tests.support.pairs import (
     CLASSES,
     VISION,
     Pair,
@@ -27,7 +28,6 @@ from tests.pairs import (
     tiny_text,
     torch_inputs,
 )
-from tests.reference import optimizers as theirs
 from tests.test_gradients import ROWS, SIZE, key_biases, tiny_family
 
 STEPS, BATCHES = 20, 4

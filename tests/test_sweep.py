@@ -11,7 +11,7 @@ import pytest
 
 from fusion_keras.metrics import paired_bootstrap
 from fusion_keras.training.sweeping import Member, _difference
-from tests import tiny
+from tests.support import tiny
 
 JUNCTIONS = "0+-:concat"
 

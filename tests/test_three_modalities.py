@@ -30,6 +30,8 @@ from fusion_keras.fusion.joins import join
 from fusion_keras.fusion.spec import Junction
 from fusion_keras.fusion.state_dict import load_state_dict, state_dict
 from fusion_keras.fusion.variants import VARIANTS, Depths, make_spec
+from fusion_keras.reference.build import of_run, tensors
+from fusion_keras.reference.learn import PYTORCH
 from fusion_keras.studies.robustness import cells
 from fusion_keras.studies.robustness.load import load
 from fusion_keras.studies.robustness.study import Asked, measure
@@ -37,11 +39,9 @@ from fusion_keras.training.experiment import load_model, train
 from fusion_keras.training.porting import from_pytorch, to_pytorch
 from fusion_keras.training.recipes import resolve
 from fusion_keras.training.run import Run
-from tests.pairs import called
-from tests.reference.build import of_run, tensors
-from tests.reference.learn import PYTORCH
+from tests.support.pairs import called
+from tests.support.tiny import Bench, table
 from tests.test_graph import normed, run, weigh
-from tests.tiny import Bench, table
 
 LENGTH, CLASSES = 6, 3
 JOINS = ("linear", "add", "gate", "attention", "cross")

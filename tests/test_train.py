@@ -14,8 +14,8 @@ from fusion_keras.errors import UsageError
 from fusion_keras.training import loop, report
 from fusion_keras.training.experiment import load_model, train
 from fusion_keras.training.run import Run
-from tests import tiny
-from tests.tiny import table
+from tests.support import tiny
+from tests.support.tiny import table
 
 FILES = {
     "config.json",

@@ -13,7 +13,7 @@ from transformers import ViTConfig, ViTForImageClassification, ViTModel
 from fusion_keras.backbones.cut import cut
 from fusion_keras.backbones.vit import ViTBackbone, interpolate_positions
 from fusion_keras.errors import UsageError
-from tests.hf_encoders import TOLERANCE, all_taps, randomise, worst_difference
+from tests.support.hf_encoders import TOLERANCE, all_taps, randomise, worst_difference
 
 # Keras's own variables answer numpy 2's new `copy` keyword with this, wherever it saves.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

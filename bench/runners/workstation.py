@@ -1,7 +1,7 @@
 """The trained model of a run by Keras on JAX and by PyTorch: what an export is measured against.
 
 For a workstation only: this needs the training stack, and for PyTorch the repository's
-`tests/reference`, which is the same architecture on Hugging Face's modules. What is carried
+`fusion_keras/reference`, which is the same architecture on Hugging Face's modules. What is carried
 into it are the run's own weights, so all of them give the same answers.
 """
 
@@ -100,7 +100,7 @@ def torch_call(run: Path, threads: int, compiled: bool) -> tuple[Call, list[str]
         import torch
 
         from fusion_keras.errors import UsageError
-        from tests.reference.build import of_run, scaling, tensors
+        from fusion_keras.reference.build import of_run, scaling, tensors
     except ImportError as error:
         raise ArtifactError(
             f"The PyTorch reference is not here ({error}): start from the repository's root, "

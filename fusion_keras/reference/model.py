@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from transformers import BertModel, MobileNetV2Model, ViTModel
 
-from tests.reference.audio_cnn import AudioCnn
-from tests.reference.joins import JOINS
+from fusion_keras.reference.audio_cnn import AudioCnn
+from fusion_keras.reference.joins import JOINS
 
 LAST = "last"
 MODALITIES = ("text", "image", "audio")

@@ -19,15 +19,15 @@ from fusion_keras.data.pipeline import steps_per_epoch, train_batches
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.graph import tap_name
 from fusion_keras.fusion.state_dict import load_state_dict
+from fusion_keras.reference import optimizers
+from fusion_keras.reference.build import present, twin
+from fusion_keras.reference.model import Reference
 from fusion_keras.training.evaluate import validation_metrics
 from fusion_keras.training.experiment import Framework, Predict
 from fusion_keras.training.loop import console, history_csv, progress_bar, selection_key
 from fusion_keras.training.parents import DRAWS
 from fusion_keras.training.run import Run
 from fusion_keras.training.task import Task
-from tests.reference import optimizers
-from tests.reference.build import present, twin
-from tests.reference.model import Reference
 
 _BATCH = 64
 # Inputs name -> array of one batch -> logits [B, C].

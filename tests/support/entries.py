@@ -1,6 +1,6 @@
 """Run entry modules many times in few seconds: one process imports, each run is a fork.
 
-Started as `python -m tests.entries`; reads one JSON list of arguments a line, answers with
+Started as `python -m tests.support.entries`; reads one JSON list of arguments a line, answers with
 `{"code", "out", "err"}` a line. Flags are global and entry modules run once in a process,
 so that each run needs one of its own; the imports take seconds, a fork nothing.
 """
@@ -24,7 +24,7 @@ class Entries:
 
     def __init__(self, environment: dict[str, str]):
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.entries"],
+            [sys.executable, "-m", "tests.support.entries"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             # As the entries start themselves; a fork that started anew would wait here for lines.

@@ -18,13 +18,13 @@ from fusion_keras.fusion import audio_visual
 from fusion_keras.fusion.audio_visual import ClstmSpec
 from fusion_keras.fusion.spec import FusionSpec, from_dict, to_dict
 from fusion_keras.fusion.state_dict import state_dict
+from fusion_keras.reference import clstm
+from fusion_keras.reference.audio_cnn import AudioCnn
+from fusion_keras.reference.clstm import Clstm
+from fusion_keras.reference.model import Reference
 from fusion_keras.training.restored import config_of
 from fusion_keras.training.run import read_json
 from fusion_keras.training.task import load_presets
-from tests.reference import clstm
-from tests.reference.audio_cnn import AudioCnn
-from tests.reference.clstm import Clstm
-from tests.reference.model import Reference
 
 # Hugging Face's name of a field -> our backbone's.
 _ENCODER = {

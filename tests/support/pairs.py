@@ -33,11 +33,11 @@ from fusion_keras.fusion.joins import PaddingMask, SegmentIds
 from fusion_keras.fusion.spec import FusionSpec
 from fusion_keras.fusion.state_dict import state_dict, weights
 from fusion_keras.fusion.variants import make_spec
+from fusion_keras.reference.build import empty, filled, tensors
+from fusion_keras.reference.model import Reference
 from fusion_keras.training.loop import losses_of
 from fusion_keras.training.task import depths_of
-from tests.reference.build import empty, filled, tensors
-from tests.reference.model import Reference
-from tests.tiny import OF_TEXT_AND_IMAGES as VARIANTS
+from tests.support.tiny import OF_TEXT_AND_IMAGES as VARIANTS
 
 VISION = ("mobilenet", "vit")
 CLASSES, VOCABULARY = 3, 60
