@@ -21,12 +21,12 @@ import sys
 import time
 from pathlib import Path
 
-from bench import artifact
-from bench.artifact import ArtifactError
-from bench.measure import measure
-from bench.method import INPUTS, PROFILES, Contender, Method, check, names
-from bench.results import ResultsError
-from bench.runners import engines
+from bench.edge import artifact
+from bench.edge.artifact import ArtifactError
+from bench.edge.measure import measure
+from bench.edge.method import INPUTS, PROFILES, Contender, Method, check, names
+from bench.edge.results import ResultsError
+from bench.edge.runners import engines
 
 VERDICTS = {
     "faster": "is faster than",

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.artifact import ArtifactError, golden, read
-from bench.engine import positive
+from bench.edge.artifact import ArtifactError, golden, read
+from bench.edge.engine import positive
 
 PRECISIONS = ("fp32", "fp16")
 

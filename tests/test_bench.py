@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import artifact, frameworks, results, steps, worker
 from bench.__main__ import main
-from bench.method import Contender
+from bench.edge import artifact, results, worker
+from bench.edge.method import Contender
+from bench.studies import frameworks, steps
 from tests.support import fake_runner
 
 ROOT = Path(__file__).parents[1]
@@ -58,7 +59,7 @@ def test_a_copy_of_bench_alone_measures_an_artifact(tiny_artifact, tmp_path):
 
 def test_a_damaged_precision_is_found_by_its_outputs(tiny_artifact, tmp_path, capsys):
     """Its file is as it was exported, but was not what was exported to be."""
-    from bench.artifact import digest, seal_of
+    from bench.edge.artifact import digest, seal_of
 
     folder = tmp_path / "swapped"
     shutil.copytree(tiny_artifact, folder)

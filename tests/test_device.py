@@ -8,8 +8,8 @@ import onnx.numpy_helper
 import onnxruntime
 import pytest
 
-from bench import device, micrograph
-from bench.artifact import ArtifactError
+from bench.edge import device, micrograph
+from bench.edge.artifact import ArtifactError
 
 SMALL = {
     "products": lambda: micrograph.products(2, 2),

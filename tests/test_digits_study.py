@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench import predict as bench_predict
-from bench.artifact import golden, read
+from bench.edge import predict as bench_predict
+from bench.edge.artifact import golden, read
 from bench.report import runs as report_runs
 from configs import digits as full_size
 from configs import digits_small

@@ -7,8 +7,8 @@ import sys
 import onnx.parser
 import pytest
 
-from bench import engine
-from bench.artifact import read
+from bench.edge import engine
+from bench.edge.artifact import read
 from export.artifact import building, seal
 from tests.support import tensorrt_api
 

@@ -6,7 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from bench import calibrate, device, estimate, floor
+from bench.edge import device
+from bench.roofline import calibrate, estimate, floor
 from export.artifact import building, seal
 from tests.test_floor import PROFILE, row
 
@@ -21,7 +22,7 @@ def fitted():
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_committed_profile_is_what_the_data_gives(fitted, engine):
-    committed = device.read(device.DEVICES / f"agx_orin-{engine}.json")
+    committed = device.read(estimate.DEVICES / f"agx_orin-{engine}.json")
     again = json.loads(json.dumps(fitted[engine]))
     assert again["fit"].pop("left_out") == [
         pytest.approx(line) for line in committed["fit"].pop("left_out")
@@ -166,7 +167,7 @@ def test_the_command_calls_an_estimate_an_estimate(folder, tmp_path, capsys):
     assert "left-out" in found["error"]
     (entry,) = found["estimates"]
     assert entry["low"] < entry["milliseconds"] < entry["high"]
-    rate = device.read(device.DEVICES / "agx_orin-tensorrt.json")["matrix_gflops"]["fp32"]
+    rate = device.read(estimate.DEVICES / "agx_orin-tensorrt.json")["matrix_gflops"]["fp32"]
     assert entry["milliseconds"] == pytest.approx(1e9 / rate / 1e6)
     assert entry["artifact"]["variant"] == "late"
 

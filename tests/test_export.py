@@ -11,9 +11,9 @@ import time
 import numpy as np
 import pytest
 
-from bench import artifact as bench_artifact
-from bench.artifact import golden, read
-from bench.predict import main as predict
+from bench.edge import artifact as bench_artifact
+from bench.edge.artifact import golden, read
+from bench.edge.predict import main as predict
 
 
 def export(*flags) -> subprocess.CompletedProcess:

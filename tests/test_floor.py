@@ -6,7 +6,8 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from bench import device, floor, layers, micrograph, results
+from bench.edge import device, micrograph, results
+from bench.roofline import floor, layers
 from export.artifact import building, seal
 from export.cost import costs
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.artifact import ArtifactError
-from bench.inputs import GREY, Tokens, picture, sound
+from bench.edge.artifact import ArtifactError
+from bench.edge.inputs import GREY, Tokens, picture, sound
 from fusion_keras.data import augment, log_mel
 from fusion_keras.data.images import BadImage, ImageSpec, decode
 from fusion_keras.data.sound import decode as decode_sound

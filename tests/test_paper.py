@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench import paper
 from bench.report import agreement, comparison, runs
 from bench.report.__main__ import main as report
 from bench.report.front import Interval, Model
 from bench.report.gather import ReportError
+from bench.studies import paper
 from fusion_keras.data.splits import STANDARD_MOSI_COUNTS, STANDARD_MOSI_FOLDS
 from fusion_keras.data.video import middle_frame
 from tests.support.mosi_layout import FRAMES, write_clip, write_layout

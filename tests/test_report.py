@@ -8,7 +8,7 @@ import os
 import numpy as np
 import pytest
 
-from bench import results
+from bench.edge import results
 from bench.report import charts, front, gather, published, sections
 from bench.report.__main__ import main
 from export.artifact import building, seal
@@ -19,7 +19,7 @@ LABELS = [0, 1] * 50
 
 
 def artifact(variant="inter", right=80, seed=0, wrong_from=0, **changes):
-    """As `bench.artifact.described` has it: `right` of 100 rows are answered rightly."""
+    """As `bench.edge.artifact.described` has it: `right` of 100 rows are answered rightly."""
     wrong = {(wrong_from + i) % 100 for i in range(100 - right)}
     predicted = [1 - label if i in wrong else label for i, label in enumerate(LABELS)]
     backbones = {"text": "bert-base-uncased", "image": "mobilenet_v2_1.4_224"}

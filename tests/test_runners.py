@@ -10,11 +10,11 @@ import sys
 import numpy as np
 import pytest
 
-from bench.artifact import ArtifactError, golden, read
-from bench.engine import engine_name, gpu_name
-from bench.runners import cuda, engines, workstation
-from bench.runners.engines import open_runner
-from bench.runners.ort import OnnxRuntimeCuda
+from bench.edge.artifact import ArtifactError, golden, read
+from bench.edge.engine import engine_name, gpu_name
+from bench.edge.runners import cuda, engines, workstation
+from bench.edge.runners.engines import open_runner
+from bench.edge.runners.ort import OnnxRuntimeCuda
 from tests.support import tensorrt_api
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -57,7 +57,7 @@ def test_it_answers_as_the_trained_model(name, provider, tiny_artifact, meta, ti
 def test_compiled_pytorch_answers_as_the_trained_model(tiny_artifact, meta, tiny_run):
     script = (
         "import sys\nfrom pathlib import Path\nfrom bench.artifact import read\n"
-        "from bench.runners.engines import open_runner\n"
+        "from bench.edge.runners.engines import open_runner\n"
         "from tests.test_runners import assert_golden\n"
         "folder, run = map(Path, sys.argv[1:])\n"
         "with open_runner('torch-compiled', folder, read(folder), 'fp32', run=run) as runner:\n"

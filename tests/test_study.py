@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from bench.study import Step, StudyError, _parser, main, same_study, steps, study
+from bench.studies.study import Step, StudyError, _parser, main, same_study, steps, study
 
 
 def plan(tmp_path, *flags):

@@ -11,10 +11,10 @@ import torch
 from safetensors.numpy import load_file
 
 from bench.__main__ import main as bench_main
-from bench.artifact import read
-from bench.predict import main as ask
-from bench.predict import predict
-from bench.runners.workstation import torch_call
+from bench.edge.artifact import read
+from bench.edge.predict import main as ask
+from bench.edge.predict import predict
+from bench.edge.runners.workstation import torch_call
 from export.pipeline import export
 from export.request import Request
 from fusion_keras.backbones.presets import load_audio, load_image, load_text

@@ -17,8 +17,8 @@ import os
 import sys
 from pathlib import Path
 
-from bench import results
-from bench.artifact import ArtifactError
+from bench.edge import results
+from bench.edge.artifact import ArtifactError
 from bench.report import runs
 from bench.report.gather import ReportError, gather, points_of
 from bench.report.page import page

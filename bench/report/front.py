@@ -35,7 +35,7 @@ class Model:
     """One architecture at one precision, with every training of it that was given.
 
     Attributes:
-        artifact: `bench.artifact.described` of the first of them.
+        artifact: `bench.edge.artifact.described` of the first of them.
         correct: seed -> bool [N], whether each test row is answered rightly.
     """
 
@@ -71,7 +71,7 @@ class Point:
         machine: key of what it may be compared with; equal for equal fingerprints only.
         model: what ran.
         precision, runner, batch, threads, inputs, hz: how it ran; None where not said.
-        latency: `bench.latency.summary`; of an estimate milliseconds, low, high.
+        latency: `bench.edge.latency.summary`; of an estimate milliseconds, low, high.
         estimate: nothing was measured.
         contender: all that the file says of it.
     """

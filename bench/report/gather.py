@@ -7,9 +7,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import latency, results
-from bench.artifact import META, described
-from bench.artifact import read as read_artifact
+from bench.edge import latency, results
+from bench.edge.artifact import META, described
+from bench.edge.artifact import read as read_artifact
 from bench.report import robustness
 from bench.report.front import Model, Point, pool
 from bench.report.page import milliseconds
@@ -33,7 +33,7 @@ class ReportError(Exception):
 class Inputs:
     """What was read: path -> content.
 
-    Artifacts are as `bench.artifact.described`, and macs: the multiply-adds of one example at
+    Artifacts are as `bench.edge.artifact.described`, and macs: the multiply-adds of one example at
     its full length. robust: what `python -m fusion_keras.robustness` wrote. runs: what
     `bench.report.runs.read` read.
     """

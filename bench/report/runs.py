@@ -38,7 +38,7 @@ class Run:
         settings: its config as text, equal where only seeds and places differ.
         recipe: of that config.
         artifact: dataset, variant, seed, backbones, spec and test, as
-            `bench.artifact.described` has them; test rows are ordered by their ids.
+            `bench.edge.artifact.described` has them; test rows are ordered by their ids.
         correct: bool [N], whether each test row is answered rightly.
         parameters: numbers that its model stores, embeddings and all; None where not said.
         seconds: of its own epochs, and of those of the parents trained inside it; None
@@ -150,7 +150,7 @@ def _settings(config: dict, backbones: dict[str, str]) -> str:
 
 
 def _test(path: Path) -> tuple[dict, np.ndarray]:
-    """(`test` of `bench.artifact.described` without predictions, bool [N] right or wrong)."""
+    """(`test` of `bench.edge.artifact.described` without predictions, bool [N] right or wrong)."""
     with path.open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
     if not rows:

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.artifact import ArtifactError
-from bench.runners.base import Runner
-from bench.runners.ort import OnnxRuntime, OnnxRuntimeCuda, OnnxRuntimeTensorRT
-from bench.runners.saved_model import SavedModel
-from bench.runners.trt import TensorRT
-from bench.runners.workstation import Keras, Torch, TorchCompiled
+from bench.edge.artifact import ArtifactError
+from bench.edge.runners.base import Runner
+from bench.edge.runners.ort import OnnxRuntime, OnnxRuntimeCuda, OnnxRuntimeTensorRT
+from bench.edge.runners.saved_model import SavedModel
+from bench.edge.runners.trt import TensorRT
+from bench.edge.runners.workstation import Keras, Torch, TorchCompiled
 
 RUNNERS = {
     "ort": OnnxRuntime,

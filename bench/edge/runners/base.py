@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.artifact import ArtifactError
+from bench.edge.artifact import ArtifactError
 
 
 class Runner:
@@ -40,7 +40,7 @@ class Runner:
 
         Args:
             folder: the artifact.
-            meta: what `bench.artifact.read` says of it.
+            meta: what `bench.edge.artifact.read` says of it.
             precision: one of its models.
             threads: of the CPU; 0 leaves the engine its default.
             allow_fallback: let nodes run elsewhere than on the provider that was asked for.

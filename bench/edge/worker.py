@@ -15,9 +15,9 @@ import time
 
 import numpy as np
 
-from bench import latency
-from bench.artifact import ArtifactError, golden, queries
-from bench.method import Contender
+from bench.edge import latency
+from bench.edge.artifact import ArtifactError, golden, queries
+from bench.edge.method import Contender
 
 _PR_SET_PDEATHSIG = 1
 # Samples of a warm-up, whatever its clock says.
@@ -258,7 +258,7 @@ def _stages(runner, contender: Contender, rounds: int) -> dict:
 
 
 def _timed_stages(runner, contender: Contender, rounds: int) -> dict:
-    from bench import inputs
+    from bench.edge import inputs
 
     meta = contender.meta
     texts, images, sounds = inputs.raw_queries(contender.folder / "queries")

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import inputs
-from bench.artifact import ArtifactError, read
+from bench.edge import inputs
+from bench.edge.artifact import ArtifactError, read
 
 
 def predict(

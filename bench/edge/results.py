@@ -3,12 +3,12 @@
 What stands in it (times in milliseconds unless a name says otherwise):
 
     format, when           "fusion_keras results 1"; UTC, ISO 8601
-    method                 see `bench.method.Method`: profile, seed, margin, confidence ...
-    fingerprint            see `bench.machine.fingerprint`; equal ones are comparable
-    moment                 before, after: see `bench.machine.moment`
+    method                 see `bench.edge.method.Method`: profile, seed, margin, confidence ...
+    fingerprint            see `bench.edge.machine.fingerprint`; equal ones are comparable
+    moment                 before, after: see `bench.edge.machine.moment`
     contenders: a list of
         name               short and distinct, "inter int8"
-        artifact           `bench.artifact.described`
+        artifact           `bench.edge.artifact.described`
         precision, runner, batch, threads, inputs, hz
         providers          what the engine really used
         complete, error    error: a sentence, where the contender did not get to its end
@@ -17,13 +17,13 @@ What stands in it (times in milliseconds unless a name says otherwise):
         warm_up            samples before it was steady
         blocks: a list of  round, start (seconds since the first), settling, samples,
                            (device: samples by the GPU's own events)
-        latency            `bench.latency.summary` of all samples; null in a measurement cut short
+        latency            `bench.edge.latency.summary` of all samples; null when cut short
         stages             null, or tokens, image, inference, all: summaries, end to end
         (device_latency)   the same of the GPU's own events
         peak_bytes         most memory of the process
-        power              null, or `bench.power.energy`
-    ratios: a list of      first, second (indices of contenders), and `bench.latency.ratio`
-    machine_speed          `bench.latency.drift`, over all contenders
+        power              null, or `bench.edge.power.energy`
+    ratios: a list of      first, second (indices of contenders), and `bench.edge.latency.ratio`
+    machine_speed          `bench.edge.latency.drift`, over all contenders
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from bench.artifact import ArtifactError
+from bench.edge.artifact import ArtifactError
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,8 +7,8 @@ from collections import Counter
 
 import numpy as np
 
-from bench.artifact import ArtifactError
-from bench.runners.base import Runner, brief, library
+from bench.edge.artifact import ArtifactError
+from bench.edge.runners.base import Runner, brief, library
 
 
 class OnnxRuntime(Runner):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.artifact import ArtifactError
+from bench.edge.artifact import ArtifactError
 
 # Function -> arguments. Each returns a cudaError_t, 0 for success.
 SIGNATURES = {

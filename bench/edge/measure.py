@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import artifact, latency, machine, power, results, worker
-from bench.method import Contender, Method, Profile
-from bench.runners import engines
+from bench.edge import artifact, latency, machine, power, results, worker
+from bench.edge.method import Contender, Method, Profile
+from bench.edge.runners import engines
 
 # End-to-end queries, after the rounds: as many as a p90 wants.
 STAGE_ROUNDS = 64

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.artifact import ArtifactError
-from bench.runners.base import Runner, only_fp32
+from bench.edge.artifact import ArtifactError
+from bench.edge.runners.base import Runner, only_fp32
 
 Call = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
 

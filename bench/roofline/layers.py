@@ -8,7 +8,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from bench.artifact import ArtifactError, golden
+from bench.edge.artifact import ArtifactError, golden
 
 PARTS = {
     "text": "text backbone",

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.artifact import ArtifactError
+from bench.edge.artifact import ArtifactError
 
 # Where Pillow only warns of a decompression bomb, this refuses.
 MAX_PIXELS = 89_478_485

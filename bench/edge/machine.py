@@ -14,7 +14,7 @@ import time
 from importlib import metadata
 from pathlib import Path
 
-from bench.engine import gpu_name
+from bench.edge.engine import gpu_name
 
 PACKAGES = (
     "numpy",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from bench.artifact import ArtifactError
-from bench.runners.base import Runner, brief, library, only_fp32
+from bench.edge.artifact import ArtifactError
+from bench.edge.runners.base import Runner, brief, library, only_fp32
 
 
 class SavedModel(Runner):

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.artifact import ArtifactError
-from bench.engine import MODELS, gpu_name
-from bench.runners.base import Runner, brief, library
-from bench.runners.cuda import Cuda
+from bench.edge.artifact import ArtifactError
+from bench.edge.engine import MODELS, gpu_name
+from bench.edge.runners.base import Runner, brief, library
+from bench.edge.runners.cuda import Cuda
 
 
 class TensorRT(Runner):
