@@ -17,21 +17,21 @@ from fusion_keras.errors import UsageError
 from fusion_keras.interrupts import Interrupts
 
 _MEMORY = "Out of memory: lower --config.train.batch_size or --config.image.size."
-_INTERRUPTED = "Interrupted. The same command goes on from the last finished epoch."
+INTERRUPTED = "Interrupted. The same command goes on from the last finished epoch."
 CONFIG_FILE = Path(__file__).with_name("config.py")
 
 
 def run(
     main: Callable[..., None],
     help_text: str,
-    interrupted: str = _INTERRUPTED,
+    interrupted: str | Callable[[], str] = INTERRUPTED,
     *,
     takes_names: bool = False,
 ) -> None:
     """Run an entry module's `main`; the process ends with a sentence, not a traceback.
 
-    `interrupted` is what is said after Ctrl-C. With `takes_names`, what is no flag goes to `main`
-    as a list.
+    `interrupted` is what is said after Ctrl-C, or a function that tells it once the flags are
+    known. With `takes_names`, what is no flag goes to `main` as a list.
 
     Exit codes: 0 done, 2 the user can mend it, 130 interrupted.
     """
@@ -50,12 +50,16 @@ def run(
             else:
                 app.run(lambda argv: guarded(main), flags_parser=_parse)
         except KeyboardInterrupt:
-            _stop(interrupted, 130)
+            _stop_interrupted(interrupted)
         except ImportError:
             # An interrupt while an extension loads.
             if not interrupts.pending:
                 raise
-            _stop(interrupted, 130)
+            _stop_interrupted(interrupted)
+
+
+def _stop_interrupted(interrupted: str | Callable[[], str]) -> None:
+    _stop(interrupted() if callable(interrupted) else interrupted, 130)
 
 
 def _flags(argv: list[str]) -> list[str]:

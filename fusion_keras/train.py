@@ -15,6 +15,7 @@ DTYPE = flags.DEFINE_string("dtype", None, "float32 or bfloat16.")
 PARENTS = flags.DEFINE_list("parents", None, "Finished runs of one modality each to start from.")
 WORKDIR = flags.DEFINE_string("workdir", "runs", "Runs go to WORKDIR/NAME/VARIANT-sSEED.")
 RUN = flags.DEFINE_string("run", None, "The run directory itself, instead of WORKDIR.")
+FRAMEWORK = flags.DEFINE_enum("framework", "keras", ["keras", "pytorch"], "What trains it.")
 DESCRIBE = flags.DEFINE_bool("describe", False, "Show the architecture and stop.")
 
 HELP = """Train one fusion variant; the result is a run directory.
@@ -34,8 +35,12 @@ HELP = """Train one fusion variant; the result is a run directory.
       --config.data.path=DIGITS
       trains a C-LSTM on written and spoken digits; python -m fusion_keras.digits repeats
       the whole study.
+  ... --framework=pytorch
+      trains the PyTorch reference of the same command: the same initial weights, batches and
+      recipe; dropout is drawn by PyTorch. Its run is a run like any other.
 
-The same command resumes a run that was stopped, and leaves a finished one alone.
+The same command resumes a run that was stopped, and leaves a finished one alone. With
+--framework=pytorch a stopped one begins anew.
 
 VARIANTS
   text, image,  one modality alone           early   joined after half of the encoder,
@@ -56,18 +61,15 @@ FLAGS
   --config=FILE       an experiment from configs/, or your own
   --workdir=runs      runs go to WORKDIR/NAME/VARIANT-sSEED
   --run=DIR           the run directory itself
+  --framework=keras   keras (on JAX), or pytorch, which needs fusion_keras[torch]
   --describe          show the architecture as a table, draw it to a picture, and stop
 
 SETTINGS, in any experiment file or as flags
 """
+ANEW = "Interrupted. The same command begins anew; parents that are complete are kept."
 
 
-def main(framework=None) -> None:
-    """Train what the flags say.
-
-    Args:
-        framework: a `training.experiment.Framework`; None is Keras on JAX.
-    """
+def main() -> None:
     config = cli.read_config(CONFIG)
     for name, flag in {
         "variant": VARIANT,
@@ -82,6 +84,7 @@ def main(framework=None) -> None:
     with cli.quiet_native_logs():
         from fusion_keras.training import experiment, report
 
+        framework = _pytorch() if FRAMEWORK.value == "pytorch" else None
     if DESCRIBE.value:
         report.describe_config(config, Path(WORKDIR.value))
         return
@@ -92,10 +95,29 @@ def main(framework=None) -> None:
     report.closing_table(run)
 
 
+def _pytorch():
+    try:
+        from fusion_keras.reference.learn import PYTORCH
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "transformers"):
+            raise
+        raise UsageError(
+            f"--framework=pytorch needs {error.name}, which is not installed: "
+            "pip install -e '.[torch]'."
+        ) from None
+    return PYTORCH
+
+
+def interrupted() -> str:
+    """What is said after Ctrl-C."""
+    anew = flags.FLAGS.is_parsed() and FRAMEWORK.value == "pytorch"
+    return ANEW if anew else cli.INTERRUPTED
+
+
 def run_folder(config) -> Path:
     return Path(WORKDIR.value) / config.name / f"{config.variant}-s{config.seed}"
 
 
 if __name__ == "__main__":
     huge_pages.restart_with()
-    cli.run(main, HELP + cli.settings_help())
+    cli.run(main, HELP + cli.settings_help(), interrupted)

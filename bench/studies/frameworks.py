@@ -10,7 +10,7 @@ own; in every round each has a turn, in random order, all others stopped, so tha
 slows down slows all. A step is forward, backward, update and the loss read back; an inference ends
 with the logits on the host. Memory is what comes on top of the built model: the largest resident
 size during the turns less that before the first call, or the accelerator's peak. For a
-workstation: this needs fusion_keras[test] and the repository's root.
+workstation: this needs fusion_keras[torch] and the repository's root.
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ def _serve(name: str, options, pipe) -> None:
     try:
         from fusion_keras.errors import UsageError
     except ImportError as error:
-        pipe.send({"error": f"fusion_keras[test] is not installed here ({error})."})
+        pipe.send({"error": f"fusion_keras[torch] is not installed here ({error})."})
         return
     try:
         contender = steps.on_keras if name == OURS else steps.on_pytorch

@@ -37,7 +37,6 @@ from bench.studies.study import (
 
 VISION = ("mobilenet", "vit")
 FRAMEWORKS = ("ours", "pytorch")
-ENTRY = {"ours": "fusion_keras.train", "pytorch": "fusion_keras.reference.train"}
 FUSED = ("late", "inter", "early")
 
 DEVICE = """
@@ -85,7 +84,8 @@ def steps(options, handed_on: list[str]) -> list[Step]:
 
 def _train(place: Path, framework: str, name: str, seed: int, flags: list[str]) -> Step:
     run = _run(place, framework, name, seed)
-    command = python(ENTRY[framework], *flags, f"--seed={seed}", f"--run={run}")
+    flags = [*flags, "--framework=pytorch"] if framework == "pytorch" else flags
+    command = python("fusion_keras.train", *flags, f"--seed={seed}", f"--run={run}")
     log = place / "logs" / f"{framework}-{run.name}.log"
     # A run is renamed to this when all of it is there, and `same_study` knows its settings.
     done = (run / "metrics.json").is_file
@@ -171,9 +171,6 @@ def check(options, handed_on: list[str]) -> None:
     for setting, flag in own.items():
         if any(given.startswith(f"--config.{setting}=") for given in handed_on):
             raise StudyError(f"--config.{setting} differs between the models: use {flag} for it.")
-    entry = Path(*ENTRY["pytorch"].split(".")).with_suffix(".py")
-    if "pytorch" in options.framework and not entry.is_file():
-        raise StudyError(f"{entry} is not here: start from the repository's root.")
 
 
 def _parser() -> argparse.ArgumentParser:

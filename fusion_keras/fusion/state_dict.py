@@ -1,7 +1,7 @@
 """The weights of a model under PyTorch's names and in PyTorch's layouts, and back again.
 
-The names are those of the PyTorch reference (`tests/reference`): `text.`, `image.` and `audio.`
-before Hugging Face's own names of a backbone, `stand_ins.`, `junctions.I.`, `heads.I.`, `share`.
+The names are those of `fusion_keras.reference`: `text.`, `image.` and `audio.` before Hugging
+Face's own names of a backbone, `stand_ins.`, `junctions.I.`, `heads.I.`, `share`.
 Nothing here needs PyTorch: a state dict is name -> array, as a safetensors file holds it.
 """
 

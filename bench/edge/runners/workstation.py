@@ -103,8 +103,8 @@ def torch_call(run: Path, threads: int, compiled: bool) -> tuple[Call, list[str]
         from fusion_keras.reference.build import of_run, scaling, tensors
     except ImportError as error:
         raise ArtifactError(
-            f"The PyTorch reference is not here ({error}): start from the repository's root, "
-            "with fusion_keras[test] installed."
+            f"The PyTorch reference is not installed here ({error}): pip install -e '.[torch]', "
+            "on the workstation that trains."
         ) from None
     try:
         reference = of_run(run, model)
