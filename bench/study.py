@@ -1,8 +1,54 @@
-"""`python -m bench.study`: see bench.studies.study."""
+"""Train, export, measure and report in one go: `python -m bench.study --config=configs/small.py`.
 
+Every variant and seed is trained (`python -m fusion_keras.train`), exported (`python -m export`),
+measured in one comparison (`python -m bench`, the first seed of each variant) and reported
+(`python -m bench.report`). What is done is not done again: a study that was stopped goes on
+with the same command. Flags of the training, --config.… and --recipe, are handed on to it.
+"""
+
+from __future__ import annotations
+
+import argparse
 import sys
+from pathlib import Path
 
-from bench.studies.study import main
+from bench.edge.entry import ends
+from bench.edge.flags import milliseconds, numbers, parser, some_of
+from bench.edge.method import PROFILES
+from bench.studies import study
+from bench.studies.study import KNOWN, PRECISIONS, VARIANTS
+
+
+@ends(study.INTERRUPTED)
+def main(arguments: list[str]) -> int:
+    options, handed_on = _parser().parse_known_args(arguments)
+
+    def plan() -> list[study.Step]:
+        study.only_of_training(handed_on, ("--config", "--recipe"))
+        study.same_study(options.workdir, handed_on)
+        return study.steps(options, handed_on)
+
+    print(study.conduct(options.workdir, plan))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    made = parser("bench.study", __doc__, allow_abbrev=False)
+    add = made.add_argument
+    add(
+        "--variants",
+        type=some_of(KNOWN),
+        default=VARIANTS,
+        help=f"default: {','.join(VARIANTS)}",
+    )
+    add("--seeds", type=numbers(0), default=[0], help="0,1,2 (default 0)")
+    add("--precisions", type=some_of(PRECISIONS), default=["int8"], help="besides fp32 (int8)")
+    add("--buckets", type=numbers(3), default=[], help="lengths that sentences are padded to")
+    add("--profile", choices=PROFILES, default="quick", help="of the measurement (default quick)")
+    add("--budget-ms", type=milliseconds, help="the latency that the report shall answer for")
+    add("--workdir", type=Path, default=Path("study"), help="where all of it goes (default study)")
+    return made
+
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

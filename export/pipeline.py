@@ -17,7 +17,7 @@ import onnx_ir as ir
 from rich.console import Console
 from rich.table import Table
 
-from bench.edge.artifact import digest
+from bench.edge.files import digest
 from export import artifact, doctor, ladder, precisions, stages, weights
 from export.cost import of_longest
 from export.request import PRECISIONS, Request, backbones, may_lack, trained_accuracy

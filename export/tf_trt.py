@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.edge.artifact import ArtifactError, golden, read
-from bench.edge.engine import positive
+from bench.edge.flags import positive
 
 PRECISIONS = ("fp32", "fp16")
 

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from bench import frameworks
 from bench.__main__ import main
 from bench.edge import artifact, results, worker
 from bench.edge.method import Contender
-from bench.studies import frameworks, steps
+from bench.studies import steps
 from tests.support import fake_runner
 
 ROOT = Path(__file__).parents[1]
@@ -59,7 +60,8 @@ def test_a_copy_of_bench_alone_measures_an_artifact(tiny_artifact, tmp_path):
 
 def test_a_damaged_precision_is_found_by_its_outputs(tiny_artifact, tmp_path, capsys):
     """Its file is as it was exported, but was not what was exported to be."""
-    from bench.edge.artifact import digest, seal_of
+    from bench.edge.artifact import seal_of
+    from bench.edge.files import digest
 
     folder = tmp_path / "swapped"
     shutil.copytree(tiny_artifact, folder)
@@ -78,9 +80,9 @@ def test_a_worker_tells_how_long_its_engine_took_to_build(built_in, tmp_path):
     folder = fake_runner.write_artifact(tmp_path / "a", {"built_in": built_in})
     contender = Contender("a", folder, artifact.read(folder))
     ours, theirs = multiprocessing.Pipe()
-    ours.send(("end", None))
-    worker._serve(contender, 0, 0, 0, fake_runner.open_runner, theirs)
-    _, answer = ours.recv()
+    ours.send(None)
+    worker.serve(contender, 0, 0, 0, fake_runner.open_runner, theirs)
+    answer = ours.recv()
     assert answer["seconds"].get("engine_build") == built_in
     assert answer["seconds"].keys() >= {"load", "first_inference"}
 
@@ -131,8 +133,8 @@ def test_flags_that_make_no_sense_are_refused(tiny_artifact, capsys, flag):
     ("flag", "said"),
     [
         ("--variant=nope", "Unknown variant 'nope'"),
-        ("--rounds=0", "1 or more is wanted"),
-        ("--units=0", "1 or more is wanted"),
+        ("--rounds=0", "0 is no number of at least 1"),
+        ("--units=0", "0 is no number of at least 1"),
         ("--units=8", "--units is for C-LSTMs"),
     ],
 )

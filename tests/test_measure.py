@@ -15,6 +15,7 @@ import pytest
 from bench.edge import method as methods
 from bench.edge import results
 from bench.edge.artifact import ArtifactError, read
+from bench.edge.errors import BenchError
 from bench.edge.measure import measure
 from bench.edge.method import Contender, Method, Profile, check, names
 from tests.support.fake_runner import open_runner, write_artifact
@@ -280,7 +281,7 @@ def test_what_an_artifact_lacks_is_refused_before_anything_starts(contender):
 
 def test_a_full_disk_is_a_sentence(contender, tmp_path):
     (tmp_path / "results").write_text("a file where the folder should be")
-    with pytest.raises(results.ResultsError, match=r"one\.json cannot be written"):
+    with pytest.raises(BenchError, match=r"one\.json cannot be written"):
         run(tmp_path, contender())
 
 

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from bench.studies.study import Step, StudyError, _parser, main, same_study, steps, study
+from bench.studies.study import Step, StudyError, same_study, steps, study
+from bench.study import _parser, main
 
 
 def plan(tmp_path, *flags):
@@ -31,17 +32,21 @@ def test_one_seed_is_measured_and_all_are_reported(tmp_path):
     assert {*folders, "--budget-ms=7.0"} < set(reported.command)
 
 
+def quiet(line):
+    pass
+
+
 def step(tmp_path, code, done=False):
     command = [sys.executable, "-c", code]
     return Step("export", "x", command, tmp_path / "logs" / "x.log", lambda: done)
 
 
-def test_what_is_done_is_not_done_again(tmp_path, capsys):
+def test_what_is_done_is_not_done_again(tmp_path):
     file = tmp_path / "made"
     code = f"open({str(file)!r}, 'a').write('x')"
-    study([step(tmp_path, code, done=True), step(tmp_path, code)], lambda line: None)
+    said = []
+    study([step(tmp_path, code, done=True), step(tmp_path, code)], said.append, quiet)
     assert file.read_text() == "x"
-    said = capsys.readouterr().out.splitlines()
     assert said[0] == "[1/2] export x: done before"
     assert said[1].startswith("[2/2] export x: ")
 
@@ -49,12 +54,12 @@ def test_what_is_done_is_not_done_again(tmp_path, capsys):
 def test_a_step_that_fails_ends_the_study_with_its_sentence(tmp_path):
     code = "import sys; print('error: no such run.'); print('bye'); sys.exit(2)"
     with pytest.raises(StudyError, match=r"export x failed \(no such run\.\).*x\.log"):
-        study([step(tmp_path, code)], lambda line: None)
+        study([step(tmp_path, code)], quiet, quiet)
 
 
 def test_a_step_may_end_with_what_is_fine(tmp_path):
     made = dataclasses.replace(step(tmp_path, "import sys; sys.exit(1)"), fine=(0, 1))
-    study([made], lambda line: None)
+    study([made], quiet, quiet)
 
 
 @pytest.mark.parametrize(

@@ -12,21 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
+from bench.edge.errors import BenchError
+from bench.edge.files import digest
+
 META = "meta.json"
 FORMAT = "fusion_keras artifact 2"
 
 
-class ArtifactError(Exception):
+class ArtifactError(BenchError):
     """The artifact cannot be used; the message says which file and what to do."""
-
-
-def digest(path: Path) -> str:
-    """sha256 of a file, read in pieces."""
-    sha = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            sha.update(piece)
-    return sha.hexdigest()
 
 
 def seal_of(meta: dict) -> str:

@@ -1,24 +1,16 @@
-"""Measure what a device can do, on one engine, with graphs of a few nodes.
-
-    python -m bench.device --runner=ort --name=workstation
-
-Writes a profile: rates of matrix products and convolutions, bandwidth, the cost of launching a
-node. `bench.floor` and `bench.estimate` read it. Takes about half a minute; leave the machine
-alone meanwhile.
-"""
+"""What a device can do: rates measured on one engine, with graphs of a few nodes."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from bench.edge import machine, micrograph
+from bench.edge import files, machine, micrograph
 from bench.edge.artifact import ArtifactError
 
 FORMAT = "fusion_keras device 1"
@@ -70,22 +62,25 @@ def read(path: Path) -> dict:
 
 
 def write(path: Path, content: dict) -> None:
-    """JSON, whole or not at all.
+    """A profile, or estimates made with one.
 
     Raises:
-        ArtifactError: the place cannot be written.
+        BenchError: the place cannot be written.
     """
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        raise ArtifactError(f"{path} cannot be written: {error.strerror or error}.") from None
+    files.write(path, json.dumps(content, indent=1) + "\n")
 
 
-def measure(runner: str, name: str, *, rounds: int = _ROUNDS, seconds: float = _SECONDS) -> dict:
+def measure(
+    runner: str,
+    name: str,
+    *,
+    rounds: int = _ROUNDS,
+    seconds: float = _SECONDS,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict:
     """The profile of this device, GFLOP/s, GB/s (10^9 bytes) and microseconds.
+
+    `say` is told the number of each round.
 
     `samples` holds probe -> milliseconds of each inference, in order; `work` its FLOPs, bytes
     or nodes. `spread` is the median, over probes, of how much slower than the plateau a middle
@@ -97,7 +92,7 @@ def measure(runner: str, name: str, *, rounds: int = _ROUNDS, seconds: float = _
     probes = _probes(runner)
     samples: dict[str, list[float]] = {probe: [] for probe in probes}
     for i in range(rounds):
-        print(f"Round {i + 1} of {rounds} ...", flush=True)
+        say(f"Round {i + 1} of {rounds} ...")
         for probe, (make, _) in probes.items():
             samples[probe] += _timed(make, PROVIDERS[runner], seconds)
     return _profile(runner, name, {p: work for p, (_, work) in probes.items()}, samples)
@@ -206,41 +201,3 @@ def _probes(runner: str) -> dict:
             )
     probes["launch"] = (graphs.launches, graphs.LAUNCHES)
     return probes
-
-
-def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.device",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--runner", choices=PROVIDERS, default="ort", help="default: ort")
-    parser.add_argument("--name", required=True, help="what to call this device")
-    parser.add_argument("--out", type=Path, default=PROFILE, help=f"default: {PROFILE}")
-    options = parser.parse_args(arguments)
-    if not options.out.name or options.out.is_dir():
-        parser.error(f"--out={options.out} is no name of a file")
-    try:
-        found = measure(options.runner, options.name)
-        write(options.out, found)
-    except ArtifactError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Interrupted. No profile was written.", file=sys.stderr)
-        return 130
-    for kind, rate in found["matrix_gflops"].items():
-        print(f"matrix products, {kind:6} {rate:9.1f} GFLOP/s")
-    print(f"convolution, 1x1        {found['convolution_gflops']:9.1f} GFLOP/s")
-    print(f"convolution, depthwise  {found['depthwise_gflops']:9.1f} GFLOP/s")
-    print(f"bandwidth, memory       {found['bandwidth_gbs']:9.1f} GB/s")
-    print(f"bandwidth, cache        {found['cache_gbs']:9.1f} GB/s")
-    print(f"launch of a node        {found['launch_us']:9.2f} us")
-    print(f"spread of the machine   {100 * found['spread']:9.1f} %")
-    print(f"Profile: {options.out}")
-    print(f"Next: python -m bench.floor ARTIFACT --device={options.out}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

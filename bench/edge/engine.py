@@ -1,31 +1,20 @@
-"""Build a TensorRT engine of an artifact, on the device that will run it.
-
-    python -m bench.engine ARTIFACT --precision=fp16
-
-An engine holds for one TensorRT release on one kind of GPU, so it is built on the device. It
-is written into ARTIFACT/engines, with a JSON file beside it that says what it was built of, with
-what, and in how long. Precisions are the artifact's own: types stand in the ONNX file, which
-TensorRT 10 and 11 both take as it is (strongly typed); int8 wants the calibrated file,
-`python -m export --precisions=int8_static`. An artifact with length buckets gets one profile
-for each, tuned for exactly that length.
-"""
+"""TensorRT engines of an artifact, built on the device that will run them."""
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
 import re
 import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from bench.edge.artifact import ArtifactError, digest, read
+from bench.edge.artifact import ArtifactError, read
+from bench.edge.files import digest, write
 
 # What the user asks for -> the artifact's model.
 MODELS = {"fp32": "fp32", "fp16": "fp16", "int8": "int8_static"}
-_MIB = 1 << 20
+MIB = 1 << 20
 
 
 def build(
@@ -35,6 +24,7 @@ def build(
     workspace: int = 1024,
     max_batch: int = 8,
     timing_cache: Path | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """Write an engine; returns its path.
 
@@ -44,9 +34,11 @@ def build(
         workspace: most memory for the tactics' scratch space, MiB.
         max_batch: of an artifact whose batch is open; its profiles are tuned for one example.
         timing_cache: file of the timings of an earlier build, read if it is there, and updated.
+        say: told when the long part begins.
 
     Raises:
-        ArtifactError: the artifact lacks this precision, TensorRT is not installed, or refuses.
+        BenchError: the artifact lacks this precision, TensorRT is not installed, or refuses; or
+            a file cannot be written.
     """
     meta = read(folder)
     source = _model(meta, precision, folder)
@@ -62,7 +54,7 @@ def build(
         errors = [parser.get_error(i).desc() for i in range(parser.num_errors)]
         raise ArtifactError(f"TensorRT {trt.__version__} refuses {source}: {'; '.join(errors)}")
     config = builder.create_builder_config()
-    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace * _MIB)
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace * MIB)
     # It would round the inputs of fp32 products to 10 bits of mantissa.
     config.clear_flag(trt.BuilderFlag.TF32)
     inputs = [network.get_input(i) for i in range(network.num_inputs)]
@@ -79,7 +71,7 @@ def build(
             f"{timing_cache} holds timings of another GPU or TensorRT: remove it, or name another "
             "file."
         )
-    print(f"Building {precision} of {source}: minutes, on a Jetson more ...", flush=True)
+    say(f"Building {precision} of {source}: minutes, on a Jetson more ...")
     start = time.perf_counter()
     plan = builder.build_serialized_network(network, config)
     if plan is None:
@@ -100,10 +92,10 @@ def build(
         "profiles": profiles,
         "build_seconds": seconds,
     }
-    _write(target, plan)
-    _write(target.with_suffix(".json"), json.dumps(described, indent=1).encode())
+    write(target, plan)
+    write(target.with_suffix(".json"), json.dumps(described, indent=1))
     if timing_cache:
-        _write(timing_cache, config.get_timing_cache().serialize())
+        write(timing_cache, config.get_timing_cache().serialize())
     return target
 
 
@@ -180,64 +172,3 @@ def _tensorrt():
 
 def _bytes(path: Path | None) -> bytes:
     return path.read_bytes() if path and path.is_file() else b""
-
-
-def _write(path: Path, data) -> None:
-    """Whole or not at all."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.partial")
-        partial.write_bytes(data)
-        os.replace(partial, path)
-    except OSError as error:
-        raise ArtifactError(f"{path} cannot be written: {error.strerror or error}.") from None
-
-
-def positive(text: str) -> int:
-    """A number of at least 1, for argparse."""
-    value = int(text) if text.isdecimal() else 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is no number of at least 1")
-    return value
-
-
-def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.engine",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("artifact", type=Path, help="what `python -m export` wrote")
-    parser.add_argument("--precision", choices=MODELS, default="fp16", help="default: fp16")
-    parser.add_argument("--workspace", type=positive, default=1024, help="MiB (default 1024)")
-    parser.add_argument(
-        "--max_batch",
-        type=positive,
-        default=8,
-        help="of an artifact with an open batch (default 8)",
-    )
-    parser.add_argument(
-        "--timing_cache", type=Path, help="file that keeps timings: later builds are faster"
-    )
-    options = parser.parse_args(arguments)
-    try:
-        engine = build(
-            options.artifact,
-            options.precision,
-            workspace=options.workspace,
-            max_batch=options.max_batch,
-            timing_cache=options.timing_cache,
-        )
-    except ArtifactError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Interrupted. No engine was written.", file=sys.stderr)
-        return 130
-    seconds = json.loads(engine.with_suffix(".json").read_text())["build_seconds"]
-    print(f"{seconds:.0f} s, {engine.stat().st_size / _MIB:.0f} MiB\nEngine: {engine}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

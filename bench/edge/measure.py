@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import itertools
 import math
-import multiprocessing
-import os
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -16,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.edge import artifact, latency, machine, power, results, worker
+from bench.edge import artifact, latency, machine, power, results, turns, worker
 from bench.edge.method import Contender, Method, Profile
 from bench.edge.runners import engines
 
@@ -29,83 +25,6 @@ _SMALLEST_TURN = 5
 # Seconds between two writings of the samples so far.
 _WRITE_EVERY = 5.0
 _IDLE_SECONDS, _POWER_SECONDS = 5.0, 15.0
-
-
-class Lost(Exception):
-    """A contender died, hangs, or said that it cannot go on; the message is its sentence."""
-
-
-class _Worker:
-    """A contender's process, standing still except while it is asked something."""
-
-    def __init__(self, contender: Contender, method: Method, open_runner):
-        context = multiprocessing.get_context("spawn")
-        self.pipe, theirs = context.Pipe()
-        self.timeout = method.timeout
-        arguments = (contender, method.amount.warm_up, method.seed, method.settling)
-        self.process = context.Process(
-            target=worker.serve, args=(*arguments, open_runner, theirs), daemon=True
-        )
-        # Inherited: a Ctrl-C, which reaches all of a terminal's processes, is the parent's to obey.
-        with _interrupts_ignored():
-            try:
-                self.process.start()
-            except OSError as error:
-                raise Lost(f"its process could not be started ({error}).") from None
-        theirs.close()
-        self.pid = self.process.pid
-
-    def ask(self, command: str, argument=None) -> dict:
-        """Let it run until it has answered."""
-        self._signal(signal.SIGCONT)
-        with contextlib.suppress(BrokenPipeError):
-            self.pipe.send((command, argument))
-        return self.answer(self.timeout)
-
-    def answer(self, timeout: float) -> dict:
-        """Its next message; then it stands still.
-
-        Raises:
-            Lost: it failed, died, or was silent for too long.
-        """
-        try:
-            if not self.pipe.poll(timeout):
-                raise Lost(f"it was silent for {timeout:g} s and was ended.")
-            kind, content = self.pipe.recv()
-        except (EOFError, OSError):  # OSError: it was killed in the middle of its answer
-            raise Lost(self._how_it_died()) from None
-        if kind == "failed":
-            raise Lost(content)
-        self._signal(signal.SIGSTOP)
-        return content
-
-    def _how_it_died(self) -> str:
-        self.process.join(5)
-        code = self.process.exitcode
-        if code is not None and code < 0:
-            hint = ", perhaps for want of memory" if code == -signal.SIGKILL else ""
-            return f"its process was killed ({signal.Signals(-code).name}){hint}."
-        return f"its process ended by itself (exit code {code})."
-
-    def _signal(self, number: int) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(self.pid, number)
-
-    def end(self) -> None:
-        # Also while it stands still: SIGKILL needs nothing of it.
-        self.process.kill()
-        self.process.join(5)
-        self.pipe.close()
-
-
-@contextlib.contextmanager
-def _interrupts_ignored():
-    """SIGINT is nothing meanwhile, for this process and those it starts."""
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 class _Entry:
@@ -128,7 +47,9 @@ class _Entry:
         return self.known["error"] is None
 
     def start(self, method: Method, open_runner) -> None:
-        self.worker = _Worker(self.contender, method, open_runner)
+        amounts = (method.amount.warm_up, method.seed, method.settling)
+        arguments = (self.contender, *amounts, open_runner)
+        self.worker = turns.Worker(worker.serve, arguments, method.timeout)
         self.known |= self.worker.answer(_LOADING * method.timeout)
 
     def planned(self, number: int, amount: Profile) -> int:
@@ -154,7 +75,7 @@ class _Entry:
         )
 
     def turn(self, number: int, amount: Profile, began: float) -> None:
-        found = self.worker.ask("block", (number, self.planned(number, amount)))
+        found = self.worker.ask(("block", (number, self.planned(number, amount))))
         found = {"round": number, "start": found["began"] - began, **found}
         self.known["blocks"].append(found)
 
@@ -168,14 +89,14 @@ class _Entry:
         if meter.source:
             # Sensors renew their values twice a second: a turn in a round is too short for them.
             queries, seconds = self._so_far()
-            found = self.worker.ask("block", (0, math.ceil(_POWER_SECONDS * queries / seconds)))
+            found = self.worker.ask(("block", (0, math.ceil(_POWER_SECONDS * queries / seconds))))
             span = (found["began"], found["ended"])
             self.known["power"] = power.energy(
                 meter.samples, *span, idle_watts, len(found["samples"])
             )
         self.known["complete"] = True
         if self.contender.batch == 1:
-            found = self.worker.ask("stages", STAGE_ROUNDS)
+            found = self.worker.ask(("stages", STAGE_ROUNDS))
             skipped = found.get("skipped")
             self.known["stages"] = (
                 {"skipped": skipped}
@@ -187,7 +108,7 @@ class _Entry:
         """One step; a contender that is lost keeps its samples, and the others go on."""
         try:
             step(*arguments)
-        except Lost as lost:
+        except turns.Lost as lost:
             self.known["error"] = str(lost)
             print(f"\n{self.contender.name}: {lost}", file=sys.stderr)
             if self.worker:
@@ -231,7 +152,7 @@ def measure(
                 say(f"{entry.contender.name}: end to end ...")
                 entry.guarded(entry.finish, meter, idle_watts)
     finally:
-        with _interrupts_ignored():  # a second Ctrl-C would leave processes, or no results
+        with turns.interrupts_ignored():  # a second Ctrl-C would leave processes, or no results
             for entry in session.entries:
                 if entry.worker:
                     entry.worker.end()
@@ -264,20 +185,19 @@ class _Session:
         return [entry for entry in self.entries if entry.runs]
 
     def rounds(self, say, on_round) -> None:
-        rng = np.random.default_rng(self.method.seed)
-        number, total = 0, self.method.amount.rounds
+        total = self.method.amount.rounds
         start = time.monotonic()
         written = start
-        while self.running and not (number >= total and self._enough()):
+        for number, order in turns.rounds(self.entries, self.method.seed):
+            if not self.running or (number >= total and self._enough()):
+                break
             on_round(number)
-            for i in rng.permutation(len(self.entries)):
-                entry = self.entries[i]
+            for entry in order:
                 if entry.runs:
                     entry.guarded(entry.turn, number, self.method.amount, self.began)
-            number += 1
-            spent = time.monotonic() - start
-            left = max(0, total - number) * spent / number
-            say(f"round {number} of {total}, {_clock(spent)} gone, {_clock(left)} left")
+            spent, made = time.monotonic() - start, number + 1
+            left = max(0, total - made) * spent / made
+            say(f"round {made} of {total}, {_clock(spent)} gone, {_clock(left)} left")
             if time.monotonic() > written + _WRITE_EVERY:
                 self.write()
                 written = time.monotonic()

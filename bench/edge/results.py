@@ -29,30 +29,25 @@ What stands in it (times in milliseconds unless a name says otherwise):
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
+
+from bench.edge import files
+from bench.edge.errors import BenchError
 
 FORMAT = "fusion_keras results 1"
 
 
-class ResultsError(Exception):
-    """A file of results cannot be read or written; the message says which and what to do."""
+class ResultsError(BenchError):
+    """A file of results cannot be read; the message says which and what to do."""
 
 
 def write(path: Path, results: dict) -> None:
     """Whole or not at all; `format` is added.
 
     Raises:
-        ResultsError: the place cannot be written.
+        BenchError: the place cannot be written.
     """
-    text = json.dumps({"format": FORMAT, **results}, allow_nan=False)
-    partial = path.with_name(f"{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_text(text + "\n", encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        raise ResultsError(f"{path} cannot be written: {error.strerror or error}.") from None
+    files.write(path, json.dumps({"format": FORMAT, **results}, allow_nan=False) + "\n")
 
 
 def read(path: Path) -> dict:

@@ -1,16 +1,11 @@
 """One contender in a process of its own: opened, proven right, warmed up, then timed on demand.
 
-The parent sends (command, argument); each is answered with one message. Within one process the
-idle threads of one engine would slow down the other.
+Within one process the idle threads of one engine would slow down the other.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import itertools
-import signal
-import sys
 import time
 
 import numpy as np
@@ -19,7 +14,6 @@ from bench.edge import latency
 from bench.edge.artifact import ArtifactError, golden, queries
 from bench.edge.method import Contender
 
-_PR_SET_PDEATHSIG = 1
 # Samples of a warm-up, whatever its clock says.
 _FEWEST, _MOST = 24, 2000
 # Between the first queries of two rounds; prime, so that all queries get to be the first.
@@ -27,28 +21,14 @@ _STRIDE = 29
 
 
 def serve(contender: Contender, warm_up: float, seed: int, settling: int, open_runner, pipe):
-    """The life of the process; every message is ("done", answer) or ("failed", sentence).
+    """The life of a `turns.Worker`.
 
     Args:
         warm_up: most seconds of it.
         open_runner: `engines.open_runner`, or what a test puts in its place.
-        pipe: to the parent.
+        pipe: says what it took to be ready; then answers ("block", (number, count)) and
+            ("stages", count), until None comes.
     """
-    die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us
-    with contextlib.suppress(EOFError, BrokenPipeError):
-        try:
-            _serve(contender, warm_up, seed, settling, open_runner, pipe)
-        except ArtifactError as error:
-            pipe.send(("failed", str(error)))
-        except MemoryError:
-            pipe.send(("failed", "the memory is not enough for it."))
-        except Exception as error:  # an engine's own, of whatever kind
-            said = " ".join(str(error).split())[:400]
-            pipe.send(("failed", f"{type(error).__name__}: {said}"))
-
-
-def _serve(contender, warm_up, seed, settling, open_runner, pipe) -> None:
     start = time.perf_counter()
     with open_runner(
         contender.runner,
@@ -66,33 +46,16 @@ def _serve(contender, warm_up, seed, settling, open_runner, pipe) -> None:
         feeds = Feeds(contender, seed)
         timer = _Timer(runner, contender, feeds)
         samples = _warm_up(timer, warm_up)
+        providers = list(runner.providers)
         pipe.send(
-            (
-                "done",
-                {
-                    "seconds": seconds,
-                    "parity": parity,
-                    "providers": list(runner.providers),
-                    "warm_up": samples,
-                },
-            )
+            {"seconds": seconds, "parity": parity, "providers": providers, "warm_up": samples}
         )
-        while True:
-            command, argument = pipe.recv()
+        for command, argument in iter(pipe.recv, None):
             if command == "block":
                 number, count = argument
-                pipe.send(("done", timer.block(number, count, settling)))
-            elif command == "stages":
-                pipe.send(("done", _stages(runner, contender, argument)))
+                pipe.send(timer.block(number, count, settling))
             else:
-                pipe.send(("done", None))
-                return
-
-
-def die_with_parent() -> None:
-    """Also while stopped: a killed parent leaves nobody behind."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+                pipe.send(_stages(runner, contender, argument))
 
 
 # --- Right, before fast -------------------------------------------------------------------------

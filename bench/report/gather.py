@@ -10,6 +10,7 @@ from pathlib import Path
 from bench.edge import latency, results
 from bench.edge.artifact import META, described
 from bench.edge.artifact import read as read_artifact
+from bench.edge.errors import BenchError
 from bench.report import robustness
 from bench.report.front import Model, Point, pool
 from bench.report.page import milliseconds
@@ -25,7 +26,7 @@ _PRODUCTS = ("Conv", "MatMul", "Gemm")
 _BROKEN = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 
 
-class ReportError(Exception):
+class ReportError(BenchError):
     """No report can be made; the message says of what and what to do."""
 
 

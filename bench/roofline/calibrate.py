@@ -1,26 +1,13 @@
-"""Fit the Jetson AGX Orin's rates to the thirteen latencies of Willis and Bakos (2025).
-
-    python -m bench.calibrate            print the fit and every left-out error
-    python -m bench.calibrate --write    and write the profiles that `bench.estimate` reads
-
-The data, bench/roofline/devices/agx_orin.json: the published latencies, what the datasheet
-allows, and the costs of each model's nodes, as `export/cost.py` counts them, at five token
-lengths.
-
-    milliseconds = sum over nodes of max(FLOPs / rate of its kind, bytes / bandwidth)
+"""The Jetson AGX Orin's rates, fitted to the thirteen latencies of Willis and Bakos (2025).
 
 Two rates an engine are fitted, of matrix products and of convolutions, at most the datasheet's;
 the bandwidth is the datasheet's. The token length, which the paper does not give, is the one of
-the five that fits both engines best. Each latency in turn is left out, rates and length are
-fitted to the others, and the model is asked for it. Beside it, the same from depth alone:
-milliseconds = factor x layers, one factor for all ("by depth"), or one a backbone ("each").
+the five that fits both engines best.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -226,59 +213,3 @@ def _launch_bound(data: dict, points: list[dict], length: int) -> dict:
     launch = max(0.0, float(x @ y / (x @ x)))
     error = float(np.abs(x * launch - y).mean())
     return {"launch_us": 1000 * launch, "tflops": peak, "mean_error": error}
-
-
-def show(profiles: dict[str, dict]) -> None:
-    for engine, profile in profiles.items():
-        fit = profile["fit"]
-        print(f"\n{profile['device']}, {engine}; {fit['tokens']} tokens")
-        print(
-            f"matrix products {profile['matrix_gflops']['fp32'] / 1000:.2f} TFLOP/s, convolutions "
-            f"{profile['convolution_gflops'] / 1000:.2f} TFLOP/s, {profile['bandwidth_gbs']} GB/s"
-        )
-        heads = f"{'published':>10} {'predicted':>10} {'error':>7} {'by depth':>9} {'each':>7}"
-        print(f"{'left out':20} {heads}")
-        lines = (fit["left_out"], fit["depth_left_out"], fit["backbone_left_out"])
-        for line, base, each in zip(*lines, strict=True):
-            print(
-                f"{line['model']:20} {line['published']:10.2f} {line['predicted']:10.2f} "
-                f"{line['error']:+7.1%} {base['error']:+9.1%} {each['error']:+7.1%}"
-            )
-        depth = f"{fit['depth_mean_error']:9.1%} {fit['backbone_mean_error']:7.1%}"
-        print(f"{'mean, absolute':20} {'':10} {'':10} {fit['mean_error']:7.1%} {depth}")
-        lengths = ", ".join(f"{n}: {e:.1%}" for n, e in fit["by_length"].items())
-        print(f"at each token length  {lengths}")
-        bound = fit["launch"]
-        print(
-            f"at the datasheet's rates instead: {bound['launch_us']:.1f} us a node, error of the "
-            f"fit itself {bound['mean_error']:.1%}"
-        )
-
-
-def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.calibrate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--write", action="store_true", help="write the profiles")
-    options = parser.parse_args(arguments)
-    try:
-        profiles = calibrate(load())
-        show(profiles)
-        for engine, profile in profiles.items():
-            if options.write:
-                path = DATA.with_name(f"{DATA.stem}-{engine}.json")
-                device.write(path, profile)
-                print(f"Profile: {path}")
-    except ArtifactError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return 130
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,22 +1,15 @@
-"""Estimate the latency of artifacts on a device that is not at hand. No measurement.
+"""Latencies on a device that is not at hand, from the rates of its profile. No measurement.
 
-    python -m bench.estimate ARTIFACT... --device=agx_orin --engine=tensorrt
-
-    milliseconds = sum over nodes of max(FLOPs / rate of its kind, bytes / bandwidth) + launches
-
-With the rates of a profile: of a device that `bench.device` measured (--device=FILE), or fitted
-to published latencies by `bench.calibrate` (--device=agx_orin, with an --engine).
+milliseconds = sum over nodes of max(FLOPs / rate of its kind, bytes / bandwidth) + launches
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 from pathlib import Path
 
 from bench.edge import device
 from bench.edge.artifact import ArtifactError, described, read
-from bench.roofline.floor import PRECISIONS, model_ms
+from bench.roofline.floor import model_ms
 
 FORMAT = "fusion_keras estimate 1"
 ENGINES = ("ort-cuda", "tensorrt")
@@ -131,50 +124,3 @@ def _launched(costs: list[dict], profile: dict) -> float:
 
 def _fitted(engine: str) -> list[Path]:
     return list(DEVICES.glob(f"*-{engine}.json"))
-
-
-def show(found: dict) -> None:
-    print(f"{found['device']}, {found['engine']}: estimate, not measured")
-    print(f"assumed: {found['assumed']}")
-    print(f"error: {found['error']}")
-    print(f"{'artifact':40} {'precision':>9} {'ms':>8} {'low':>8} {'high':>8}")
-    for row in found["estimates"]:
-        times = " ".join(f"{row[name]:8.2f}" for name in ("milliseconds", "low", "high"))
-        print(f"{row['artifact']['path']:40} {row['precision']:>9} {times}  estimate")
-
-
-def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.estimate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("artifacts", type=Path, nargs="+", help="what `python -m export` wrote")
-    parser.add_argument(
-        "--device", default="agx_orin", help="a known device, or a profile's file (agx_orin)"
-    )
-    parser.add_argument(
-        "--engine", choices=ENGINES, default="tensorrt", help="of a known device (tensorrt)"
-    )
-    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="default: fp32")
-    parser.add_argument("--out", type=Path, help="write the estimates, as JSON")
-    options = parser.parse_args(arguments)
-    try:
-        profile = profile_of(options.device, options.engine)
-        found = estimates(options.artifacts, profile, options.precision)
-        show(found)
-        if options.out:
-            device.write(options.out, found)
-            print(f"Estimates: {options.out}")
-        print("Next: python -m bench.report with results and a file of estimates (--out)")
-    except ArtifactError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Interrupted. Nothing was written.", file=sys.stderr)
-        return 130
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

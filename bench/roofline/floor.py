@@ -1,23 +1,17 @@
-"""How fast could this model be on this device, and where does its time go?
+"""The roofline of Williams, Waterman and Patterson (2009), node by node.
 
-    python -m bench.floor ARTIFACT --device=results/device.json --measured=RESULTS.json --layers
-
-The roofline of Williams, Waterman and Patterson (2009, doi:10.1145/1498765.1498785), node by
-node: a node takes at least its FLOPs at the device's best rate for its kind, and at least its
-bytes at the device's bandwidth. What an engine fuses moves fewer bytes than the nodes of the
-file do, so the sum over nodes is the floor of running them one by one; the bound of the whole
-model, all FLOPs or all weights, holds however they are fused.
+A node takes at least its FLOPs at the device's best rate for its kind, and at least its bytes at
+the device's bandwidth. What an engine fuses moves fewer bytes than the nodes of the file do, so the
+sum over nodes is the floor of running them one by one; the bound of the whole model, all FLOPs or
+all weights, holds however they are fused.
 """
 
 from __future__ import annotations
 
-import argparse
-import sys
 from pathlib import Path
 
-from bench.edge import device, machine, results
-from bench.edge.artifact import ArtifactError, read
-from bench.roofline import layers
+from bench.edge import machine, results
+from bench.edge.artifact import ArtifactError
 
 PRECISIONS = ("fp32", "fp16", "int8")
 
@@ -129,57 +123,3 @@ def p50(path: Path, meta: dict, profile: dict, precision: str) -> list[tuple[str
             "a profile there, python -m bench.device."
         )
     return found
-
-
-def show(options: argparse.Namespace) -> None:
-    meta, profile = read(options.artifact), device.read(options.device)
-    costs, precision = meta["costs"], options.precision
-    floor = model_ms(costs, profile, precision)
-    compute, memory = bounds_ms(costs, profile, precision)
-    print(f"{options.artifact}, {precision}, on {profile['device']} ({profile['engine']})")
-    print(f"node by node          {floor:9.3f} ms at least")
-    print(f"whole model, FLOPs    {compute:9.3f} ms at least")
-    print(f"whole model, weights  {memory:9.3f} ms at least")
-    if options.measured:
-        for name, ms in p50(options.measured, meta, profile, precision):
-            print(f"{name}: measured {ms:.3f} ms (p50), {floor / ms:.0%} of it is the floor")
-            if floor > ms:
-                print("  More than all of it: the machine was slower when its profile was made.")
-    if options.layers:
-        floors = {row["name"]: node_ms(row, profile, "fp32") for row in costs}
-        layers.show(floors, layers.traced(options.artifact, meta))
-    if not options.measured:
-        print(
-            "Next: how near it comes, python -m bench ARTIFACT --out=FILE, and this with "
-            "--measured=FILE"
-        )
-
-
-def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.floor",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("artifact", type=Path, help="what `python -m export` wrote")
-    parser.add_argument(
-        "--device", type=Path, default=device.PROFILE, help=f"default: {device.PROFILE}"
-    )
-    parser.add_argument("--precision", choices=PRECISIONS, default="fp32", help="default: fp32")
-    parser.add_argument("--measured", type=Path, help="results of this artifact, to compare")
-    parser.add_argument(
-        "--layers", action="store_true", help="time every node of fp32 with ONNX Runtime, here"
-    )
-    try:
-        show(parser.parse_args(arguments))
-    except (ArtifactError, results.ResultsError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return 130
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -19,7 +19,7 @@ PARTS = {
     "fusion/logits": "head",
     "fusion/score": "head",
 }
-_WARM_UP, _RUNS, _TOP = 5, 30, 10
+_WARM_UP, _RUNS = 5, 30
 
 
 def parts(names: list[str]) -> list[str]:
@@ -92,34 +92,29 @@ def kernels(events: list[dict], warm_up: int) -> list[dict]:
     return [{**row, "ms": row["ms"] / max(1, seen[n] - warm_up)} for n, row in total.items()]
 
 
-def show(floors: dict[str, float], nodes: list[dict]) -> None:
-    """Print measured kernel times beside floors: by part, by operator, the slowest nodes.
+def totals(floors: dict[str, float], nodes: list[dict]) -> dict[str, Counter]:
+    """Milliseconds by part and by operator, and the floor of each part.
 
     Args:
         floors: node of the file -> milliseconds, in the graph's order.
         nodes: what `traced` returns.
+
+    Returns:
+        "part", "operator" and "floor", each name -> milliseconds.
     """
-    place = dict(zip(floors, parts(list(floors)), strict=True))
-    known = {n["name"]: n["name"].removesuffix("_nchwc") for n in nodes}
+    part_of = dict(zip(floors, parts(list(floors)), strict=True))
     # What ONNX Runtime made itself counts with the node before it.
-    last, by_part, by_operator = "other", Counter(), Counter()
+    last = "other"
+    sums = {"part": Counter(), "operator": Counter(), "floor": Counter()}
     for node in nodes:
-        last = place.get(known[node["name"]], last)
-        by_part[last] += node["ms"]
-        by_operator[node["operator"]] += node["ms"]
-    floor_of_part: Counter = Counter()
-    for name, part in place.items():
-        floor_of_part[part] += floors[name]
-    total = sum(by_part.values())
-    print(f"\n{'by part':40} {'ms':>8} {'share':>6} {'floor':>8}")
-    for part, ms in by_part.most_common():
-        print(f"{part:40} {ms:8.3f} {ms / total:6.1%} {floor_of_part[part]:8.3f}")
-    print(f"\n{'by operator':40} {'ms':>8} {'share':>6}")
-    for operator, ms in by_operator.most_common(_TOP):
-        print(f"{operator:40} {ms:8.3f} {ms / total:6.1%}")
-    print(f"\n{'slowest nodes':40} {'ms':>8} {'share':>6} {'floor':>8}")
-    for node in sorted(nodes, key=lambda node: -node["ms"])[:_TOP]:
-        floor = floors.get(known[node["name"]])
-        beside = "-" if floor is None else f"{floor:.3f}"
-        label = node["name"] if len(node["name"]) <= 40 else "..." + node["name"][-37:]
-        print(f"{label:40} {node['ms']:8.3f} {node['ms'] / total:6.1%} {beside:>8}")
+        last = part_of.get(in_file(node["name"]), last)
+        sums["part"][last] += node["ms"]
+        sums["operator"][node["operator"]] += node["ms"]
+    for name, part in part_of.items():
+        sums["floor"][part] += floors[name]
+    return sums
+
+
+def in_file(name: str) -> str:
+    """A node's name before ONNX Runtime changed its layout."""
+    return name.removesuffix("_nchwc")

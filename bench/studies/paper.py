@@ -1,52 +1,24 @@
-"""From raw CMU-MOSI to the tables 2 to 5 of Willis and Bakos 2025 (arXiv 2511.21889):
-
-    python -m bench.paper --label=label.csv --raw_dir=Raw --workdir=paper
-
-Trains every model of the paper with every seed: text once, and for each vision model image, late,
-inter, early, and early with 2, 6 and 8 attention blocks; with --framework=ours,pytorch the
-PyTorch reference of each, too. Exports the first seed of each, measures those here, and reports
-published, PyTorch and ours side by side, with paired differences. What is done is not done again:
-the same command goes on where it was stopped, and takes up results of other machines that were
-put into WORKDIR/results. Flags of the training, --config.…, are handed on to it.
-"""
+"""The steps of `bench.paper`: every training, export, measurement and the report."""
 
 from __future__ import annotations
 
-import argparse
-import sys
 from pathlib import Path
 
-from bench.__main__ import numbers
-from bench.edge import artifact
-from bench.edge.method import PROFILES
-from bench.report.__main__ import budget_ms
+from bench.edge.files import digest
 from bench.report.agreement import BLOCKS
 from bench.studies.study import (
-    PRECISIONS,
     Step,
     StudyError,
-    conduct,
     export_step,
     measure_step,
     only_of_training,
     python,
     report_step,
-    same_study,
-    some_of,
 )
 
 VISION = ("mobilenet", "vit")
 FRAMEWORKS = ("ours", "pytorch")
 FUSED = ("late", "inter", "early")
-
-DEVICE = """
-Measured on this machine. For the Jetson AGX Orin:
-  1. copy bench/ and {place}/artifacts to it, into one folder;
-  2. there, as README's "On the Orin" has it:
-     python3 -m bench artifacts/* --runner=ort-cuda --precision=fp32 --profile=full \\
-         --out=results/orin.json
-  3. copy results/orin.json into {place}/results and give this command again: only the report is
-     made anew, with the Orin's columns in it."""
 
 
 def trainings(options) -> dict[str, list[str]]:
@@ -126,21 +98,12 @@ def _report(options) -> Step:
     return report_step(place, inputs, options.budget_ms, more)
 
 
-def main(arguments: list[str]) -> int:
-    options, handed_on = _parser().parse_known_args(arguments)
-
-    def plan() -> list[Step]:
-        check(options, handed_on)
-        presets = {vision: getattr(options, vision) for vision in VISION}
-        settings = [f"--config={options.config}", f"--recipe={options.recipe}", *handed_on]
-        settings += [f"--{name}={preset}" for name, preset in presets.items() if preset]
-        same_study(options.workdir, [*settings, f"label {artifact.digest(options.label)}"])
-        return steps(options, handed_on)
-
-    code = conduct(options.workdir, plan)
-    if code == 0 and "ours" in options.framework:
-        print(DEVICE.format(place=options.workdir))
-    return code
+def settings(options, handed_on: list[str]) -> list[str]:
+    """What two runs of the command must share to be of one study."""
+    presets = {vision: getattr(options, vision) for vision in VISION}
+    shared = [f"--config={options.config}", f"--recipe={options.recipe}", *handed_on]
+    shared += [f"--{name}={preset}" for name, preset in presets.items() if preset]
+    return [*shared, f"label {digest(options.label)}"]
 
 
 def check(options, handed_on: list[str]) -> None:
@@ -171,32 +134,3 @@ def check(options, handed_on: list[str]) -> None:
     for setting, flag in own.items():
         if any(given.startswith(f"--config.{setting}=") for given in handed_on):
             raise StudyError(f"--config.{setting} differs between the models: use {flag} for it.")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.paper",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("--label", type=Path, required=True, help="MMSA's label.csv")
-    add("--raw_dir", type=Path, help="the clips, <video_id>/<clip_id>.mp4")
-    add("--workdir", type=Path, default=Path("paper"), help="where all of it goes (default paper)")
-    add("--seeds", type=numbers(0), default=[0, 1, 2, 3, 4], help="default 0,1,2,3,4")
-    add("--recipe", default="paper", help="how to train: paper (default) or best")
-    add("--vision", type=some_of(VISION), default=list(VISION), help="default mobilenet,vit")
-    add("--framework", type=some_of(FRAMEWORKS), default=["ours"], help="ours,pytorch (ours)")
-    add("--blocks", type=numbers(1), default=[2, 6, 8], help="of table 3, beside 4 (2,6,8)")
-    add("--config", type=Path, default=Path("configs/mosi.py"), help="default configs/mosi.py")
-    add("--mobilenet", metavar="PRESET", help="or a directory; default: what the config has")
-    add("--vit", metavar="PRESET", default="vit_base", help="or a directory (default vit_base)")
-    add("--precisions", type=some_of(PRECISIONS), default=["fp16"], help="besides fp32 (fp16)")
-    add("--profile", choices=PROFILES, default="quick", help="of the measurement (default quick)")
-    add("--budget-ms", type=budget_ms, help="the latency that the report shall answer for")
-    return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

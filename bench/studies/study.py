@@ -1,15 +1,9 @@
-"""Train, export, measure and report in one go: `python -m bench.study --config=configs/small.py`.
-
-Every variant and seed is trained (`python -m fusion_keras.train`), exported (`python -m export`),
-measured in one comparison (`python -m bench`, the first seed of each variant) and reported
-(`python -m bench.report`). What is done is not done again: a study that was stopped goes on
-with the same command. Flags of the training, --config.… and --recipe, are handed on to it.
-"""
+"""A study as a list of steps, each a process: what is done is not done again."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
+import functools
 import json
 import signal
 import subprocess
@@ -18,20 +12,21 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench.__main__ import numbers, words
-from bench.edge import artifact, results
+from bench.edge import artifact, files, results
 from bench.edge.artifact import ArtifactError
-from bench.edge.method import PROFILES
+from bench.edge.entry import Progress
+from bench.edge.errors import BenchError
+from bench.edge.files import last_line
 from bench.edge.results import ResultsError
-from bench.report.__main__ import budget_ms
 
 VARIANTS = ["text", "image", "late", "inter", "early"]
 PRECISIONS = ("fp16", "int8", "int8_static")
 ALONE = ("text", "image", "audio")
+INTERRUPTED = "Interrupted: the same command goes on from here."
 KNOWN = (*ALONE, "late", "late_score", "inter", "early", "hybrid", "input")
 
 
-class StudyError(Exception):
+class StudyError(BenchError):
     """A step failed; the message says which, why, and where its log is."""
 
 
@@ -107,7 +102,7 @@ def export_step(
             asked = {"fp32", *precisions} == set(meta["models"])
             lengths = buckets if "token_ids" in meta["inputs"] else []
             asked = asked and set(meta["lengths"]) == {*lengths, *meta["lengths"][-1:]}
-            return asked and meta["model_sha256"] == artifact.digest(run / "model.keras")
+            return asked and meta["model_sha256"] == files.digest(run / "model.keras")
         except (ArtifactError, OSError, KeyError):
             return False
 
@@ -167,10 +162,12 @@ def report_step(
     return Step("report", "all", python("bench.report", *flags), log, lambda: False)
 
 
-def study(planned: list[Step], say: Callable[[str], None]) -> None:
+def study(planned: list[Step], note: Callable[[str], None], say: Callable[[str], None]) -> None:
     """Take every step that is not done.
 
-    say: told where the study stands, in a line that the next one may replace.
+    Args:
+        note: told of each step that is done.
+        say: told where the study stands, in a line that the next one may replace.
 
     Raises:
         StudyError: one failed.
@@ -179,14 +176,15 @@ def study(planned: list[Step], say: Callable[[str], None]) -> None:
     for number, step in enumerate(planned, 1):
         where = f"[{number}/{len(planned)}] {step.kind} {step.name}"
         if step.done():
-            print(f"{where}: done before", flush=True)
+            note(f"{where}: done before")
             continue
         began = time.monotonic()
         _take(step, lambda line, where=where: say(f"{where}, {_clock(start)} gone: {line}"))
         seconds = time.monotonic() - began
         spent.setdefault(step.kind, []).append(seconds)
         left = _left(planned[number:], spent)
-        print(f"{where}: {seconds:.0f} s{left}", flush=True)
+        say("")
+        note(f"{where}: {seconds:.0f} s{left}")
 
 
 def _take(step: Step, say: Callable[[str], None]) -> None:
@@ -196,26 +194,17 @@ def _take(step: Step, say: Callable[[str], None]) -> None:
         try:
             while process.poll() is None:
                 time.sleep(0.5)
-                say(_last_line(step.log))
+                say(last_line(step.log)[:100])
         except BaseException:
             process.terminate()
             process.wait()
             raise
     if process.returncode not in step.fine:
-        said = _last_line(step.log, "error: ")
+        said = last_line(step.log, "error: ")
         raise StudyError(
             f"{step.kind} {step.name} failed ({said.removeprefix('error: ')}); all it said is in "
             f"{step.log}. The same command goes on from here."
         )
-
-
-def _last_line(path: Path, start: str = "") -> str:
-    """The last line of a log that says something; preferably one with this start."""
-    lines = [
-        x for x in path.read_text(encoding="utf-8", errors="replace").splitlines() if x.strip()
-    ]
-    wanted = [line for line in lines if line.startswith(start)]
-    return (wanted or lines or [""])[-1].strip()
 
 
 def _left(planned: list[Step], spent: dict[str, list[float]]) -> str:
@@ -233,31 +222,19 @@ def _clock(start: float) -> str:
     return f"{seconds // 60}:{seconds % 60:02}"
 
 
-def main(arguments: list[str]) -> int:
-    options, handed_on = _parser().parse_known_args(arguments)
+def conduct(place: Path, plan: Callable[[], list[Step]]) -> str:
+    """Plan a study and take its steps, with a line on each; returns what the report said.
 
-    def plan() -> list[Step]:
-        only_of_training(handed_on, ("--config", "--recipe"))
-        same_study(options.workdir, handed_on)
-        return steps(options, handed_on)
-
-    return conduct(options.workdir, plan)
-
-
-def conduct(place: Path, plan: Callable[[], list[Step]]) -> int:
-    """Plan a study, take its steps, show what the report said; returns the exit code."""
+    Raises:
+        StudyError: a mistake in the plan, a step that failed, or a file that cannot be written.
+    """
     for polite in (signal.SIGTERM, signal.SIGHUP):  # the step that runs ends with us
         signal.signal(polite, _interrupt)
     try:
-        study(plan(), _say)
-    except (StudyError, OSError) as error:
-        print(f"\nerror: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nInterrupted: the same command goes on from here.", file=sys.stderr)
-        return 130
-    print((place / "logs" / "report.log").read_text(encoding="utf-8").strip())
-    return 0
+        study(plan(), functools.partial(print, flush=True), Progress())
+        return (place / "logs" / "report.log").read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise StudyError(str(error)) from None
 
 
 def only_of_training(handed_on: list[str], known: tuple[str, ...]) -> None:
@@ -287,50 +264,8 @@ def same_study(place: Path, handed_on: list[str]) -> None:
             f"{place} holds a study with the flags {before}, got {handed_on}: give --workdir "
             "another name."
         )
-    place.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name("study.json.partial")
-    partial.write_text(json.dumps(handed_on) + "\n")
-    partial.replace(file)
+    files.write(file, json.dumps(handed_on) + "\n")
 
 
 def _interrupt(number, frame) -> None:
     raise KeyboardInterrupt
-
-
-def _say(line: str) -> None:
-    if sys.stderr.isatty():
-        print(f"\r\033[K{line[:100]}", end="", file=sys.stderr, flush=True)
-
-
-def some_of(known: Sequence[str]):
-    """A list of known words, for argparse."""
-
-    def read(text: str) -> list[str]:
-        for word in words(text):
-            if word not in known:
-                raise argparse.ArgumentTypeError(f"{word!r} is none of {', '.join(known)}")
-        return words(text)
-
-    return read
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.study",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    add = parser.add_argument
-    add("--variants", type=some_of(KNOWN), default=VARIANTS, help=f"default: {','.join(VARIANTS)}")
-    add("--seeds", type=numbers(0), default=[0], help="0,1,2 (default 0)")
-    add("--precisions", type=some_of(PRECISIONS), default=["int8"], help="besides fp32 (int8)")
-    add("--buckets", type=numbers(3), default=[], help="lengths that sentences are padded to")
-    add("--profile", choices=PROFILES, default="quick", help="of the measurement (default quick)")
-    add("--budget-ms", type=budget_ms, help="the latency that the report shall answer for")
-    add("--workdir", type=Path, default=Path("study"), help="where all of it goes (default study)")
-    return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
