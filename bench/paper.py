@@ -25,7 +25,8 @@ from bench.studies.study import PRECISIONS
 
 DEVICE = """
 Measured on this machine. For the Jetson AGX Orin:
-  1. copy bench/ and {place}/artifacts to it, into one folder;
+  1. python -m bench.pack to_orin, and copy to_orin/bench and {place}/artifacts to it, into one
+     folder;
   2. there, as README's "On the Orin" has it:
      python3 -m bench artifacts/* --runner=ort-cuda --precision=fp32 --profile=full \\
          --out=results/orin.json

@@ -456,7 +456,7 @@ def test_one_command_leads_from_clips_to_the_tables_and_goes_on_where_it_stopped
     first = subprocess.run(command, capture_output=True, text=True)
     assert first.returncode == 0, first.stderr
     assert "done before" not in first.stdout
-    assert "copy bench/ and" in first.stdout
+    assert "copy to_orin/bench and" in first.stdout
     text = (tmp_path / "paper" / "report.md").read_text().replace("\\", "")
     names = ["MobileNetV2", "BERT", "Late Fusion (M)", "Inter. Fusion (M)", "Early Fusion (M)"]
     for name in [*names, "Early Fusion, 2 blocks (M)"]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from bench.edge import inputs
 from bench.edge.artifact import ArtifactError, read
+from bench.edge.outputs import softmax
 
 
 def predict(
@@ -55,9 +56,7 @@ def predict(
     names = [output.name for output in session.get_outputs()]
     times("first inference", session.run, names, feed)
     found = dict(zip(names, times("inference", session.run, names, feed), strict=True))
-    logits = found["logits"][0].astype(np.float64)
-    shares = np.exp(logits - logits.max())
-    shares /= shares.sum()
+    shares = softmax(found["logits"][0])
     answer = {
         "label": meta["classes"][int(shares.argmax())],
         "probabilities": dict(zip(meta["classes"], shares.tolist(), strict=True)),
