@@ -38,8 +38,8 @@ def read(folder: Path) -> dict:
     path = Path(folder) / META
     try:
         meta = json.loads(path.read_text())
-        found = meta.get("format", "an older format")
-        whole = found != FORMAT or meta["seal"] == seal_of(meta)
+        stated = meta.get("format", "an older format")
+        whole = stated != FORMAT or meta["seal"] == seal_of(meta)
     except (FileNotFoundError, NotADirectoryError):
         raise ArtifactError(
             f"{folder} is no artifact, it has no {META}: give a folder that `python -m export` "
@@ -47,16 +47,16 @@ def read(folder: Path) -> dict:
         ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ArtifactError(f"{path} cannot be read ({error}): copy the artifact again.") from None
-    if found != FORMAT:
-        raise ArtifactError(f"{folder} is of {found!r}, {FORMAT!r} is wanted: export it again.")
+    if stated != FORMAT:
+        raise ArtifactError(f"{folder} is of {stated!r}, {FORMAT!r} is wanted: export it again.")
     if not whole:
         raise ArtifactError(f"{path} was changed since the export: copy the artifact again.")
-    for name, wanted in meta["files"].items():
+    for name, sha256 in meta["files"].items():
         file = Path(folder) / name
         if not file.is_file():
             raise ArtifactError(f"{file} is missing: copy the artifact again.")
         try:
-            same = digest(file) == wanted
+            same = digest(file) == sha256
         except OSError as error:
             raise ArtifactError(f"{file} cannot be read ({error.strerror}).") from None
         if not same:

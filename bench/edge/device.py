@@ -46,16 +46,16 @@ def read(path: Path) -> dict:
     """
     try:
         profile = json.loads(Path(path).read_text(encoding="utf-8"))
-        found = profile["format"]
-        lacking = [name for name in _KEYS if name not in profile] if found == FORMAT else []
+        stated = profile["format"]
+        lacking = [name for name in _KEYS if name not in profile] if stated == FORMAT else []
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "no profile of a device"
         raise ArtifactError(
             f"{path} cannot be read ({reason}): make it with `python -m bench.device --runner=ort "
             f"--name=NAME --out={path}`."
         ) from None
-    if found != FORMAT:
-        raise ArtifactError(f"{path} is {found!r}, {FORMAT!r} is wanted: measure it again.")
+    if stated != FORMAT:
+        raise ArtifactError(f"{path} is {stated!r}, {FORMAT!r} is wanted: measure it again.")
     if lacking:
         raise ArtifactError(f"{path} lacks {', '.join(lacking)}: measure it again.")
     return profile
@@ -131,12 +131,12 @@ def _timed(make, provider: str, seconds: float) -> list[float]:
     feed = {"x": np.ones(session.get_inputs()[0].shape, np.float32)}
     for _ in range(3):
         session.run(None, feed)
-    found, end = [], time.perf_counter() + seconds
+    samples, end = [], time.perf_counter() + seconds
     while time.perf_counter() < end:
         start = time.perf_counter()
         session.run(None, feed)
-        found.append(1000 * (time.perf_counter() - start))
-    return found
+        samples.append(1000 * (time.perf_counter() - start))
+    return samples
 
 
 def _session(content: bytes, provider: str):

@@ -78,11 +78,11 @@ def _resampled(blocks: list[list[float]], percentile: float) -> list[float] | No
     rng = np.random.default_rng(0)
     # Of very many samples, fewer resamples: hours of them shall not take minutes to sum up.
     resamples = max(100, min(_RESAMPLES, int(2e7 / sum(map(len, blocks)))))
-    found = [
+    quantiles = [
         np.quantile(np.concatenate([blocks[i] for i in drawn]), percentile)
         for drawn in rng.integers(0, len(blocks), (resamples, len(blocks)))
     ]
-    return [float(x) for x in np.quantile(found, [0.025, 0.975])]
+    return [float(x) for x in np.quantile(quantiles, [0.025, 0.975])]
 
 
 def steady(samples: list[float], window: int = 8, within: float = 0.03) -> bool:
@@ -119,18 +119,18 @@ def ratio(
         if both:
             logs.append(math.log(np.median(a[:both]) / np.median(b[:both])))
     logs = np.array(logs)
-    found = {"rounds": len(logs), "confidence": confidence, "margin": margin}
+    asked = {"rounds": len(logs), "confidence": confidence, "margin": margin}
     if not len(logs):
-        return {**found, "ratio": None, "low": None, "high": None, "verdict": "unclear"}
+        return {**asked, "ratio": None, "low": None, "high": None, "verdict": "unclear"}
     pairs = np.triu_indices(len(logs))
     averages = np.sort((logs[pairs[0]] + logs[pairs[1]]) / 2)
     outside = signed_rank_quantile(len(logs), (1 - confidence) / 2)
     middle = math.exp(np.median(averages))
     if outside < 1:
-        return {**found, "ratio": middle, "low": None, "high": None, "verdict": "unclear"}
+        return {**asked, "ratio": middle, "low": None, "high": None, "verdict": "unclear"}
     low, high = math.exp(averages[outside - 1]), math.exp(averages[-outside])
     verdict = _verdict(low, high, margin)
-    return {**found, "ratio": middle, "low": low, "high": high, "verdict": verdict}
+    return {**asked, "ratio": middle, "low": low, "high": high, "verdict": verdict}
 
 
 def signed_rank_quantile(count: int, probability: float) -> int:

@@ -142,13 +142,13 @@ def _ticks(path: Path = Path("/proc/stat")) -> int | None:
 
 def _cpu(root: Path) -> str | None:
     """x86 names its model in cpuinfo; of Arm's cores `lscpu` knows the names."""
-    found = _fields(root / "proc/cpuinfo", ":")
+    fields = _fields(root / "proc/cpuinfo", ":")
     listed = re.search(r"^Model name:\s*(.+)$", _answer("lscpu") or "", re.MULTILINE)
-    named = found.get("model name", "")
+    named = fields.get("model name", "")
     # "ARMv8 Processor rev 1 (v8l)" is what Arm's kernels put there.
     if named and not (listed and named.startswith("ARMv")):
         return named
-    return listed[1] if listed else found.get("CPU part")
+    return listed[1] if listed else fields.get("CPU part")
 
 
 def _quota(root: Path) -> float | None:
@@ -175,11 +175,11 @@ def _gpu() -> dict:
 
 
 def _cuda(root: Path) -> str | None:
-    found = re.search(
+    match = re.search(
         r'"cuda"\s*:\s*{[^}]*"version"\s*:\s*"([^"]+)"',
         _read(root / "usr/local/cuda/version.json") or "",
     )
-    return found[1] if found else None
+    return match[1] if match else None
 
 
 def _jetson(root: Path) -> dict:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime
 import itertools
+import logging
 import math
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +16,7 @@ from bench.edge import artifact, latency, machine, power, results, turns, worker
 from bench.edge.method import Contender, Method, Profile
 from bench.edge.runners import engines
 
+_log = logging.getLogger(__name__)
 # End-to-end queries, after the rounds: as many as a p90 wants.
 STAGE_ROUNDS = 64
 # Loading may build an engine: it may be silent for so many times as long as a query.
@@ -75,9 +76,9 @@ class _Entry:
         )
 
     def turn(self, number: int, amount: Profile, began: float) -> None:
-        found = self.worker.ask(("block", (number, self.planned(number, amount))))
-        found = {"round": number, "start": found["began"] - began, **found}
-        self.known["blocks"].append(found)
+        block = self.worker.ask(("block", (number, self.planned(number, amount))))
+        block = {"round": number, "start": block["began"] - began, **block}
+        self.known["blocks"].append(block)
 
     def enough(self, method: Method) -> bool:
         queries, seconds = self._so_far()
@@ -89,19 +90,19 @@ class _Entry:
         if meter.source:
             # Sensors renew their values twice a second: a turn in a round is too short for them.
             queries, seconds = self._so_far()
-            found = self.worker.ask(("block", (0, math.ceil(_POWER_SECONDS * queries / seconds))))
-            span = (found["began"], found["ended"])
+            block = self.worker.ask(("block", (0, math.ceil(_POWER_SECONDS * queries / seconds))))
+            span = (block["began"], block["ended"])
             self.known["power"] = power.energy(
-                meter.samples, *span, idle_watts, len(found["samples"])
+                meter.samples, *span, idle_watts, len(block["samples"])
             )
         self.known["complete"] = True
         if self.contender.batch == 1:
-            found = self.worker.ask(("stages", STAGE_ROUNDS))
-            skipped = found.get("skipped")
+            stages = self.worker.ask(("stages", STAGE_ROUNDS))
+            skipped = stages.get("skipped")
             self.known["stages"] = (
                 {"skipped": skipped}
                 if skipped
-                else {name: latency.summary([samples]) for name, samples in found.items()}
+                else {name: latency.summary([samples]) for name, samples in stages.items()}
             )
 
     def guarded(self, step, *arguments) -> None:
@@ -110,7 +111,7 @@ class _Entry:
             step(*arguments)
         except turns.Lost as lost:
             self.known["error"] = str(lost)
-            print(f"\n{self.contender.name}: {lost}", file=sys.stderr)
+            _log.warning("\n%s: %s", self.contender.name, lost)
             if self.worker:
                 self.worker.end()
 
@@ -156,10 +157,10 @@ def measure(
             for entry in session.entries:
                 if entry.worker:
                     entry.worker.end()
-            found = session.results()
-            results.write(target, found)
+            measured = session.results()
+            results.write(target, measured)
     say("")
-    return found
+    return measured
 
 
 def _idle_watts(meter) -> float | None:

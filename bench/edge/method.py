@@ -132,13 +132,13 @@ def names(contenders: list[dict]) -> list[str]:
     always = {"precision"}
     differing = [f for f in shown if f in always or len({c[f] for c in contenders}) > 1]
     said = {("hz", 0.0): "back to back", ("threads", 0): "threads as the engine likes"}
-    found = []
+    named = []
     for c in contenders:
         parts = [said.get((f, c[f]), shown[f].format(c[f])) for f in differing]
         name = " ".join([_short(c["folder"], contenders), *parts])
-        twins = sum(other == name or other.startswith(f"{name} (") for other in found)
-        found.append(f"{name} ({twins + 1})" if twins else name)
-    return found
+        twins = sum(other == name or other.startswith(f"{name} (") for other in named)
+        named.append(f"{name} ({twins + 1})" if twins else name)
+    return named
 
 
 def _short(folder: Path, contenders: list[dict]) -> str:

@@ -129,12 +129,12 @@ def _weights(count: int, *shapes: tuple[int, ...]) -> dict[str, np.ndarray]:
     ONNX Runtime keeps equal constants once, and they would stream from the cache.
     """
     rng = np.random.default_rng(0)
-    found = {}
+    weights = {}
     for i in range(count):
         shape = shapes[i % len(shapes)]
         fan_in = shape[0] if len(shape) == 2 else int(np.prod(shape[1:]))
-        found[f"w{i}"] = (rng.random(shape, np.float32) + 0.5) / np.float32(fan_in)
-    return found
+        weights[f"w{i}"] = (rng.random(shape, np.float32) + 0.5) / np.float32(fan_in)
+    return weights
 
 
 def _chain(steps: list[tuple[str, list[str], dict]], constants: dict, shape, out) -> bytes:

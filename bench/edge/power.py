@@ -75,9 +75,9 @@ def parse(line: str) -> dict:
     }
 
 
-def _zones(found) -> dict[str, float]:
+def _zones(readings) -> dict[str, float]:
     """Without what is off (-256), and PMIC, a constant 100 on the boards that name it."""
-    return {z: c for z, c in found if c > -200 and not z.upper().startswith("PMIC")}
+    return {z: c for z, c in readings if c > -200 and not z.upper().startswith("PMIC")}
 
 
 def total(rails: dict[str, float]) -> float | None:
@@ -104,12 +104,12 @@ def ina3221(root: Path | None = None) -> dict[str, tuple[Path, Path]]:
 
 def zones(root: Path | None = None) -> dict[str, float]:
     """Zone -> °C under THERMAL or another `root`; a zone that is off cannot be read."""
-    found = []
+    readings = []
     for folder in sorted((root or THERMAL).glob("thermal_zone*")):
         name, value = _text(folder / "type"), _text(folder / "temp")
         if name and value:
-            found.append((name.strip().removesuffix("-thermal"), int(value) / 1000))
-    return _zones(found)
+            readings.append((name.strip().removesuffix("-thermal"), int(value) / 1000))
+    return _zones(readings)
 
 
 def _text(path: Path) -> str | None:
@@ -181,8 +181,8 @@ class Sampler:
 
     def _read_lines(self) -> None:
         for line in self._process.stdout:
-            found = parse(line)
-            self._keep(found["rails"], found["celsius"])
+            sample = parse(line)
+            self._keep(sample["rails"], sample["celsius"])
 
     def _keep(self, rails: dict[str, float], celsius: dict[str, float]) -> None:
         watts = total(rails)

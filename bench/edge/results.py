@@ -58,12 +58,12 @@ def read(path: Path) -> dict:
     """
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
-        found = results["format"]
+        stated = results["format"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "no results of this bench"
         raise ResultsError(
             f"{path} cannot be read ({reason}): give a file that `python -m bench` wrote."
         ) from None
-    if found != FORMAT:
-        raise ResultsError(f"{path} is {found!r}, {FORMAT!r} is wanted: measure again.")
+    if stated != FORMAT:
+        raise ResultsError(f"{path} is {stated!r}, {FORMAT!r} is wanted: measure again.")
     return results

@@ -71,30 +71,30 @@ def prove(runner, contender: Contender) -> tuple[dict, float]:
     """
     inputs, outputs = golden(contender.folder)
     rows, batch, first = len(outputs["logits"]), contender.batch, None
-    found = {name: [] for name in outputs}
+    answers = {name: [] for name in outputs}
     for at in range(0, rows, batch):
         taken = np.arange(at, at + batch) % rows
         feed = _fitted({name: x[taken] for name, x in inputs.items()}, contender.meta)
         start = time.perf_counter()
         answer = runner.infer(feed)
         first = first or time.perf_counter() - start
-        for name, parts in found.items():
+        for name, parts in answers.items():
             parts.append(np.asarray(answer[name], np.float64)[: rows - at])
     compared = {
         name: _compared(name, np.concatenate(parts), outputs[name].astype(np.float64), contender)
-        for name, parts in found.items()
+        for name, parts in answers.items()
     }
     return compared["logits"], first
 
 
-def _compared(name: str, found: np.ndarray, wanted: np.ndarray, contender: Contender) -> dict:
+def _compared(name: str, answer: np.ndarray, expected: np.ndarray, contender: Contender) -> dict:
     ladder = contender.meta["ladder"]
     tolerance = next(r for r in ladder if r["name"] == contender.precision)["tolerance"]
-    if found.shape != wanted.shape:
-        raise ArtifactError(f"it gives {name} {found.shape} where {wanted.shape} is wanted.")
-    max_abs = float(np.abs(found - wanted).max())
-    relative = max_abs / max(1.0, float(np.abs(wanted).max()))
-    cosine = float((found * wanted).sum() / (np.linalg.norm(found) * np.linalg.norm(wanted)))
+    if answer.shape != expected.shape:
+        raise ArtifactError(f"it gives {name} {answer.shape} where {expected.shape} is wanted.")
+    max_abs = float(np.abs(answer - expected).max())
+    relative = max_abs / max(1.0, float(np.abs(expected).max()))
+    cosine = float((answer * expected).sum() / (np.linalg.norm(answer) * np.linalg.norm(expected)))
     # Written so that a nan does not hold.
     if not (relative <= tolerance["relative"] and cosine >= tolerance["cosine"]):
         raise ArtifactError(

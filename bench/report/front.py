@@ -107,7 +107,7 @@ def pool(artifacts: Iterable[dict]) -> dict[tuple[str, str], Model]:
         for precision in artifact["test"]["predicted"]:
             seals = families.setdefault(_key(artifact, precision), {})
             seals[artifact["seal"]] = artifact
-    found = {}
+    models = {}
     for (*_, precision), seals in families.items():
         by_seed: dict[int, dict] = {}
         apart = any(
@@ -122,8 +122,8 @@ def pool(artifacts: Iterable[dict]) -> dict[tuple[str, str], Model]:
         )
         for seal, artifact in seals.items():
             alone = Model(artifact, precision, {artifact["seed"]: _correct(artifact, precision)})
-            found[seal, precision] = alone if apart else together
-    return found
+            models[seal, precision] = alone if apart else together
+    return models
 
 
 def _key(artifact: dict, precision: str) -> tuple:
@@ -250,7 +250,7 @@ def majority(artifact: dict) -> tuple[str, float]:
 
 def grouped(points: Iterable[Point], key: Callable[[Point], object]) -> dict[object, list[Point]]:
     """key -> points, in the order in which they come."""
-    found: dict[object, list[Point]] = {}
+    groups: dict[object, list[Point]] = {}
     for point in points:
-        found.setdefault(key(point), []).append(point)
-    return found
+        groups.setdefault(key(point), []).append(point)
+    return groups

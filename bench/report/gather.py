@@ -81,10 +81,10 @@ def _expanded(path: Path) -> list[Path]:
 def _add(inputs: Inputs, path: Path, optional: bool) -> None:
     if path.is_dir():
         meta = read_artifact(path)
-        found = {**described(path, meta), "macs": _macs(meta.get("costs", []))}
-        if not found["test"]["labels"]:
+        artifact = {**described(path, meta), "macs": _macs(meta.get("costs", []))}
+        if not artifact["test"]["labels"]:
             raise ReportError(f"{path / 'test.csv'} has no rows: export the run again.")
-        inputs.artifacts[str(path)] = found
+        inputs.artifacts[str(path)] = artifact
         return
     content = _content(path)
     form = content.get("format") if isinstance(content, dict) else None

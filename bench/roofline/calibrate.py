@@ -88,7 +88,7 @@ class _Grid:
         bandwidth = data["datasheet"]["bandwidth_gbs"]
         kinds = {"matrix": [], "convolution": [], "other": []}
         for point in points:
-            for name, wanted in kinds.items():
+            for name, milliseconds in kinds.items():
                 rows = [
                     (r["flops"], r["bytes"], r["count"])
                     for r in rows_of(data, point, length)
@@ -96,7 +96,7 @@ class _Grid:
                 ]
                 flops, moved, count = np.array(rows or [(0, 0, 0)], np.float64).T
                 rates = np.inf if name == "other" else self.rates[:, None] * 1e9
-                wanted.append(count @ np.maximum(flops / rates, moved / bandwidth / 1e6).T)
+                milliseconds.append(count @ np.maximum(flops / rates, moved / bandwidth / 1e6).T)
         self.matrix, self.convolution = np.stack(kinds["matrix"]), np.stack(kinds["convolution"])
         self.fixed = np.array(kinds["other"])
 
@@ -150,14 +150,14 @@ def _left_out(data: dict, points: list[dict], grids: dict, others: dict[int, flo
     chosen = []
     for i, point in enumerate(points):
         kept = [j for j in range(len(points)) if j != i]
-        found = {length: grid.fit(kept) for length, grid in grids.items()}
-        for length, (_, *rates) in found.items():
+        fits = {length: grid.fit(kept) for length, grid in grids.items()}
+        for length, (_, *rates) in fits.items():
             profile = profile_of(data, point["engine"], *rates)
             ms = predicted(data, point, length, profile)
             lines[length].append(_line(point, ms) | {"tokens": length})
-        best = min(found, key=lambda n: others[n] + found[n][0])
+        best = min(fits, key=lambda n: others[n] + fits[n][0])
         chosen.append(lines[best][i])
-    return chosen, {str(length): _mean(found) for length, found in lines.items()}
+    return chosen, {str(length): _mean(of_length) for length, of_length in lines.items()}
 
 
 def _line(point: dict, ms: float) -> dict:

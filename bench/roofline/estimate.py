@@ -86,18 +86,18 @@ def estimates(folders: list[Path], profile: dict, precision: str) -> dict:
     Raises:
         ArtifactError: an artifact or precision cannot be used.
     """
-    found = []
+    rows = []
     for folder in folders:
         meta = read(folder)
         times = estimate(meta["costs"], profile, precision)
-        found.append({"artifact": described(folder, meta), "precision": precision, **times})
+        rows.append({"artifact": described(folder, meta), "precision": precision, **times})
     return {
         "format": FORMAT,
         "device": profile["device"],
         "engine": profile["engine"],
         "assumed": assumed_of(profile),
         "error": error_of(profile),
-        "estimates": found,
+        "estimates": rows,
     }
 
 

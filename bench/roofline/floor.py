@@ -41,35 +41,35 @@ def node_ms(row: dict, profile: dict, precision: str) -> float:
     Raises:
         ArtifactError: the profile has no rate for int8.
     """
-    found = kind(row)
+    node_kind = kind(row)
     streamed, passed = row["weights"], row["bytes"] - row["weights"]
     if precision == "fp16":
         streamed, passed = streamed / 2, passed / 2
-    quantized = precision == "int8" and found == "matrix" and streamed
+    quantized = precision == "int8" and node_kind == "matrix" and streamed
     if quantized:
         streamed /= 4
     memory = streamed / profile["bandwidth_gbs"]
     memory += passed / profile.get("cache_gbs", profile["bandwidth_gbs"])
-    if found == "other":
+    if node_kind == "other":
         return memory / 1e6
-    return max(memory, row["flops"] / _rate(found, profile, precision, quantized)) / 1e6
+    return max(memory, row["flops"] / _rate(node_kind, profile, precision, quantized)) / 1e6
 
 
-def _rate(found: str, profile: dict, precision: str, quantized: bool) -> float:
+def _rate(node_kind: str, profile: dict, precision: str, quantized: bool) -> float:
     rates = profile["matrix_gflops"]
     if precision == "int8" and "int8" not in rates:
         raise ArtifactError(
             f"The profile of {profile['device']} ({profile['engine']}) has no rate for int8: ask "
             "for another --precision."
         )
-    if found == "matrix":
+    if node_kind == "matrix":
         return (
             rates["int8" if quantized else "fp32"]
             if precision == "int8"
             else _best(rates, precision)
         )
     # Convolutions gain what products gain.
-    return profile[f"{found}_gflops"] * (
+    return profile[f"{node_kind}_gflops"] * (
         _best(rates, precision) / rates["fp32"] if precision == "fp16" else 1
     )
 
@@ -102,19 +102,19 @@ def p50(path: Path, meta: dict, profile: dict, precision: str) -> list[tuple[str
         ResultsError: the file cannot be read.
     """
     content = results.read(path)
-    wanted = {"precision": precision, "runner": profile["engine"], "batch": 1, "hz": 0}
+    conditions = {"precision": precision, "runner": profile["engine"], "batch": 1, "hz": 0}
     if len(meta["lengths"]) > 1:
-        wanted["inputs"] = "padded"
-    found = [
+        conditions["inputs"] = "padded"
+    medians = [
         (c["name"], c["latency"]["p50"])
         for c in content["contenders"]
         if c["complete"]
         and c["artifact"]["seal"] == meta["seal"]
         and not c["slow_by"]
-        and all(c[name] == value for name, value in wanted.items())
+        and all(c[name] == value for name, value in conditions.items())
     ]
-    if not found:
-        asked = ", ".join(f"{name} {value}" for name, value in wanted.items())
+    if not medians:
+        asked = ", ".join(f"{name} {value}" for name, value in conditions.items())
         raise ArtifactError(f"{path} has no measurement of this artifact with {asked}.")
     differences = machine.differences(profile.get("fingerprint") or {}, content["fingerprint"])
     if differences:
@@ -122,4 +122,4 @@ def p50(path: Path, meta: dict, profile: dict, precision: str) -> list[tuple[str
             f"{path} was measured on another machine than the profile ({differences[0]}): make "
             "a profile there, python -m bench.device."
         )
-    return found
+    return medians

@@ -28,14 +28,14 @@ def parts(names: list[str]) -> list[str]:
     A rewritten node has lost its place in the name (node_Conv_12): it counts with the one
     before it.
     """
-    found, last = [], "other"
+    part_of_each, last = [], "other"
     for name in names:
         scope = re.match(r"(padding|text|image|audio|fusion)_[^/]*/?(logits|score)?", name)
         if scope:
             head = scope[1] == "fusion" and scope[2]
             last = PARTS[f"fusion/{scope[2]}" if head else scope[1]]
-        found.append(last)
-    return found
+        part_of_each.append(last)
+    return part_of_each
 
 
 def traced(folder: Path, meta: dict) -> list[dict]:

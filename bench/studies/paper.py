@@ -23,15 +23,15 @@ FUSED = ("late", "inter", "early")
 
 def trainings(options) -> dict[str, list[str]]:
     """Name of every training of a seed -> its flags; the text model once, as it has no images."""
-    found = {"text": ["--variant=text", *_preset(options, options.vision[0])]}
+    flags = {"text": ["--variant=text", *_preset(options, options.vision[0])]}
     for vision in options.vision:
         preset = _preset(options, vision)
         for variant in ("image", *FUSED):
-            found[f"{variant}-{vision}"] = [f"--variant={variant}", *preset]
+            flags[f"{variant}-{vision}"] = [f"--variant={variant}", *preset]
         for blocks in options.blocks:
             more = ["--variant=early", f"--config.fusion.blocks={blocks}"]
-            found[f"early-{vision}-{blocks}-blocks"] = [*more, *preset]
-    return found
+            flags[f"early-{vision}-{blocks}-blocks"] = [*more, *preset]
+    return flags
 
 
 def _preset(options, vision: str) -> list[str]:
@@ -73,19 +73,19 @@ def _measurements(options) -> list[Step]:
     place, seed = options.workdir, options.seeds[0]
     runs = [_run(place, "ours", name, seed) for name in trainings(options)]
     folders = [place / "artifacts" / run.name for run in runs]
-    found = [
+    planned = [
         export_step(place, run, folder, options.precisions, [])
         for run, folder in zip(runs, folders, strict=True)
     ]
     target, precisions = place / "results" / "here.json", ["fp32", *options.precisions]
-    found.append(measure_step(place, "all", folders, target, precisions, options.profile))
+    planned.append(measure_step(place, "all", folders, target, precisions, options.profile))
     if "pytorch" in options.framework:
         for run, folder in zip(runs, folders, strict=True):
             more = ["--runner=ort,torch", f"--run={run}"]
             target = place / "results" / f"torch-{run.name}.json"
             profile = options.profile
-            found.append(measure_step(place, run.name, [folder], target, ["fp32"], profile, more))
-    return found
+            planned.append(measure_step(place, run.name, [folder], target, ["fp32"], profile, more))
+    return planned
 
 
 def _report(options) -> Step:

@@ -52,11 +52,11 @@ def steps(options, handed_on: list[str]) -> list[Step]:
     order = [v for v in ALONE if v in options.variants]
     order += [v for v in options.variants if v not in order]
     made = [(variant, seed) for seed in options.seeds for variant in order]
-    found = [_train(place, variant, seed, handed_on) for variant, seed in made]
-    found += [_export(place, variant, seed, options) for variant, seed in made]
+    planned = [_train(place, variant, seed, handed_on) for variant, seed in made]
+    planned += [_export(place, variant, seed, options) for variant, seed in made]
     folders = [_artifact(place, v, s) for v, s in made]
     return [
-        *found,
+        *planned,
         _measure(place, folders[: len(order)], options),
         _report(place, folders, options),
     ]
@@ -131,17 +131,17 @@ def measure_step(
 
     def done() -> bool:
         try:
-            found = results.read(target)
+            measured = results.read(target)
             seals = {artifact.read(folder)["seal"] for folder in folders}
         except (ResultsError, ArtifactError):
             return False
-        contenders = found["contenders"]
+        contenders = measured["contenders"]
         # One that was refused would be refused again; the report tells of it.
         complete = all(c["complete"] or c["error"] for c in contenders)
         complete = complete and any(c["complete"] for c in contenders)
         same = {c["artifact"]["seal"] for c in contenders} == seals
         same = same and {c["precision"] for c in contenders} == set(precisions)
-        return complete and same and found["method"]["profile"] == profile
+        return complete and same and measured["method"]["profile"] == profile
 
     log = place / "logs" / ("measure.log" if name == "all" else f"measure-{name}.log")
     # 1: a contender was lost, the others are there.

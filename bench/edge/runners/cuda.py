@@ -123,9 +123,9 @@ class Cuda:
 
     def milliseconds(self) -> float:
         """Between the last `begin` and `end`, by the GPU's clock; both must have passed."""
-        found = c_float()
-        self._call("cudaEventElapsedTime", byref(found), self._begin, self._end)
-        return found.value
+        milliseconds = c_float()
+        self._call("cudaEventElapsedTime", byref(milliseconds), self._begin, self._end)
+        return milliseconds.value
 
     def close(self) -> None:
         """Free everything; arrays of `pinned` must not be touched any more."""

@@ -120,7 +120,7 @@ def _engine_file(folder: Path, meta: dict, precision: str, version: str) -> tupl
         )
     model = meta["models"].get(precision, {}).get("file")
     gpu = gpu_name()
-    wanted = {
+    fitting = {
         "precision": asked,
         "tensorrt": version,
         "gpu": gpu,
@@ -128,10 +128,10 @@ def _engine_file(folder: Path, meta: dict, precision: str, version: str) -> tupl
     }
     described = sorted((folder / "engines").glob("*.json"), key=lambda path: path.stat().st_mtime)
     for path in reversed(described):
-        found = json.loads(path.read_text())
+        about = json.loads(path.read_text())
         engine = path.with_suffix(".engine")
-        if engine.is_file() and all(found.get(name) == value for name, value in wanted.items()):
-            return engine, found
+        if engine.is_file() and all(about.get(name) == value for name, value in fitting.items()):
+            return engine, about
     raise ArtifactError(
         f"{folder} has no {asked} engine of its model for TensorRT {version} on {gpu}: build it "
         f"with python -m bench.engine {folder} --precision={asked}."
