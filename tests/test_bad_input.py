@@ -12,41 +12,32 @@ import pytest
 
 from fusion_keras import cli
 from tests.support import tiny
-from tests.support.entries import Entries
 
 # Text alone, at the embeddings: compiled in a second.
 SHALLOW = {"fusion__junctions": "0+-:concat"}
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory) -> tiny.Bench:
-    return tiny.Bench.make(tmp_path_factory.mktemp("bad"))
-
-
-@pytest.fixture(scope="module")
-def entries():
-    # TensorFlow's lines about missing drivers, which a first import hides, come after a fork.
-    started = Entries({"TF_CPP_MIN_LOG_LEVEL": "3", "HF_HUB_OFFLINE": "1"})
-    yield started
-    started.close()
+def bench(tiny, tmp_path_factory) -> tiny.Bench:
+    return tiny.beside(tmp_path_factory.mktemp("bad"))
 
 
 @pytest.fixture(scope="module")
 def finished(bench, entries) -> Path:
     """A complete text run."""
     folder = bench.folder / "finished"
-    found = entries.run("train", *bench.flags(run=folder, **SHALLOW))
-    assert found["code"] == 0, found["err"]
+    found = entries.run("fusion_keras.train", *bench.flags(run=folder, **SHALLOW))
+    assert found.returncode == 0, found.stderr
     return folder
 
 
 def refuse(entries, arguments, pattern, entry="train", file_limit=0):
     """The run ends with exit code 2, and its last line on stderr is the sentence."""
-    found = entries.run(entry, *arguments, file_limit=file_limit)
-    assert found["code"] == 2, found
-    assert "Traceback" not in found["err"]
+    found = entries.run(f"fusion_keras.{entry}", *arguments, file_limit=file_limit)
+    assert found.returncode == 2, found
+    assert "Traceback" not in found.stderr
     # What stands before it is progress.
-    *before, last = found["err"].strip().splitlines()
+    *before, last = found.stderr.strip().splitlines()
     assert last.startswith("error: ")
     assert re.search(pattern, last), last
     assert not any(line.startswith("error: ") for line in before)
@@ -210,9 +201,9 @@ def test_a_full_disk_ends_the_run_and_leaves_what_was_complete(
 
 def test_a_finished_run_is_left_alone_and_other_settings_are_refused(bench, entries, finished):
     before = contents(finished)
-    again = entries.run("train", *bench.flags(run=finished, **SHALLOW))
-    assert again["code"] == 0
-    assert "accuracy" in again["out"]
+    again = entries.run("fusion_keras.train", *bench.flags(run=finished, **SHALLOW))
+    assert again.returncode == 0
+    assert "accuracy" in again.stdout
     arguments = bench.flags(run=finished, train__epochs=3, **SHALLOW)
     refuse(entries, arguments, r"train\.epochs was 2, is 3.*--workdir")
     assert contents(finished) == before

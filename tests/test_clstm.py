@@ -1,9 +1,6 @@
 """The C-LSTM computes the paper's equations, place by place and step by step."""
 
 import functools
-import os
-import subprocess
-import sys
 from itertools import pairwise
 
 import jax
@@ -315,19 +312,14 @@ onnx.save(proto, sys.argv[2])
 
 @pytest.mark.slow
 @each_architecture
-def test_onnx_of_the_reduced_model_gives_the_outputs_of_jax(architecture, tmp_path):
+def test_onnx_of_the_reduced_model_gives_the_outputs_of_jax(convert, architecture, tmp_path):
     import onnx
     import onnxruntime
 
     model, inputs = build_clstm(architecture, REDUCED), inputs_of(REDUCED)
     model.save(tmp_path / "model.keras")
     files = [str(tmp_path / "model.keras"), str(tmp_path / "model.onnx")]
-    done = subprocess.run(
-        [sys.executable, "-c", _CONVERT, *files],
-        env={**os.environ, "KERAS_BACKEND": "tensorflow"},
-        capture_output=True,
-        text=True,
-    )
+    done = convert.run("-c", _CONVERT, *files)
     assert done.returncode == 0, done.stderr
     assert "Loop" not in {node.op_type for node in onnx.load(files[1]).graph.node}
     session = onnxruntime.InferenceSession(files[1], providers=["CPUExecutionProvider"])

@@ -3,8 +3,6 @@
 import csv
 import json
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -33,7 +31,7 @@ from fusion_keras.training.recipes import resolve
 from fusion_keras.training.restored import restore
 from fusion_keras.training.run import Run
 from tests.support.digits_layout import Digits
-from tests.support.tiny import command, table
+from tests.support.tiny import table
 
 # Keras's own variables answer numpy 2's new `copy` keyword with this, wherever it saves.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -503,13 +501,13 @@ def test_figures_that_compare_have_the_papers_noise():
     assert len(study.grid) == 100
 
 
-def test_command_makes_a_figure_and_says_where(digits, tmp_path):
+def test_command_makes_a_figure_and_says_where(entries, digits, tmp_path):
     flags = [*digits.flags(), f"--workdir={tmp_path}", "--test_audio=orig,1", "--test_image=0"]
-    given = command("digits", "--figure=6", "--config=configs/digits_small.py", *flags)
-    done = subprocess.run(given, capture_output=True, text=True)
+    given = ["--figure=6", "--config=configs/digits_small.py", *flags]
+    done = entries.run("fusion_keras.digits", *given)
     assert done.returncode == 0, done.stderr
     assert f"Figure: {tmp_path}/tiny/figures/figure6.png" in done.stdout
-    wrong = subprocess.run(command("digits"), capture_output=True, text=True)
+    wrong = entries.run("fusion_keras.digits")
     assert (wrong.returncode, wrong.stderr.strip()) == (
         2,
         "error: --figure=N is wanted; --help lists them.",
@@ -521,11 +519,11 @@ def test_command_makes_a_figure_and_says_where(digits, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_run_becomes_an_artifact_that_is_measured(digits, variant, tmp_path, capsys):
+def test_a_run_becomes_an_artifact_that_is_measured(entries, digits, variant, tmp_path, capsys):
     trained = train(digits.config(variant=variant, **NOISE), tmp_path / "run").folder
     folder = tmp_path / "artifact"
     asked = [f"--run={trained}", f"--out={folder}", "--precisions=fp16,int8,int8_static"]
-    done = subprocess.run([sys.executable, "-m", "export", *asked], capture_output=True, text=True)
+    done = entries.run("export", *asked)
     assert done.returncode == 0, done.stderr
     assert f"python -m bench {folder}" in done.stdout
     meta = read(folder)
@@ -540,9 +538,7 @@ def test_a_run_becomes_an_artifact_that_is_measured(digits, variant, tmp_path, c
     assert bench_predict.main([str(folder), "--image=a.png"]) == 2
     assert "spectrogram of a recording" in capsys.readouterr().err
     out = tmp_path / "results.json"
-    measured = [sys.executable, "-m", "bench", str(folder), f"--out={out}", "--precision=all"]
-    done = subprocess.run(measured, capture_output=True, text=True)
+    done = entries.run("bench", folder, f"--out={out}", "--precision=all")
     assert done.returncode == 0, done.stderr
-    page = [sys.executable, "-m", "bench.report", str(out), f"--out={tmp_path / 'report'}"]
-    done = subprocess.run(page, capture_output=True, text=True)
+    done = entries.run("bench.report", out, f"--out={tmp_path / 'report'}")
     assert done.returncode == 0, done.stderr

@@ -8,7 +8,7 @@ import pytest
 
 from bench import calibrate, device, estimate, floor
 from export.artifact import building, seal
-from tests.test_floor import PROFILE, row
+from tests.support.floors import PROFILE, row
 
 DATA = calibrate.load()
 ENGINES = ("ort-cuda", "tensorrt")

@@ -1,9 +1,5 @@
 """From spec to model: every variant, golden sizes, joins worked out by hand, counts, pictures."""
 
-import os
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -19,13 +15,10 @@ from fusion_keras.fusion.graph import ScoreAverage, build
 from fusion_keras.fusion.joins import join
 from fusion_keras.fusion.spec import LAST, FusionSpec, Junction
 from fusion_keras.fusion.variants import Depths, make_spec
+from tests.support.graphs import VISIONS, inputs_of, normed, run, weigh
 from tests.support.tiny import OF_TEXT_AND_IMAGES as VARIANTS
 
 CLASSES, LENGTH = 3, 6
-VISIONS = {
-    "mobilenet": ("tiny_mobilenet", Depths(6, 16)),
-    "vit": ("tiny_vit", Depths(6, 12, image_scales=True)),
-}
 VARIANTS_AND_VISIONS = [(variant, vision) for vision in VISIONS for variant in VARIANTS]
 
 # (vision, variant) -> parameters with the tiny presets, width 32, 3 classes.
@@ -102,21 +95,6 @@ def make(text, images):
         return made[key]
 
     return make
-
-
-def inputs_of(model, batch=2, length=LENGTH, seed=0):
-    """Random inputs that a model takes, as they come from a data set."""
-    rng = np.random.default_rng(seed)
-    token_ids = rng.integers(1, 1000, (batch, length)).astype("int32")
-    token_ids[0, -2:] = 0
-    values = {"token_ids": token_ids}
-    values["image"] = rng.integers(0, 256, (batch, 32, 32, 3)).astype("uint8")
-    return {x.name: values[x.name] for x in model.inputs}
-
-
-def run(model, inputs):
-    outputs = model(inputs, training=False)
-    return {name: np.asarray(x) for name, x in outputs.items()}
 
 
 def softmax(x):
@@ -261,22 +239,6 @@ def joined(junction, pool="mean", text=TEXT, image=MAP, mask=MASK):
     masks = {"mask": keras.Input(mask.shape[1:], dtype="int32", name="mask")}
     output = join(junction, taps, masks["mask"], pool, "j")
     return keras.Model({**taps, **masks}, output), {**given, "mask": mask}
-
-
-def normed(x):
-    return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
-
-
-def weigh(model, seed=0, **names):
-    """Set Dense layers to random weights; returns short name -> its function on numpy."""
-    rng = np.random.default_rng(seed)
-    functions = {}
-    for short, name in names.items():
-        layer = model.get_layer(name)
-        kernel, bias = (rng.normal(size=v.shape) for v in layer.weights)
-        layer.set_weights([kernel, bias])
-        functions[short] = lambda x, kernel=kernel, bias=bias: x @ kernel + bias
-    return functions
 
 
 def test_concat_takes_masked_mean_and_map_mean():
@@ -429,13 +391,13 @@ np.savez(sys.argv[3], **{name: np.asarray(x) for name, x in outputs.items()})
 
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", ["inter", "early"])
-def test_tensorflow_gives_the_same_logits(make, tmp_path, variant):
+def test_tensorflow_gives_the_same_logits(convert, make, tmp_path, variant):
     _, graph = make(variant, "mobilenet")
     inputs = inputs_of(graph.model)
     files = [tmp_path / name for name in ("model.keras", "inputs.npz", "outputs.npz")]
     graph.model.save(files[0])
     np.savez(files[1], **inputs)
-    environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
-    subprocess.run([sys.executable, "-c", _ON_TENSORFLOW, *files], check=True, env=environment)
+    done = convert.run("-c", _ON_TENSORFLOW, *files)
+    assert done.returncode == 0, done.stderr
     with np.load(files[2], allow_pickle=False) as outputs:
         np.testing.assert_allclose(outputs["logits"], run(graph.model, inputs)["logits"], atol=1e-5)

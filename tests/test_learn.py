@@ -24,8 +24,8 @@ CASES = {
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory) -> tiny.Bench:
-    return tiny.Bench.make(tmp_path_factory.mktemp("learn"))
+def bench(tiny, tmp_path_factory) -> tiny.Bench:
+    return tiny.beside(tmp_path_factory.mktemp("learn"))
 
 
 @pytest.fixture(scope="module")

@@ -16,14 +16,13 @@ from fusion_keras.errors import UsageError
 from fusion_keras.training.evaluate import predict
 from fusion_keras.training.experiment import train
 from fusion_keras.training.restored import restore
-from tests.support import tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory):
-    return tiny.Bench.make(tmp_path_factory.mktemp("missing"))
+def bench(tiny, tmp_path_factory):
+    return tiny.beside(tmp_path_factory.mktemp("missing"))
 
 
 @pytest.fixture(scope="module")
@@ -34,17 +33,22 @@ def run(bench):
     )
 
 
+def exported(entries, run, out, *flags):
+    done = entries.run("export", f"--run={run.folder}", f"--out={out}", *flags)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.fixture(scope="module")
-def whole(run):
+def whole(entries, run):
     out = run.folder.with_name("whole")
-    export(Request(run.folder, out, precisions=()))
+    exported(entries, run, out, "--precisions=")
     return out
 
 
 @pytest.fixture(scope="module", params=["image", pytest.param("text", marks=pytest.mark.slow)])
-def part(run, request):
+def part(entries, run, request):
     out = run.folder.with_name(f"no_{request.param}")
-    export(Request(run.folder, out, precisions=("int8",), without=request.param))
+    exported(entries, run, out, "--precisions=int8", f"--without={request.param}")
     return request.param, out
 
 

@@ -19,7 +19,7 @@ from bench.report.gather import ReportError
 from fusion_keras.data.splits import STANDARD_MOSI_COUNTS, STANDARD_MOSI_FOLDS
 from fusion_keras.data.video import middle_frame
 from tests.support.mosi_layout import FRAMES, write_clip, write_layout
-from tests.test_report import artifact, contender, measured
+from tests.support.reports import artifact, contender, measured
 
 # --- What is planned --------------------------------------------------------------------------
 
@@ -147,9 +147,8 @@ def test_a_label_file_that_changed_is_another_study(given, tmp_path, capsys, mon
         paper.main(given)
 
 
-def test_help_teaches():
-    command = [sys.executable, "-m", "bench.paper", "--help"]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+def test_help_teaches(entries):
+    shown = entries.run("bench.paper", "--help").stdout
     assert "--framework" in shown
     assert "WORKDIR/results" in shown
 

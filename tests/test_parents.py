@@ -16,8 +16,8 @@ from tests.support.tiny import table
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory) -> tiny.Bench:
-    return tiny.Bench.make(tmp_path_factory.mktemp("late"))
+def bench(tiny, tmp_path_factory) -> tiny.Bench:
+    return tiny.beside(tmp_path_factory.mktemp("late"))
 
 
 @pytest.fixture(scope="module")

@@ -147,6 +147,12 @@ def test_no_file_is_named_as_a_library():
     assert not [p for p in [*ours, *ROOT.glob("*.py")] if p.stem in LIBRARY_NAMES]
 
 
+def test_no_test_is_imported():
+    """What tests share is in `tests/support`: a test file is read, and moved, on its own."""
+    tests = sorted((ROOT / "tests").rglob("*.py"))
+    assert breaches(tests, lambda path, name: name.startswith("tests.test_")) == []
+
+
 # --- The walk itself --------------------------------------------------------------------------
 
 

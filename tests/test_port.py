@@ -22,8 +22,8 @@ from tests.support import tiny
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory) -> tiny.Bench:
-    return tiny.Bench.make(tmp_path_factory.mktemp("port"))
+def bench(tiny, tmp_path_factory) -> tiny.Bench:
+    return tiny.beside(tmp_path_factory.mktemp("port"))
 
 
 @pytest.fixture(scope="module")

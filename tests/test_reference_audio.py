@@ -12,6 +12,8 @@ from fusion_keras.fusion.state_dict import load_state_dict
 from fusion_keras.fusion.variants import VARIANTS
 from fusion_keras.reference import optimizers
 from fusion_keras.training.recipes import resolve
+from tests.support.gradients import LABELS, check
+from tests.support.gradients import ROWS as BATCH
 from tests.support.pairs import (
     called,
     differences,
@@ -30,8 +32,6 @@ from tests.support.pairs import (
     torch_gradients,
     torch_inputs,
 )
-from tests.test_gradients import LABELS, check
-from tests.test_gradients import ROWS as BATCH
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 

@@ -25,8 +25,8 @@ SECONDS_TO_START = 120
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory) -> tiny.Bench:
-    return tiny.Bench.make(tmp_path_factory.mktemp("resume"))
+def bench(tiny, tmp_path_factory) -> tiny.Bench:
+    return tiny.beside(tmp_path_factory.mktemp("resume"))
 
 
 @pytest.fixture(scope="module")

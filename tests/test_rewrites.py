@@ -1,9 +1,6 @@
 """Every architecture, through TensorFlow and tf2onnx, to a portable graph of equal outputs."""
 
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import onnx
@@ -16,8 +13,8 @@ from fusion_keras.config import get_config
 from fusion_keras.fusion.graph import build
 from fusion_keras.fusion.spec import to_dict
 from fusion_keras.fusion.variants import make_spec
+from tests.support.graphs import VISIONS, inputs_of, run
 from tests.support.tiny import OF_TEXT_AND_IMAGES as VARIANTS
-from tests.test_graph import VISIONS, inputs_of, run
 
 LENGTH, ROWS = 12, 3
 FIXED = stages.Shapes(batch=1, length=LENGTH)
@@ -43,7 +40,6 @@ import json, sys
 from pathlib import Path
 import numpy as np
 from export import convert
-from tests.support.tiny import OF_TEXT_AND_IMAGES as VARIANTS
 for folder in map(Path, sys.argv[1:]):
     spec = json.loads((folder / "config.json").read_text())["spec"]
     graph = convert.rebuilt(convert.load_model(folder), spec)
@@ -77,27 +73,22 @@ def prepared(root, cases):
         (folder / "shapes.json").write_text(json.dumps(shapes.of(inputs)))
 
 
-def converted(root, cases):
-    """The folders with `raw.onnx` and `weights.npz` as well; TensorFlow is imported once."""
+def converted(convert, root, cases):
+    """The folders with `raw.onnx` and `weights.npz` as well."""
     prepared(root, cases)
-    done = subprocess.run(
-        [sys.executable, "-c", CONVERT, *(root / name for name in cases)],
-        env={**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "3"},
-        capture_output=True,
-        text=True,
-    )
+    done = convert.run("-c", CONVERT, *(root / name for name in cases))
     assert done.returncode == 0, done.stderr[-3000:]
     return root
 
 
 @pytest.fixture(scope="module")
-def quick(tmp_path_factory):
-    return converted(tmp_path_factory.mktemp("quick"), QUICK)
+def quick(convert, tmp_path_factory):
+    return converted(convert, tmp_path_factory.mktemp("quick"), QUICK)
 
 
 @pytest.fixture(scope="module")
-def slow(tmp_path_factory):
-    return converted(tmp_path_factory.mktemp("slow"), SLOW)
+def slow(convert, tmp_path_factory):
+    return converted(convert, tmp_path_factory.mktemp("slow"), SLOW)
 
 
 def check(folder):

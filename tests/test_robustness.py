@@ -5,7 +5,6 @@ import dataclasses
 import itertools
 import json
 import shutil
-import subprocess
 from pathlib import Path
 
 import keras
@@ -250,8 +249,8 @@ def test_sentences_are_mistyped_before_and_masked_after_they_are_tokenised(token
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory) -> tiny.Bench:
-    return tiny.Bench.make(tmp_path_factory.mktemp("robustness"))
+def bench(tiny, tmp_path_factory) -> tiny.Bench:
+    return tiny.beside(tmp_path_factory.mktemp("robustness"))
 
 
 @pytest.fixture(scope="module")
@@ -433,10 +432,8 @@ def test_a_precision_of_runs_is_refused(text, tmp_path):
         measure(Asked((text,), tmp_path / "r.json", precisions=("int8",)))
 
 
-def test_the_entry_takes_names_and_ends_with_a_sentence(tmp_path):
-    done = subprocess.run(
-        tiny.command("robustness", str(tmp_path), "--repeats=1"), capture_output=True, text=True
-    )
+def test_the_entry_takes_names_and_ends_with_a_sentence(entries, tmp_path):
+    done = entries.run("fusion_keras.robustness", tmp_path, "--repeats=1")
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1] == (
         f"error: {tmp_path} is neither a finished run nor an artifact: it has no model.keras that "
@@ -444,8 +441,8 @@ def test_the_entry_takes_names_and_ends_with_a_sentence(tmp_path):
     )
 
 
-def test_the_help_names_every_corruption():
-    done = subprocess.run(tiny.command("robustness", "--help"), capture_output=True, text=True)
+def test_the_help_names_every_corruption(entries):
+    done = entries.run("fusion_keras.robustness", "--help")
     assert done.returncode == 0
     assert all(f"  {name} " in done.stdout for name in study.CORRUPTIONS)
 

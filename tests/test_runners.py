@@ -16,6 +16,7 @@ from bench.runners import cuda, engines, workstation
 from bench.runners.engines import open_runner
 from bench.runners.ort import OnnxRuntimeCuda
 from tests.support import tensorrt_api
+from tests.support.golden import assert_golden
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
@@ -23,18 +24,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 @pytest.fixture(scope="module")
 def meta(tiny_artifact):
     return read(tiny_artifact)
-
-
-def assert_golden(runner, folder, batch=1, tolerance=1e-4):
-    """It gives the artifact's golden outputs."""
-    inputs, outputs = golden(folder)
-    assert np.ptp(outputs["logits"], axis=0).max() > 10 * tolerance, "examples differ"
-    for row in range(0, len(outputs["logits"]), batch):
-        taken = slice(row, row + batch)
-        found = runner.infer({name: x[taken] for name, x in inputs.items()})
-        assert found["logits"].dtype == np.float32
-        wanted = outputs["logits"][taken]
-        np.testing.assert_allclose(found["logits"], wanted, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +47,7 @@ def test_compiled_pytorch_answers_as_the_trained_model(tiny_artifact, meta, tiny
     script = (
         "import sys\nfrom pathlib import Path\nfrom bench.artifact import read\n"
         "from bench.runners.engines import open_runner\n"
-        "from tests.test_runners import assert_golden\n"
+        "from tests.support.golden import assert_golden\n"
         "folder, run = map(Path, sys.argv[1:])\n"
         "with open_runner('torch-compiled', folder, read(folder), 'fp32', run=run) as runner:\n"
         "    assert_golden(runner, folder)\n"

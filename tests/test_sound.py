@@ -14,7 +14,7 @@ from fusion_keras.data.records import SkipLog
 from fusion_keras.data.sound import BadSound, decode, decode_all
 from fusion_keras.errors import UsageError
 from tests.support.mosi_layout import write_clip, write_layout
-from tests.support.tiny import Bench, tone, write_wav
+from tests.support.tiny import tone, write_wav
 
 FACE = np.full((48, 48, 3), 90, np.uint8)
 
@@ -184,8 +184,8 @@ def test_a_changed_file_and_another_length_are_decoded_anew(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory):
-    return Bench.make(tmp_path_factory.mktemp("sound"))
+def bench(tiny, tmp_path_factory):
+    return tiny.beside(tmp_path_factory.mktemp("sound"))
 
 
 def data_of(bench, **changes):

@@ -137,8 +137,8 @@ def test_training_withholds_each_at_its_rate_and_never_both():
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory):
-    return tiny.Bench.make(tmp_path_factory.mktemp("stand_in"))
+def bench(tiny, tmp_path_factory):
+    return tiny.beside(tmp_path_factory.mktemp("stand_in"))
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ from fusion_keras.reference import optimizers as theirs
 from fusion_keras.training.loop import losses_of
 from fusion_keras.training.optimizers import make_optimizer
 from fusion_keras.training.recipes import RECIPES, resolve
+from tests.support.gradients import ROWS, SIZE, key_biases, tiny_family
 from tests.support.pairs import (
     CLASSES,
     VISION,
@@ -28,7 +29,6 @@ from tests.support.pairs import (
     tiny_text,
     torch_inputs,
 )
-from tests.test_gradients import ROWS, SIZE, key_biases, tiny_family
 
 STEPS, BATCHES = 20, 4
 TOLERANCE = 1e-3  # of the loss, at every step

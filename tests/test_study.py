@@ -85,9 +85,8 @@ def test_an_unknown_flag_is_named(tmp_path, capsys):
     assert "--seed=1 is no flag" in capsys.readouterr().err
 
 
-def test_help_teaches():
-    command = [sys.executable, "-m", "bench.study", "--help"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+def test_help_teaches(entries):
+    said = entries.run("bench.study", "--help").stdout
     assert "--budget-ms" in said
 
 

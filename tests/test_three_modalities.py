@@ -1,8 +1,6 @@
 """Sound as a third modality: joins by hand, every variant, and the way to a device."""
 
 import json
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -39,9 +37,9 @@ from fusion_keras.training.experiment import load_model, train
 from fusion_keras.training.porting import from_pytorch, to_pytorch
 from fusion_keras.training.recipes import resolve
 from fusion_keras.training.run import Run
+from tests.support.graphs import normed, run, weigh
 from tests.support.pairs import called
 from tests.support.tiny import Bench, table
-from tests.test_graph import normed, run, weigh
 
 LENGTH, CLASSES = 6, 3
 JOINS = ("linear", "add", "gate", "attention", "cross")
@@ -239,8 +237,8 @@ def test_sound_passes_through_augmentation_and_nothing_is_mixed():
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory) -> Bench:
-    return Bench.make(tmp_path_factory.mktemp("three"))
+def bench(tiny, tmp_path_factory) -> Bench:
+    return tiny.beside(tmp_path_factory.mktemp("three"))
 
 
 LATE = {
@@ -261,10 +259,10 @@ def late(bench) -> Run:
 
 
 @pytest.fixture(scope="module")
-def artifact(late):
+def artifact(entries, late):
     folder = late.folder.parent / "artifact"
     flags = [f"--run={late.folder}", f"--out={folder}", "--precisions=fp16,int8,int8_static"]
-    done = subprocess.run([sys.executable, "-m", "export", *flags], capture_output=True, text=True)
+    done = entries.run("export", *flags)
     assert done.returncode == 0, done.stderr
     assert '--text "..." --image FILE --audio FILE.wav' in done.stdout
     return folder

@@ -34,8 +34,8 @@ SHALLOW = {"fusion__junctions": "0+-:concat"}
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory) -> tiny.Bench:
-    return tiny.Bench.make(tmp_path_factory.mktemp("train"))
+def bench(tiny, tmp_path_factory) -> tiny.Bench:
+    return tiny.beside(tmp_path_factory.mktemp("train"))
 
 
 @pytest.fixture(scope="module")

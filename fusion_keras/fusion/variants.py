@@ -30,7 +30,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from fusion_keras.backbones.clstm import ARCHITECTURES
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.spec import (
     LAST,
@@ -162,7 +161,7 @@ VARIANTS: dict[str, Callable] = {
 }
 FROZEN = ("late", "late_score")
 # Of images and sound, whose layers no junctions describe: `fusion.audio_visual` builds them.
-AUDIO_VISUAL = tuple(ARCHITECTURES)
+AUDIO_VISUAL = ("clstm_initial", "clstm_second", "clstm_fc")
 
 
 def modalities_of(variant: str, fusion) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import sys
 import wave
 from collections.abc import Callable, Sequence
@@ -13,8 +14,6 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from fusion_keras.backbones.bert import BertBackbone
-from fusion_keras.backbones.vit import ViTBackbone
 from fusion_keras.config import get_config
 from fusion_keras.fusion.variants import VARIANTS
 from fusion_keras.training.run import Run
@@ -110,6 +109,10 @@ def write_sounds(folder: Path) -> Path:
 
 def write_presets(folder: Path) -> None:
     """Two presets of two small layers each, in `text` and `image`: compiled in seconds."""
+    # Here, because tests that need no model need not wait for Keras.
+    from fusion_keras.backbones.bert import BertBackbone
+    from fusion_keras.backbones.vit import ViTBackbone
+
     letters = [chr(c) for c in (*range(ord("a"), ord("z") + 1), *range(ord("0"), ord("9") + 1))]
     words = [w for group in _WORDS.values() for w in group]
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *letters, *(f"##{c}" for c in letters), *words]
@@ -136,7 +139,18 @@ class Bench:
     def make(cls, folder: Path) -> Bench:
         write_manifest(folder / "data")
         write_presets(folder / "presets")
+        (folder / "cache").mkdir()
+        compiled = os.environ.get("JAX_COMPILATION_CACHE_DIR", folder / "compiled")
+        (folder / "cache" / "jax").symlink_to(compiled)
         return cls(folder)
+
+    def beside(self, folder: Path) -> Bench:
+        """Another folder with data of its own, these presets, and what JAX has compiled."""
+        write_manifest(folder / "data")
+        (folder / "presets").symlink_to(self.folder / "presets")
+        (folder / "cache").mkdir()
+        (folder / "cache" / "jax").symlink_to(self.folder / "cache" / "jax")
+        return Bench(folder)
 
     def settings(self, **changes) -> dict[str, object]:
         """Flag -> value of a training that takes seconds; `changes` have `__` for a dot."""
