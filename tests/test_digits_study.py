@@ -31,6 +31,7 @@ from fusion_keras.training.recipes import resolve
 from fusion_keras.training.restored import restore
 from fusion_keras.training.run import Run
 from tests.support.digits_layout import Digits
+from tests.support.shared import slow_but
 from tests.support.tiny import table
 
 # Keras's own variables answer numpy 2's new `copy` keyword with this, wherever it saves.
@@ -313,6 +314,7 @@ def test_the_report_reads_a_run(run):
 # --- Answers and figures ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_figure_1_has_three_variants_and_every_cell(studied):
     picture = studied.folder / "figures" / "figure1.png"
     with Image.open(picture) as image:
@@ -331,6 +333,7 @@ def test_figure_1_has_three_variants_and_every_cell(studied):
         assert float(row["initial_minus_this"]) == pytest.approx(lead, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_the_cell_of_the_training_noise_is_the_runs_own_test(studied):
     for variant in VARIANTS:
         wanted = [
@@ -346,6 +349,7 @@ def test_the_cell_of_the_training_noise_is_the_runs_own_test(studied):
         assert float(row["accuracy"]) == pytest.approx(np.mean(wanted), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_figure_once_made_is_neither_trained_nor_tested_again(studied, monkeypatch):
     def never(*_):
         raise AssertionError("done again")
@@ -361,6 +365,7 @@ def test_a_figure_once_made_is_neither_trained_nor_tested_again(studied, monkeyp
     assert [r["accuracy"] for r in rows_of(studied, 2)] == [r["accuracy"] for r in before[:6]]
 
 
+@pytest.mark.slow
 def test_cells_that_were_tested_before_an_interrupt_are_kept(studied, monkeypatch):
     tested = []
 
@@ -394,7 +399,7 @@ def test_answers_of_another_model_do_not_count(tmp_path):
     assert (math.inf, 0.5) not in cells.Cells(tmp_path / "a.json", "another")
 
 
-@pytest.mark.parametrize(("figure", "name"), [(3, "audio"), (4, "image")])
+@pytest.mark.parametrize(("figure", "name"), slow_but([(3, "audio")], [(3, "audio"), (4, "image")]))
 def test_one_input_alone_is_trained_and_tested_with_the_other_zero(digits, figure, name):
     kept = "image" if name == "audio" else "audio"
     study = Study(
@@ -429,6 +434,7 @@ def test_figure_6_shows_the_pair_at_each_ratio_and_trains_nothing(digits, tmp_pa
     assert [path.name for path in study.folder.iterdir()] == ["figures"]
 
 
+@pytest.mark.slow
 def test_activations_end_in_the_logits_of_the_run(studied):
     make(12, Study(studied.config, studied.workdir))
     rows = rows_of(studied, 12)
@@ -445,6 +451,7 @@ def test_activations_end_in_the_logits_of_the_run(studied):
     assert last["label"] == str(labels[0])
 
 
+@pytest.mark.slow
 def test_other_examples_are_other_figures(studied):
     for figure in (11, 13):
         make(figure, Study(studied.config, studied.workdir))

@@ -76,6 +76,7 @@ def test_predict_takes_one_modality_where_training_withheld_the_other(artifact, 
     assert "wanted" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_two_at_a_time(entries, run, bench, tmp_path, capsys):
     folder = tmp_path / "two"
     done = entries.run(

@@ -29,10 +29,11 @@ from tests.support.pairs import (
     tiny_batch,
     torch_gradients,
 )
+from tests.support.shared import slow_but
 from tests.support.tiny import OF_TEXT_AND_IMAGES as VARIANTS
 
 
-@pytest.mark.parametrize("vision", VISION)
+@pytest.mark.parametrize("vision", slow_but(["vit"], VISION))
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_gradient_equals_pytorchs(variant, vision):
     worst = check(tiny_family(vision), variant, tiny_batch(ROWS, SIZE), LABELS)

@@ -16,6 +16,7 @@ from fusion_keras.fusion.joins import join
 from fusion_keras.fusion.spec import LAST, FusionSpec, Junction
 from fusion_keras.fusion.variants import Depths, make_spec
 from tests.support.graphs import VISIONS, inputs_of, normed, run, weigh
+from tests.support.shared import slow_but
 from tests.support.tiny import OF_TEXT_AND_IMAGES as VARIANTS
 
 CLASSES, LENGTH = 3, 6
@@ -105,7 +106,10 @@ def softmax(x):
 # --- Every variant ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("variant", "vision"), VARIANTS_AND_VISIONS)
+@pytest.mark.parametrize(
+    ("variant", "vision"),
+    slow_but([(v, "vit") for v in VARIANTS] + [("inter", "mobilenet")], VARIANTS_AND_VISIONS),
+)
 def test_variant_runs_and_comes_back_from_disk(make, tmp_path, variant, vision):
     _, graph = make(variant, vision)
     inputs = inputs_of(graph.model)
@@ -180,16 +184,19 @@ MIXED = {"junctions": "2+-:attention,-+6:attention"}
 
 @pytest.mark.parametrize(
     ("variant", "changes"),
-    [
-        ("text", {}),
-        ("inter", {}),
-        ("early", {}),
-        ("early", {"tokens": "pooled"}),
-        ("input", {}),
-        ("early", CROSS),
-        ("early", {**CROSS, "tokens": "pooled"}),
-        ("early", MIXED),
-    ],
+    slow_but(
+        [("text", {}), ("inter", {}), ("early", MIXED)],
+        [
+            ("text", {}),
+            ("inter", {}),
+            ("early", {}),
+            ("early", {"tokens": "pooled"}),
+            ("input", {}),
+            ("early", CROSS),
+            ("early", {**CROSS, "tokens": "pooled"}),
+            ("early", MIXED),
+        ],
+    ),
     ids=lambda x: x if isinstance(x, str) else " ".join(map(str, x.values())),
 )
 def test_more_padding_changes_nothing(make, variant, changes):
@@ -280,7 +287,7 @@ def test_gate_is_a_gated_multimodal_unit():
 
 
 @pytest.mark.parametrize("tokens", ["pooled", "sequence"])
-@pytest.mark.parametrize("kind", ["attention", "cross"])
+@pytest.mark.parametrize("kind", slow_but(["attention"], ["attention", "cross"]))
 def test_attention_gives_a_vector_for_each_modality(kind, tokens):
     grid = 1 if tokens == "sequence" else 0
     model, inputs = joined(Junction(1, 1, kind, 4, blocks=2, heads=2, tokens=tokens, grid=grid))

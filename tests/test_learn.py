@@ -10,6 +10,7 @@ from fusion_keras.training.experiment import load_model, train
 from fusion_keras.training.restored import restore
 from fusion_keras.training.run import read_json
 from tests.support import tiny
+from tests.support.shared import slow_but
 
 # No dropout: each framework draws its own.
 PLAIN = {"fusion__dropout": 0.0, "train__epochs": 2, "train__learning_rate": 1e-2}
@@ -45,7 +46,7 @@ def both(bench):
     return both
 
 
-@pytest.mark.parametrize("variant", CASES)
+@pytest.mark.parametrize("variant", slow_but(("inter", "image", "text"), CASES))
 def test_both_frameworks_learn_the_same(both, variant):
     ours, theirs = (
         [table["loss"] for table in tiny.table(r, "history.csv")] for r in both(variant)
@@ -72,6 +73,7 @@ def test_a_run_of_the_reference_is_a_run(both):
     np.testing.assert_allclose(outputs, golden["output_logits"], rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_parents_are_trained_by_the_same_framework(both):
     for run, framework in zip(both("late"), ("keras", "pytorch"), strict=True):
         for modality in ("text", "image"):

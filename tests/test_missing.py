@@ -45,7 +45,7 @@ def whole(entries, run):
     return out
 
 
-@pytest.fixture(scope="module", params=["image", pytest.param("text", marks=pytest.mark.slow)])
+@pytest.fixture(scope="module", params=["image", "text"])
 def part(entries, run, request):
     out = run.folder.with_name(f"no_{request.param}")
     exported(entries, run, out, "--precisions=int8", f"--without={request.param}")
@@ -60,6 +60,7 @@ def _answers(run, missing):
     return task, predict(task.graph.model, arrays, task.rows["test"])["logits"]
 
 
+@pytest.mark.slow
 def test_the_graph_without_it_has_no_such_backbone_and_answers_as_the_run(run, whole, part):
     missing, out = part
     other = "token_ids" if missing == "image" else "image"
@@ -78,6 +79,7 @@ def test_the_graph_without_it_has_no_such_backbone_and_answers_as_the_run(run, w
     assert set(queries(out)) == {other} == set(golden(out)[0])
 
 
+@pytest.mark.slow
 def test_the_whole_artifact_is_told_what_is_missing(run, whole):
     task, wanted = _answers(run, "image")
     rows = {
@@ -89,6 +91,7 @@ def test_the_whole_artifact_is_told_what_is_missing(run, whole):
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_predict_answers_for_one_alone_alike_from_both(whole, part, bench):
     missing, out = part
     picture = None if missing == "image" else bench.folder / "data" / "3.png"

@@ -112,6 +112,7 @@ def weights(run: Run, part: str) -> list[np.ndarray]:
 STILL = {"train__image_rate": 1e-12, "train__text_rate": 1e-12, "train__epochs": 1}
 
 
+@pytest.mark.slow
 def test_a_joint_run_starts_from_the_runs_it_is_given(bench, text, image):
     parents = (str(image.folder), str(text.folder))  # in any order
     config = bench.config(variant="inter", fusion__junctions="2+2:linear", parents=parents, **STILL)
@@ -150,6 +151,7 @@ def test_a_parent_with_too_few_layers_is_refused(bench, image, tmp_path):
         train(config, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_run_beside_it_that_is_the_parent_is_not_trained_again(bench, tmp_path):
     text = train(bench.config(), tmp_path / "anything")
     other = train(bench.config(seed=1, variant="image"), tmp_path / "other seed")
@@ -211,6 +213,7 @@ def test_rows_of_the_same_name_are_known_by_their_content(bench, text, image, tm
         train(config, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_run_beside_it_on_other_rows_is_no_parent(bench, tmp_path):
     path = tiny.write_manifest(tmp_path / "data")
     changes = {"data__path": path, "train__epochs": 1, "parent__epochs": 1}
@@ -229,6 +232,7 @@ def test_what_else_lies_beside_a_run_does_no_harm(tmp_path, content):
     assert not Run(other).is_of(resolve(tiny.get_config()))
 
 
+@pytest.mark.slow
 def test_averaged_scores_want_parents_as_they_are_published(bench, image, tmp_path):
     other = train(bench.config(fusion__junctions="last+-:linear"), tmp_path / "text")
     parents = (str(other.folder), str(image.folder))

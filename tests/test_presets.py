@@ -148,6 +148,7 @@ def test_preprocessing_that_is_not_known_is_refused(tmp_path, odd):
         load_image(str(tmp_path))
 
 
+@pytest.mark.slow
 def test_own_mobilenet_directory_gives_the_same_model_at_any_size(tmp_path):
     backbone = load_image("tiny_mobilenet").backbone
     backbone.save_to_preset(tmp_path)

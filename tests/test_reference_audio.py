@@ -32,6 +32,7 @@ from tests.support.pairs import (
     torch_gradients,
     torch_inputs,
 )
+from tests.support.shared import slow_but
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
@@ -108,19 +109,22 @@ def assert_equal(pair, values, ours=our_parts):
     assert found[worst] <= TOLERANCE, f"{worst}: {found[worst]:.2g}"
 
 
-@pytest.mark.parametrize("variant", WITH_SOUND)
+@pytest.mark.parametrize("variant", slow_but(("audio", "inter", "early"), WITH_SOUND))
 def test_a_variant_with_sound_equals_its_reference(variant):
     assert_equal(pair_of(variant), inputs())
 
 
 @pytest.mark.parametrize(
-    ("tokens", "junctions"), [(t, j) for t, listed in JOINED.items() for j in listed]
+    ("tokens", "junctions"),
+    slow_but(
+        [("pooled", JOINED["pooled"][0])], [(t, j) for t, listed in JOINED.items() for j in listed]
+    ),
 )
 def test_every_join_with_sound_equals_its_reference(tokens, junctions):
     assert_equal(pair_of("inter", tokens=tokens, junctions=junctions), inputs())
 
 
-@pytest.mark.parametrize("modalities", ["text+audio", "image+audio"])
+@pytest.mark.parametrize("modalities", slow_but(["text+audio"], ["text+audio", "image+audio"]))
 def test_sound_with_one_other_equals_its_reference(modalities):
     assert_equal(pair_of("inter", modalities=modalities, pool="cls", hidden=8), inputs())
 
@@ -131,7 +135,7 @@ def test_clips_of_every_length_are_padded_alike(frames):
     assert_equal(pair, {"audio": tiny_sounds(ROWS, frames)}, our_outputs)
 
 
-@pytest.mark.parametrize("variant", ["inter", "late_score"])
+@pytest.mark.parametrize("variant", slow_but(["inter"], ["inter", "late_score"]))
 def test_stand_ins_of_three_equal_the_references(variant):
     pair, values = pair_of(variant, stand_ins=True), inputs()
     for row, modality in enumerate(("text", "image", "audio")):
@@ -161,12 +165,14 @@ def test_weights_come_back_from_pytorch_as_they_went(variant, changes):
 # --- Training -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["audio", "inter"])
 def test_every_gradient_equals_pytorchs(variant):
     worst = check(family(), variant, inputs(BATCH), LABELS)
     print(f"{variant}: {worst:.1e}")
 
 
+@pytest.mark.slow
 def test_a_step_moves_the_statistics_of_sound_as_pytorch_does():
     values, pair = inputs(BATCH), family().pairs["audio"]
     _, _, after = family().step("audio", values, np.eye(3)[LABELS])

@@ -20,6 +20,7 @@ from fusion_keras.training.loop import losses_of
 from fusion_keras.training.optimizers import make_optimizer
 from fusion_keras.training.recipes import resolve
 from tests.support.pairs import called, one_thread  # noqa: F401
+from tests.support.shared import slow_but
 
 TINY = Sizes(image=9, steps=4, bins=5, units=3, hidden=6, classes=3)
 ROWS = 6
@@ -93,7 +94,7 @@ def test_every_gradient_equals_pytorchs(architecture):
         np.testing.assert_allclose(ours[name], x, rtol=0, atol=1e-3 * largest, err_msg=name)
 
 
-@each_architecture
+@pytest.mark.parametrize("architecture", slow_but(["clstm_fc"], ARCHITECTURES))
 def test_twenty_steps_of_adam_lose_what_pytorchs_lose(architecture):
     spec, model = made(architecture)
     train = train_settings()

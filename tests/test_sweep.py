@@ -93,6 +93,7 @@ def test_a_sweep_compares_skips_what_is_done_and_goes_on_past_a_failure(entries,
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.keras")} == before
 
 
+@pytest.mark.slow
 def test_a_sweep_over_seeds_alone_ends_with_their_mean(entries, bench, tmp_path):
     found = sweep(entries, bench, tmp_path, seed="0,1", variant="text")
     assert found.returncode == 0, found.stderr

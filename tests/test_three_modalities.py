@@ -39,6 +39,7 @@ from fusion_keras.training.recipes import resolve
 from fusion_keras.training.run import Run
 from tests.support.graphs import normed, run, weigh
 from tests.support.pairs import called
+from tests.support.shared import slow_but
 from tests.support.tiny import Bench, table
 
 LENGTH, CLASSES = 6, 3
@@ -96,7 +97,7 @@ def test_gate_has_one_gate_for_each_of_three():
 
 
 @pytest.mark.parametrize("tokens", ["pooled", "sequence"])
-@pytest.mark.parametrize("kind", ["attention", "cross"])
+@pytest.mark.parametrize("kind", slow_but(["attention"], ["attention", "cross"]))
 def test_attention_gives_a_vector_for_each_of_three_and_sees_no_padding(kind, tokens):
     grid = 2 if tokens == "sequence" else 0
     model, inputs = joined(kind, blocks=2, heads=2, tokens=tokens, grid=grid)
@@ -117,7 +118,7 @@ def test_each_modality_crosses_with_both_others(tokens):
         assert moved == [True] * 3
 
 
-@pytest.mark.parametrize(("grid", "tokens"), [(1, 1), (2, 3), (3, 5)])
+@pytest.mark.parametrize(("grid", "tokens"), slow_but([(2, 3)], [(1, 1), (2, 3), (3, 5)]))
 def test_sound_gives_at_most_the_grids_tokens_along_time(grid, tokens):
     model, inputs = joined("attention", blocks=1, heads=2, tokens="sequence", grid=grid)
     assert model.get_layer("j_audio_positions").position_embeddings.shape == (tokens, 4)
@@ -166,7 +167,10 @@ def inputs_of(model):
     return {x.name: values[x.name] for x in model.inputs}
 
 
-@pytest.mark.parametrize("variant", [v for v in VARIANTS if v not in ("text", "image")])
+@pytest.mark.parametrize(
+    "variant",
+    slow_but(("audio", "inter", "late"), [v for v in VARIANTS if v not in ("text", "image")]),
+)
 def test_variant_takes_sound_and_comes_back_from_disk(make, tmp_path, variant):
     spec, graph = make(variant)
     assert "audio" in {x.name for x in graph.model.inputs}
@@ -364,6 +368,7 @@ def test_both_frameworks_learn_the_same_of_sound(theirs, late, bench):
         assert described["framework"] == "pytorch"
 
 
+@pytest.mark.slow
 def test_every_precision_holds_and_its_files_are_there(artifact):
     meta = read(artifact)
     assert list(meta["models"]) == ["fp32", "fp16", "int8", "int8_static"]
@@ -416,6 +421,7 @@ def test_robustness_of_sound_runs_from_clean_to_missing(late, tmp_path):
     assert not told["present_audio"].any()
 
 
+@pytest.mark.slow
 def test_predict_asks_for_nothing_that_may_be_missing(artifact, bench, capsys):
     data = bench.folder / "data"
     asked = [str(artifact), "--text", "a good day", f"--image={data / '1.png'}"]
@@ -431,6 +437,7 @@ def test_predict_asks_for_nothing_that_may_be_missing(artifact, bench, capsys):
     assert "1.png cannot be used" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_bench_times_every_stage_of_three(artifact, tmp_path):
     target = tmp_path / "results.json"
     flags = [str(artifact), "--profile=quick", "--precision=fp32", f"--out={target}"]

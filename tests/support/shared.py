@@ -1,11 +1,13 @@
-"""What is made once for all of pytest's workers, and read by all."""
+"""What is made once for all of pytest's workers, and which cases are quick tests."""
 
 from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+
+import pytest
 
 
 def session_folder(base: Path) -> Path:
@@ -32,3 +34,12 @@ def once(folder: Path, make: Callable[[Path], object]) -> Path:
             make(folder)
             done.touch()
     return folder
+
+
+def slow_but(quick: Iterable, cases: Iterable) -> list:
+    """Cases for `parametrize`, all of them slow tests but the quick ones."""
+    quick, marked = list(quick), []
+    for case in cases:
+        values = case if isinstance(case, tuple) else (case,)
+        marked.append(pytest.param(*values, marks=() if case in quick else pytest.mark.slow))
+    return marked
