@@ -36,6 +36,14 @@ def pytest_configure(config) -> None:
         os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 
+@pytest.fixture(autouse=True)
+def float32():
+    """What a training in half precision sets is not left to the next test."""
+    yield
+    if "keras" in sys.modules:
+        sys.modules["keras"].config.set_dtype_policy("float32")
+
+
 @pytest.fixture(scope="session")
 def data_root() -> Path:
     """The folder with the real data sets; the test is skipped where it is absent."""

@@ -12,6 +12,7 @@ from keras import ops
 from fusion_keras.backbones import batch_last, clstm, conv_lstm
 from fusion_keras.backbones.clstm import ARCHITECTURES, FULL, REDUCED, Sizes, build_clstm
 from fusion_keras.errors import UsageError
+from tests.support.shared import slow_but
 
 # Keras's own variables answer numpy 2's new `copy` keyword with this, wherever it saves.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -197,7 +198,7 @@ def test_image_is_convolved_once_and_the_state_at_every_step(monkeypatch):
 
 
 @pytest.mark.parametrize("audio", [True, False])
-@pytest.mark.parametrize("return_sequences", [True, False])
+@pytest.mark.parametrize("return_sequences", slow_but([True], [True, False]))
 def test_with_the_batch_last_a_layer_has_the_values_and_gradients_of_other_devices(
     audio, return_sequences, monkeypatch
 ):
@@ -257,7 +258,7 @@ def test_forget_gate_starts_open():
     assert np.asarray(layer.bias).tolist() == [1, 1, 0, 0, 0, 0, 0, 0]
 
 
-@each_architecture
+@pytest.mark.parametrize("architecture", slow_but(["clstm_fc"], ARCHITECTURES))
 def test_every_weight_learns_from_the_last_step(architecture):
     model, inputs = build_clstm(architecture, TINY), inputs_of(TINY, count=4)
     before = random_model(architecture).get_weights()

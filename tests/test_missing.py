@@ -118,11 +118,11 @@ def test_what_is_read_without_one():
         ({"augment": {"drop_image": 0.0}}, "image", "no stand-in for image"),
     ],
 )
-def test_what_has_no_stand_in_cannot_be_left_out(run, tmp_path, changed, without, said):
-    shutil.copytree(run.folder, tmp_path / "run")
+def test_what_has_no_stand_in_cannot_be_left_out(tiny_run, tmp_path, changed, without, said):
+    shutil.copytree(tiny_run, tmp_path / "run")
     path = tmp_path / "run" / "config.json"
     described = json.loads(path.read_text())
-    described["spec"] |= changed.get("spec", {})
+    described["spec"] |= {"stand_ins": True} | changed.get("spec", {})
     described["config"]["augment"] |= changed.get("augment", {})
     path.write_text(json.dumps(described))
     with pytest.raises(UsageError, match=said):

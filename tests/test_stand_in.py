@@ -19,6 +19,7 @@ from fusion_keras.training.recipes import resolve
 from fusion_keras.training.restored import restore
 from tests.support import tiny
 from tests.support.pairs import make_pair, tiny_image, tiny_text
+from tests.support.shared import slow_but
 
 JOINT = [v for v in VARIANTS if v not in ("text", "image", "audio")]
 N = 4
@@ -55,7 +56,7 @@ def _logits(model, inputs):
     return np.asarray(model.predict_on_batch(inputs)["logits"])
 
 
-@pytest.mark.parametrize("variant", JOINT)
+@pytest.mark.parametrize("variant", slow_but(("inter", "late_score"), JOINT))
 def test_a_missing_modality_has_no_say_and_one_that_is_there_has(make, variant):
     model = make(variant).graph.model
     for missing, name in (("text", "token_ids"), ("image", "image")):
@@ -66,7 +67,7 @@ def test_a_missing_modality_has_no_say_and_one_that_is_there_has(make, variant):
         assert np.abs(_logits(model, inputs | there) - _logits(model, other | there)).max() > 1e-3
 
 
-@pytest.mark.parametrize("variant", ["inter", "late_score"])
+@pytest.mark.parametrize("variant", slow_but(["inter"], ["inter", "late_score"]))
 def test_what_is_all_there_is_answered_as_without_stand_ins(make, backbones, variant):
     pair = make(variant)
     plain = make_pair(variant, *backbones)
@@ -86,7 +87,7 @@ def test_rows_of_a_batch_may_lack_different_ones(make):
         np.testing.assert_allclose(found[row], _logits(model, _inputs(**missing))[row], atol=1e-6)
 
 
-@pytest.mark.parametrize("variant", ["late", "late_score", "inter", "input"])
+@pytest.mark.parametrize("variant", slow_but(["inter"], ["late", "late_score", "inter", "input"]))
 def test_it_equals_the_reference(make, variant):
     pair = make(variant)
     inputs = _inputs()

@@ -169,7 +169,7 @@ def inputs_of(model):
 
 @pytest.mark.parametrize(
     "variant",
-    slow_but(("audio", "inter", "late"), [v for v in VARIANTS if v not in ("text", "image")]),
+    slow_but(("audio", "inter"), [v for v in VARIANTS if v not in ("text", "image")]),
 )
 def test_variant_takes_sound_and_comes_back_from_disk(make, tmp_path, variant):
     spec, graph = make(variant)
@@ -283,6 +283,7 @@ def test_a_missing_modality_of_three_has_no_say(make):
     assert np.abs(run(model, other)["logits"] - run(model, inputs)["logits"]).max() > 1e-5
 
 
+@pytest.mark.slow
 def test_late_fusion_freezes_three_parents(late):
     model = load_model(late.folder)
     for modality in MODALITIES:
@@ -298,6 +299,7 @@ def test_late_fusion_freezes_three_parents(late):
     assert described["spec"]["junctions"][0]["audio"] == "last"
 
 
+@pytest.mark.slow
 def test_weights_go_to_pytorch_and_come_back(late, bench):
     path = bench.folder / "late.safetensors"
     assert to_pytorch(late.folder, path) == len(load_file(path))
@@ -310,6 +312,7 @@ def test_weights_go_to_pytorch_and_come_back(late, bench):
     assert table(back, "predictions.csv") == table(late, "predictions.csv")
 
 
+@pytest.mark.slow
 def test_the_runner_of_pytorch_takes_sound(late):
     inputs, logits = golden(late)
     call, _ = torch_call(late.folder, threads=0, compiled=False)
@@ -400,6 +403,7 @@ def test_sound_cannot_be_withheld_from_a_model_without(bench):
         resolve(bench.config(variant="late", augment__drop_audio=0.2))
 
 
+@pytest.mark.slow
 def test_robustness_of_sound_runs_from_clean_to_missing(late, tmp_path):
     names = ("audio_noise", "audio_missing")
     asked = Asked(

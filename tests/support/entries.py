@@ -189,6 +189,9 @@ def _run(folder: Path, module: str, arguments: list, file_limit: int, out: int, 
             sys.argv = ["-c", *arguments[1:]]
             exec(compile(arguments[0], "<string>", "exec"), {"__name__": "__main__"})
         else:
+            if not hasattr(sys.modules.get(module), "__path__"):
+                # As in a new process; runpy warns of a module that was imported before.
+                sys.modules.pop(module, None)
             runpy.run_module(module, run_name="__main__", alter_sys=True)
         code = 0
     except SystemExit as stop:
