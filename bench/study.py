@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import importlib.util
 import json
 import signal
 import subprocess
@@ -28,6 +29,7 @@ from bench.results import ResultsError
 VARIANTS = ["text", "image", "late", "inter", "early"]
 PRECISIONS = ("fp16", "int8", "int8_static")
 ALONE = ("text", "image", "audio")
+LATER = ("tf2onnx", "onnxscript", "onnxruntime", "plotly")
 KNOWN = (*ALONE, "late", "late_score", "inter", "early", "hybrid", "input")
 
 
@@ -249,6 +251,7 @@ def conduct(place: Path, plan: Callable[[], list[Step]]) -> int:
     for polite in (signal.SIGTERM, signal.SIGHUP):  # the step that runs ends with us
         signal.signal(polite, _interrupt)
     try:
+        all_installed()
         study(plan(), _say)
     except (StudyError, OSError) as error:
         print(f"\nerror: {error}", file=sys.stderr)
@@ -258,6 +261,20 @@ def conduct(place: Path, plan: Callable[[], list[Step]]) -> int:
         return 130
     print((place / "logs" / "report.log").read_text(encoding="utf-8").strip())
     return 0
+
+
+def all_installed() -> None:
+    """Check for what only the later steps import: they would miss it after the training.
+
+    Raises:
+        StudyError: names the packages that are not installed.
+    """
+    missing = [name for name in LATER if importlib.util.find_spec(name) is None]
+    if missing:
+        raise StudyError(
+            f'{", ".join(missing)} not installed: pip install -e ".[export,bench,cpu]", on a '
+            'workstation with an NVIDIA GPU ".[export,bench,gpu]".'
+        )
 
 
 def only_of_training(handed_on: list[str], known: tuple[str, ...]) -> None:

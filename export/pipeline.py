@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_ir as ir
+import onnxruntime
 from rich.console import Console
 from rich.table import Table
 
@@ -29,7 +30,7 @@ FILES = {"fp32": "model.onnx"} | {name: f"model.{name}.onnx" for name in PRECISI
 GOLDEN_ROWS = 8
 # Validation rows, ready for the model, that the bench times.
 QUERY_ROWS = 64
-_PACKAGES = ("tensorflow", "tf2onnx", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "keras")
+_PACKAGES = ("tensorflow", "tf2onnx", "onnx", "onnx-ir", "onnxscript", "keras")
 
 
 class _Clock:
@@ -81,7 +82,7 @@ def export(request: Request) -> dict:
             "shapes": dataclasses.asdict(shapes),
             "seconds": clock.seconds,
             "peak_bytes": _peak_bytes(),
-            "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+            "packages": _packages(),
             "trained": description["provenance"],
             "model_sha256": digest(request.run / "model.keras"),
         }
@@ -92,6 +93,12 @@ def export(request: Request) -> dict:
     console.print(f"Artifact: {request.out}", soft_wrap=True)
     console.print(_next(request.out, description["inputs"]), soft_wrap=True)
     return meta
+
+
+def _packages() -> dict[str, str]:
+    """Package -> version; for ONNX Runtime what its module says: two packages bring that."""
+    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {**versions, "onnxruntime": onnxruntime.__version__}
 
 
 def _next(out: Path, inputs: dict) -> str:

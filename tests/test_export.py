@@ -163,3 +163,15 @@ def test_bad_flags_are_one_sentence(run, tmp_path, flags, said):
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert said in done.stderr
+
+
+def test_what_is_not_installed_is_named_with_the_command_that_brings_it():
+    code = (
+        "import runpy, sys; sys.modules['onnxruntime'] = None; sys.argv = ['export'];"
+        "runpy.run_module('export', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert "onnxruntime" in done.stderr
+    assert 'pip install -e ".[export,cpu]"' in done.stderr

@@ -80,6 +80,13 @@ def test_two_studies_do_not_share_a_folder(tmp_path):
         same_study(tmp_path / "a", ["--config.x=2"])
 
 
+def test_what_the_last_step_needs_is_asked_for_before_the_first(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("bench.study.LATER", ("json", "no_such_package"))
+    assert main([f"--workdir={tmp_path}"]) == 2
+    said = capsys.readouterr().err
+    assert 'error: no_such_package not installed: pip install -e ".[export,bench,cpu]"' in said
+
+
 def test_an_unknown_flag_is_named(tmp_path, capsys):
     assert main([f"--workdir={tmp_path}", "--seed=1"]) == 2
     assert "--seed=1 is no flag" in capsys.readouterr().err

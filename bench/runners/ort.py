@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
 from collections import Counter
 
@@ -88,6 +90,7 @@ class OnnxRuntimeCuda(OnnxRuntime):
         elif not self.allow_fallback:
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
             chain = chain[:1]
+        self._preload()
         session = ort.InferenceSession(path, options, providers=chain)
         if self.asked not in session.get_providers():
             raise ArtifactError(
@@ -96,6 +99,11 @@ class OnnxRuntimeCuda(OnnxRuntime):
             )
         self.providers = self._used(session) if tells else session.get_providers()
         return session
+
+    def _preload(self) -> None:
+        """Load what the provider is linked to from where pip puts it, which no loader searches."""
+        if hasattr(self._ort, "preload_dlls"):  # from 1.21 on
+            self._ort.preload_dlls()
 
     def _used(self, session) -> list[str]:
         """The providers that took nodes, the most nodes first."""
@@ -157,6 +165,11 @@ class OnnxRuntimeTensorRT(OnnxRuntimeCuda):
 
     asked = "TensorrtExecutionProvider"
     fallbacks = (("CUDAExecutionProvider", _EXACT),)
+
+    def _preload(self):
+        super()._preload()
+        with contextlib.suppress(ImportError):  # on a device it is a library of the system
+            importlib.import_module("tensorrt")
 
     def _settings(self):
         # It knows graphs by their names, not by their weights; and makes one level of folders.
