@@ -196,9 +196,19 @@ def test_an_allowed_fall_back_is_told_and_bound_memory_is_used_again(tiny_artifa
         assert len(runner._bindings) == 2, "one for each length"
 
 
+def test_libraries_that_pip_brought_are_loaded_before_a_session(tiny_artifact, meta, monkeypatch):
+    import onnxruntime
+
+    asked = []
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: asked.append("cuda"))
+    with Azure(tiny_artifact, meta, "fp32", allow_fallback=True):
+        assert asked == ["cuda"]
+
+
 def test_an_older_onnx_runtime_refuses_what_falls_back(tiny_artifact, meta, monkeypatch):
     import onnxruntime
 
+    monkeypatch.delattr(onnxruntime, "preload_dlls")
     name = "get_provider_graph_assignment_info"
     for kind in onnxruntime.InferenceSession.__mro__:
         if name in vars(kind):
