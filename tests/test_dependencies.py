@@ -46,7 +46,7 @@ def test_every_command_of_readme_that_wants_an_onnx_runtime_names_one():
 def test_what_runs_on_a_gpu_is_built_for_one_cuda():
     (jax,) = (r for r in named("jax", "gpu") if r.extras)
     (runtime,) = named("onnxruntime-gpu", "gpu")
-    (tensorrt,) = (r for r in requirements("gpu") if r.name.startswith("tensorrt"))
+    (tensorrt,) = (r for r in requirements("tensorrt") if r.name.startswith("tensorrt"))
     assert jax.extras == {"cuda13"}
     assert tensorrt.name == "tensorrt-cu13"
     # Up to 1.26 ONNX Runtime is built for CUDA 12. 1.27 is the first for 13, but its extras
