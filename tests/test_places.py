@@ -1,6 +1,8 @@
 """Who may import whom: the table of the design, read from the source files themselves."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -165,3 +167,10 @@ def test_the_walk_sees_every_form_of_import(tmp_path, monkeypatch):
     top = {"a.b", "d", "e.f", "pack.g", "pack.h.i", "j"}
     assert {name for _, name in imports(path, top_level_only=True)} == top
     assert {name for _, name in imports(path)} == {*top, "l"}
+
+
+def test_pytorch_is_there_before_tensorflow():
+    """In a process of its own: among tests it is not, and they do without Triton."""
+    code = "import fusion_keras.reference, sys; print(*{'torch', 'tensorflow'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "torch\n"

@@ -17,7 +17,11 @@ from bench.runners.engines import open_runner
 from bench.runners.ort import OnnxRuntimeCuda
 from tests.support import tensorrt_api
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+    # PyTorch for CUDA where no GPU is: among tests TensorFlow is there first.
+    pytest.mark.filterwarnings("ignore:CUDA initialization:UserWarning"),
+]
 
 
 @pytest.fixture(scope="module")

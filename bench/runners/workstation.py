@@ -7,6 +7,7 @@ into it are the run's own weights, so all of them give the same answers.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -93,6 +94,8 @@ def torch_call(run: Path, threads: int, compiled: bool) -> tuple[Call, list[str]
     Raises:
         ArtifactError: not installed, no whole run, or a run with a score head.
     """
+    with contextlib.suppress(ImportError):  # said below
+        import fusion_keras.reference  # noqa: F401  (PyTorch, before what `_model` imports)
     model = _model(run)
     if "spectrogram" in {x.name for x in model.inputs}:
         raise ArtifactError("The PyTorch reference has no C-LSTM: leave torch out of --runner.")
