@@ -72,7 +72,7 @@ def steps(options, handed_on: list[str]) -> list[Step]:
     """All that the command does, in order; seed by seed, so that an early look has all rows."""
     shared = [f"--config={options.config}", f"--recipe={options.recipe}"]
     shared += [f"--config.data.path={options.label}"]
-    shared += [f"--config.data.raw_dir={options.raw_dir}"] if options.raw_dir else []
+    shared += [f"--config.data.mosi.raw_dir={options.raw_dir}"] if options.raw_dir else []
     found = [
         _train(options.workdir, framework, name, seed, [*shared, *flags, *handed_on])
         for seed in options.seeds
@@ -157,11 +157,13 @@ def check(options, handed_on: list[str]) -> None:
             f"--config={options.config} is no file: start from the repository's root, or give "
             "an experiment file."
         )
-    frames = any(flag.startswith("--config.data.frames_dir=") for flag in handed_on)
+    # The second is what it was called before.
+    named = ("--config.data.mosi.frames_dir=", "--config.data.frames_dir=")
+    frames = any(flag.startswith(named) for flag in handed_on)
     if options.raw_dir is None and not frames:
         raise StudyError(
             "no images are given: wanted --raw_dir=DIR with <video_id>/<clip_id>.mp4, or "
-            "--config.data.frames_dir=DIR with ready frames."
+            "--config.data.mosi.frames_dir=DIR with ready frames."
         )
     if options.raw_dir is not None and not options.raw_dir.is_dir():
         raise StudyError(f"--raw_dir={options.raw_dir} is no folder: give the one of the clips.")

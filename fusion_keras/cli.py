@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from ml_collections import config_flags
 
 from fusion_keras.errors import UsageError
 from fusion_keras.interrupts import Interrupts
+from fusion_keras.renamed import RenamedSetting
 
 _MEMORY = "Out of memory: lower --config.train.batch_size or --config.image.size."
 _INTERRUPTED = "Interrupted. The same command goes on from the last finished epoch."
@@ -75,10 +77,25 @@ def _parse(argv: list[str]) -> list[str]:
 
 def define_config(default: Path = CONFIG_FILE) -> flags.FlagHolder:
     """The flags `--config` and `--config.*`. A mistyped field already shows here."""
+    show_notes()
     try:
         return config_flags.DEFINE_config_file("config", str(default))
     except Exception as error:
         _stop_parsing(error)
+
+
+def show_notes() -> None:
+    """Show once each what a setting is called now; other warnings stay as they are."""
+    show = warnings.showwarning
+
+    def shown(message, category, *place, **more):
+        if issubclass(category, RenamedSetting):
+            print(f"note: {message}", file=sys.stderr)
+        else:
+            show(message, category, *place, **more)
+
+    warnings.showwarning = shown
+    warnings.filterwarnings("once", category=RenamedSetting)
 
 
 def read_config(holder: flags.FlagHolder):
@@ -159,13 +176,13 @@ def settings_help() -> str:
 
 
 def _settings() -> Iterator[tuple[str, str, str, list[str]]]:
-    """(section, field, default, comment lines) in the order of the config file."""
+    """(dotted section, field, default, comment lines) in the order of the config file."""
     comment: list[str] = []
     for line in CONFIG_FILE.read_text().splitlines():
-        field = re.fullmatch(r"    (\w+)\.(\w+) = (.+)", line)
+        field = re.fullmatch(r"    ([\w.]+)\.(\w+) = (.+)", line)
         if line.startswith("    # "):
             comment.append(line[6:])
-        elif field and not field[3].startswith("_"):
+        elif field and not field[3].startswith(("_", "ConfigDict")):
             section = "" if field[1] == "config" else field[1]
             default = "(recipe)" if field[3].startswith("placeholder") else field[3]
             yield section, field[2], default, comment

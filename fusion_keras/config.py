@@ -6,8 +6,12 @@ recipe (`fusion_keras/training/recipes.py`), which knows the variant; a value gi
 here, in an experiment file or on the command line wins over the recipe.
 """
 
-from ml_collections import ConfigDict
+import copy
+
+from ml_collections import ConfigDict, FrozenConfigDict
 from ml_collections.config_dict import placeholder
+
+from fusion_keras.renamed import DataSection
 
 
 def get_config() -> ConfigDict:
@@ -41,36 +45,20 @@ def get_config() -> ConfigDict:
     return config.lock()
 
 
+def copied(config: ConfigDict) -> ConfigDict:
+    """A copy that may be changed, of a config or of a frozen one."""
+    frozen = isinstance(config, FrozenConfigDict)
+    return copy.deepcopy(config.as_configdict() if frozen else config)
+
+
 def _data() -> ConfigDict:
-    data = ConfigDict()
+    data = DataSection()
     # Where examples come from: demo, manifest (any CSV, TSV or JSON lines), mosi or digits.
     data.source = "demo"
     # What the data set is called in every report; "" takes the source's own name.
     data.name = ""
     # The manifest, or MOSI's label file; digits: the folder with mnist and fsdd.
     data.path = ""
-    # mosi: folder with <video_id>/<clip_id>.mp4, for images and sound.
-    data.raw_dir = ""
-    # mosi: folder of ready frames, instead of raw_dir.
-    data.frames_dir = ""
-    # manifest: its column of sentences.
-    data.text_column = "text"
-    # manifest: its column of image files.
-    data.image_column = "image"
-    # manifest: its column of files with a sound track (wav, mp3, mp4, ...); "" for none.
-    data.audio_column = ""
-    # manifest: its column of classes.
-    data.label_column = "label"
-    # manifest: its column of train, valid or test, where it has one.
-    data.split_column = "split"
-    # manifest: its column of names of rows, where it has one.
-    data.id_column = "id"
-    # manifest: its column of what must stay in one split (a speaker), where it has one.
-    data.group_column = "group"
-    # manifest: its column of real-valued targets, where it has one.
-    data.score_column = "score"
-    # manifest: the classes in order; () takes them from the file.
-    data.classes = ()
     # Greatest share of rows that may be unusable before the run ends.
     data.max_skipped = 0.01
     # Shares of train, valid and test where the file has no split.
@@ -86,25 +74,68 @@ def _data() -> ConfigDict:
     data.max_length = 26
     # Where decoded images and tokens are kept; "" is the user's cache folder.
     data.cache_dir = ""
-    # demo: number of examples.
-    data.demo_size = 4000
-    # demo: share of contradicting cues.
-    data.demo_noise = 0.05
-    # demo: its seed.
-    data.demo_seed = 0
-    # digits: recordings divided one by one (example), or no voice in two splits (speaker).
-    data.split = "example"
-    # digits: signal-to-noise ratio of images, as powers; inf adds none, 0 leaves none.
-    data.image_snr = float("inf")
-    # digits: that of sound.
-    data.audio_snr = float("inf")
-    # digits: pairs to train on.
-    data.train_pairs = 87516
-    # digits: pairs to validate on.
-    data.valid_pairs = 2000
-    # digits: pairs to test on.
-    data.test_pairs = 2000
+    for add in (_manifest, _mosi, _demo, _digits):
+        add(data)
     return data
+
+
+# What one source alone reads.
+
+
+def _manifest(data: ConfigDict) -> None:
+    data.manifest = ConfigDict()
+    # Its column of sentences.
+    data.manifest.text_column = "text"
+    # Its column of image files.
+    data.manifest.image_column = "image"
+    # Its column of files with a sound track (wav, mp3, mp4, ...); "" for none.
+    data.manifest.audio_column = ""
+    # Its column of classes.
+    data.manifest.label_column = "label"
+    # Its column of train, valid or test, where it has one.
+    data.manifest.split_column = "split"
+    # Its column of names of rows, where it has one.
+    data.manifest.id_column = "id"
+    # Its column of what must stay in one split (a speaker), where it has one.
+    data.manifest.group_column = "group"
+    # Its column of real-valued targets, where it has one.
+    data.manifest.score_column = "score"
+    # The classes in order; () takes them from the file.
+    data.manifest.classes = ()
+
+
+def _mosi(data: ConfigDict) -> None:
+    data.mosi = ConfigDict()
+    # Folder with <video_id>/<clip_id>.mp4, for images and sound.
+    data.mosi.raw_dir = ""
+    # Folder of ready frames, instead of raw_dir.
+    data.mosi.frames_dir = ""
+
+
+def _demo(data: ConfigDict) -> None:
+    data.demo = ConfigDict()
+    # Number of examples.
+    data.demo.size = 4000
+    # Share of contradicting cues.
+    data.demo.noise = 0.05
+    # Its seed.
+    data.demo.seed = 0
+
+
+def _digits(data: ConfigDict) -> None:
+    data.digits = ConfigDict()
+    # Recordings divided one by one (example), or no voice in two splits (speaker).
+    data.digits.split = "example"
+    # Signal-to-noise ratio of images, as powers; inf adds none, 0 leaves none.
+    data.digits.image_snr = float("inf")
+    # That of sound.
+    data.digits.audio_snr = float("inf")
+    # Pairs to train on.
+    data.digits.train_pairs = 87516
+    # Pairs to validate on.
+    data.digits.valid_pairs = 2000
+    # Pairs to test on.
+    data.digits.test_pairs = 2000
 
 
 def _text() -> ConfigDict:

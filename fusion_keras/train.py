@@ -26,10 +26,10 @@ HELP = """Train one fusion variant; the result is a run directory.
   python -m fusion_keras.train --config=configs/manifest.py --config.data.path=my.csv
       trains on your own table of sentences, images and labels.
   python -m fusion_keras.train --config=configs/mosi.py --config.data.path=label.csv \\
-      --config.data.raw_dir=Raw
+      --config.data.mosi.raw_dir=Raw
       trains on CMU-MOSI as you hold it on disk.
   ... --config.fusion.modalities=text+image+audio
-      joins the clips' sound, too, or that of a table's --config.data.audio_column.
+      joins the clips' sound, too, or that of a table's --config.data.manifest.audio_column.
   python -m fusion_keras.train --config=configs/digits_small.py --variant=clstm_initial \\
       --config.data.path=DIGITS
       trains a C-LSTM on written and spoken digits; python -m fusion_keras.digits repeats

@@ -39,7 +39,7 @@ from tests.support.tiny import command, table
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 VARIANTS = ("clstm_initial", "clstm_second", "clstm_fc")
-NOISE = {"data__audio_snr": 0.5, "data__image_snr": 0.25}
+NOISE = {"data__digits__audio_snr": 0.5, "data__digits__image_snr": 0.25}
 RATIOS = {"test_audio": (ORIGINAL, 0.5), "test_image": (ORIGINAL, 0.25, 0)}
 
 
@@ -123,13 +123,13 @@ def test_pairs_stay_when_the_noise_changes(digits):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"data__split": "speaker"},
+        {"data__digits__split": "speaker"},
         {"data__split_seed": 1},
-        {"data__image_snr": 2.0},
-        {"data__audio_snr": 2.0},
-        {"data__train_pairs": 63},
-        {"data__valid_pairs": 15},
-        {"data__test_pairs": 19},
+        {"data__digits__image_snr": 2.0},
+        {"data__digits__audio_snr": 2.0},
+        {"data__digits__train_pairs": 63},
+        {"data__digits__valid_pairs": 15},
+        {"data__digits__test_pairs": 19},
         {"clstm__image": 14},
         {"clstm__steps": 2},
     ],
@@ -144,10 +144,10 @@ def test_a_setting_of_the_data_makes_other_data(digits, changes):
     [
         ({"data__path": ""}, "no data.path, wanted the folder that holds mnist"),
         ({"data__path": "/nowhere"}, "no file /nowhere/mnist/train-images"),
-        ({"data__test_pairs": 41}, "data.test_pairs=41, wanted 1 to 40"),
-        ({"data__train_pairs": 0}, "data.train_pairs=0, wanted 1 to 2560"),
-        ({"data__image_snr": -1.0}, "image_snr=-1.0, wanted a power ratio"),
-        ({"data__split": "voice"}, "split='voice', wanted one of example, speaker"),
+        ({"data__digits__test_pairs": 41}, "data.digits.test_pairs=41, wanted 1 to 40"),
+        ({"data__digits__train_pairs": 0}, "data.digits.train_pairs=0, wanted 1 to 2560"),
+        ({"data__digits__image_snr": -1.0}, "image_snr=-1.0, wanted a power ratio"),
+        ({"data__digits__split": "voice"}, "split='voice', wanted one of example, speaker"),
         ({"clstm__image": 9}, "image_size=9, wanted a divisor of 28"),
         ({"clstm__steps": 0}, "0 steps of sound, wanted at least 1"),
     ],
@@ -163,7 +163,7 @@ def test_data_that_cannot_be_is_told(digits, changes, said):
 def test_full_size_is_the_papers_and_the_small_one_is_named():
     config = resolve(full_size.get_config())
     assert Sizes(**config.clstm.to_dict()) == FULL
-    assert config.data.train_pairs == 87516
+    assert config.data.digits.train_pairs == 87516
     train = config.train
     assert (train.optimizer, train.learning_rate) == ("adam", 1e-3)
     assert (train.weight_decay, train.clip_norm, train.label_smoothing) == (0, 0, 0)
@@ -196,14 +196,10 @@ def test_a_setting_that_a_clstm_does_not_read_is_refused(digits, changes, said):
         resolve(digits.config(**changes))
 
 
-@pytest.mark.parametrize(
-    "name", ["clstm.units", "data.train_pairs", "data.split", "data.audio_snr"]
-)
-def test_a_setting_that_only_a_clstm_reads_is_refused_elsewhere(name):
+def test_a_setting_that_only_a_clstm_reads_is_refused_elsewhere():
     config = get_config()
-    section, field = name.split(".")
-    config[section][field] = "speaker" if field == "split" else 7
-    with pytest.raises(UsageError, match=f"config.{name} is set, and inter reads no such setting"):
+    config.clstm.units = 7
+    with pytest.raises(UsageError, match=r"config\.clstm\.units is set, and inter reads no such"):
         resolve(config)
 
 
@@ -225,7 +221,7 @@ def test_a_run_is_complete_and_says_what_was_trained(run, digits):
     assert about["dataset"]["counts"] == {"train": 64, "valid": 16, "test": 20}
     assert about["inputs"]["spectrogram"]["steps"] == 3
     assert about["classes"] == list("0123456789")
-    assert about["config"]["data"]["audio_snr"] == 0.5
+    assert about["config"]["data"]["digits"]["audio_snr"] == 0.5
     found = run.read_json("metrics.json")["splits"]["test"]["metrics"]["accuracy"]
     assert found["low"] <= found["value"] <= found["high"]
     with np.load(run.folder / "golden.npz") as arrays:
@@ -243,8 +239,8 @@ def test_a_run_is_left_alone_restored_and_refused_with_other_noise(run, digits):
     assert task.spec.architecture == "clstm_fc"
     features = task.graph.encoders.output["features"]
     assert task.graph.fusion.input["features"].shape == features.shape
-    with pytest.raises(UsageError, match=r"data\.audio_snr was 0\.5, is 2\.0"):
-        train(digits.config(**{**NOISE, "data__audio_snr": 2.0}), run.folder)
+    with pytest.raises(UsageError, match=r"data\.digits\.audio_snr was 0\.5, is 2\.0"):
+        train(digits.config(**{**NOISE, "data__digits__audio_snr": 2.0}), run.folder)
 
 
 def test_an_interrupted_run_ends_as_an_undisturbed_one(run, digits, monkeypatch, tmp_path):
@@ -477,7 +473,10 @@ def test_what_a_figure_cannot_have_is_told(digits, tmp_path, figure, changes, sa
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"data__audio_snr": 0.5}, "config.data.audio_snr is set, but the figures set the noise"),
+        (
+            {"data__digits__audio_snr": 0.5},
+            "config.data.digits.audio_snr is set, but the figures set the noise",
+        ),
         ({"variant": "clstm_fc"}, "figure 1 shows all three"),
         ({"seed": 2}, "give --seeds=2"),
         ({"fusion__width": 3}, "config.fusion.width is set"),

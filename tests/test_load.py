@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fusion_keras.config import get_config
 from fusion_keras.data.images import ImageSpec, decode
 from fusion_keras.data.load import load_dataset
 from fusion_keras.data.pipeline import train_batches
@@ -41,26 +42,15 @@ def config(tmp_path: Path) -> ml_collections.ConfigDict:
         {
             "source": "manifest",
             "path": str(folder / "manifest.csv"),
-            "raw_dir": "",
-            "frames_dir": "",
             "name": "",
-            "text_column": "text",
-            "image_column": "image",
-            "label_column": "label",
-            "split_column": "split",
-            "id_column": "id",
-            "group_column": "group",
-            "score_column": "score",
-            "audio_column": "",
-            "classes": (),
+            "manifest": get_config().data.manifest,
+            "mosi": {"raw_dir": "", "frames_dir": ""},
+            "demo": {"size": 40, "noise": 0.1, "seed": 0},
             "max_length": 4,
             "max_skipped": 0.05,
             "split_fractions": (0.6, 0.2, 0.2),
             "split_seed": 0,
             "cache_dir": str(tmp_path / "cache"),
-            "demo_size": 40,
-            "demo_noise": 0.1,
-            "demo_seed": 0,
         }
     ).lock()
 
@@ -131,7 +121,7 @@ def test_the_fingerprint_tells_content_and_preprocessing_but_not_places(
         return load_dataset(changed, **options).fingerprint
 
     found = [fingerprint(), fingerprint(size=8), fingerprint(max_length=5)]
-    found += [fingerprint(split_seed=1), fingerprint(classes=("1", "0"))]
+    found += [fingerprint(split_seed=1), fingerprint(manifest={"classes": ("1", "0")})]
     assert len(set(found)) == 5
     Path(config.path).parent.rename(tmp_path / "moved")
     moved = str(tmp_path / "moved" / "manifest.csv")
@@ -172,7 +162,7 @@ def test_cut_texts_are_counted_in_the_notes(config, tokenizer_dir):
 
 
 def test_images_asked_of_a_source_without_any_end_with_a_sentence(config, tokenizer_dir):
-    config.image_column = ""
+    config.manifest.image_column = ""
     assert load_dataset(config, tokenizer_dir=tokenizer_dir).images is None
     with pytest.raises(UsageError, match="without images"):
         load_dataset(config, image_spec=SPEC)
@@ -196,7 +186,9 @@ def test_each_column_field_is_read(config, tokenizer_dir):
     ]
     path.write_text("\n".join(["a,b,c,d,e,f,g", *lines]), encoding="utf-8")
     names = ("text", "image", "label", "split", "id", "group", "score")
-    config.update({f"{name}_column": letter for name, letter in zip(names, "abcdefg", strict=True)})
+    config.manifest.update(
+        {f"{name}_column": letter for name, letter in zip(names, "abcdefg", strict=True)}
+    )
     dataset = load_dataset(config, tokenizer_dir=tokenizer_dir, image_spec=SPEC)
     assert dataset.ids[3] == "n3"
     assert dataset.groups[3] == "g3"
@@ -212,9 +204,9 @@ def test_the_demo_needs_no_file(config, tokenizer_dir):
     assert set(dataset.splits) == {"train", "valid", "test"}
     assert "demo" in dataset.name
     changed = []
-    for field, value in (("demo_size", 50), ("demo_noise", 0.5), ("demo_seed", 1)):
+    for field, value in (("size", 50), ("noise", 0.5), ("seed", 1)):
         other = config.copy_and_resolve_references()
-        other[field] = value
+        other.demo[field] = value
         changed.append(load_dataset(other, tokenizer_dir=tokenizer_dir, image_spec=SPEC))
     assert len({dataset.fingerprint, *(other.fingerprint for other in changed)}) == 4
 
@@ -222,7 +214,7 @@ def test_the_demo_needs_no_file(config, tokenizer_dir):
 def test_mosi_text_alone_needs_no_videos(config, tokenizer_dir, data_root):
     config.source = "mosi"
     config.path = str(data_root / "mosi" / "label.csv")
-    config.raw_dir = str(data_root / "mosi" / "Raw")
+    config.mosi.raw_dir = str(data_root / "mosi" / "Raw")
     dataset = load_dataset(config, tokenizer_dir=tokenizer_dir)
     assert [len(dataset.rows(s)) for s in ("train", "valid", "test")] == [1284, 229, 686]
     assert dataset.images is None
@@ -243,7 +235,7 @@ def test_the_faces_of_mosi_fer_are_loaded(config, tokenizer_dir, data_root):
 def test_mosi_takes_ready_frames(config, data_root):
     config.source = "mosi"
     config.path = str(data_root / "mosi" / "label.csv")
-    config.frames_dir = str(data_root / "mosi_fer" / "frames")
+    config.mosi.frames_dir = str(data_root / "mosi_fer" / "frames")
     dataset = load_dataset(config, image_spec=SPEC)
     assert dataset.images.shape == (2199, 16, 16, 3)
     assert len(set(dataset.groups)) == 93

@@ -73,7 +73,7 @@ def test_the_commands_say_which_model(given, tmp_path):
         "--config.fusion.blocks=6",
         "--config.image.preset=vit_base",
         f"--config.data.path={tmp_path / 'label.csv'}",
-        f"--config.data.raw_dir={tmp_path / 'Raw'}",
+        f"--config.data.mosi.raw_dir={tmp_path / 'Raw'}",
         "--config.data.name=x",
         "--seed=0",
         f"--run={tmp_path / 'paper' / 'runs' / 'early-vit-6-blocks-s0'}",

@@ -26,6 +26,7 @@ LEAVES = (
     "metrics",
     "metric_sums",
     "config",
+    "renamed",
     "huge_pages",
     "cli",
 )

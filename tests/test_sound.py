@@ -232,7 +232,9 @@ def test_an_unusable_sound_takes_its_row_out_of_images_too(bench, tmp_path):
         load_dataset(data_of(bench, data__path=path), image_spec=ImageSpec(8), seconds=0.5)
 
 
-@pytest.mark.parametrize("changes", [{"data__audio_column": ""}, {"data__source": "demo"}])
+@pytest.mark.parametrize(
+    "changes", [{"data__manifest__audio_column": ""}, {"data__source": "demo"}]
+)
 def test_a_source_without_sound_is_a_sentence(bench, changes):
     with pytest.raises(UsageError, match="without sound, wanted sound for this variant"):
         load_dataset(data_of(bench, **changes), seconds=0.5)
@@ -240,7 +242,7 @@ def test_a_source_without_sound_is_a_sentence(bench, changes):
 
 def test_an_unknown_column_of_sounds_is_a_sentence(bench):
     with pytest.raises(UsageError, match="'music'"):
-        load_dataset(data_of(bench, data__audio_column="music"), seconds=0.5)
+        load_dataset(data_of(bench, data__manifest__audio_column="music"), seconds=0.5)
 
 
 def mosi(folder) -> dict:
@@ -254,8 +256,8 @@ def mosi(folder) -> dict:
         writer.writerow(["id", "split", "text", "image", "score"])
         writer.writerows([n, s, "a sentence", "face.png", 1.0 if i else -1.0] for n, s, i in rows)
     label = write_layout(folder / "manifest.csv", folder / "mosi", 2, folder / "fsdd")
-    raw = {"data__raw_dir": folder / "mosi" / "Raw"}
-    return {"data__source": "mosi", "data__path": label, "data__audio_column": "", **raw}
+    raw = {"data__mosi__raw_dir": folder / "mosi" / "Raw"}
+    return {"data__source": "mosi", "data__path": label, "data__manifest__audio_column": "", **raw}
 
 
 def test_the_clips_of_mosi_bring_their_own_sound(bench, tmp_path):
@@ -265,7 +267,7 @@ def test_the_clips_of_mosi_bring_their_own_sound(bench, tmp_path):
     heard = dataset.audio[:, 20].argmax(axis=1)
     assert [abs(h - band_of(3000 if label else 500)) <= 1 for h, label in zip(
         heard, dataset.labels, strict=True)] == [True] * 6  # fmt: skip
-    (settings["data__raw_dir"] / "vtest" / "1.mp4").write_bytes(b"no clip")
+    (settings["data__mosi__raw_dir"] / "vtest" / "1.mp4").write_bytes(b"no clip")
     changed = data_of(bench, **settings, data__max_skipped=0.2)
     left = load_dataset(changed, seconds=0.5)
     assert left.ids == dataset.ids[:5]
@@ -273,6 +275,6 @@ def test_the_clips_of_mosi_bring_their_own_sound(bench, tmp_path):
 
 
 def test_ready_frames_have_no_sound(bench, tmp_path):
-    settings = mosi(tmp_path) | {"data__raw_dir": "", "data__frames_dir": tmp_path}
-    with pytest.raises(UsageError, match=r"'mosi' without sound.*data\.raw_dir of mosi"):
+    settings = mosi(tmp_path) | {"data__mosi__raw_dir": "", "data__mosi__frames_dir": tmp_path}
+    with pytest.raises(UsageError, match=r"'mosi' without sound.*data\.mosi\.raw_dir"):
         load_dataset(data_of(bench, **settings), seconds=0.5)

@@ -386,7 +386,7 @@ def test_the_graph_without_sound_answers_as_the_whole_one_told_so(late, artifact
 
 
 def test_data_without_sound_are_refused_before_a_parent_is_trained(bench, tmp_path, capsys):
-    changes = bench.with_sound(variant="late", data__audio_column="")
+    changes = bench.with_sound(variant="late", data__manifest__audio_column="")
     with pytest.raises(UsageError, match="without sound"):
         train(bench.config(**changes), tmp_path / "late")
     assert "First the parent" not in capsys.readouterr().out

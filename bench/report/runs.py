@@ -145,8 +145,18 @@ def _backbones(about: dict) -> dict[str, str]:
 def _settings(config: dict, backbones: dict[str, str]) -> str:
     unused = [modality for modality in MODALITIES if modality not in backbones]
     kept = {name: value for name, value in config.items() if name not in (*_FREE, *unused)}
-    kept["data"] = {n: value for n, value in config["data"].items() if n not in _FREE_DATA}
+    kept["data"] = {n: v for n, v in _flat(config["data"]).items() if n not in _FREE_DATA}
     return json.dumps(kept, sort_keys=True)
+
+
+def _flat(data: dict) -> dict:
+    """`config.data` as runs had it before it had sections, so that such runs are of one family."""
+    flat = {name: value for name, value in data.items() if not isinstance(value, dict)}
+    for section, values in data.items():
+        if isinstance(values, dict):
+            prefix = "demo_" if section == "demo" else ""
+            flat |= {prefix + name: value for name, value in values.items()}
+    return flat
 
 
 def _test(path: Path) -> tuple[dict, np.ndarray]:

@@ -72,12 +72,13 @@ def make_demo(
     """
     if size < SMALLEST:
         raise UsageError(
-            f"got a demo of {size} examples, wanted at least {SMALLEST}; do set a larger demo_size."
+            f"got a demo of {size} examples, wanted at least {SMALLEST}; do set a larger "
+            "data.demo.size."
         )
     if not 0 <= noise <= 0.5:
         raise UsageError(
             f"got a demo with noise {noise}, wanted 0 to 0.5, where 0.5 leaves no information; do "
-            "set demo_noise within that."
+            "set data.demo.noise within that."
         )
     if image_size < 16:
         raise UsageError(

@@ -3,9 +3,9 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import tokenizers
@@ -35,25 +35,14 @@ class DataConfig(Protocol):
     source: str  # one of SOURCES
     name: str  # what the data set is called; "" for the source's own name
     path: str  # the manifest or the MOSI label file; `data.digit_set` reads digits
-    raw_dir: str  # mosi: the folder of clips, for images and sound; "" for none
-    frames_dir: str  # mosi: the folder of ready frames; "" for none
-    text_column: str  # manifest: the names of its columns
-    image_column: str
-    label_column: str
-    split_column: str
-    id_column: str
-    group_column: str
-    score_column: str
-    audio_column: str
-    classes: tuple[str, ...]  # manifest: the order of the classes; () takes the file's
     max_length: int  # tokens per text, with [CLS] and [SEP]
     max_skipped: float  # the share of rows that may be unusable
     split_fractions: tuple[float, float, float]  # train, valid, test, where the source has none
     split_seed: int
     cache_dir: str  # "" for the default
-    demo_size: int
-    demo_noise: float
-    demo_seed: int
+    manifest: Any  # the sections of one source each: its columns and `classes`
+    mosi: Any  # raw_dir and frames_dir, "" for none
+    demo: Any  # size, noise and seed
 
 
 def load_dataset(
@@ -79,29 +68,24 @@ def load_dataset(
         `load_tokenizer` and `encode` say of bad input; an unknown source; images or sound asked
         of a source without any.
     """
-    folder = cache_dir(data.cache_dir)
-    if data.source not in SOURCES:
-        raise UsageError(
-            f"got data.source={data.source!r}, wanted one of {', '.join(SOURCES)}, or digits with "
-            "a C-LSTM."
-        )
+    folder, source = cache_dir(data.cache_dir), source_of(data.source)
     if data.name and data.source == "demo":
         raise UsageError(
             f"got data.name={data.name!r} with source=demo, wanted no name: results on the "
             "built-in demo are always called the demo's."
         )
-    records = SOURCES[data.source](data, folder, image_spec, seconds)
+    records = source.read(data, folder, image_spec, seconds)
     if image_spec is not None and records.images is None:
         raise UsageError(
             f"got the source {records.name!r} without images, wanted images for this variant; do "
-            "name where they are (data.image_column, data.raw_dir or data.frames_dir), or choose "
-            "variant=text."
+            "name where they are (data.manifest.image_column, data.mosi.raw_dir or "
+            "data.mosi.frames_dir), or choose variant=text."
         )
     if seconds is not None and records.sounds is None:
         raise UsageError(
             f"got the source {records.name!r} without sound, wanted sound for this variant; do "
-            "name where it is (data.audio_column of a manifest, data.raw_dir of mosi), or leave "
-            "audio out of fusion.modalities."
+            "name where it is (data.manifest.audio_column, data.mosi.raw_dir), or leave audio "
+            "out of fusion.modalities."
         )
     records, policy = _with_splits(records, data)
     images = audio = None
@@ -141,7 +125,7 @@ def load_dataset(
 
 def _demo(data: DataConfig, folder: Path, spec: ImageSpec | None, seconds: float | None) -> Records:
     edge = min(max(spec.size if spec else 0, _DEMO_EDGES[0]), _DEMO_EDGES[1])
-    return make_demo(data.demo_size, data.demo_seed, data.demo_noise, edge)
+    return make_demo(data.demo.size, data.demo.seed, data.demo.noise, edge)
 
 
 def _manifest(
@@ -149,32 +133,61 @@ def _manifest(
 ) -> Records:
     return read_manifest(
         _path(data),
-        text_column=data.text_column,
-        image_column=data.image_column,
-        label_column=data.label_column,
-        split_column=data.split_column,
-        id_column=data.id_column,
-        group_column=data.group_column,
-        score_column=data.score_column,
-        audio_column=data.audio_column,
-        classes=data.classes,
         max_skipped=data.max_skipped,
+        **data.manifest,
     )
 
 
 def _mosi(data: DataConfig, folder: Path, spec: ImageSpec | None, seconds: float | None) -> Records:
+    raw, frames = (
+        Path(place).expanduser() if place else ""
+        for place in (data.mosi.raw_dir, data.mosi.frames_dir)
+    )
     # Text-only training does not wait for 2199 videos.
     return read_mosi(
         _path(data),
-        raw_dir=Path(data.raw_dir).expanduser() if spec and data.raw_dir else "",
-        frames_dir=Path(data.frames_dir).expanduser() if spec and data.frames_dir else "",
-        sound_dir=Path(data.raw_dir).expanduser() if seconds and data.raw_dir else "",
+        raw_dir=raw if spec else "",
+        frames_dir=frames if spec else "",
+        sound_dir=raw if seconds else "",
         cache_dir=folder,
         max_skipped=data.max_skipped,
     )
 
 
-SOURCES = {"demo": _demo, "manifest": _manifest, "mosi": _mosi}
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where examples come from.
+
+    Attributes:
+      read: (config.data, cache folder, image spec, seconds of sound) -> Records; None for what is
+        not wanted of images and sound.
+      reads: the fields and sections of `config.data` that it reads and not every source does.
+    """
+
+    read: Callable[[DataConfig, Path, ImageSpec | None, float | None], Records]
+    reads: tuple[str, ...]
+
+
+_OF_FILES = ("path", "max_skipped")
+SOURCES = {
+    "demo": Source(_demo, ("demo",)),
+    "manifest": Source(_manifest, ("manifest", *_OF_FILES, "split_fractions", "split_seed")),
+    "mosi": Source(_mosi, ("mosi", *_OF_FILES)),
+}
+
+
+def source_of(name: str) -> Source:
+    """The source that `config.data.source` names.
+
+    Raises:
+      UsageError: there is none of that name.
+    """
+    if name not in SOURCES:
+        raise UsageError(
+            f"got data.source={name!r}, wanted one of {', '.join(SOURCES)}, or digits with "
+            "a C-LSTM."
+        )
+    return SOURCES[name]
 
 
 def _path(data: DataConfig) -> Path:

@@ -17,7 +17,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from fusion_keras.config import get_config
+from fusion_keras.config import copied, get_config
 from fusion_keras.data.augment import augment
 from fusion_keras.data.modalities import DROPS, MODALITIES
 from fusion_keras.data.pipeline import TARGETS
@@ -129,7 +129,7 @@ def parent_config(config, given, modality: str, junction: str):
 def head_config(config):
     """The config for a run's own data: a late fusion's head learns on what its parents,
     trained on the way, did not see."""
-    config = copy.deepcopy(config)
+    config = copied(config)
     if config.variant in FROZEN and not config.parents and config.parent.share < 1:
         config.data.part, config.data.part_share = "second", config.parent.share
     return config
@@ -189,7 +189,12 @@ def _shared(config: dict, section: str):
         "path", "name", "raw_dir", "frames_dir", "audio_column", "cache_dir", "max_skipped", "part",
         "part_share",
     }  # fmt: skip
-    return {name: value for name, value in values.items() if name not in free}
+    return _without(values, free)
+
+
+def _without(values: dict, names: set[str]) -> dict:
+    kept = {name: value for name, value in values.items() if name not in names}
+    return {n: _without(v, names) if isinstance(v, dict) else v for n, v in kept.items()}
 
 
 def row_contents(dataset: Dataset, modality: str) -> list[str]:

@@ -146,7 +146,7 @@ def class_order(theirs: list[str], ours: list[str], source: Path) -> list[int]:
         some = ", ".join(theirs[:5]) + (", ..." if len(theirs) > 5 else "")
         raise UsageError(
             f"{source} tells {some} apart, the data {', '.join(ours)}: name the classes alike, in "
-            "its id2label or in --config.data.classes."
+            "its id2label or in --config.data.manifest.classes."
         )
     console.print(
         f"note: {source} does not name its classes; taken in the order {', '.join(ours)}",

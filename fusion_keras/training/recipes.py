@@ -15,7 +15,7 @@ what we chose:
 `digits` follows Barnum, Talukder and Yue 2020 (arXiv 2011.07191), appendix A.2, for their
 C-LSTMs: Adam at 0.001, nothing else. Open there, and ours: batches of 32, four passes, the
 choice of the epoch as above. (A.2 speaks of 87516 examples. As many whole batches of 128 has
-one pass over its 11,202,076 pairs; we take it at its word, and data.train_pairs sets it.)
+one pass over its 11,202,076 pairs; we take it at its word, and data.digits.train_pairs sets it.)
 
 `best` is ours: AdamW with warm-up and decay to zero, so that the last epoch is the best and
 a small validation split need not choose it; a small rate for pretrained text; augmentation;
@@ -26,11 +26,9 @@ built-in demo, whose image backbone has no pretrained weights.
 
 from __future__ import annotations
 
-import copy
+from ml_collections import ConfigDict, FrozenConfigDict
 
-from ml_collections import ConfigDict
-
-from fusion_keras.config import get_config
+from fusion_keras.config import copied, get_config
 from fusion_keras.data.augment import AugmentSpec
 from fusion_keras.data.modalities import DROPS, MODALITIES
 from fusion_keras.errors import UsageError
@@ -166,8 +164,8 @@ _CHOICES = {
 }
 
 
-def resolve(config: ConfigDict) -> ConfigDict:
-    """A copy of the config in which the recipe has filled every open setting.
+def resolve(config: ConfigDict) -> FrozenConfigDict:
+    """The config with every open setting filled in by its recipe, not to be changed any more.
 
     Raises:
         UsageError: unknown recipe or variant, or a setting outside its range.
@@ -180,11 +178,11 @@ def resolve(config: ConfigDict) -> ConfigDict:
     config = _filled(config)
     check_read(config, _filled)
     _check(config)
-    return config
+    return FrozenConfigDict(config)
 
 
 def _filled(config: ConfigDict) -> ConfigDict:
-    config = copy.deepcopy(config)
+    config = copied(config)
     backbones = config.variant not in AUDIO_VISUAL
     sounds = backbones and "audio" in modalities_of(config.variant, config.fusion)
     for name, value in RECIPES[config.recipe](config.variant).items():

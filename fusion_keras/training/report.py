@@ -92,7 +92,7 @@ def describe_config(config, folder: Path) -> None:
     check_length(config, text)
     depths = depths_of(text, image, audio)
     spec = make_spec(config.variant, config.fusion, depths)
-    classes = len(config.data.classes) or 2
+    classes = len(config.data.manifest.classes) or 2
     graph = build(
         spec,
         text,

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fusion_keras.config import get_config
 from fusion_keras.errors import UsageError
+from fusion_keras.renamed import with_todays_names
 from fusion_keras.training.experiment import load_model
 from fusion_keras.training.parents import head_config
 from fusion_keras.training.run import damage, read_json
@@ -21,7 +22,7 @@ def config_of(folder: Path):
     config = get_config()
     try:
         values = read_json(folder / "config.json")["config"]
-        config.update(_tuples(values))
+        config.update(_tuples(with_todays_names(values)))
     except (KeyError, TypeError, AttributeError) as error:
         raise UsageError(
             f"The settings in {folder / 'config.json'} are not those of this version "

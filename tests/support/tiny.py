@@ -164,7 +164,7 @@ class Bench:
         table = self.folder / "data" / "sounds.csv"
         if not table.is_file():
             write_sounds(table.parent)
-        named = {"data__path": table, "data__audio_column": "audio"}
+        named = {"data__path": table, "data__manifest__audio_column": "audio"}
         sizes = {"audio__preset": "tiny_audio", "audio__seconds": 0.5}
         return {"fusion__modalities": "text+image+audio", **named, **sizes, **changes}
 

@@ -84,9 +84,9 @@ def _check(figure: int, study: Study) -> None:
         )
     # The regimes are the figures'; a noise of its own would be silently overwritten.
     for field in ("audio_snr", "image_snr"):
-        if not math.isinf(config.data[field]):
+        if not math.isinf(config.data.digits[field]):
             raise UsageError(
-                f"config.data.{field} is set, but the figures set the noise: leave it out; "
+                f"config.data.digits.{field} is set, but the figures set the noise: leave it out; "
                 "--train_audio, --train_image, --test_audio and --test_image choose it."
             )
     if figure in FUSION_FIGURES and config.variant != AUDIO_VISUAL[0]:
@@ -202,7 +202,7 @@ def _difference(ours: np.ndarray, theirs: np.ndarray, groups) -> dict[str, float
 def _title(figure: int, study: Study) -> tuple[str, str]:
     """The heading of a figure, and what was run for it."""
     config, source = resolve(study.config), "Barnum et al. 2020"
-    sizes, data = config.clstm, config.data
+    sizes, data = config.clstm, config.data.digits
     run = [f"{sizes.image} x {sizes.image} images, {sizes.steps} steps of sound"]
     if figure in ACTIVATION_FIGURES:
         audio, image = FUSION_FIGURES[1]
