@@ -86,16 +86,17 @@ def define_config(default: Path = CONFIG_FILE) -> flags.FlagHolder:
 
 def show_notes() -> None:
     """Show once each what a setting is called now; other warnings stay as they are."""
-    show = warnings.showwarning
+    show, told = warnings.showwarning, set()
 
     def shown(message, category, *place, **more):
-        if issubclass(category, RenamedSetting):
-            print(f"note: {message}", file=sys.stderr)
-        else:
+        if not issubclass(category, RenamedSetting):
             show(message, category, *place, **more)
+        elif str(message) not in told:
+            told.add(str(message))
+            print(f"note: {message}", file=sys.stderr)
 
     warnings.showwarning = shown
-    warnings.filterwarnings("once", category=RenamedSetting)
+    warnings.filterwarnings("always", category=RenamedSetting)
 
 
 def read_config(holder: flags.FlagHolder):

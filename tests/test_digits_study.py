@@ -405,7 +405,7 @@ def test_one_input_alone_is_trained_and_tested_with_the_other_zero(digits, figur
     assert {row[f"train_{name}"] for row in rows} == {"0"} == {row[f"test_{name}"] for row in rows}
     assert [row[f"train_{kept}"] for row in rows] == 3 * ["orig"] + 3 * ["1"]
     (folder,) = study.folder.glob("clstm_second-*1-*s0")
-    assert Run(folder).read_json("config.json")["config"]["data"][f"{name}_snr"] == 0
+    assert Run(folder).read_json("config.json")["config"]["data"]["digits"][f"{name}_snr"] == 0
     # Nothing is left to see or hear: one class for all, a tenth or so of the pairs.
     accuracies = [float(row["accuracy"]) for row in rows if row[f"test_{kept}"] == "0"]
     labels = data_of(digits).labels[-20:]

@@ -372,6 +372,22 @@ def test_another_recipe_is_another_model(tmp_path):
     assert len(runs.paired(runs.read_all([tmp_path]))) == 2
 
 
+def test_seeds_trained_before_the_data_had_sections_are_of_the_same_model(tmp_path):
+    before = {"max_length": 64, "text_column": "text", "raw_dir": "Raw", "demo_size": 50}
+    today = {
+        "max_length": 64,
+        "manifest": {"text_column": "text"},
+        "mosi": {"raw_dir": "elsewhere"},
+        "demo": {"size": 50},
+    }
+    for seed, data in enumerate((before, today)):
+        folder = write_run(tmp_path / str(seed), seed=seed)
+        about = json.loads((folder / "config.json").read_text())
+        about["config"]["data"] = data
+        (folder / "config.json").write_text(json.dumps(about))
+    assert len(runs.paired(runs.read_all([tmp_path]))) == 1
+
+
 @pytest.mark.parametrize("name", ["config.json", "predictions.csv"])
 def test_a_run_that_is_cut_short_is_a_sentence(tmp_path, name):
     path = write_run(tmp_path / "run") / name
