@@ -1,7 +1,6 @@
-"""Fixtures shared by all tests: where the real data is, and quiet libraries."""
+"""Fixtures shared by all tests: where the real data is, runs made once, and quiet libraries."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +10,9 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import pytest
 
 import fusion_keras  # noqa: F401  (sets Keras's backend before anything imports keras)
-from tests.support.tiny import Bench, command
+from tests.support.entries import OWNER, Entries
+from tests.support.shared import once, session_folder
+from tests.support.tiny import Bench
 
 # TensorFlow (which keras-hub imports) and Triton (which PyTorch imports) each bring an LLVM,
 # and the process aborts when Triton's comes second. PyTorch on a CPU does without Triton.
@@ -20,6 +21,27 @@ sys.modules["triton"] = None
 DATA_ROOT = Path(
     os.environ.get("FUSION_KERAS_DATA", Path(__file__).parents[1] / ".." / "shared" / "data")
 ).resolve()
+
+
+def pytest_configure(config) -> None:
+    """Compiled programs are kept, for all processes of this session and for later ones.
+
+    What quick tests compile runs a few times, and XLA's optimisation would take longer.
+    """
+    if not hasattr(config, "workerinput") and hasattr(config, "cache"):
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("jax")))
+    os.environ.setdefault(OWNER, str(os.getpid()))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    if "not slow" in config.option.markexpr:
+        os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+
+
+@pytest.fixture(autouse=True)
+def float32():
+    """What a training in half precision sets is not left to the next test."""
+    yield
+    if "keras" in sys.modules:
+        sys.modules["keras"].config.set_dtype_policy("float32")
 
 
 @pytest.fixture(scope="session")
@@ -40,31 +62,54 @@ def weights_root() -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory) -> Bench:
-    """The folder that `tiny_run` and `tiny_artifact` come from."""
-    return Bench.make(tmp_path_factory.mktemp("tiny"))
+def shared_folder(tmp_path_factory) -> Path:
+    """What pytest's workers make once for all of them."""
+    return session_folder(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="session")
-def tiny_run(tiny) -> Path:
+def entries(shared_folder):
+    """Runs modules as `python -m` does, in a fork of a process that has imported the stack."""
+    client = Entries(shared_folder)
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def convert(shared_folder):
+    """The same on Keras's TensorFlow backend."""
+    client = Entries(shared_folder, "tensorflow")
+    yield client
+    client.close()
+
+
+@pytest.fixture(scope="session")
+def tiny(shared_folder) -> Bench:
+    """The folder that `tiny_run` and `tiny_artifact` come from; to be read only."""
+    return Bench(once(shared_folder / "tiny", Bench.make))
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny, entries) -> Path:
     """A trained run of inter, with modality dropout; to be read only."""
-    folder = tiny.folder / "runs" / "inter"
-    drops = {"augment__drop_text": 0.2, "augment__drop_image": 0.2}
-    flags = tiny.flags(
-        variant="inter", run=folder, fusion__junctions="1+1:linear,2+2:attention", **drops
-    )
-    done = subprocess.run(command("train", *flags), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return folder
+
+    def make(folder: Path) -> None:
+        changes = {"augment__drop_text": 0.2, "augment__drop_image": 0.2}
+        changes |= {"variant": "inter", "fusion__junctions": "1+1:linear,2+2:attention"}
+        done = entries.run("fusion_keras.train", *tiny.flags(run=folder, **changes))
+        assert done.returncode == 0, done.stderr
+
+    return once(tiny.folder / "runs" / "inter", make)
 
 
 @pytest.fixture(scope="session")
-def tiny_artifact(tiny_run) -> Path:
+def tiny_artifact(tiny_run, entries) -> Path:
     """It, exported at every precision for one example at a time, in two lengths; read only."""
-    folder = tiny_run.parent / "artifact"
-    flags = (f"--run={tiny_run}", f"--out={folder}", "--buckets=6")
-    asked = [*flags, "--precisions=fp16,int8,int8_static"]
-    done = subprocess.run([sys.executable, "-m", "export", *asked], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.rstrip().endswith('--text "..." --image FILE')
-    return folder
+
+    def make(folder: Path) -> None:
+        flags = (f"--run={tiny_run}", f"--out={folder}", "--buckets=6")
+        done = entries.run("export", *flags, "--precisions=fp16,int8,int8_static")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.rstrip().endswith('--text "..." --image FILE')
+
+    return once(tiny_run.parent / "artifact", make)

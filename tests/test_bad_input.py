@@ -12,41 +12,32 @@ import pytest
 
 from fusion_keras import cli
 from tests.support import tiny
-from tests.support.entries import Entries
 
 # Text alone, at the embeddings: compiled in a second.
 SHALLOW = {"fusion__junctions": "0+-:concat"}
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory) -> tiny.Bench:
-    return tiny.Bench.make(tmp_path_factory.mktemp("bad"))
-
-
-@pytest.fixture(scope="module")
-def entries():
-    # TensorFlow's lines about missing drivers, which a first import hides, come after a fork.
-    started = Entries({"TF_CPP_MIN_LOG_LEVEL": "3", "HF_HUB_OFFLINE": "1"})
-    yield started
-    started.close()
+def bench(tiny, tmp_path_factory) -> tiny.Bench:
+    return tiny.beside(tmp_path_factory.mktemp("bad"))
 
 
 @pytest.fixture(scope="module")
 def finished(bench, entries) -> Path:
     """A complete text run."""
     folder = bench.folder / "finished"
-    found = entries.run("train", *bench.flags(run=folder, **SHALLOW))
-    assert found["code"] == 0, found["err"]
+    found = entries.run("fusion_keras.train", *bench.flags(run=folder, **SHALLOW))
+    assert found.returncode == 0, found.stderr
     return folder
 
 
 def refuse(entries, arguments, pattern, entry="train", file_limit=0):
     """The run ends with exit code 2, and its last line on stderr is the sentence."""
-    found = entries.run(entry, *arguments, file_limit=file_limit)
-    assert found["code"] == 2, found
-    assert "Traceback" not in found["err"]
+    found = entries.run(f"fusion_keras.{entry}", *arguments, file_limit=file_limit)
+    assert found.returncode == 2, found
+    assert "Traceback" not in found.stderr
     # What stands before it is progress.
-    *before, last = found["err"].strip().splitlines()
+    *before, last = found.stderr.strip().splitlines()
     assert last.startswith("error: ")
     assert re.search(pattern, last), last
     assert not any(line.startswith("error: ") for line in before)
@@ -106,9 +97,12 @@ MISTAKES = {
     "no such manifest": ({"data__path": "none.csv"}, r"none\.csv"),
     "no manifest named": ({"data__path": ""}, r"data\.path"),
     "source": ({"data__source": "csv"}, r"csv.*demo, manifest, mosi"),
-    "column": ({"data__text_column": "sentence"}, r"sentence"),
-    "class": ({"data__classes": "('x','y')"}, r"none of x, y"),
-    "fractions": ({"data__split_column": "", "data__split_fractions": "(1,0,0)"}, r"fractions"),
+    "column": ({"data__manifest__text_column": "sentence"}, r"sentence"),
+    "class": ({"data__manifest__classes": "('x','y')"}, r"none of x, y"),
+    "fractions": (
+        {"data__manifest__split_column": "", "data__split_fractions": "(1,0,0)"},
+        r"fractions",
+    ),
     "part": ({"data__part": "third"}, r"third.*second"),
     "depth": ({"variant": "inter", "fusion__junctions": "99+4:linear"}, r"depth 99.*0 to 2"),
     "junction": ({"variant": "inter", "fusion__junctions": "1+1:glue"}, r"glue.*linear"),
@@ -136,7 +130,7 @@ MISTAKES = {
     "preset": ({"text__preset": "tiny_bird"}, r"tiny_bird"),
     "kind": ({"text__preset": "random:tiny_vit"}, r"tiny_vit.*text"),
     "offline": ({"text__preset": "hf://nobody/nothing"}, r"hf://nobody/nothing.*cannot be reached"),
-    "no regression": ({"data__score_column": "", "regression": True}, r"regression"),
+    "no regression": ({"data__manifest__score_column": "", "regression": True}, r"regression"),
 }
 
 
@@ -210,9 +204,9 @@ def test_a_full_disk_ends_the_run_and_leaves_what_was_complete(
 
 def test_a_finished_run_is_left_alone_and_other_settings_are_refused(bench, entries, finished):
     before = contents(finished)
-    again = entries.run("train", *bench.flags(run=finished, **SHALLOW))
-    assert again["code"] == 0
-    assert "accuracy" in again["out"]
+    again = entries.run("fusion_keras.train", *bench.flags(run=finished, **SHALLOW))
+    assert again.returncode == 0
+    assert "accuracy" in again.stdout
     arguments = bench.flags(run=finished, train__epochs=3, **SHALLOW)
     refuse(entries, arguments, r"train\.epochs was 2, is 3.*--workdir")
     assert contents(finished) == before

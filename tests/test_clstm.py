@@ -1,9 +1,6 @@
 """The C-LSTM computes the paper's equations, place by place and step by step."""
 
 import functools
-import os
-import subprocess
-import sys
 from itertools import pairwise
 
 import jax
@@ -15,6 +12,7 @@ from keras import ops
 from fusion_keras.backbones import batch_last, clstm, conv_lstm
 from fusion_keras.backbones.clstm import ARCHITECTURES, FULL, REDUCED, Sizes, build_clstm
 from fusion_keras.errors import UsageError
+from tests.support.shared import slow_but
 
 # Keras's own variables answer numpy 2's new `copy` keyword with this, wherever it saves.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -200,7 +198,7 @@ def test_image_is_convolved_once_and_the_state_at_every_step(monkeypatch):
 
 
 @pytest.mark.parametrize("audio", [True, False])
-@pytest.mark.parametrize("return_sequences", [True, False])
+@pytest.mark.parametrize("return_sequences", slow_but([True], [True, False]))
 def test_with_the_batch_last_a_layer_has_the_values_and_gradients_of_other_devices(
     audio, return_sequences, monkeypatch
 ):
@@ -260,7 +258,7 @@ def test_forget_gate_starts_open():
     assert np.asarray(layer.bias).tolist() == [1, 1, 0, 0, 0, 0, 0, 0]
 
 
-@each_architecture
+@pytest.mark.parametrize("architecture", slow_but(["clstm_fc"], ARCHITECTURES))
 def test_every_weight_learns_from_the_last_step(architecture):
     model, inputs = build_clstm(architecture, TINY), inputs_of(TINY, count=4)
     before = random_model(architecture).get_weights()
@@ -315,19 +313,14 @@ onnx.save(proto, sys.argv[2])
 
 @pytest.mark.slow
 @each_architecture
-def test_onnx_of_the_reduced_model_gives_the_outputs_of_jax(architecture, tmp_path):
+def test_onnx_of_the_reduced_model_gives_the_outputs_of_jax(convert, architecture, tmp_path):
     import onnx
     import onnxruntime
 
     model, inputs = build_clstm(architecture, REDUCED), inputs_of(REDUCED)
     model.save(tmp_path / "model.keras")
     files = [str(tmp_path / "model.keras"), str(tmp_path / "model.onnx")]
-    done = subprocess.run(
-        [sys.executable, "-c", _CONVERT, *files],
-        env={**os.environ, "KERAS_BACKEND": "tensorflow"},
-        capture_output=True,
-        text=True,
-    )
+    done = convert.run("-c", _CONVERT, *files)
     assert done.returncode == 0, done.stderr
     assert "Loop" not in {node.op_type for node in onnx.load(files[1]).graph.node}
     session = onnxruntime.InferenceSession(files[1], providers=["CPUExecutionProvider"])

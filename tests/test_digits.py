@@ -2,7 +2,6 @@
 
 import gzip
 import struct
-import wave
 from collections import Counter
 
 import numpy as np
@@ -13,24 +12,10 @@ from fusion_keras.data.digits import Examples, Pairs, count_pairs, load_digits
 from fusion_keras.data.noise import add_white_noise, from_decibels
 from fusion_keras.data.spectrogram import count_steps, log_spectrogram, pad_front, whole_steps
 from fusion_keras.errors import UsageError
+from tests.support.digits_layout import write_idx, write_wav
 
 SPEAKERS = ("anna", "ben", "carla", "dan", "eve")
 PER_SPEAKER = 4  # recordings of each digit
-
-
-def write_idx(path, array, magic=None, cut=0):
-    header = struct.pack(f">{1 + array.ndim}I", magic or 2048 + array.ndim, *array.shape)
-    data = header + array.tobytes()
-    path.write_bytes(gzip.compress(data[: len(data) - cut]))
-
-
-def write_wav(path, values, rate=8000, channels=1, width=2):
-    with wave.open(str(path), "wb") as file:
-        file.setnchannels(channels)
-        file.setsampwidth(width)
-        file.setframerate(rate)
-        file.writeframes(np.asarray(values, f"<i{width}").tobytes())
-    return path
 
 
 def write_mnist(folder):

@@ -1,8 +1,5 @@
 """What the doctor finds, and that each remedy it names is one that the exporter has."""
 
-import subprocess
-import sys
-
 import onnx
 import onnx.parser
 import onnx_ir as ir
@@ -11,7 +8,7 @@ import pytest
 from export import doctor, pipeline, rewrites
 from export.cost import costs, of_longest
 from fusion_keras.errors import UsageError
-from tests.test_rules import GRAPHS, parse
+from tests.support.onnx_graphs import GRAPHS, parse
 
 ATTENTION = """
     t = Transpose <perm = [0, 2, 1]> (x)
@@ -117,10 +114,9 @@ def test_doctor_looks_into_branches_and_functions():
     assert found[1].where == ("Det a",)
 
 
-def test_doctor_as_a_command(tmp_path):
+def test_doctor_as_a_command(entries, tmp_path):
     def run(path):
-        command = [sys.executable, "-m", "export.doctor", path]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = entries.run("export.doctor", path)
         return done.returncode, done.stdout + done.stderr
 
     healthy = tmp_path / "healthy.onnx"

@@ -11,15 +11,9 @@ import time
 import numpy as np
 import pytest
 
-from bench import artifact as bench_artifact
-from bench.artifact import golden, read
-from bench.predict import main as predict
-
-
-def export(*flags) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "export", *map(str, flags)], capture_output=True, text=True
-    )
+from bench.edge import artifact as bench_artifact
+from bench.edge.artifact import golden, read
+from bench.edge.predict import main as predict
 
 
 @pytest.fixture
@@ -82,9 +76,12 @@ def test_predict_takes_one_modality_where_training_withheld_the_other(artifact, 
     assert "wanted" in capsys.readouterr().err
 
 
-def test_two_at_a_time(run, bench, capsys):
-    folder = run.parent / "two"
-    done = export(f"--run={run}", f"--out={folder}", "--batch=2", "--precisions=int8_static")
+@pytest.mark.slow
+def test_two_at_a_time(entries, run, bench, tmp_path, capsys):
+    folder = tmp_path / "two"
+    done = entries.run(
+        "export", f"--run={run}", f"--out={folder}", "--batch=2", "--precisions=int8_static"
+    )
     assert done.returncode == 0, done.stderr
     assert read(folder)["shapes"] == {"batch": 2, "length": 12}
     image = bench.folder / "data" / "1.png"
@@ -104,7 +101,9 @@ def test_short_sentences_give_the_same_answer_at_their_own_length(artifact, caps
     np.testing.assert_allclose(cut["logits"], full["logits"], atol=1e-4)
 
 
-def test_an_export_killed_at_work_leaves_the_old_artifact_whole(run, artifact):
+@pytest.mark.slow
+def test_an_export_killed_at_work_leaves_the_old_artifact_whole(run, tiny_artifact, tmp_path):
+    artifact = shutil.copytree(tiny_artifact, tmp_path / "artifact")
     begun = subprocess.Popen(
         [sys.executable, "-m", "export", f"--run={run}", f"--out={artifact}"],
         stdout=subprocess.DEVNULL,
@@ -117,11 +116,11 @@ def test_an_export_killed_at_work_leaves_the_old_artifact_whole(run, artifact):
     os.killpg(begun.pid, signal.SIGKILL)
     begun.wait()
     assert list(read(artifact)["models"]) == ["fp32", "fp16", "int8", "int8_static"]
-    left = [path.name for path in artifact.parent.iterdir() if "artifact" in path.name]
-    assert sorted(left) == [".artifact.exporting", "artifact"], "the next export removes it"
-    shutil.rmtree(partial)
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == [".artifact.exporting", "artifact"], "the next export removes it"
 
 
+@pytest.mark.slow
 def test_an_interrupted_export_leaves_nothing_behind(run, tmp_path):
     # A shell starts what runs in its background with interrupts switched off.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -154,12 +153,24 @@ def test_an_interrupted_export_leaves_nothing_behind(run, tmp_path):
         (["--samples=0"], "--samples is 0"),
     ],
 )
-def test_bad_flags_are_one_sentence(run, tmp_path, flags, said):
+def test_bad_flags_are_one_sentence(entries, run, tmp_path, flags, said):
     given = [f"--run={run}", f"--out={tmp_path / 'artifact'}"]
     given = [g for g in given if not any(f.startswith(g.split("=")[0]) for f in flags)]
     if flags == ["--out=x"]:
         given = []
-    done = export(*given, *flags)
+    done = entries.run("export", *given, *flags)
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert said in done.stderr
+
+
+def test_what_is_not_installed_is_named_with_the_command_that_brings_it():
+    code = (
+        "import runpy, sys; sys.modules['onnxruntime'] = None; sys.argv = ['export'];"
+        "runpy.run_module('export', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert "onnxruntime" in done.stderr
+    assert 'pip install -e ".[export,cpu]"' in done.stderr

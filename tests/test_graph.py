@@ -1,9 +1,5 @@
 """From spec to model: every variant, golden sizes, joins worked out by hand, counts, pictures."""
 
-import os
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -18,14 +14,13 @@ from fusion_keras.fusion.draw import draw
 from fusion_keras.fusion.graph import ScoreAverage, build
 from fusion_keras.fusion.joins import join
 from fusion_keras.fusion.spec import LAST, FusionSpec, Junction
-from fusion_keras.fusion.variants import Depths, make_spec
+from fusion_keras.fusion.variants import make_spec
+from tests.support.backbones import facts
+from tests.support.graphs import VISIONS, inputs_of, normed, run, weigh
+from tests.support.shared import slow_but
 from tests.support.tiny import OF_TEXT_AND_IMAGES as VARIANTS
 
 CLASSES, LENGTH = 3, 6
-VISIONS = {
-    "mobilenet": ("tiny_mobilenet", Depths(6, 16)),
-    "vit": ("tiny_vit", Depths(6, 12, image_scales=True)),
-}
 VARIANTS_AND_VISIONS = [(variant, vision) for vision in VISIONS for variant in VARIANTS]
 
 # (vision, variant) -> parameters with the tiny presets, width 32, 3 classes.
@@ -92,8 +87,7 @@ def make(text, images):
             spec = make_spec(variant, fusion, VISIONS[vision][1])
             graph = build(
                 spec,
-                text,
-                images[vision],
+                {"text": text, "image": images[vision]},
                 num_classes=CLASSES,
                 sequence_length=length,
                 regression=regression,
@@ -104,21 +98,6 @@ def make(text, images):
     return make
 
 
-def inputs_of(model, batch=2, length=LENGTH, seed=0):
-    """Random inputs that a model takes, as they come from a data set."""
-    rng = np.random.default_rng(seed)
-    token_ids = rng.integers(1, 1000, (batch, length)).astype("int32")
-    token_ids[0, -2:] = 0
-    values = {"token_ids": token_ids}
-    values["image"] = rng.integers(0, 256, (batch, 32, 32, 3)).astype("uint8")
-    return {x.name: values[x.name] for x in model.inputs}
-
-
-def run(model, inputs):
-    outputs = model(inputs, training=False)
-    return {name: np.asarray(x) for name, x in outputs.items()}
-
-
 def softmax(x):
     x = np.exp(x - x.max(-1, keepdims=True))
     return x / x.sum(-1, keepdims=True)
@@ -127,7 +106,10 @@ def softmax(x):
 # --- Every variant ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("variant", "vision"), VARIANTS_AND_VISIONS)
+@pytest.mark.parametrize(
+    ("variant", "vision"),
+    slow_but([(v, "vit") for v in VARIANTS] + [("inter", "mobilenet")], VARIANTS_AND_VISIONS),
+)
 def test_variant_runs_and_comes_back_from_disk(make, tmp_path, variant, vision):
     _, graph = make(variant, vision)
     inputs = inputs_of(graph.model)
@@ -154,8 +136,8 @@ def test_no_variant_is_without_a_golden_size():
 @pytest.mark.parametrize(
     ("vision", "preset", "depths"),
     [
-        ("mobilenet", "random:mobilenet_v2_1.4", Depths(12, 16)),
-        ("vit", "random:vit_base", Depths(12, 12, image_scales=True)),
+        ("mobilenet", "random:mobilenet_v2_1.4", facts(12, 16)),
+        ("vit", "random:vit_base", facts(12, 12, image_scales=True)),
     ],
 )
 def test_full_size_variants_have_their_golden_sizes(vision, preset, depths):
@@ -164,7 +146,7 @@ def test_full_size_variants_have_their_golden_sizes(vision, preset, depths):
     found = {}
     for variant in VARIANTS:
         spec = make_spec(variant, fusion, depths)
-        graph = build(spec, text, image, num_classes=2, sequence_length=64)
+        graph = build(spec, {"text": text, "image": image}, num_classes=2, sequence_length=64)
         found[vision, variant] = graph.model.count_params()
     assert found == {key: n for key, n in FULL_GOLDEN.items() if key[0] == vision}
 
@@ -202,16 +184,19 @@ MIXED = {"junctions": "2+-:attention,-+6:attention"}
 
 @pytest.mark.parametrize(
     ("variant", "changes"),
-    [
-        ("text", {}),
-        ("inter", {}),
-        ("early", {}),
-        ("early", {"tokens": "pooled"}),
-        ("input", {}),
-        ("early", CROSS),
-        ("early", {**CROSS, "tokens": "pooled"}),
-        ("early", MIXED),
-    ],
+    slow_but(
+        [("text", {}), ("inter", {}), ("early", MIXED)],
+        [
+            ("text", {}),
+            ("inter", {}),
+            ("early", {}),
+            ("early", {"tokens": "pooled"}),
+            ("input", {}),
+            ("early", CROSS),
+            ("early", {**CROSS, "tokens": "pooled"}),
+            ("early", MIXED),
+        ],
+    ),
     ids=lambda x: x if isinstance(x, str) else " ".join(map(str, x.values())),
 )
 def test_more_padding_changes_nothing(make, variant, changes):
@@ -263,53 +248,37 @@ def joined(junction, pool="mean", text=TEXT, image=MAP, mask=MASK):
     return keras.Model({**taps, **masks}, output), {**given, "mask": mask}
 
 
-def normed(x):
-    return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-6)
-
-
-def weigh(model, seed=0, **names):
-    """Set Dense layers to random weights; returns short name -> its function on numpy."""
-    rng = np.random.default_rng(seed)
-    functions = {}
-    for short, name in names.items():
-        layer = model.get_layer(name)
-        kernel, bias = (rng.normal(size=v.shape) for v in layer.weights)
-        layer.set_weights([kernel, bias])
-        functions[short] = lambda x, kernel=kernel, bias=bias: x @ kernel + bias
-    return functions
-
-
 def test_concat_takes_masked_mean_and_map_mean():
-    model, inputs = joined(Junction(1, 1, "concat"))
+    model, inputs = joined(Junction({"text": 1, "image": 1}, "concat"))
     np.testing.assert_allclose(model(inputs), [[2, 3, 4.5, 5.5, 6.5]])
 
 
 def test_cls_takes_the_first_token():
-    model, inputs = joined(Junction(1, None, "concat"), pool="cls")
+    model, inputs = joined(Junction({"text": 1}, "concat"), pool="cls")
     np.testing.assert_allclose(model(inputs), [[1, 2]])
 
 
 def test_a_sentence_without_tokens_is_no_division_by_zero():
-    model, inputs = joined(Junction(1, None, "concat"), mask=np.zeros_like(MASK))
+    model, inputs = joined(Junction({"text": 1}, "concat"), mask=np.zeros_like(MASK))
     np.testing.assert_array_equal(model(inputs), [[0, 0]])
 
 
 def test_linear_is_one_dense_layer_over_normed_taps():
-    model, inputs = joined(Junction(1, 1, "linear", width=4))
+    model, inputs = joined(Junction({"text": 1, "image": 1}, "linear", width=4))
     dense = weigh(model, dense="j")["dense"]
     expected = dense(np.concatenate([normed(TEXT_MEAN), normed(MAP_MEAN)], -1))
     np.testing.assert_allclose(model(inputs), expected, atol=1e-5)
 
 
 def test_add_sums_projections():
-    model, inputs = joined(Junction(1, 1, "add", width=4))
+    model, inputs = joined(Junction({"text": 1, "image": 1}, "add", width=4))
     to = weigh(model, text="j_text_project", image="j_image_project")
     expected = to["text"](normed(TEXT_MEAN)) + to["image"](normed(MAP_MEAN))
     np.testing.assert_allclose(model(inputs), expected, atol=1e-5)
 
 
 def test_gate_is_a_gated_multimodal_unit():
-    model, inputs = joined(Junction(1, 1, "gate", width=4))
+    model, inputs = joined(Junction({"text": 1, "image": 1}, "gate", width=4))
     to = weigh(model, text="j_text_project", image="j_image_project", gate="j_gate")
     a, b = np.tanh(to["text"](normed(TEXT_MEAN))), np.tanh(to["image"](normed(MAP_MEAN)))
     z = 1 / (1 + np.exp(-to["gate"](np.concatenate([a, b], -1))))
@@ -318,17 +287,19 @@ def test_gate_is_a_gated_multimodal_unit():
 
 
 @pytest.mark.parametrize("tokens", ["pooled", "sequence"])
-@pytest.mark.parametrize("kind", ["attention", "cross"])
+@pytest.mark.parametrize("kind", slow_but(["attention"], ["attention", "cross"]))
 def test_attention_gives_a_vector_for_each_modality(kind, tokens):
     grid = 1 if tokens == "sequence" else 0
-    model, inputs = joined(Junction(1, 1, kind, 4, blocks=2, heads=2, tokens=tokens, grid=grid))
+    model, inputs = joined(
+        Junction({"text": 1, "image": 1}, kind, 4, blocks=2, heads=2, tokens=tokens, grid=grid)
+    )
     assert model(inputs).shape == (1, 8)
     masked = np.where(MASK[..., None], TEXT, -7.0)
     np.testing.assert_allclose(model({**inputs, "text": masked}), model(inputs), atol=1e-6)
 
 
 def test_another_junctions_padding_does_not_mask_image_tokens():
-    model, inputs = joined(Junction(None, 1, "attention", 4, 1, 2, "sequence", 2))
+    model, inputs = joined(Junction({"image": 1}, "attention", 4, 1, 2, "sequence", 2))
     np.testing.assert_array_equal(model(inputs), model({**inputs, "mask": 1 - MASK}))
 
 
@@ -376,7 +347,7 @@ def test_description_adds_up(make, tmp_path, variant, vision):
     assert total.macs == sum(p.macs for p in parts) == count_macs(graph.model)
     assert len(parts) == len(spec.modalities) + len(spec.junctions) + 1
     assert min(p.macs for p in parts) >= 0
-    tops = {"text": 6, "image": VISIONS[vision][1].image}
+    tops = {"text": 6, "image": VISIONS[vision][1]["image"].num_depths}
     draw(spec, tops, parts, f"{variant} with {vision}", tmp_path / "picture.png")
     with Image.open(tmp_path / "picture.png") as picture:
         picture.load()
@@ -399,13 +370,15 @@ def test_open_length_is_counted_as_asked(make):
 
 def test_four_junctions_are_counted_and_drawn(text, images, tmp_path):
     junctions = (
-        Junction(1, 1, "gate", 8),
-        Junction(2, None, "linear", 8),
-        Junction(None, LAST, "concat"),
-        Junction(LAST, LAST, "add", 8),
+        Junction({"text": 1, "image": 1}, "gate", 8),
+        Junction({"text": 2}, "linear", 8),
+        Junction({"image": LAST}, "concat"),
+        Junction({"text": LAST, "image": LAST}, "add", 8),
     )
     spec = FusionSpec(junctions, pool="cls")
-    graph = build(spec, text, images["vit"], num_classes=2, sequence_length=LENGTH)
+    graph = build(
+        spec, {"text": text, "image": images["vit"]}, num_classes=2, sequence_length=LENGTH
+    )
     *parts, total = describe(spec, graph)
     assert total.parameters == graph.model.count_params()
     draw(spec, {"text": 6, "image": 12}, parts, "four", tmp_path / "picture.svg")
@@ -429,13 +402,13 @@ np.savez(sys.argv[3], **{name: np.asarray(x) for name, x in outputs.items()})
 
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", ["inter", "early"])
-def test_tensorflow_gives_the_same_logits(make, tmp_path, variant):
+def test_tensorflow_gives_the_same_logits(convert, make, tmp_path, variant):
     _, graph = make(variant, "mobilenet")
     inputs = inputs_of(graph.model)
     files = [tmp_path / name for name in ("model.keras", "inputs.npz", "outputs.npz")]
     graph.model.save(files[0])
     np.savez(files[1], **inputs)
-    environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
-    subprocess.run([sys.executable, "-c", _ON_TENSORFLOW, *files], check=True, env=environment)
+    done = convert.run("-c", _ON_TENSORFLOW, *files)
+    assert done.returncode == 0, done.stderr
     with np.load(files[2], allow_pickle=False) as outputs:
         np.testing.assert_allclose(outputs["logits"], run(graph.model, inputs)["logits"], atol=1e-5)

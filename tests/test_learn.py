@@ -1,5 +1,8 @@
 """The reference's trainer: with the same seed and no dropout it learns what ours learns."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -10,6 +13,8 @@ from fusion_keras.training.experiment import load_model, train
 from fusion_keras.training.restored import restore
 from fusion_keras.training.run import read_json
 from tests.support import tiny
+from tests.support.pairs import called
+from tests.support.shared import slow_but
 
 # No dropout: each framework draws its own.
 PLAIN = {"fusion__dropout": 0.0, "train__epochs": 2, "train__learning_rate": 1e-2}
@@ -24,8 +29,8 @@ CASES = {
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory) -> tiny.Bench:
-    return tiny.Bench.make(tmp_path_factory.mktemp("learn"))
+def bench(tiny, tmp_path_factory) -> tiny.Bench:
+    return tiny.beside(tmp_path_factory.mktemp("learn"))
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +50,7 @@ def both(bench):
     return both
 
 
-@pytest.mark.parametrize("variant", CASES)
+@pytest.mark.parametrize("variant", slow_but(("inter", "image"), CASES))
 def test_both_frameworks_learn_the_same(both, variant):
     ours, theirs = (
         [table["loss"] for table in tiny.table(r, "history.csv")] for r in both(variant)
@@ -68,10 +73,11 @@ def test_a_run_of_the_reference_is_a_run(both):
     task = restore(run.folder)
     golden = np.load(run.folder / "golden.npz")
     inputs = {n.removeprefix("input_"): golden[n] for n in golden if n.startswith("input_")}
-    outputs = np.asarray(task.graph.model(inputs)["logits"])
+    outputs = called(task.graph.model, inputs)["logits"]
     np.testing.assert_allclose(outputs, golden["output_logits"], rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_parents_are_trained_by_the_same_framework(both):
     for run, framework in zip(both("late"), ("keras", "pytorch"), strict=True):
         for modality in ("text", "image"):
@@ -93,6 +99,7 @@ def test_what_the_reference_has_not_is_refused(bench, tmp_path, changes):
         train(bench.config(variant="text", **changes), tmp_path / "run", PYTORCH)
 
 
+@pytest.mark.slow
 def test_given_weights_of_scores_leave_nothing_to_learn(bench, tmp_path):
     changes = {"fusion__weights": (0.5, 0.5), "parent__epochs": 1}
     run = train(bench.config(variant="late_score", **changes), tmp_path / "run", PYTORCH)
@@ -104,3 +111,30 @@ def test_the_schedule_warms_up_and_ends_at_zero():
     factors = [rate_factor(step, 10, 0.2, "linear") for step in range(11)]
     assert factors[:4] == pytest.approx([0.5, 1.0, 1.0, 0.875])
     assert factors[10] == 0
+
+
+def entry(code: str, *flags: str) -> subprocess.CompletedProcess:
+    """`python -m fusion_keras.train` after some code of ours."""
+    started = f"from fusion_keras import cli, train\n{code}"
+    return subprocess.run([sys.executable, "-c", started, *flags], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("library", ["torch", "transformers"])
+def test_without_pytorch_the_extra_is_named(library, tmp_path):
+    absent = f"import sys\nsys.modules[{library!r}] = None\ncli.run(train.main, '')"
+    found = entry(absent, "--framework=pytorch", f"--run={tmp_path / 'run'}")
+    assert found.returncode == 2
+    (line,) = found.stderr.splitlines()
+    assert f"needs {library}, which is not installed" in line
+    assert "pip install -e '.[torch]'" in line
+
+
+@pytest.mark.parametrize(("framework", "said"), [("keras", "goes on"), ("pytorch", "begins anew")])
+def test_an_interrupted_training_says_how_it_goes_on(framework, said):
+    stopped = (
+        "import os, signal\n"
+        "cli.run(lambda: os.kill(os.getpid(), signal.SIGINT), '', train.interrupted)"
+    )
+    found = entry(stopped, f"--framework={framework}")
+    assert found.returncode == 130
+    assert f"The same command {said}" in found.stderr

@@ -359,10 +359,10 @@ class TestBootstrap:
     def test_all_metrics_of_a_split_like_mosi_take_under_two_seconds(self):
         probs, labels, given, names = synthetic(700)
         seconds = []
-        for _ in range(3):  # the best of three: the machine may be busy with something else
-            start = time.perf_counter()
+        for _ in range(3):  # the best of three, of this process: others may be busy
+            start = time.process_time()
             got = metrics.summarise(probs, labels, **given, groups=names, repeats=1000)
-            seconds.append(time.perf_counter() - start)
+            seconds.append(time.process_time() - start)
         assert min(seconds) < 2
         assert len(got) == 20
         for name, entry in got.items():

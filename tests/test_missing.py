@@ -7,8 +7,8 @@ import numpy as np
 import onnx
 import pytest
 
-from bench.artifact import ArtifactError, golden, queries, read
-from bench.predict import predict as ask
+from bench.edge.artifact import ArtifactError, golden, queries, read
+from bench.edge.predict import predict as ask
 from export.pipeline import export
 from export.request import Request, kept
 from export.stages import run_onnx
@@ -16,14 +16,13 @@ from fusion_keras.errors import UsageError
 from fusion_keras.training.evaluate import predict
 from fusion_keras.training.experiment import train
 from fusion_keras.training.restored import restore
-from tests.support import tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory):
-    return tiny.Bench.make(tmp_path_factory.mktemp("missing"))
+def bench(tiny, tmp_path_factory):
+    return tiny.beside(tmp_path_factory.mktemp("missing"))
 
 
 @pytest.fixture(scope="module")
@@ -34,17 +33,22 @@ def run(bench):
     )
 
 
+def exported(entries, run, out, *flags):
+    done = entries.run("export", f"--run={run.folder}", f"--out={out}", *flags)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.fixture(scope="module")
-def whole(run):
+def whole(entries, run):
     out = run.folder.with_name("whole")
-    export(Request(run.folder, out, precisions=()))
+    exported(entries, run, out, "--precisions=")
     return out
 
 
-@pytest.fixture(scope="module", params=["image", pytest.param("text", marks=pytest.mark.slow)])
-def part(run, request):
+@pytest.fixture(scope="module", params=["image", "text"])
+def part(entries, run, request):
     out = run.folder.with_name(f"no_{request.param}")
-    export(Request(run.folder, out, precisions=("int8",), without=request.param))
+    exported(entries, run, out, "--precisions=int8", f"--without={request.param}")
     return request.param, out
 
 
@@ -56,6 +60,7 @@ def _answers(run, missing):
     return task, predict(task.graph.model, arrays, task.rows["test"])["logits"]
 
 
+@pytest.mark.slow
 def test_the_graph_without_it_has_no_such_backbone_and_answers_as_the_run(run, whole, part):
     missing, out = part
     other = "token_ids" if missing == "image" else "image"
@@ -74,6 +79,7 @@ def test_the_graph_without_it_has_no_such_backbone_and_answers_as_the_run(run, w
     assert set(queries(out)) == {other} == set(golden(out)[0])
 
 
+@pytest.mark.slow
 def test_the_whole_artifact_is_told_what_is_missing(run, whole):
     task, wanted = _answers(run, "image")
     rows = {
@@ -85,6 +91,7 @@ def test_the_whole_artifact_is_told_what_is_missing(run, whole):
     np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_predict_answers_for_one_alone_alike_from_both(whole, part, bench):
     missing, out = part
     picture = None if missing == "image" else bench.folder / "data" / "3.png"
@@ -111,11 +118,11 @@ def test_what_is_read_without_one():
         ({"augment": {"drop_image": 0.0}}, "image", "no stand-in for image"),
     ],
 )
-def test_what_has_no_stand_in_cannot_be_left_out(run, tmp_path, changed, without, said):
-    shutil.copytree(run.folder, tmp_path / "run")
+def test_what_has_no_stand_in_cannot_be_left_out(tiny_run, tmp_path, changed, without, said):
+    shutil.copytree(tiny_run, tmp_path / "run")
     path = tmp_path / "run" / "config.json"
     described = json.loads(path.read_text())
-    described["spec"] |= changed.get("spec", {})
+    described["spec"] |= {"stand_ins": True} | changed.get("spec", {})
     described["config"]["augment"] |= changed.get("augment", {})
     path.write_text(json.dumps(described))
     with pytest.raises(UsageError, match=said):

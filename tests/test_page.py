@@ -10,7 +10,7 @@ import pytest
 
 from bench.report import front, page
 from bench.report.__main__ import main
-from tests.test_report import FOUR, ORIN, artifact, contender, estimated, measured
+from tests.support.reports import FOUR, ORIN, artifact, contender, estimated, measured
 
 NASTY = 'late <img src="http://localhost:9/x" onerror="document.title=1"> & "co"'
 

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from fusion_keras.errors import UsageError
+from fusion_keras.training import adopted
 from fusion_keras.training import parents as parental
 from fusion_keras.training.experiment import load_model, train
+from fusion_keras.training.plan import make_plan
 from fusion_keras.training.recipes import resolve
 from fusion_keras.training.run import Run
 from fusion_keras.training.task import prepare
@@ -16,8 +18,8 @@ from tests.support.tiny import table
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory) -> tiny.Bench:
-    return tiny.Bench.make(tmp_path_factory.mktemp("late"))
+def bench(tiny, tmp_path_factory) -> tiny.Bench:
+    return tiny.beside(tmp_path_factory.mktemp("late"))
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +114,7 @@ def weights(run: Run, part: str) -> list[np.ndarray]:
 STILL = {"train__image_rate": 1e-12, "train__text_rate": 1e-12, "train__epochs": 1}
 
 
+@pytest.mark.slow
 def test_a_joint_run_starts_from_the_runs_it_is_given(bench, text, image):
     parents = (str(image.folder), str(text.folder))  # in any order
     config = bench.config(variant="inter", fusion__junctions="2+2:linear", parents=parents, **STILL)
@@ -150,6 +153,7 @@ def test_a_parent_with_too_few_layers_is_refused(bench, image, tmp_path):
         train(config, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_run_beside_it_that_is_the_parent_is_not_trained_again(bench, tmp_path):
     text = train(bench.config(), tmp_path / "anything")
     other = train(bench.config(seed=1, variant="image"), tmp_path / "other seed")
@@ -163,18 +167,18 @@ def test_a_run_beside_it_that_is_the_parent_is_not_trained_again(bench, tmp_path
 
 @pytest.mark.parametrize("augmented", [True, False])
 def test_a_head_learns_from_augmented_images_if_there_are_any(bench, augmented):
-    task = prepare(resolve(bench.config(variant="late", augment__enabled=augmented)))
-    arrays, rows = parental.features(task)
+    task = prepare(make_plan(bench.config(variant="late", augment__enabled=augmented)))
+    arrays, rows = adopted.features(task)
     train = task.rows["train"]
     for split in ("valid", "test"):
         np.testing.assert_array_equal(rows[split], task.rows[split])
     if not augmented:
         np.testing.assert_array_equal(rows["train"], train)
         return
-    assert len(rows["train"]) == parental.DRAWS * len(train)
+    assert len(rows["train"]) == adopted.DRAWS * len(train)
     assert not set(rows["train"]) & set(range(len(task.dataset)))
     for name, same in (("label", True), ("text_last", True), ("image_last", False)):
-        seen = arrays[name][rows["train"]].reshape(parental.DRAWS, *arrays[name][train].shape)
+        seen = arrays[name][rows["train"]].reshape(adopted.DRAWS, *arrays[name][train].shape)
         assert all((draw == arrays[name][train]).all() == same for draw in seen), name
 
 
@@ -190,7 +194,8 @@ def test_a_head_learns_from_augmented_images_if_there_are_any(bench, augmented):
 )
 def test_a_parent_is_cut_behind_the_deepest_tap(bench, junctions, parents):
     config = bench.config(recipe="best", variant="inter", fusion__junctions=junctions)
-    assert parental.to_train(resolve(config)) == parents
+    found = make_plan(config).parents
+    assert {m: plan.config.fusion.junctions for m, plan in found.items()} == parents
 
 
 def test_a_parent_may_have_called_the_data_another_name(bench, text):
@@ -211,6 +216,7 @@ def test_rows_of_the_same_name_are_known_by_their_content(bench, text, image, tm
         train(config, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_run_beside_it_on_other_rows_is_no_parent(bench, tmp_path):
     path = tiny.write_manifest(tmp_path / "data")
     changes = {"data__path": path, "train__epochs": 1, "parent__epochs": 1}
@@ -229,6 +235,7 @@ def test_what_else_lies_beside_a_run_does_no_harm(tmp_path, content):
     assert not Run(other).is_of(resolve(tiny.get_config()))
 
 
+@pytest.mark.slow
 def test_averaged_scores_want_parents_as_they_are_published(bench, image, tmp_path):
     other = train(bench.config(fusion__junctions="last+-:linear"), tmp_path / "text")
     parents = (str(other.folder), str(image.folder))

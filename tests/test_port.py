@@ -22,8 +22,8 @@ from tests.support import tiny
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory) -> tiny.Bench:
-    return tiny.Bench.make(tmp_path_factory.mktemp("port"))
+def bench(tiny, tmp_path_factory) -> tiny.Bench:
+    return tiny.beside(tmp_path_factory.mktemp("port"))
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +147,7 @@ def test_an_image_classifier_tells_what_it_told(parents, classifiers):
     np.testing.assert_allclose(logits, found[:, ::-1], rtol=0, atol=1e-5 * np.abs(found).max())
 
 
+@pytest.mark.slow
 def test_classifiers_are_parents_of_late_fusion(parents, bench, settings, tmp_path):
     folders = tuple(str(run.folder) for run in parents.values())
     config = bench.config(variant="late", parents=folders, **settings)

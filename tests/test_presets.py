@@ -2,10 +2,6 @@
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -152,6 +148,7 @@ def test_preprocessing_that_is_not_known_is_refused(tmp_path, odd):
         load_image(str(tmp_path))
 
 
+@pytest.mark.slow
 def test_own_mobilenet_directory_gives_the_same_model_at_any_size(tmp_path):
     backbone = load_image("tiny_mobilenet").backbone
     backbone.save_to_preset(tmp_path)
@@ -268,7 +265,7 @@ print("equal")
 
 @pytest.mark.slow
 @needs_minilm
-def test_cut_models_load_on_tensorflow_with_equal_outputs(tmp_path):
+def test_cut_models_load_on_tensorflow_with_equal_outputs(convert, tmp_path):
     rng = np.random.default_rng(0)
     image = rng.uniform(-1, 1, (2, 32, 32, 3)).astype(np.float32)
     ids = rng.integers(1, 30522, (2, 9)).astype(np.int32)
@@ -286,11 +283,5 @@ def test_cut_models_load_on_tensorflow_with_equal_outputs(tmp_path):
         arrays |= {f"out_{i}": np.asarray(value) for i, value in enumerate(outputs)}
         np.savez(tmp_path / f"{name}.npz", **arrays)
     assert keras.backend.backend() == "jax"
-    result = subprocess.run(
-        [sys.executable, "-c", _LOAD_ON_TENSORFLOW, str(tmp_path)],
-        env={**os.environ, "KERAS_BACKEND": "tensorflow"},
-        cwd=Path(__file__).parents[1],
-        capture_output=True,
-        text=True,
-    )
+    result = convert.run("-c", _LOAD_ON_TENSORFLOW, tmp_path)
     assert result.stdout.strip().endswith("equal"), result.stderr[-2000:]

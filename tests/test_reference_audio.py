@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from fusion_keras.config import get_config
-from fusion_keras.fusion.graph import taps_of
+from fusion_keras.config import copied, get_config
 from fusion_keras.fusion.state_dict import load_state_dict
 from fusion_keras.fusion.variants import VARIANTS
 from fusion_keras.reference import optimizers
 from fusion_keras.training.recipes import resolve
+from tests.support.gradients import LABELS, check
+from tests.support.gradients import ROWS as BATCH
 from tests.support.pairs import (
     called,
     differences,
@@ -30,8 +31,7 @@ from tests.support.pairs import (
     torch_gradients,
     torch_inputs,
 )
-from tests.test_gradients import LABELS, check
-from tests.test_gradients import ROWS as BATCH
+from tests.support.shared import slow_but
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
@@ -96,7 +96,7 @@ def our_parts(pair, values) -> dict[str, np.ndarray]:
     given = {n: values[n] for n in ("token_ids", "image", "audio")}
     found = {**_encoders()(given), **{n: x for n, x in values.items() if n.startswith("present_")}}
     taken = {x.name: np.asarray(found[x.name]) for x in pair.graph.fusion.inputs}
-    taps = {name: taken[name] for name in taps_of(pair.graph.encoders)}
+    taps = {name: taken[name] for name in pair.graph.taps()}
     return {**taps, **called(pair.graph.fusion, taken)}
 
 
@@ -108,19 +108,22 @@ def assert_equal(pair, values, ours=our_parts):
     assert found[worst] <= TOLERANCE, f"{worst}: {found[worst]:.2g}"
 
 
-@pytest.mark.parametrize("variant", WITH_SOUND)
+@pytest.mark.parametrize("variant", slow_but(("audio", "inter", "early"), WITH_SOUND))
 def test_a_variant_with_sound_equals_its_reference(variant):
     assert_equal(pair_of(variant), inputs())
 
 
 @pytest.mark.parametrize(
-    ("tokens", "junctions"), [(t, j) for t, listed in JOINED.items() for j in listed]
+    ("tokens", "junctions"),
+    slow_but(
+        [("pooled", JOINED["pooled"][0])], [(t, j) for t, listed in JOINED.items() for j in listed]
+    ),
 )
 def test_every_join_with_sound_equals_its_reference(tokens, junctions):
     assert_equal(pair_of("inter", tokens=tokens, junctions=junctions), inputs())
 
 
-@pytest.mark.parametrize("modalities", ["text+audio", "image+audio"])
+@pytest.mark.parametrize("modalities", slow_but(["text+audio"], ["text+audio", "image+audio"]))
 def test_sound_with_one_other_equals_its_reference(modalities):
     assert_equal(pair_of("inter", modalities=modalities, pool="cls", hidden=8), inputs())
 
@@ -131,7 +134,7 @@ def test_clips_of_every_length_are_padded_alike(frames):
     assert_equal(pair, {"audio": tiny_sounds(ROWS, frames)}, our_outputs)
 
 
-@pytest.mark.parametrize("variant", ["inter", "late_score"])
+@pytest.mark.parametrize("variant", slow_but(["inter"], ["inter", "late_score"]))
 def test_stand_ins_of_three_equal_the_references(variant):
     pair, values = pair_of(variant, stand_ins=True), inputs()
     for row, modality in enumerate(("text", "image", "audio")):
@@ -161,12 +164,14 @@ def test_weights_come_back_from_pytorch_as_they_went(variant, changes):
 # --- Training -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", ["audio", "inter"])
 def test_every_gradient_equals_pytorchs(variant):
     worst = check(family(), variant, inputs(BATCH), LABELS)
     print(f"{variant}: {worst:.1e}")
 
 
+@pytest.mark.slow
 def test_a_step_moves_the_statistics_of_sound_as_pytorch_does():
     values, pair = inputs(BATCH), family().pairs["audio"]
     _, _, after = family().step("audio", values, np.eye(3)[LABELS])
@@ -192,7 +197,7 @@ def test_a_step_moves_the_statistics_of_sound_as_pytorch_does():
 def test_sound_learns_with_its_own_rate_or_not_at_all():
     config = get_config()
     config.recipe, config.variant, config.fusion.modalities = "best", "inter", ALL
-    settings = resolve(config).train
+    settings = copied(resolve(config)).train
     reference = pair_of("inter").reference()
     optimizer, _ = optimizers.make_optimizer(settings, reference, 10)
     rates = {id(p): g["initial_lr"] for g in optimizer.param_groups for p in g["params"]}

@@ -18,15 +18,17 @@ from fusion_keras.training.experiment import train
 from fusion_keras.training.run import Run
 from tests.support import tiny
 
-EPOCHS = 30
+EPOCHS = 5
 # With dropout, a schedule and momentum, all of which a resumed run must take up again.
 CHANGES = {"fusion__junctions": "0+-:concat", "train__epochs": EPOCHS}
+# As many as a process needs to be met at work.
+LONG = {**CHANGES, "train__epochs": 30}
 SECONDS_TO_START = 120
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory) -> tiny.Bench:
-    return tiny.Bench.make(tmp_path_factory.mktemp("resume"))
+def bench(tiny, tmp_path_factory) -> tiny.Bench:
+    return tiny.beside(tmp_path_factory.mktemp("resume"))
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,7 @@ def undisturbed(bench) -> Run:
 
 
 def start(bench, folder) -> subprocess.Popen:
-    command = tiny.command("train", *bench.flags(run=folder, **CHANGES))
+    command = tiny.command("train", *bench.flags(run=folder, **LONG))
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
@@ -57,7 +59,7 @@ def stop_in_epoch(process, run: Run, after: int, number: int) -> str:
     process.send_signal(number)
     said = process.communicate()[1]
     assert not run.complete
-    assert after < len(epochs(run.partial)) < EPOCHS
+    assert after < len(epochs(run.partial)) < LONG["train__epochs"]
     return said
 
 
@@ -78,7 +80,9 @@ def assert_same(run: Run, other: Run):
     np.testing.assert_allclose(*tables, atol=1e-6)
 
 
-def test_a_run_killed_twice_ends_as_an_undisturbed_one(bench, undisturbed):
+@pytest.mark.slow
+def test_a_run_killed_twice_ends_as_an_undisturbed_one(bench, tmp_path):
+    undisturbed = train(bench.config(**LONG), tmp_path / "undisturbed")
     run = Run(bench.folder / "killed")
     stop_in_epoch(start(bench, run.folder), run, after=0, number=signal.SIGKILL)
     stop_in_epoch(start(bench, run.folder), run, len(epochs(run.partial)) + 3, signal.SIGKILL)
@@ -90,14 +94,15 @@ def test_a_run_killed_twice_ends_as_an_undisturbed_one(bench, undisturbed):
     process = start(bench, run.folder)
     said = process.communicate()[1]
     assert process.returncode == 0, said
-    assert f"Resuming after epoch {begun} of {EPOCHS}" in said
-    assert epochs(run.folder) == list(range(1, EPOCHS + 1))
+    assert f"Resuming after epoch {begun} of {LONG['train__epochs']}" in said
+    assert epochs(run.folder) == list(range(1, LONG["train__epochs"] + 1))
     assert_same(run, undisturbed)
     assert not run.partial.exists()
     assert not [p.name for p in run.folder.iterdir() if p.name.startswith(".")]
     assert not (run.folder / "checkpoint.npz").exists()
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_says_how_to_go_on(bench):
     run = Run(bench.folder / "interrupted")
     process = start(bench, run.folder)

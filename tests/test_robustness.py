@@ -5,10 +5,8 @@ import dataclasses
 import itertools
 import json
 import shutil
-import subprocess
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 from tokenizers import Tokenizer
@@ -16,7 +14,6 @@ from tokenizers import Tokenizer
 from bench.report.__main__ import main as report
 from fusion_keras.data.tokens import load_tokenizer
 from fusion_keras.errors import UsageError
-from fusion_keras.fusion.graph import Graph
 from fusion_keras.studies.robustness import cells, curves, load, models, study
 from fusion_keras.studies.robustness.study import Asked, measure
 from fusion_keras.training import restored
@@ -250,8 +247,8 @@ def test_sentences_are_mistyped_before_and_masked_after_they_are_tokenised(token
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory) -> tiny.Bench:
-    return tiny.Bench.make(tmp_path_factory.mktemp("robustness"))
+def bench(tiny, tmp_path_factory) -> tiny.Bench:
+    return tiny.beside(tmp_path_factory.mktemp("robustness"))
 
 
 @pytest.fixture(scope="module")
@@ -292,15 +289,6 @@ def test_a_kept_encoder_answers_as_the_whole_model(early):
         np.testing.assert_array_equal(answers[-1], whole(changed))
     np.testing.assert_array_equal(answers[0], answers[3])
     assert not np.array_equal(answers[0], answers[1])
-
-
-def test_inputs_that_nothing_here_can_damage_are_named(early):
-    sound = keras.Input((4,), name="spectrogram")
-    listening = keras.Model({"spectrogram": sound}, {"logits": sound})
-    task = restored.restore(early)
-    task = dataclasses.replace(task, graph=Graph(listening, listening, listening))
-    with pytest.raises(UsageError, match=r"early takes spectrogram; .* can be damaged"):
-        models.rows_of(task, "test")
 
 
 def test_a_curve_starts_at_the_accuracy_of_the_run(early, measured):
@@ -433,10 +421,8 @@ def test_a_precision_of_runs_is_refused(text, tmp_path):
         measure(Asked((text,), tmp_path / "r.json", precisions=("int8",)))
 
 
-def test_the_entry_takes_names_and_ends_with_a_sentence(tmp_path):
-    done = subprocess.run(
-        tiny.command("robustness", str(tmp_path), "--repeats=1"), capture_output=True, text=True
-    )
+def test_the_entry_takes_names_and_ends_with_a_sentence(entries, tmp_path):
+    done = entries.run("fusion_keras.robustness", tmp_path, "--repeats=1")
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1] == (
         f"error: {tmp_path} is neither a finished run nor an artifact: it has no model.keras that "
@@ -444,8 +430,8 @@ def test_the_entry_takes_names_and_ends_with_a_sentence(tmp_path):
     )
 
 
-def test_the_help_names_every_corruption():
-    done = subprocess.run(tiny.command("robustness", "--help"), capture_output=True, text=True)
+def test_the_help_names_every_corruption(entries):
+    done = entries.run("fusion_keras.robustness", "--help")
     assert done.returncode == 0
     assert all(f"  {name} " in done.stdout for name in study.CORRUPTIONS)
 

@@ -10,31 +10,24 @@ import sys
 import numpy as np
 import pytest
 
-from bench.artifact import ArtifactError, golden, read
-from bench.engine import engine_name, gpu_name
-from bench.runners import cuda, engines, workstation
-from bench.runners.engines import open_runner
-from bench.runners.ort import OnnxRuntimeCuda
+from bench.edge.artifact import ArtifactError, golden, read
+from bench.edge.engine import engine_name, gpu_name
+from bench.edge.runners import cuda, engines, workstation
+from bench.edge.runners.engines import open_runner
+from bench.edge.runners.ort import OnnxRuntimeCuda
 from tests.support import tensorrt_api
+from tests.support.golden import assert_golden
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+    # PyTorch for CUDA where no GPU is: among tests TensorFlow is there first.
+    pytest.mark.filterwarnings("ignore:CUDA initialization:UserWarning"),
+]
 
 
 @pytest.fixture(scope="module")
 def meta(tiny_artifact):
     return read(tiny_artifact)
-
-
-def assert_golden(runner, folder, batch=1, tolerance=1e-4):
-    """It gives the artifact's golden outputs."""
-    inputs, outputs = golden(folder)
-    assert np.ptp(outputs["logits"], axis=0).max() > 10 * tolerance, "examples differ"
-    for row in range(0, len(outputs["logits"]), batch):
-        taken = slice(row, row + batch)
-        found = runner.infer({name: x[taken] for name, x in inputs.items()})
-        assert found["logits"].dtype == np.float32
-        wanted = outputs["logits"][taken]
-        np.testing.assert_allclose(found["logits"], wanted, rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize(
@@ -56,9 +49,9 @@ def test_it_answers_as_the_trained_model(name, provider, tiny_artifact, meta, ti
 @pytest.mark.slow
 def test_compiled_pytorch_answers_as_the_trained_model(tiny_artifact, meta, tiny_run):
     script = (
-        "import sys\nfrom pathlib import Path\nfrom bench.artifact import read\n"
-        "from bench.runners.engines import open_runner\n"
-        "from tests.test_runners import assert_golden\n"
+        "import sys\nfrom pathlib import Path\nfrom bench.edge.artifact import read\n"
+        "from bench.edge.runners.engines import open_runner\n"
+        "from tests.support.golden import assert_golden\n"
         "folder, run = map(Path, sys.argv[1:])\n"
         "with open_runner('torch-compiled', folder, read(folder), 'fp32', run=run) as runner:\n"
         "    assert_golden(runner, folder)\n"
@@ -196,9 +189,19 @@ def test_an_allowed_fall_back_is_told_and_bound_memory_is_used_again(tiny_artifa
         assert len(runner._bindings) == 2, "one for each length"
 
 
+def test_libraries_that_pip_brought_are_loaded_before_a_session(tiny_artifact, meta, monkeypatch):
+    import onnxruntime
+
+    asked = []
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: asked.append("cuda"))
+    with Azure(tiny_artifact, meta, "fp32", allow_fallback=True):
+        assert asked == ["cuda"]
+
+
 def test_an_older_onnx_runtime_refuses_what_falls_back(tiny_artifact, meta, monkeypatch):
     import onnxruntime
 
+    monkeypatch.delattr(onnxruntime, "preload_dlls")
     name = "get_provider_graph_assignment_info"
     for kind in onnxruntime.InferenceSession.__mro__:
         if name in vars(kind):

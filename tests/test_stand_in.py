@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 
 from fusion_keras.data.augment import AugmentSpec
+from fusion_keras.data.modalities import MODALITIES
 from fusion_keras.data.pipeline import train_batches
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.graph import rebuilt
 from fusion_keras.fusion.spec import decode, encode, from_dict, to_dict
 from fusion_keras.fusion.state_dict import load_state_dict, state_dict
 from fusion_keras.fusion.variants import VARIANTS
+from fusion_keras.modalities.augmentation import augmentation
 from fusion_keras.reference.build import tensors
 from fusion_keras.studies.robustness import cells, models
 from fusion_keras.studies.robustness.load import load
@@ -19,8 +21,9 @@ from fusion_keras.training.recipes import resolve
 from fusion_keras.training.restored import restore
 from tests.support import tiny
 from tests.support.pairs import make_pair, tiny_image, tiny_text
+from tests.support.shared import slow_but
 
-JOINT = [v for v in VARIANTS if v not in ("text", "image", "audio")]
+JOINT = [v for v in VARIANTS if v not in MODALITIES]
 N = 4
 
 
@@ -55,7 +58,7 @@ def _logits(model, inputs):
     return np.asarray(model.predict_on_batch(inputs)["logits"])
 
 
-@pytest.mark.parametrize("variant", JOINT)
+@pytest.mark.parametrize("variant", slow_but(("inter", "late_score"), JOINT))
 def test_a_missing_modality_has_no_say_and_one_that_is_there_has(make, variant):
     model = make(variant).graph.model
     for missing, name in (("text", "token_ids"), ("image", "image")):
@@ -66,7 +69,7 @@ def test_a_missing_modality_has_no_say_and_one_that_is_there_has(make, variant):
         assert np.abs(_logits(model, inputs | there) - _logits(model, other | there)).max() > 1e-3
 
 
-@pytest.mark.parametrize("variant", ["inter", "late_score"])
+@pytest.mark.parametrize("variant", slow_but(["inter"], ["inter", "late_score"]))
 def test_what_is_all_there_is_answered_as_without_stand_ins(make, backbones, variant):
     pair = make(variant)
     plain = make_pair(variant, *backbones)
@@ -86,7 +89,7 @@ def test_rows_of_a_batch_may_lack_different_ones(make):
         np.testing.assert_allclose(found[row], _logits(model, _inputs(**missing))[row], atol=1e-6)
 
 
-@pytest.mark.parametrize("variant", ["late", "late_score", "inter", "input"])
+@pytest.mark.parametrize("variant", slow_but(["inter"], ["late", "late_score", "inter", "input"]))
 def test_it_equals_the_reference(make, variant):
     pair = make(variant)
     inputs = _inputs()
@@ -127,7 +130,9 @@ def test_training_withholds_each_at_its_rate_and_never_both():
         "text_last": np.arange(count, dtype=np.float32)[:, None],
     }
     spec = AugmentSpec(drop_text=0.3, drop_image=0.1)
-    batches = list(train_batches(arrays, np.arange(count), count, 0, 1, augmentation=spec))
+    batches = list(
+        train_batches(arrays, np.arange(count), count, 0, 1, augmentation=augmentation(spec, 1))
+    )
     ((inputs, _),) = batches
     text, image = inputs["present_text"][:, 0] == 0, inputs["present_image"][:, 0] == 0
     assert text.mean() == pytest.approx(0.3, abs=0.03)
@@ -137,8 +142,8 @@ def test_training_withholds_each_at_its_rate_and_never_both():
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory):
-    return tiny.Bench.make(tmp_path_factory.mktemp("stand_in"))
+def bench(tiny, tmp_path_factory):
+    return tiny.beside(tmp_path_factory.mktemp("stand_in"))
 
 
 @pytest.fixture(scope="module")

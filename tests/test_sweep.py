@@ -2,9 +2,6 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -17,7 +14,7 @@ JUNCTIONS = "0+-:concat"
 
 
 @pytest.fixture(scope="module")
-def split_all():
+def split_all(entries):
     """`split_values` of a list, in a process of its own: entry modules are never imported."""
     code = (
         "import json, runpy, sys; "
@@ -26,8 +23,7 @@ def split_all():
     )
 
     def split(values):
-        command = [sys.executable, "-c", code, json.dumps(values)]
-        return json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+        return json.loads(entries.run("-c", code, json.dumps(values)).stdout)
 
     return split
 
@@ -47,19 +43,14 @@ def test_values_split_at_commas_outside_brackets_and_quotes(split_all):
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory) -> tiny.Bench:
-    return tiny.Bench.make(tmp_path_factory.mktemp("sweep"))
+def bench(tiny, tmp_path_factory) -> tiny.Bench:
+    return tiny.beside(tmp_path_factory.mktemp("sweep"))
 
 
-def sweep(bench, workdir, **changes):
+def sweep(entries, bench, workdir, **changes):
     axes = {"fusion__junctions": JUNCTIONS, **changes}
     arguments = [f"--workdir={workdir}", *bench.flags(**axes)]
-    return subprocess.run(
-        tiny.command("sweep", *arguments),
-        capture_output=True,
-        text=True,
-        env={**os.environ, "COLUMNS": "200"},
-    )
+    return entries.run("fusion_keras.sweep", *arguments, environment={"COLUMNS": "200"})
 
 
 def correct(folder) -> dict[str, bool]:
@@ -69,10 +60,10 @@ def correct(folder) -> dict[str, bool]:
 
 
 @pytest.mark.slow
-def test_a_sweep_compares_skips_what_is_done_and_goes_on_past_a_failure(bench, tmp_path):
+def test_a_sweep_compares_skips_what_is_done_and_goes_on_past_a_failure(entries, bench, tmp_path):
     # A negative rate is refused; the others must be trained all the same.
     axes = {"train__learning_rate": "0.0005,-1,0.05", "seed": "0,1"}
-    first = sweep(bench, tmp_path, **axes)
+    first = sweep(entries, bench, tmp_path, **axes)
     assert first.returncode == 2
     assert first.stderr.strip() == "error: 2 of 6 runs failed; see the table above."
     assert "learning_rate=-1 seed=0" in first.stdout
@@ -97,13 +88,14 @@ def test_a_sweep_compares_skips_what_is_done_and_goes_on_past_a_failure(bench, t
 
     before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.keras")}
     assert len(before) == 4
-    second = sweep(bench, tmp_path, **axes)
+    second = sweep(entries, bench, tmp_path, **axes)
     assert second.returncode == 2
     assert {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*.keras")} == before
 
 
-def test_a_sweep_over_seeds_alone_ends_with_their_mean(bench, tmp_path):
-    found = sweep(bench, tmp_path, seed="0,1", variant="text")
+@pytest.mark.slow
+def test_a_sweep_over_seeds_alone_ends_with_their_mean(entries, bench, tmp_path):
+    found = sweep(entries, bench, tmp_path, seed="0,1", variant="text")
     assert found.returncode == 0, found.stderr
     assert found.stdout.count("done") == 2
     results = json.loads((tmp_path / "results.json").read_text())

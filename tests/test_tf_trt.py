@@ -1,7 +1,5 @@
 """TF-TRT: refused where TensorFlow has none, called as TensorFlow's own class takes it."""
 
-import subprocess
-import sys
 from unittest.mock import create_autospec
 
 import numpy as np
@@ -24,10 +22,8 @@ def artifact(tmp_path):
     return tmp_path / "artifact"
 
 
-def test_this_tensorflow_has_none_and_says_what_to_do(artifact, tmp_path):
-    flags = [str(artifact), f"--out={tmp_path / 'out'}"]
-    command = [sys.executable, "-m", "export.tf_trt", *flags]
-    done = subprocess.run(command, capture_output=True, text=True)
+def test_this_tensorflow_has_none_and_says_what_to_do(convert, artifact, tmp_path):
+    done = convert.run("export.tf_trt", artifact, f"--out={tmp_path / 'out'}")
     assert done.returncode == 2
     said = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(said) == 1

@@ -1,8 +1,6 @@
 """Sound as a third modality: joins by hand, every variant, and the way to a device."""
 
 import json
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -11,16 +9,15 @@ import torch
 from safetensors.numpy import load_file
 
 from bench.__main__ import main as bench_main
-from bench.artifact import read
-from bench.predict import main as ask
-from bench.predict import predict
-from bench.runners.workstation import torch_call
+from bench.edge.artifact import read
+from bench.edge.predict import main as ask
+from bench.edge.predict import predict
+from bench.edge.runners.workstation import torch_call
 from export.pipeline import export
 from export.request import Request
 from fusion_keras.backbones.presets import load_audio, load_image, load_text
 from fusion_keras.config import get_config
 from fusion_keras.data.log_mel import log_mel
-from fusion_keras.data.modalities import MODALITIES
 from fusion_keras.data.pipeline import train_batches
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.describe import count_macs, describe
@@ -29,7 +26,7 @@ from fusion_keras.fusion.graph import build, rebuilt
 from fusion_keras.fusion.joins import join
 from fusion_keras.fusion.spec import Junction
 from fusion_keras.fusion.state_dict import load_state_dict, state_dict
-from fusion_keras.fusion.variants import VARIANTS, Depths, make_spec
+from fusion_keras.fusion.variants import VARIANTS, make_spec
 from fusion_keras.reference.build import of_run, tensors
 from fusion_keras.reference.learn import PYTORCH
 from fusion_keras.studies.robustness import cells
@@ -39,11 +36,14 @@ from fusion_keras.training.experiment import load_model, train
 from fusion_keras.training.porting import from_pytorch, to_pytorch
 from fusion_keras.training.recipes import resolve
 from fusion_keras.training.run import Run
+from tests.support.backbones import facts
+from tests.support.graphs import normed, run, weigh
 from tests.support.pairs import called
+from tests.support.shared import slow_but
 from tests.support.tiny import Bench, table
-from tests.test_graph import normed, run, weigh
 
 LENGTH, CLASSES = 6, 3
+MODALITIES = ("text", "image", "audio")
 JOINS = ("linear", "add", "gate", "attention", "cross")
 
 
@@ -62,7 +62,7 @@ MEANS = {
 
 def joined(kind, width=4, **changes):
     """A model of one junction of all three modalities on fixed taps, and its inputs."""
-    junction = Junction(1, 1, kind, width, audio=1, **changes)
+    junction = Junction({"text": 1, "image": 1, "audio": 1}, kind, width, **changes)
     given = {"text": TEXT, "image": MAP, "audio": SOUND}
     taps = {m: keras.Input(x.shape[1:], name=m) for m, x in given.items()}
     mask = keras.Input((3,), dtype="int32", name="mask")
@@ -98,7 +98,7 @@ def test_gate_has_one_gate_for_each_of_three():
 
 
 @pytest.mark.parametrize("tokens", ["pooled", "sequence"])
-@pytest.mark.parametrize("kind", ["attention", "cross"])
+@pytest.mark.parametrize("kind", slow_but(["attention"], ["attention", "cross"]))
 def test_attention_gives_a_vector_for_each_of_three_and_sees_no_padding(kind, tokens):
     grid = 2 if tokens == "sequence" else 0
     model, inputs = joined(kind, blocks=2, heads=2, tokens=tokens, grid=grid)
@@ -119,7 +119,7 @@ def test_each_modality_crosses_with_both_others(tokens):
         assert moved == [True] * 3
 
 
-@pytest.mark.parametrize(("grid", "tokens"), [(1, 1), (2, 3), (3, 5)])
+@pytest.mark.parametrize(("grid", "tokens"), slow_but([(2, 3)], [(1, 1), (2, 3), (3, 5)]))
 def test_sound_gives_at_most_the_grids_tokens_along_time(grid, tokens):
     model, inputs = joined("attention", blocks=1, heads=2, tokens="sequence", grid=grid)
     assert model.get_layer("j_audio_positions").position_embeddings.shape == (tokens, 4)
@@ -149,10 +149,9 @@ def make(presets):
         if key not in made:
             fusion = get_config().fusion
             fusion.update({"width": 16, "modalities": "text+image+audio", **changes})
-            spec = make_spec(variant, fusion, Depths(6, 16, audio=8))
-            pairs = zip(presets, MODALITIES, strict=True)
-            taken = [p if m in spec.modalities else None for p, m in pairs]
-            made[key] = spec, build(spec, *taken, num_classes=CLASSES, sequence_length=LENGTH)
+            spec = make_spec(variant, fusion, facts(6, 16, audio=8))
+            taken = dict(zip(MODALITIES, presets, strict=True))
+            made[key] = spec, build(spec, taken, num_classes=CLASSES, sequence_length=LENGTH)
         return made[key]
 
     return make
@@ -168,7 +167,10 @@ def inputs_of(model):
     return {x.name: values[x.name] for x in model.inputs}
 
 
-@pytest.mark.parametrize("variant", [v for v in VARIANTS if v not in ("text", "image")])
+@pytest.mark.parametrize(
+    "variant",
+    slow_but(("audio", "inter"), [v for v in VARIANTS if v not in ("text", "image")]),
+)
 def test_variant_takes_sound_and_comes_back_from_disk(make, tmp_path, variant):
     spec, graph = make(variant)
     assert "audio" in {x.name for x in graph.model.inputs}
@@ -222,6 +224,7 @@ def test_description_adds_up_and_is_drawn(make, tmp_path, variant):
 
 def test_sound_passes_through_augmentation_and_nothing_is_mixed():
     from fusion_keras.data.augment import AugmentSpec
+    from fusion_keras.modalities.augmentation import augmentation
 
     rng = np.random.default_rng(0)
     arrays = {
@@ -230,7 +233,16 @@ def test_sound_passes_through_augmentation_and_nothing_is_mixed():
         "audio": np.arange(16, dtype="float32")[:, None] * np.ones((1, 4), "float32"),
     }
     inputs, labels = next(
-        iter(train_batches(arrays, np.arange(16), 16, 0, 1, augmentation=AugmentSpec(mixup=0.3)))
+        iter(
+            train_batches(
+                arrays,
+                np.arange(16),
+                16,
+                0,
+                1,
+                augmentation=augmentation(AugmentSpec(mixup=0.3), 2),
+            )
+        )
     )
     np.testing.assert_array_equal(labels, inputs["audio"][:, 0] % 2)
 
@@ -239,8 +251,8 @@ def test_sound_passes_through_augmentation_and_nothing_is_mixed():
 
 
 @pytest.fixture(scope="module")
-def bench(tmp_path_factory) -> Bench:
-    return Bench.make(tmp_path_factory.mktemp("three"))
+def bench(tiny, tmp_path_factory) -> Bench:
+    return tiny.beside(tmp_path_factory.mktemp("three"))
 
 
 LATE = {
@@ -261,10 +273,10 @@ def late(bench) -> Run:
 
 
 @pytest.fixture(scope="module")
-def artifact(late):
+def artifact(entries, late):
     folder = late.folder.parent / "artifact"
     flags = [f"--run={late.folder}", f"--out={folder}", "--precisions=fp16,int8,int8_static"]
-    done = subprocess.run([sys.executable, "-m", "export", *flags], capture_output=True, text=True)
+    done = entries.run("export", *flags)
     assert done.returncode == 0, done.stderr
     assert '--text "..." --image FILE --audio FILE.wav' in done.stdout
     return folder
@@ -281,6 +293,7 @@ def test_a_missing_modality_of_three_has_no_say(make):
     assert np.abs(run(model, other)["logits"] - run(model, inputs)["logits"]).max() > 1e-5
 
 
+@pytest.mark.slow
 def test_late_fusion_freezes_three_parents(late):
     model = load_model(late.folder)
     for modality in MODALITIES:
@@ -290,12 +303,13 @@ def test_late_fusion_freezes_three_parents(late):
         for a, b in zip(model.get_layer(part).get_weights(), theirs, strict=True):
             np.testing.assert_array_equal(a, b)
     with (late.folder / "splits.csv").open() as file:
-        assert file.readline() == "id,split,text,image,audio\n"
+        assert file.readline() == "id,split,text,image,audio,tabular\n"
     described = late.read_json("config.json")
     assert described["inputs"]["audio"]["frames"] == 48
     assert described["spec"]["junctions"][0]["audio"] == "last"
 
 
+@pytest.mark.slow
 def test_weights_go_to_pytorch_and_come_back(late, bench):
     path = bench.folder / "late.safetensors"
     assert to_pytorch(late.folder, path) == len(load_file(path))
@@ -308,6 +322,7 @@ def test_weights_go_to_pytorch_and_come_back(late, bench):
     assert table(back, "predictions.csv") == table(late, "predictions.csv")
 
 
+@pytest.mark.slow
 def test_the_runner_of_pytorch_takes_sound(late):
     inputs, logits = golden(late)
     call, _ = torch_call(late.folder, threads=0, compiled=False)
@@ -366,6 +381,7 @@ def test_both_frameworks_learn_the_same_of_sound(theirs, late, bench):
         assert described["framework"] == "pytorch"
 
 
+@pytest.mark.slow
 def test_every_precision_holds_and_its_files_are_there(artifact):
     meta = read(artifact)
     assert list(meta["models"]) == ["fp32", "fp16", "int8", "int8_static"]
@@ -380,23 +396,24 @@ def test_the_graph_without_sound_answers_as_the_whole_one_told_so(late, artifact
     folder = late.folder.parent / "silent"
     export(Request(late.folder, folder, precisions=(), without="audio"))
     assert list(read(folder)["inputs"]) == ["token_ids", "image", "present_text", "present_image"]
-    asked = ("fp32", "a good day", bench.folder / "data" / "1.png")
-    found = [predict(f, *asked)["probabilities"] for f in (artifact, folder)]
+    asked = {"text": "a good day", "image": bench.folder / "data" / "1.png"}
+    found = [predict(f, "fp32", asked)["probabilities"] for f in (artifact, folder)]
     assert found[0] == pytest.approx(found[1], abs=1e-4)
 
 
 def test_data_without_sound_are_refused_before_a_parent_is_trained(bench, tmp_path, capsys):
-    changes = bench.with_sound(variant="late", data__audio_column="")
+    changes = bench.with_sound(variant="late", data__manifest__audio_column="")
     with pytest.raises(UsageError, match="without sound"):
         train(bench.config(**changes), tmp_path / "late")
     assert "First the parent" not in capsys.readouterr().out
 
 
 def test_sound_cannot_be_withheld_from_a_model_without(bench):
-    with pytest.raises(UsageError, match="this late takes no sound"):
+    with pytest.raises(UsageError, match="this late takes no audio"):
         resolve(bench.config(variant="late", augment__drop_audio=0.2))
 
 
+@pytest.mark.slow
 def test_robustness_of_sound_runs_from_clean_to_missing(late, tmp_path):
     names = ("audio_noise", "audio_missing")
     asked = Asked(
@@ -418,6 +435,7 @@ def test_robustness_of_sound_runs_from_clean_to_missing(late, tmp_path):
     assert not told["present_audio"].any()
 
 
+@pytest.mark.slow
 def test_predict_asks_for_nothing_that_may_be_missing(artifact, bench, capsys):
     data = bench.folder / "data"
     asked = [str(artifact), "--text", "a good day", f"--image={data / '1.png'}"]
@@ -433,6 +451,7 @@ def test_predict_asks_for_nothing_that_may_be_missing(artifact, bench, capsys):
     assert "1.png cannot be used" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_bench_times_every_stage_of_three(artifact, tmp_path):
     target = tmp_path / "results.json"
     flags = [str(artifact), "--profile=quick", "--precision=fp32", f"--out={target}"]

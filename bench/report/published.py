@@ -134,8 +134,8 @@ def _latencies(title: str, published: list[str], numbers: dict, points, machines
     for name, values in numbers.items():
         cells = []
         for column, way in columns:
-            found = [p for p in points if _way(p) == way and _belongs(p.model, name, column)]
-            cells.append("; ".join(milliseconds(at(p, "p50")) for p in found if at(p, "p50")))
+            matching = [p for p in points if _way(p) == way and _belongs(p.model, name, column)]
+            cells.append("; ".join(milliseconds(at(p, "p50")) for p in matching if at(p, "p50")))
         rows.append([name, ROWS[name][0], *_printed(values), *cells])
     return Table(title, heads, rows)
 

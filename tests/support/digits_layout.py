@@ -4,15 +4,32 @@ apart, and a config on which a C-LSTM trains in seconds."""
 from __future__ import annotations
 
 import dataclasses
+import gzip
+import struct
+import wave
 from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 
 from fusion_keras.config import get_config
-from tests.test_digits import write_idx, write_wav
 
 EACH = 20  # images, and recordings, of each digit
+
+
+def write_idx(path, array, magic=None, cut=0):
+    header = struct.pack(f">{1 + array.ndim}I", magic or 2048 + array.ndim, *array.shape)
+    data = header + array.tobytes()
+    path.write_bytes(gzip.compress(data[: len(data) - cut]))
+
+
+def write_wav(path, values, rate=8000, channels=1, width=2):
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(channels)
+        file.setsampwidth(width)
+        file.setframerate(rate)
+        file.writeframes(np.asarray(values, f"<i{width}").tobytes())
+    return path
 
 
 def write_digits(folder: Path) -> Path:
@@ -57,9 +74,9 @@ class Digits:
             "data.source": "digits",
             "data.path": str(self.folder / "data"),
             "data.cache_dir": str(self.folder / "cache"),
-            "data.train_pairs": 64,
-            "data.valid_pairs": 16,
-            "data.test_pairs": 20,
+            "data.digits.train_pairs": 64,
+            "data.digits.valid_pairs": 16,
+            "data.digits.test_pairs": 20,
             "clstm.image": 7,
             "clstm.steps": 3,
             "clstm.units": 2,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import sys
 import wave
 from collections.abc import Callable, Sequence
@@ -13,8 +14,6 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from fusion_keras.backbones.bert import BertBackbone
-from fusion_keras.backbones.vit import ViTBackbone
 from fusion_keras.config import get_config
 from fusion_keras.fusion.variants import VARIANTS
 from fusion_keras.training.run import Run
@@ -22,7 +21,7 @@ from fusion_keras.training.run import Run
 HEADER = ("text", "image", "label", "split", "id", "group", "score")
 EDGE = 32
 # The named variants of text and images alone.
-OF_TEXT_AND_IMAGES = tuple(variant for variant in VARIANTS if variant != "audio")
+OF_TEXT_AND_IMAGES = tuple(variant for variant in VARIANTS if variant not in ("audio", "tabular"))
 _WORDS = {
     "negative": ("bad", "awful", "sad", "dull"),
     "positive": ("good", "lovely", "happy", "bright"),
@@ -110,6 +109,10 @@ def write_sounds(folder: Path) -> Path:
 
 def write_presets(folder: Path) -> None:
     """Two presets of two small layers each, in `text` and `image`: compiled in seconds."""
+    # Here, because tests that need no model need not wait for Keras.
+    from fusion_keras.backbones.bert import BertBackbone
+    from fusion_keras.backbones.vit import ViTBackbone
+
     letters = [chr(c) for c in (*range(ord("a"), ord("z") + 1), *range(ord("0"), ord("9") + 1))]
     words = [w for group in _WORDS.values() for w in group]
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *letters, *(f"##{c}" for c in letters), *words]
@@ -136,7 +139,18 @@ class Bench:
     def make(cls, folder: Path) -> Bench:
         write_manifest(folder / "data")
         write_presets(folder / "presets")
+        (folder / "cache").mkdir()
+        compiled = os.environ.get("JAX_COMPILATION_CACHE_DIR", folder / "compiled")
+        (folder / "cache" / "jax").symlink_to(compiled)
         return cls(folder)
+
+    def beside(self, folder: Path) -> Bench:
+        """Another folder with data of its own, these presets, and what JAX has compiled."""
+        write_manifest(folder / "data")
+        (folder / "presets").symlink_to(self.folder / "presets")
+        (folder / "cache").mkdir()
+        (folder / "cache" / "jax").symlink_to(self.folder / "cache" / "jax")
+        return Bench(folder)
 
     def settings(self, **changes) -> dict[str, object]:
         """Flag -> value of a training that takes seconds; `changes` have `__` for a dot."""
@@ -164,7 +178,7 @@ class Bench:
         table = self.folder / "data" / "sounds.csv"
         if not table.is_file():
             write_sounds(table.parent)
-        named = {"data__path": table, "data__audio_column": "audio"}
+        named = {"data__path": table, "data__manifest__audio_column": "audio"}
         sizes = {"audio__preset": "tiny_audio", "audio__seconds": 0.5}
         return {"fusion__modalities": "text+image+audio", **named, **sizes, **changes}
 
