@@ -14,6 +14,7 @@ from bench import artifact, frameworks, results, steps, worker
 from bench.__main__ import main
 from bench.method import Contender
 from tests.support import fake_runner
+from tests.support.shared import slow_but
 
 ROOT = Path(__file__).parents[1]
 STACK = ("keras", "jax", "tensorflow", "torch", "absl", "fusion_keras", "export")
@@ -141,7 +142,7 @@ def test_a_mistake_in_the_comparison_with_pytorch_is_a_sentence(entries, flag, s
     assert said in found.stderr
 
 
-@pytest.mark.parametrize("mode", ["step", "inference"])
+@pytest.mark.parametrize("mode", slow_but(["step"], ["step", "inference"]))
 def test_a_clstm_and_its_pytorch_are_timed_in_turns(entries, mode, tmp_path):
     sizes = ["--size=6", "--length=2", "--units=2", "--batch=3", "--rounds=1", "--turn=2"]
     flags = ["--variant=clstm_second", *sizes, "--mode", mode]
