@@ -16,17 +16,16 @@ import argparse
 import dataclasses
 import datetime
 import itertools
-import math
 import sys
-import time
 from pathlib import Path
 
-from bench import artifact
-from bench.artifact import ArtifactError
-from bench.measure import measure
-from bench.method import INPUTS, PROFILES, Contender, Method, check, names
-from bench.results import ResultsError
-from bench.runners import engines
+from bench.edge import artifact, flags
+from bench.edge.artifact import ArtifactError
+from bench.edge.entry import Progress, ends
+from bench.edge.errors import BenchError
+from bench.edge.measure import measure
+from bench.edge.method import INPUTS, PROFILES, Contender, Method, check, names
+from bench.edge.runners import engines
 
 VERDICTS = {
     "faster": "is faster than",
@@ -36,112 +35,73 @@ VERDICTS = {
 }
 
 
+@ends()
 def main(arguments: list[str]) -> int:
-    options, target = _parser().parse_args(arguments), None
+    options = _parser().parse_args(arguments)
+    contenders = _contenders(options)
+    target = options.out or Path("results") / f"{_now()}.json"
+    if target.exists() and not options.replace:
+        raise BenchError(f"{target} is there: give --out another name, or --replace it.")
+    method = Method(
+        options.profile, options.seed, options.margin, options.confidence, options.timeout
+    )
+    _announce(contenders, method)
     try:
-        contenders = _contenders(options)
-        target = options.out or Path("results") / f"{_now()}.json"
-        if target.exists() and not options.replace:
-            raise ResultsError(f"{target} is there: give --out another name, or --replace it.")
-        method = Method(
-            options.profile, options.seed, options.margin, options.confidence, options.timeout
-        )
-        _announce(contenders, method)
-        found = measure(contenders, method, target, say=Progress())
-    except (ArtifactError, ResultsError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        measured = measure(contenders, method, target, say=Progress())
     except KeyboardInterrupt:
-        kept = f" What was measured is kept in {target}." if target and target.exists() else ""
-        print(f"\nInterrupted.{kept}", file=sys.stderr)
-        return 130
-    _print(found)
+        kept = f" What was measured is kept in {target}." if target.exists() else ""
+        raise KeyboardInterrupt(f"Interrupted.{kept}") from None
+    _print(measured)
     print(f"Results: {target}\nNext: see them with\n  python -m bench.report {target}")
-    return 0 if all(c["complete"] for c in found["contenders"]) else 1
+    return 0 if all(c["complete"] for c in measured["contenders"]) else 1
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = flags.parser("bench", __doc__)
     add = parser.add_argument
     add("artifacts", nargs="+", type=Path, metavar="ARTIFACT", help="what `python -m export` wrote")
-    add("--precision", type=words, default=["fp32"], help="fp32,fp16,int8,int8_static or all")
-    add("--runner", type=words, default=["ort"], help=", ".join(engines.RUNNERS) + " (default ort)")
+    add("--precision", type=flags.words, default=["fp32"], help="fp32,fp16,int8,int8_static or all")
+    add(
+        "--runner",
+        type=flags.words,
+        default=["ort"],
+        help=", ".join(engines.RUNNERS) + " (default ort)",
+    )
     add("--profile", choices=PROFILES, default="quick", help="default: quick")
-    add("--batch", type=numbers(1), default=[1], help="examples a query: 1,8 (default 1)")
-    add("--threads", type=numbers(0), default=[0], help="0 (default) leaves it to the engine")
+    add("--batch", type=flags.numbers(1), default=[1], help="examples a query: 1,8 (default 1)")
+    add("--threads", type=flags.numbers(0), default=[0], help="0 (default) leaves it to the engine")
     add(
         "--inputs",
-        type=words,
+        type=flags.words,
         default=["data"],
         help="data (default): the data set's own sentence lengths; padded: all of the greatest",
     )
-    add("--hz", type=_rates, default=[0.0], help="queries a second that arrive; 0: back to back")
+    add(
+        "--hz",
+        type=flags.rates,
+        default=[0.0],
+        help="queries a second that arrive; 0: back to back",
+    )
     add("--run", type=Path, help="the run, for keras, torch and torch-compiled")
     add("--allow_fallback", action="store_true", help="let an engine leave operators to another")
-    add("--out", type=file, help="file of results (default: results/<now>.json)")
+    add("--out", type=flags.file, help="file of results (default: results/<now>.json)")
     add("--replace", action="store_true", help="replace the file of results that is there")
-    add("--margin", type=share, default=0.03, help="what counts as the same (default 0.03)")
-    add("--confidence", type=share, default=0.99, help="of the ratios' intervals (default 0.99)")
+    add("--margin", type=flags.share, default=0.03, help="what counts as the same (default 0.03)")
+    add(
+        "--confidence",
+        type=flags.share,
+        default=0.99,
+        help="of the ratios' intervals (default 0.99)",
+    )
     add("--seed", type=int, default=0, help="of the order within rounds, and of the inputs")
-    add("--timeout", type=_seconds, default=600.0, help="seconds of silence that end a contender")
-    add("--slow_by", type=share, help=argparse.SUPPRESS)
+    add(
+        "--timeout",
+        type=flags.seconds,
+        default=600.0,
+        help="seconds of silence that end a contender",
+    )
+    add("--slow_by", type=flags.share, help=argparse.SUPPRESS)
     return parser
-
-
-def words(text: str) -> list[str]:
-    """A comma-separated list, for argparse."""
-    found = [part.strip() for part in text.split(",") if part.strip()]
-    if not found:
-        raise argparse.ArgumentTypeError("it is empty")
-    return found
-
-
-def file(text: str) -> Path:
-    """A path that can be a file's, for argparse."""
-    if not Path(text).name or Path(text).is_dir():
-        raise argparse.ArgumentTypeError(f"{text!r} is no name of a file")
-    return Path(text)
-
-
-def numbers(least: int):
-    """A list of numbers from `least` on, for argparse."""
-
-    def read(text: str) -> list[int]:
-        parts = words(text)
-        if not all(part.isdecimal() and int(part) >= least for part in parts):
-            raise argparse.ArgumentTypeError(f"{text!r} is no list of numbers from {least} on")
-        return [int(part) for part in parts]
-
-    return read
-
-
-def _rates(text: str) -> list[float]:
-    try:
-        found = [float(part) for part in words(text)]
-    except ValueError:
-        found = []
-    if not found or not all(math.isfinite(rate) and rate >= 0 for rate in found):
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of rates")
-    return found
-
-
-def _seconds(text: str) -> float:
-    (found, *rest) = _rates(text)
-    if rest or not 0 < found <= _DAY:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time of up to a day")
-    return found
-
-
-def share(text: str) -> float:
-    """A number between 0 and 1, for argparse."""
-    (found, *rest) = _rates(text)
-    if rest or not 0 < found < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number between 0 and 1")
-    return found
 
 
 def _contenders(options) -> list[Contender]:
@@ -188,7 +148,6 @@ def _contenders(options) -> list[Contender]:
     return contenders
 
 
-_DAY = 86400.0
 _SWEPT = ("precision", "runner", "batch", "threads", "inputs", "hz")
 
 
@@ -207,29 +166,15 @@ def _announce(contenders: list[Contender], method: Method) -> None:
     )
 
 
-class Progress:
-    """On a terminal, a line that the next one replaces; in a log, a line every ten seconds."""
-
-    def __init__(self):
-        self.last = -math.inf
-
-    def __call__(self, line: str) -> None:
-        if sys.stderr.isatty():
-            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
-        elif line and time.monotonic() > self.last + 10:
-            print(line, file=sys.stderr, flush=True)
-            self.last = time.monotonic()
-
-
-def _print(found: dict) -> None:
-    contenders = found["contenders"]
+def _print(measured: dict) -> None:
+    contenders = measured["contenders"]
     width = max(len(c["name"]) for c in contenders)
     print(f"{'':{width}}  {'p50':>9} {'p90':>9} {'min':>9}  ms   queries  first   load    memory")
     for c in contenders:
         print(f"{c['name']:{width}}  {_row(c)}")
     print("p90 as MLPerf's early stopping estimates it; first inference and load in s")
     # Of many contenders, against the first alone; the file and the report have all pairs.
-    shown = [r for r in found["ratios"] if len(contenders) <= 3 or r["first"] == 0]
+    shown = [r for r in measured["ratios"] if len(contenders) <= 3 or r["first"] == 0]
     for ratio in shown:
         first, second = (contenders[ratio[which]]["name"] for which in ("first", "second"))
         if ratio["low"] is not None:
@@ -237,10 +182,10 @@ def _print(found: dict) -> None:
                 f"{first} {VERDICTS[ratio['verdict']]} {second}: {ratio['ratio']:.3f} of its time, "
                 f"{100 * ratio['confidence']:g} % [{ratio['low']:.3f}, {ratio['high']:.3f}]"
             )
-    if found["moment"]["before"]["busy"]:
-        print(f"note, as it began: {found['moment']['before']['busy']}")
-    if not found["machine_speed"]["steady"]:
-        print(f"note: {found['machine_speed']['sentence']}")
+    if measured["moment"]["before"]["busy"]:
+        print(f"note, as it began: {measured['moment']['before']['busy']}")
+    if not measured["machine_speed"]["steady"]:
+        print(f"note: {measured['machine_speed']['sentence']}")
 
 
 def _row(c: dict) -> str:

@@ -12,231 +12,41 @@ for each, tuned for exactly that length.
 
 from __future__ import annotations
 
-import argparse
+import functools
 import json
-import os
-import re
-import subprocess
 import sys
-import time
 from pathlib import Path
 
-from bench.artifact import ArtifactError, digest, read
-
-# What the user asks for -> the artifact's model.
-MODELS = {"fp32": "fp32", "fp16": "fp16", "int8": "int8_static"}
-_MIB = 1 << 20
+from bench.edge import engine, flags
+from bench.edge.entry import ends
 
 
-def build(
-    folder: Path,
-    precision: str,
-    *,
-    workspace: int = 1024,
-    max_batch: int = 8,
-    timing_cache: Path | None = None,
-) -> Path:
-    """Write an engine; returns its path.
-
-    Args:
-        folder: the artifact.
-        precision: fp32, fp16 or int8.
-        workspace: most memory for the tactics' scratch space, MiB.
-        max_batch: of an artifact whose batch is open; its profiles are tuned for one example.
-        timing_cache: file of the timings of an earlier build, read if it is there, and updated.
-
-    Raises:
-        ArtifactError: the artifact lacks this precision, TensorRT is not installed, or refuses.
-    """
-    meta = read(folder)
-    source = _model(meta, precision, folder)
-    trt = _tensorrt()
-    logger = trt.Logger(trt.Logger.WARNING)
-    try:
-        builder = trt.Builder(logger)
-    except TypeError as error:  # as it reports that CUDA does not start
-        raise ArtifactError(f"TensorRT finds no GPU that it can use ({error}).") from None
-    network = builder.create_network(_flags(trt))
-    parser = trt.OnnxParser(network, logger)
-    if not parser.parse_from_file(str(source)):
-        errors = [parser.get_error(i).desc() for i in range(parser.num_errors)]
-        raise ArtifactError(f"TensorRT {trt.__version__} refuses {source}: {'; '.join(errors)}")
-    config = builder.create_builder_config()
-    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace * _MIB)
-    # It would round the inputs of fp32 products to 10 bits of mantissa.
-    config.clear_flag(trt.BuilderFlag.TF32)
-    inputs = [network.get_input(i) for i in range(network.num_inputs)]
-    shapes = {x.name: tuple(x.shape) for x in inputs}
-    profiles = profiles_of(shapes, meta["lengths"], max_batch)
-    for ranges in profiles:
-        profile = builder.create_optimization_profile()
-        for name, (least, best, most) in ranges.items():
-            profile.set_shape(name, least, best, most)
-        config.add_optimization_profile(profile)
-    cache = config.create_timing_cache(_bytes(timing_cache))
-    if not config.set_timing_cache(cache, ignore_mismatch=False):
-        raise ArtifactError(
-            f"{timing_cache} holds timings of another GPU or TensorRT: remove it, or name another "
-            "file."
-        )
-    print(f"Building {precision} of {source}: minutes, on a Jetson more ...", flush=True)
-    start = time.perf_counter()
-    plan = builder.build_serialized_network(network, config)
-    if plan is None:
-        raise ArtifactError(
-            f"TensorRT {trt.__version__} could not build {source}; its messages stand above. "
-            "Where they speak of memory, try --workspace with another number of MiB."
-        )
-    seconds = time.perf_counter() - start
-    gpu = gpu_name()
-    target = Path(folder) / "engines" / engine_name(precision, trt.__version__, gpu)
-    described = {
-        "model": source.name,
-        "sha256": digest(source),
-        "precision": precision,
-        "tensorrt": trt.__version__,
-        "gpu": gpu,
-        "workspace_mib": workspace,
-        "profiles": profiles,
-        "build_seconds": seconds,
-    }
-    _write(target, plan)
-    _write(target.with_suffix(".json"), json.dumps(described, indent=1).encode())
-    if timing_cache:
-        _write(timing_cache, config.get_timing_cache().serialize())
-    return target
-
-
-def profiles_of(
-    shapes: dict[str, tuple[int, ...]], lengths: list[int], max_batch: int
-) -> list[dict[str, tuple[tuple[int, ...], ...]]]:
-    """Ranges (least, best, most) of every input with an open axis, -1; one profile a length.
-
-    No open axis: no profile. Sentences come padded to one of `lengths` and to nothing else.
-    """
-    open_inputs = {name: shape for name, shape in shapes.items() if -1 in shape}
-    if not open_inputs:
-        return []
-    profiles = []
-    for length in lengths or [0]:
-        ranges = {}
-        for name, shape in open_inputs.items():
-            rest = tuple(length if size == -1 else size for size in shape[1:])
-            batches = (1, 1, max_batch) if shape[0] == -1 else (shape[0],) * 3
-            ranges[name] = tuple((batch, *rest) for batch in batches)
-        profiles.append(ranges)
-        if "token_ids" not in open_inputs or -1 not in open_inputs["token_ids"][1:]:
-            break
-    return profiles
-
-
-def engine_name(precision: str, version: str, gpu: str) -> str:
-    """The file's name, which says where the engine holds."""
-    plain = re.sub(r"[^A-Za-z0-9]+", "-", gpu).strip("-").lower()
-    return f"{precision}-trt{version}-{plain}.engine"
-
-
-def gpu_name() -> str:
-    """The GPU as the driver calls it; on a Jetson, where all are "Orin (nvgpu)", the board."""
-    try:
-        asked = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
-        name = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
-        if name and "N/A" not in name and "(nvgpu)" not in name:
-            return name.splitlines()[0]
-    except (OSError, subprocess.CalledProcessError):
-        pass
-    board = Path("/proc/device-tree/model")
-    return board.read_text().strip("\0\n ") if board.is_file() else "unknown-gpu"
-
-
-def _flags(trt) -> int:
-    """Strongly typed: always so from TensorRT 11 on, a choice in 10."""
-    if int(trt.__version__.split(".")[0]) >= 11:
-        return 0
-    return 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
-
-
-def _model(meta: dict, precision: str, folder: Path) -> Path:
-    model = meta["models"].get(MODELS[precision])
-    if model is None:
-        raise ArtifactError(
-            f"{folder} has no {MODELS[precision]} model, only {', '.join(meta['models'])}: export "
-            f"it with --precisions={MODELS[precision]}."
-        )
-    return Path(folder) / model["file"]
-
-
-def _tensorrt():
-    try:
-        import tensorrt
-    except ImportError as error:
-        raise ArtifactError(
-            f"TensorRT is not installed here ({error}). A Jetson has it with JetPack: use the "
-            "system's Python, or a venv made with --system-site-packages. Elsewhere: pip install "
-            "tensorrt."
-        ) from None
-    return tensorrt
-
-
-def _bytes(path: Path | None) -> bytes:
-    return path.read_bytes() if path and path.is_file() else b""
-
-
-def _write(path: Path, data) -> None:
-    """Whole or not at all."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{path.name}.partial")
-        partial.write_bytes(data)
-        os.replace(partial, path)
-    except OSError as error:
-        raise ArtifactError(f"{path} cannot be written: {error.strerror or error}.") from None
-
-
-def positive(text: str) -> int:
-    """A number of at least 1, for argparse."""
-    value = int(text) if text.isdecimal() else 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is no number of at least 1")
-    return value
-
-
+@ends("Interrupted. No engine was written.")
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.engine",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    options = _parser().parse_args(arguments)
+    built = engine.build(
+        options.artifact,
+        options.precision,
+        workspace=options.workspace,
+        max_batch=options.max_batch,
+        timing_cache=options.timing_cache,
+        say=functools.partial(print, flush=True),
     )
-    parser.add_argument("artifact", type=Path, help="what `python -m export` wrote")
-    parser.add_argument("--precision", choices=MODELS, default="fp16", help="default: fp16")
-    parser.add_argument("--workspace", type=positive, default=1024, help="MiB (default 1024)")
-    parser.add_argument(
-        "--max_batch",
-        type=positive,
-        default=8,
-        help="of an artifact with an open batch (default 8)",
-    )
-    parser.add_argument(
-        "--timing_cache", type=Path, help="file that keeps timings: later builds are faster"
-    )
-    options = parser.parse_args(arguments)
-    try:
-        engine = build(
-            options.artifact,
-            options.precision,
-            workspace=options.workspace,
-            max_batch=options.max_batch,
-            timing_cache=options.timing_cache,
-        )
-    except ArtifactError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Interrupted. No engine was written.", file=sys.stderr)
-        return 130
-    seconds = json.loads(engine.with_suffix(".json").read_text())["build_seconds"]
-    print(f"{seconds:.0f} s, {engine.stat().st_size / _MIB:.0f} MiB\nEngine: {engine}")
+    seconds = json.loads(built.with_suffix(".json").read_text())["build_seconds"]
+    print(f"{seconds:.0f} s, {built.stat().st_size / engine.MIB:.0f} MiB\nEngine: {built}")
     return 0
+
+
+def _parser():
+    parser = flags.parser("bench.engine", __doc__)
+    add = parser.add_argument
+    add("artifact", type=Path, help="what `python -m export` wrote")
+    add("--precision", choices=engine.MODELS, default="fp16", help="default: fp16")
+    add("--workspace", type=flags.positive, default=1024, help="MiB (default 1024)")
+    help_text = "of an artifact with an open batch (default 8)"
+    add("--max_batch", type=flags.positive, default=8, help=help_text)
+    add("--timing_cache", type=Path, help="file that keeps timings: later builds are faster")
+    return parser
 
 
 if __name__ == "__main__":

@@ -10,112 +10,42 @@ of two minutes.
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
-import multiprocessing
-import signal
 import sys
 from pathlib import Path
 
-from bench import artifact, worker
-from bench.__main__ import Progress, share
-from bench.artifact import ArtifactError
-from bench.engine import positive
-from bench.measure import measure
-from bench.method import PROFILES, Contender, Method, check
-from bench.results import ResultsError
+from bench.edge import artifact, files, flags, repeatability
+from bench.edge.entry import Progress, ends
+from bench.edge.method import PROFILES, Contender, Method, check
 
 
-def _spin() -> None:
-    worker.die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    while True:
-        pass
-
-
-class Disturbance:
-    """A busy process on one core, from a round on."""
-
-    def __init__(self, from_round: int):
-        self.from_round, self.process = from_round, None
-
-    def __call__(self, number: int) -> None:
-        if number == self.from_round:
-            self.process = multiprocessing.get_context("spawn").Process(target=_spin, daemon=True)
-            self.process.start()
-
-    def end(self) -> None:
-        if self.process:
-            self.process.kill()
-            self.process.join()
-
-
-def once(pair: list[Contender], method: Method, target: Path, disturbed: bool) -> dict:
-    """One measurement; returns its ratio, and where it is kept.
-
-    Raises:
-        ArtifactError: one of both was lost.
-    """
-    disturbance = Disturbance(method.amount.rounds // 2 if disturbed else -1)
-    try:
-        found = measure(pair, method, target, say=Progress(), on_round=disturbance)
-    finally:
-        disturbance.end()
-    lost = [c["error"] for c in found["contenders"] if c["error"]]
-    if lost:
-        raise ArtifactError(lost[0])
-    return {**found["ratios"][0], "steady": found["machine_speed"]["steady"], "file": str(target)}
-
-
-def wrong(verdict: str, planted: bool) -> bool:
-    """Of the slowed first against the second, or of two alike."""
-    return verdict not in ("unclear", "slower" if planted else "same")
-
-
+@ends()
 def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
-    try:
-        meta = artifact.read(options.artifact)
-        plain = Contender("as it is", options.artifact, meta, options.precision)
-        check(plain)
-        method = Method(options.profile)
-        print(f"{'':28} ratio  interval          verdict", flush=True)
-        found = []
-        for disturbed in (False, True):
-            for planted in (False, True):
-                slow_by = options.planted if planted else 0.0
-                first = dataclasses.replace(plain, name="the first", slow_by=slow_by)
-                for number in range(options.times):
-                    name = f"{'slowed' if planted else 'alike'}{'-disturbed' * disturbed}-{number}"
-                    seeded = dataclasses.replace(method, seed=number)
-                    target = options.out / f"{name}.json"
-                    ratio = once([first, plain], seeded, target, disturbed)
-                    found.append({"planted": planted, "disturbed": disturbed, **ratio})
-                    _print(name, ratio)
-    except (ArtifactError, ResultsError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nInterrupted.", file=sys.stderr)
-        return 130
-    bad = [f for f in found if wrong(f["verdict"], f["planted"])]
-    calm = [f for f in found if not f["disturbed"]]
-    told = [sum(f["verdict"] != "unclear" for f in calm if f["planted"] == p) for p in (0, 1)]
+    meta = artifact.read(options.artifact)
+    plain = Contender("as it is", options.artifact, meta, options.precision)
+    check(plain)
+    print(f"{'':28} ratio  interval          verdict", flush=True)
+    ratios = []
+    for name, ratio in repeatability.repeated(
+        plain,
+        Method(options.profile),
+        options.out,
+        times=options.times,
+        planted=options.planted,
+        say=Progress(),
+    ):
+        ratios.append(ratio)
+        _print(name, ratio)
+    wrong = sum(repeatability.wrong(ratio["verdict"], ratio["planted"]) for ratio in ratios)
+    alike, slowed = (repeatability.verdicts(ratios, planted) for planted in (False, True))
     print(
-        f"undisturbed, a verdict in {told[0]} of {options.times} alike and {told[1]} of "
-        f"{options.times} slowed; wrong ones in all: {len(bad)}"
+        f"undisturbed, a verdict in {alike} of {options.times} alike and {slowed} of "
+        f"{options.times} slowed; wrong ones in all: {wrong}"
     )
-    summary = options.out / "summary.json"
-    summary.write_text(json.dumps(found, indent=1) + "\n")
+    files.write(options.out / "summary.json", json.dumps(ratios, indent=1) + "\n")
     print(f"Samples: {options.out}\nNext: measure what you came for, python -m bench ARTIFACT ...")
-    return 1 if bad or 3 * min(told) < 2 * options.times else 0
-
-
-def _planted(text: str) -> float:
-    value = share(text)
-    if value < 0.06:
-        raise argparse.ArgumentTypeError("below 0.06 it is too near to the 3 % that are the same")
-    return value
+    return 1 if wrong or 3 * min(alike, slowed) < 2 * options.times else 0
 
 
 def _print(name: str, ratio: dict) -> None:
@@ -124,17 +54,20 @@ def _print(name: str, ratio: dict) -> None:
     print(f"{name:28} {ratio['ratio']:.3f}  {interval:16}  {ratio['verdict']}{moody}", flush=True)
 
 
+def _planted(text: str) -> float:
+    value = flags.share(text)
+    if value < 0.06:
+        raise argparse.ArgumentTypeError("below 0.06 it is too near to the 3 % that are the same")
+    return value
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.repeatability",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = flags.parser("bench.repeatability", __doc__)
     add = parser.add_argument
     add("artifact", type=Path, help="what `python -m export` wrote")
     add("--precision", default="fp32", help="default: fp32")
     add("--profile", choices=PROFILES, default="full", help="default: full")
-    add("--times", type=positive, default=3, help="of each (default 3)")
+    add("--times", type=flags.positive, default=3, help="of each (default 3)")
     add("--planted", type=_planted, default=0.1, help="slower by this share (default 0.1)")
     add("--out", type=Path, default=Path("results/repeatability"), help="folder of the samples")
     return parser

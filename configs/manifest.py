@@ -5,7 +5,7 @@
 
 The table (CSV, TSV or JSON lines) has columns `text`, `image` (a path relative to the
 table) and `label`, and may have `split`, `id`, `group` and `score`; other names are set
-with --config.data.text_column=... and so on. BERT-base and MobileNetV2 1.4 come from
+with --config.data.manifest.text_column=... and so on. BERT-base and MobileNetV2 1.4 come from
 Hugging Face at the first use, about 460 MB; give local directories with
 --config.text.preset=DIR --config.image.preset=DIR to stay offline.
 """

@@ -1,7 +1,7 @@
 """As `small.py`, on data in CMU-MOSI's layout.
 
     python -m fusion_keras.train --config=configs/small_mosi.py --variant=late \
-        --config.data.path=label.csv --config.data.frames_dir=frames \
+        --config.data.path=label.csv --config.data.mosi.frames_dir=frames \
         --config.image.preset=MOBILENET_DIR
 """
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from absl import flags
 
 from fusion_keras import cli
+from fusion_keras.errors import UsageError
 
 RUN = flags.DEFINE_string("run", None, "A finished run.")
 OUT = flags.DEFINE_string("out", None, "The artifact's folder.")
@@ -46,7 +47,13 @@ FLAGS
 
 
 def main() -> None:
-    from export import pipeline, request
+    try:
+        from export import pipeline, request
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f'{error}: pip install -e ".[export,cpu]", on a workstation with an NVIDIA GPU '
+            '".[export,gpu]".'
+        ) from None
 
     pipeline.export(
         request.Request(

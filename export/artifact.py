@@ -11,7 +11,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.artifact import FORMAT, META, digest, seal_of
+from bench.edge.artifact import FORMAT, META, seal_of
+from bench.edge.files import digest
 from fusion_keras.errors import UsageError
 
 # From linux/fs.h: swap the two names in one step.

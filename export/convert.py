@@ -29,9 +29,8 @@ import tf2onnx
 from export.missing import without
 from export.stages import in_batches
 from fusion_keras import cli
-from fusion_keras.fusion.audio_visual import rebuilt
-from fusion_keras.fusion.graph import Graph, taps_of
-from fusion_keras.fusion.spec import from_dict
+from fusion_keras.fusion.architectures import of_values
+from fusion_keras.fusion.graph import Graph
 from fusion_keras.training.experiment import load_model
 from fusion_keras.training.run import read_json
 
@@ -47,9 +46,11 @@ def main(run: Path, folder: Path, missing: str = "") -> None:
     """
     shapes = {n: tuple(s) for n, s in json.loads((folder / "shapes.json").read_text()).items()}
     described = read_json(run / "config.json")["spec"]
-    graph = rebuilt(load_model(run), described)
+    architecture = of_values(described)
+    spec = architecture.from_dict(described)
+    graph = architecture.rebuilt(load_model(run), spec)
     if missing:
-        graph = without(graph, from_dict(described), missing)
+        graph = without(graph, spec, missing)
     inputs = dict(np.load(folder / "inputs.npz"))
     signature = signature_of(shapes, inputs)
     batch = next(iter(shapes.values()))[0] or 1
@@ -81,7 +82,7 @@ def to_saved_model(graph: Graph, signature: dict[str, tf.TensorSpec], folder: Pa
 def _tapped(graph: Graph) -> keras.Model:
     """The model with its taps as further outputs."""
     inputs = {x.name: x for x in graph.encoders.inputs}
-    return keras.Model(inputs, {**graph.model.output, **taps_of(graph.encoders)})
+    return keras.Model(inputs, {**graph.model.output, **graph.taps()})
 
 
 def _outputs(call, inputs: dict[str, np.ndarray], batch: int) -> dict[str, np.ndarray]:

@@ -10,9 +10,9 @@ import keras
 from keras import ops
 
 from export.request import kept
-from fusion_keras.data.modalities import PRESENT
-from fusion_keras.fusion.graph import Graph, tap_name
+from fusion_keras.fusion.graph import Graph
 from fusion_keras.fusion.spec import FusionSpec
+from fusion_keras.modalities import MODALITY
 
 
 class _Constant(keras.layers.Layer):
@@ -40,9 +40,8 @@ def without(graph: Graph, spec: FusionSpec, modality: str) -> Graph:
     """
     names = kept((x.name for x in graph.model.inputs), modality)
     inputs = {x.name: x for x in graph.encoders.inputs if x.name in names}
-    gone = {tap_name(modality, depth) for depth in spec.depths(modality)}
-    gone |= {"mask"} if modality == "text" else set()
-    told = {PRESENT[m] for m in spec.modalities} - inputs.keys()
+    gone = set(graph.encoder(modality).output)
+    told = {MODALITY[m].present for m in spec.modalities} - inputs.keys()
     taps = {n: x for n, x in graph.encoders.output.items() if n not in gone | told}
     like = next(iter(inputs.values()))
     given = dict(taps)
@@ -50,10 +49,11 @@ def without(graph: Graph, spec: FusionSpec, modality: str) -> Graph:
         if x.name not in given:
             # A missing sentence is one token long.
             shape = tuple(size or 1 for size in x.shape[1:])
-            other = x.name in told - {PRESENT[modality]}
+            other = x.name in told - {MODALITY[modality].present}
             given[x.name] = _Constant(shape, float(other), x.dtype, name=f"no_{x.name}")(like)
     return Graph(
         model=keras.Model(inputs, graph.fusion(given), name="fusion_model"),
         encoders=keras.Model(inputs, taps, name="encoders"),
         fusion=graph.fusion,
+        tap_names={m: names for m, names in graph.tap_names.items() if m != modality},
     )

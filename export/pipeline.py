@@ -14,14 +14,16 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_ir as ir
+import onnxruntime
 from rich.console import Console
 from rich.table import Table
 
-from bench.artifact import digest
+from bench.edge.files import digest
 from export import artifact, doctor, ladder, precisions, stages, weights
 from export.cost import of_longest
 from export.request import PRECISIONS, Request, backbones, may_lack, trained_accuracy
 from fusion_keras.errors import UsageError
+from fusion_keras.fusion.architectures import of_values
 
 # Names of files and data may hold brackets, which are no markup.
 console = Console(markup=False)
@@ -29,7 +31,7 @@ FILES = {"fp32": "model.onnx"} | {name: f"model.{name}.onnx" for name in PRECISI
 GOLDEN_ROWS = 8
 # Validation rows, ready for the model, that the bench times.
 QUERY_ROWS = 64
-_PACKAGES = ("tensorflow", "tf2onnx", "onnx", "onnx-ir", "onnxscript", "onnxruntime", "keras")
+_PACKAGES = ("tensorflow", "tf2onnx", "onnx", "onnx-ir", "onnxscript", "keras")
 
 
 class _Clock:
@@ -81,7 +83,7 @@ def export(request: Request) -> dict:
             "shapes": dataclasses.asdict(shapes),
             "seconds": clock.seconds,
             "peak_bytes": _peak_bytes(),
-            "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+            "packages": _packages(),
             "trained": description["provenance"],
             "model_sha256": digest(request.run / "model.keras"),
         }
@@ -90,15 +92,20 @@ def export(request: Request) -> dict:
         artifact.seal(folder, meta)
     _print_ladder(meta)
     console.print(f"Artifact: {request.out}", soft_wrap=True)
-    console.print(_next(request.out, description["inputs"]), soft_wrap=True)
+    console.print(_next(request.out, description), soft_wrap=True)
     return meta
 
 
-def _next(out: Path, inputs: dict) -> str:
-    if "spectrogram" in inputs:
+def _packages() -> dict[str, str]:
+    """Package -> version; for ONNX Runtime what its module says: two packages bring that."""
+    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {**versions, "onnxruntime": onnxruntime.__version__}
+
+
+def _next(out: Path, description: dict) -> str:
+    asked = of_values(description["spec"]).ask(description["inputs"])
+    if not asked:
         return f"Next: measure it with\n  python -m bench {out}"
-    given = {"token_ids": '--text "..."', "image": "--image FILE", "audio": "--audio FILE.wav"}
-    asked = " ".join(given[name] for name in inputs if name in given)
     return f"Next: ask it with\n  python -m bench.predict {out} {asked}"
 
 

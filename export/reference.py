@@ -6,23 +6,18 @@ process has one Keras backend.
 
 from __future__ import annotations
 
-import json
-import shutil
 import sys
-import wave
 from pathlib import Path
 
 import keras
 import numpy as np
-from PIL import Image
 
 from export.request import kept
 from fusion_keras import cli
-from fusion_keras.data import log_mel, sound
-from fusion_keras.data.modalities import PRESENT
-from fusion_keras.fusion.graph import taps_of
+from fusion_keras.modalities import MODALITY
 from fusion_keras.training.evaluate import predict
 from fusion_keras.training.restored import restore
+from fusion_keras.training.task import Task
 
 # What an artifact takes along of the validation rows as they came, for the bench.
 RAW_ROWS = 32
@@ -40,12 +35,13 @@ def main(run: Path, folder: Path, samples: int, without: str = "") -> None:
     task = restore(run)
     rows = task.rows["valid"][:samples]
     names = [x.name for x in task.graph.model.inputs]
-    taps = taps_of(task.graph.encoders)
+    taps = task.graph.taps()
     if without:
         names = kept(names, without)
-        told = PRESENT[without]
+        told = MODALITY[without].present
         task.arrays[told] = np.zeros_like(task.arrays[told])
-        taps = {n: x for n, x in taps.items() if not n.startswith(f"{without}_")}
+        gone = task.graph.taps(without)
+        taps = {n: x for n, x in taps.items() if n not in gone}
     inputs = {n: np.asarray(task.arrays[n][rows]) for n in names}
     tapped = keras.Model(
         {x.name: x for x in task.graph.model.inputs}, {**task.graph.model.output, **taps}
@@ -64,34 +60,21 @@ def main(run: Path, folder: Path, samples: int, without: str = "") -> None:
     if task.dataset.groups is not None:
         arrays["group"] = np.array([task.dataset.groups[row] for row in test], str)
     np.savez(folder / "test.npz", **arrays)
-    _write_raw(folder / "queries", task.dataset, rows[:RAW_ROWS])
+    _write_raw(folder / "queries", task, rows[:RAW_ROWS])
 
 
-def _write_raw(folder: Path, dataset, rows: np.ndarray) -> None:
-    """`texts.json`, `00.jpg`, ... in the files' own bytes, drawn images as PNG, and `00.wav`, ...
+def _write_raw(folder: Path, task: Task, rows: np.ndarray) -> None:
+    """`texts.json`, `00.jpg`, `00.wav`, ...: what a device would be given, of each modality.
 
-    Sound is decoded to what the device reads: 16 kHz, one channel, 16 bits. Examples that are
-    drawn came as no files: then there are no texts either.
+    Examples that are drawn came as no files: then there are no texts either.
     """
     folder.mkdir()
-    texts = [] if dataset.inputs else [dataset.texts[row] for row in rows]
-    (folder / "texts.json").write_text(json.dumps(texts, indent=1) + "\n")
-    for i, row in enumerate(rows):
-        if dataset.sounds is not None:
-            _write_wav(folder / f"{i:02}.wav", sound.decode(dataset.sounds[row]))
-        if dataset.images is None:
-            continue
-        if dataset.image_files is None:
-            Image.fromarray(dataset.images[row]).save(folder / f"{i:02}.png")
-        else:
-            file = Path(dataset.image_files[row])
-            shutil.copy(file, folder / f"{i:02}{file.suffix.lower()}")
-
-
-def _write_wav(path: Path, waveform: np.ndarray) -> None:
-    with wave.open(str(path), "wb") as file:
-        file.setparams((1, 2, log_mel.RATE, 0, "NONE", "not compressed"))
-        file.writeframes((np.clip(waveform, -1, 1) * 32767).round().astype("<i2").tobytes())
+    taken = [MODALITY[m] for m in task.presets]
+    for index, row in enumerate(rows):
+        for modality in taken:
+            modality.write_raw(folder, index, task.dataset, row)
+    if not (folder / "texts.json").exists():
+        (folder / "texts.json").write_text("[]\n")
 
 
 if __name__ == "__main__":

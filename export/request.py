@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 
 from fusion_keras.data.modalities import DROPS, INPUT_OF, PRESENT
 from fusion_keras.errors import UsageError
+from fusion_keras.fusion.architectures import of_values
 from fusion_keras.training.run import damage, read_json
 
 PRECISIONS = ("fp16", "int8", "int8_static")
@@ -113,10 +114,7 @@ def _without(description: dict, modality: str) -> dict:
         UsageError: there is no such one, or it has learned nothing to stand in for it.
     """
     name, variant = INPUT_OF.get(modality), description["variant"]
-    if "spectrogram" in description["inputs"]:
-        raise UsageError(
-            f"--without is {modality!r}, and {variant} always takes both: leave it out."
-        )
+    of_values(description["spec"]).refuse(variant, "without")
     if name not in description["inputs"]:
         known = ", ".join(m for m, n in INPUT_OF.items() if n in description["inputs"])
         raise UsageError(
@@ -149,15 +147,9 @@ def trained_accuracy(run: Path) -> float:
 
 
 def backbones(description: dict) -> dict[str, str]:
-    """Modality -> the last part of its preset's name, for reports; a C-LSTM has none."""
-    if "spectrogram" in description["inputs"]:
-        return {}
+    """Modality -> how reports call its backbone; empty where there are none."""
     config = description["config"]
-    return {
-        modality: Path(config[modality]["preset"]).name
-        for modality, name in INPUT_OF.items()
-        if name in description["inputs"]
-    }
+    return of_values(description["spec"]).backbone_names(description["inputs"], config)
 
 
 def may_lack(description: dict) -> list[str]:

@@ -13,6 +13,7 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
 
+from bench.edge.outputs import softmax
 from export import ladder, rewrites, weights
 from fusion_keras import metrics
 from fusion_keras.errors import UsageError
@@ -134,13 +135,10 @@ def in_batches(call, inputs: dict[str, np.ndarray], size: int) -> dict[str, np.n
 
 def measured(outputs: dict[str, np.ndarray], test: dict[str, np.ndarray]) -> dict[str, float]:
     """Metrics of a graph's outputs over the test split, without intervals."""
-    logits = np.asarray(outputs["logits"], np.float64)
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     known = {"scores": test["score"]} if "score" in test else {}
     if known and "score" in outputs:
         known["predicted_scores"] = outputs["score"][:, 0]
-    probabilities = shifted / shifted.sum(axis=1, keepdims=True)
-    return metrics.classification_metrics(probabilities, test["label"], **known)
+    return metrics.classification_metrics(softmax(outputs["logits"]), test["label"], **known)
 
 
 def tensorflow_rungs(folder: Path) -> list[ladder.Rung]:

@@ -9,7 +9,6 @@ needs no TensorFlow. The engines are built for the shapes of the artifact's gold
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
 import sys
@@ -17,8 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.artifact import ArtifactError, golden, read
-from bench.engine import positive
+from bench.edge import flags
+from bench.edge.artifact import ArtifactError, golden, read
+from bench.edge.entry import ends
 
 PRECISIONS = ("fp32", "fp16")
 
@@ -74,22 +74,16 @@ def _converter_class():
     return found
 
 
+@ends()
 def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m export.tf_trt",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("artifact", type=Path, help="what `python -m export` wrote")
-    parser.add_argument("--out", type=Path, required=True, help="the new SavedModel")
-    parser.add_argument("--precision", choices=PRECISIONS, default="fp16", help="default: fp16")
-    parser.add_argument("--workspace", type=positive, default=1024, help="MiB (default 1024)")
+    parser = flags.parser("export.tf_trt", __doc__)
+    add = parser.add_argument
+    add("artifact", type=Path, help="what `python -m export` wrote")
+    add("--out", type=Path, required=True, help="the new SavedModel")
+    add("--precision", choices=PRECISIONS, default="fp16", help="default: fp16")
+    add("--workspace", type=flags.positive, default=1024, help="MiB (default 1024)")
     options = parser.parse_args(arguments)
-    try:
-        convert(options.artifact, options.out, options.precision, options.workspace)
-    except ArtifactError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    convert(options.artifact, options.out, options.precision, options.workspace)
     print(f"SavedModel: {options.out}")
     return 0
 

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,23 +16,24 @@ from ml_collections import config_flags
 
 from fusion_keras.errors import UsageError
 from fusion_keras.interrupts import Interrupts
+from fusion_keras.renamed import RenamedSetting
 
 _MEMORY = "Out of memory: lower --config.train.batch_size or --config.image.size."
-_INTERRUPTED = "Interrupted. The same command goes on from the last finished epoch."
+INTERRUPTED = "Interrupted. The same command goes on from the last finished epoch."
 CONFIG_FILE = Path(__file__).with_name("config.py")
 
 
 def run(
     main: Callable[..., None],
     help_text: str,
-    interrupted: str = _INTERRUPTED,
+    interrupted: str | Callable[[], str] = INTERRUPTED,
     *,
     takes_names: bool = False,
 ) -> None:
     """Run an entry module's `main`; the process ends with a sentence, not a traceback.
 
-    `interrupted` is what is said after Ctrl-C. With `takes_names`, what is no flag goes to `main`
-    as a list.
+    `interrupted` is what is said after Ctrl-C, or a function that tells it once the flags are
+    known. With `takes_names`, what is no flag goes to `main` as a list.
 
     Exit codes: 0 done, 2 the user can mend it, 130 interrupted.
     """
@@ -50,12 +52,16 @@ def run(
             else:
                 app.run(lambda argv: guarded(main), flags_parser=_parse)
         except KeyboardInterrupt:
-            _stop(interrupted, 130)
+            _stop_interrupted(interrupted)
         except ImportError:
             # An interrupt while an extension loads.
             if not interrupts.pending:
                 raise
-            _stop(interrupted, 130)
+            _stop_interrupted(interrupted)
+
+
+def _stop_interrupted(interrupted: str | Callable[[], str]) -> None:
+    stop(interrupted() if callable(interrupted) else interrupted, 130)
 
 
 def _flags(argv: list[str]) -> list[str]:
@@ -63,22 +69,38 @@ def _flags(argv: list[str]) -> list[str]:
     try:
         return flags.FLAGS(argv)
     except Exception as error:
-        _stop_parsing(error)
+        stop(parsing_sentence(error))
 
 
 def _parse(argv: list[str]) -> list[str]:
     rest = _flags(argv)
     if len(rest) > 1:
-        _stop(f"Could not understand {rest[1]!r}: settings are given as --name=value.")
+        stop(f"Could not understand {rest[1]!r}: settings are given as --name=value.")
     return rest
 
 
 def define_config(default: Path = CONFIG_FILE) -> flags.FlagHolder:
     """The flags `--config` and `--config.*`. A mistyped field already shows here."""
+    show_notes()
     try:
         return config_flags.DEFINE_config_file("config", str(default))
     except Exception as error:
-        _stop_parsing(error)
+        stop(parsing_sentence(error))
+
+
+def show_notes() -> None:
+    """Show once each what a setting is called now; other warnings stay as they are."""
+    show, told = warnings.showwarning, set()
+
+    def shown(message, category, *place, **more):
+        if not issubclass(category, RenamedSetting):
+            show(message, category, *place, **more)
+        elif str(message) not in told:
+            told.add(str(message))
+            print(f"note: {message}", file=sys.stderr)
+
+    warnings.showwarning = shown
+    warnings.filterwarnings("always", category=RenamedSetting)
 
 
 def read_config(holder: flags.FlagHolder):
@@ -87,13 +109,14 @@ def read_config(holder: flags.FlagHolder):
         holder.value.items()
     except OSError as error:
         reason = str(error).strip().splitlines()[-1].strip()
-        _stop(f"The --config file cannot be read: {reason}.")
+        raise UsageError(f"The --config file cannot be read: {reason}.") from error
     return holder.value
 
 
-def _stop_parsing(error: Exception) -> None:
+def parsing_sentence(error: Exception) -> str:
+    """What a user can mend of an error in flags, or in an experiment file."""
     if isinstance(error, UsageError):
-        _stop(str(error))
+        return str(error)
     kind = ""
     if isinstance(error, (AttributeError, KeyError)):
         kind = "Unknown setting: "
@@ -104,7 +127,7 @@ def _stop_parsing(error: Exception) -> None:
     while error.args and isinstance(error.args[0], Exception):
         error = error.args[0]
     text = error.args[0] if isinstance(error, KeyError) and error.args else error
-    _stop(f"{kind}{' '.join(str(text).split())} (--help lists every setting)")
+    return f"{kind}{' '.join(str(text).split())} (--help lists every setting)"
 
 
 def guarded(main: Callable[[], None]) -> None:
@@ -112,17 +135,18 @@ def guarded(main: Callable[[], None]) -> None:
     try:
         main()
     except UsageError as error:
-        _stop(str(error))
+        stop(str(error))
     except MemoryError:
-        _stop(_MEMORY)
+        stop(_MEMORY)
     except RuntimeError as error:
         # How XLA says that the accelerator's memory is full.
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        _stop(_MEMORY)
+        stop(_MEMORY)
 
 
-def _stop(message: str, code: int = 2) -> None:
+def stop(message: str, code: int = 2) -> None:
+    """End the program with a sentence."""
     print(f"error: {message}" if code == 2 else message, file=sys.stderr)
     sys.exit(code)
 
@@ -159,13 +183,13 @@ def settings_help() -> str:
 
 
 def _settings() -> Iterator[tuple[str, str, str, list[str]]]:
-    """(section, field, default, comment lines) in the order of the config file."""
+    """(dotted section, field, default, comment lines) in the order of the config file."""
     comment: list[str] = []
     for line in CONFIG_FILE.read_text().splitlines():
-        field = re.fullmatch(r"    (\w+)\.(\w+) = (.+)", line)
+        field = re.fullmatch(r"    ([\w.]+)\.(\w+) = (.+)", line)
         if line.startswith("    # "):
             comment.append(line[6:])
-        elif field and not field[3].startswith("_"):
+        elif field and not field[3].startswith(("_", "ConfigDict")):
             section = "" if field[1] == "config" else field[1]
             default = "(recipe)" if field[3].startswith("placeholder") else field[3]
             yield section, field[2], default, comment

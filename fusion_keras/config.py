@@ -6,8 +6,12 @@ recipe (`fusion_keras/training/recipes.py`), which knows the variant; a value gi
 here, in an experiment file or on the command line wins over the recipe.
 """
 
-from ml_collections import ConfigDict
+import copy
+
+from ml_collections import ConfigDict, FrozenConfigDict
 from ml_collections.config_dict import placeholder
+
+from fusion_keras.renamed import DataSection
 
 
 def get_config() -> ConfigDict:
@@ -33,6 +37,7 @@ def get_config() -> ConfigDict:
     config.text = _text()
     config.image = _image()
     config.audio = _audio()
+    config.tabular = _tabular()
     config.fusion = _fusion()
     config.clstm = _clstm()
     config.train = _train()
@@ -41,36 +46,20 @@ def get_config() -> ConfigDict:
     return config.lock()
 
 
+def copied(config: ConfigDict) -> ConfigDict:
+    """A copy that may be changed, of a config or of a frozen one."""
+    frozen = isinstance(config, FrozenConfigDict)
+    return copy.deepcopy(config.as_configdict() if frozen else config)
+
+
 def _data() -> ConfigDict:
-    data = ConfigDict()
+    data = DataSection()
     # Where examples come from: demo, manifest (any CSV, TSV or JSON lines), mosi or digits.
     data.source = "demo"
     # What the data set is called in every report; "" takes the source's own name.
     data.name = ""
     # The manifest, or MOSI's label file; digits: the folder with mnist and fsdd.
     data.path = ""
-    # mosi: folder with <video_id>/<clip_id>.mp4, for images and sound.
-    data.raw_dir = ""
-    # mosi: folder of ready frames, instead of raw_dir.
-    data.frames_dir = ""
-    # manifest: its column of sentences.
-    data.text_column = "text"
-    # manifest: its column of image files.
-    data.image_column = "image"
-    # manifest: its column of files with a sound track (wav, mp3, mp4, ...); "" for none.
-    data.audio_column = ""
-    # manifest: its column of classes.
-    data.label_column = "label"
-    # manifest: its column of train, valid or test, where it has one.
-    data.split_column = "split"
-    # manifest: its column of names of rows, where it has one.
-    data.id_column = "id"
-    # manifest: its column of what must stay in one split (a speaker), where it has one.
-    data.group_column = "group"
-    # manifest: its column of real-valued targets, where it has one.
-    data.score_column = "score"
-    # manifest: the classes in order; () takes them from the file.
-    data.classes = ()
     # Greatest share of rows that may be unusable before the run ends.
     data.max_skipped = 0.01
     # Shares of train, valid and test where the file has no split.
@@ -86,25 +75,68 @@ def _data() -> ConfigDict:
     data.max_length = 26
     # Where decoded images and tokens are kept; "" is the user's cache folder.
     data.cache_dir = ""
-    # demo: number of examples.
-    data.demo_size = 4000
-    # demo: share of contradicting cues.
-    data.demo_noise = 0.05
-    # demo: its seed.
-    data.demo_seed = 0
-    # digits: recordings divided one by one (example), or no voice in two splits (speaker).
-    data.split = "example"
-    # digits: signal-to-noise ratio of images, as powers; inf adds none, 0 leaves none.
-    data.image_snr = float("inf")
-    # digits: that of sound.
-    data.audio_snr = float("inf")
-    # digits: pairs to train on.
-    data.train_pairs = 87516
-    # digits: pairs to validate on.
-    data.valid_pairs = 2000
-    # digits: pairs to test on.
-    data.test_pairs = 2000
+    for add in (_manifest, _mosi, _demo, _digits):
+        add(data)
     return data
+
+
+# What one source alone reads.
+
+
+def _manifest(data: ConfigDict) -> None:
+    data.manifest = ConfigDict()
+    # Its column of sentences.
+    data.manifest.text_column = "text"
+    # Its column of image files.
+    data.manifest.image_column = "image"
+    # Its column of files with a sound track (wav, mp3, mp4, ...); "" for none.
+    data.manifest.audio_column = ""
+    # Its column of classes.
+    data.manifest.label_column = "label"
+    # Its column of train, valid or test, where it has one.
+    data.manifest.split_column = "split"
+    # Its column of names of rows, where it has one.
+    data.manifest.id_column = "id"
+    # Its column of what must stay in one split (a speaker), where it has one.
+    data.manifest.group_column = "group"
+    # Its column of real-valued targets, where it has one.
+    data.manifest.score_column = "score"
+    # The classes in order; () takes them from the file.
+    data.manifest.classes = ()
+
+
+def _mosi(data: ConfigDict) -> None:
+    data.mosi = ConfigDict()
+    # Folder with <video_id>/<clip_id>.mp4, for images and sound.
+    data.mosi.raw_dir = ""
+    # Folder of ready frames, instead of raw_dir.
+    data.mosi.frames_dir = ""
+
+
+def _demo(data: ConfigDict) -> None:
+    data.demo = ConfigDict()
+    # Number of examples.
+    data.demo.size = 4000
+    # Share of contradicting cues.
+    data.demo.noise = 0.05
+    # Its seed.
+    data.demo.seed = 0
+
+
+def _digits(data: ConfigDict) -> None:
+    data.digits = ConfigDict()
+    # Recordings divided one by one (example), or no voice in two splits (speaker).
+    data.digits.split = "example"
+    # Signal-to-noise ratio of images, as powers; inf adds none, 0 leaves none.
+    data.digits.image_snr = float("inf")
+    # That of sound.
+    data.digits.audio_snr = float("inf")
+    # Pairs to train on.
+    data.digits.train_pairs = 87516
+    # Pairs to validate on.
+    data.digits.valid_pairs = 2000
+    # Pairs to test on.
+    data.digits.test_pairs = 2000
 
 
 def _text() -> ConfigDict:
@@ -137,9 +169,20 @@ def _audio() -> ConfigDict:
     return audio
 
 
+def _tabular() -> ConfigDict:
+    tabular = ConfigDict()
+    # mlp_LAYERSxWIDTH: the perceptron that encodes them.
+    tabular.preset = "mlp_3x64"
+    # The manifest's columns of numbers, with commas between; empty cells are missing values.
+    tabular.numbers = ""
+    # Its columns of categories, likewise; at most 1000 different values in each.
+    tabular.categories = ""
+    return tabular
+
+
 def _fusion() -> ConfigDict:
     fusion = ConfigDict()
-    # What a fused variant joins: two or three of text, image and audio, with + between them.
+    # What a fused variant joins: two or more of text, image, audio and tabular, with + between.
     fusion.modalities = "text+image"
     # Junctions in short form, e.g. "4+4:linear,8+8:attention" or, with audio third,
     # "6+6+4:attention"; "" takes the variant's.
@@ -163,8 +206,8 @@ def _fusion() -> ConfigDict:
     fusion.dropout = 0.1
     # late_score: weights of the modalities in their order; () learns them.
     fusion.weights = ()
-    # Learn a stand-in for each modality that augment.drop_text, drop_image or drop_audio
-    # withholds; the model then takes which ones are there, and its export can leave one out.
+    # Learn a stand-in for each modality that augment.drop_text, drop_image, ... withholds; the
+    # model then takes which ones are there, and its export can leave one out.
     fusion.stand_ins = False
     return fusion
 
@@ -200,6 +243,8 @@ def _train() -> ConfigDict:
     train.image_rate = placeholder(float)
     # Rate of the audio backbone; 0 leaves it as it is.
     train.audio_rate = placeholder(float)
+    # Rate of the tabular backbone; 0 leaves it as it is.
+    train.tabular_rate = placeholder(float)
     # constant, or linear / cosine decay to zero.
     train.schedule = placeholder(str)
     # Warm-up as a share of all steps.
@@ -270,4 +315,6 @@ def _augment() -> ConfigDict:
     augment.drop_image = placeholder(float)
     # Chance of withholding its sound, likewise.
     augment.drop_audio = 0.0
+    # Chance of withholding its numbers and categories, likewise.
+    augment.drop_tabular = 0.0
     return augment

@@ -50,7 +50,8 @@ FLAGS
   --config=configs/digits_small.py    the experiment; configs/digits.py is the paper's size
   --workdir=runs          everything goes to WORKDIR/NAME
 
-SMALLER BUDGETS, as --config.*: data.train_pairs, data.test_pairs, train.epochs, clstm.units.
+SMALLER BUDGETS, as --config.*: data.digits.train_pairs, data.digits.test_pairs, train.epochs,
+clstm.units.
 Every setting is in python -m fusion_keras.train --help.
 """
 

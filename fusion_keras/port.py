@@ -17,7 +17,7 @@ OUT = flags.DEFINE_string("out", None, "Where to write.")
 HELP = """Carry weights between our runs and PyTorch, as safetensors.
 
   python -m fusion_keras.port --run=runs/demo/inter-s0 --out=inter.safetensors
-      a run's weights as a PyTorch state dict. In Python, at the repository's root:
+      a run's weights as a PyTorch state dict. In Python, with fusion_keras[torch]:
           from fusion_keras.reference.build import of_run
           model = of_run("runs/demo/inter-s0", "inter.safetensors")   # a torch.nn.Module
   python -m fusion_keras.port --run=runs/demo/inter-s0 --weights=inter.safetensors \\

@@ -31,7 +31,8 @@ where the data has groups).
 FLAGS
   --workdir=runs/sweep    where runs, logs and results.json go
   --baseline=text         which combination the others are compared with (the first)
-  all others              go to fusion_keras.train; see its --help
+  all others              go to fusion_keras.train; see its --help (--framework=keras,pytorch
+                          trains each run in both)
 """
 
 

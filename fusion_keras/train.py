@@ -4,15 +4,10 @@ from pathlib import Path
 
 from absl import flags
 
-from fusion_keras import cli, huge_pages
+from fusion_keras import cli, huge_pages, training_flags
 from fusion_keras.errors import UsageError
 
-CONFIG = cli.define_config()
-VARIANT = flags.DEFINE_string("variant", None, "Which fusion.")
-RECIPE = flags.DEFINE_string("recipe", None, "How to train: best, paper, demo or digits.")
-SEED = flags.DEFINE_integer("seed", None, "Seed of weights, data order, dropout, augmentation.")
-DTYPE = flags.DEFINE_string("dtype", None, "float32 or bfloat16.")
-PARENTS = flags.DEFINE_list("parents", None, "Finished runs of one modality each to start from.")
+CONFIG = training_flags.define_for_entry()
 WORKDIR = flags.DEFINE_string("workdir", "runs", "Runs go to WORKDIR/NAME/VARIANT-sSEED.")
 RUN = flags.DEFINE_string("run", None, "The run directory itself, instead of WORKDIR.")
 DESCRIBE = flags.DEFINE_bool("describe", False, "Show the architecture and stop.")
@@ -26,16 +21,20 @@ HELP = """Train one fusion variant; the result is a run directory.
   python -m fusion_keras.train --config=configs/manifest.py --config.data.path=my.csv
       trains on your own table of sentences, images and labels.
   python -m fusion_keras.train --config=configs/mosi.py --config.data.path=label.csv \\
-      --config.data.raw_dir=Raw
+      --config.data.mosi.raw_dir=Raw
       trains on CMU-MOSI as you hold it on disk.
   ... --config.fusion.modalities=text+image+audio
-      joins the clips' sound, too, or that of a table's --config.data.audio_column.
+      joins the clips' sound, too, or that of a table's --config.data.manifest.audio_column.
   python -m fusion_keras.train --config=configs/digits_small.py --variant=clstm_initial \\
       --config.data.path=DIGITS
       trains a C-LSTM on written and spoken digits; python -m fusion_keras.digits repeats
       the whole study.
+  ... --framework=pytorch
+      trains the PyTorch reference of the same command: the same initial weights, batches and
+      recipe; dropout is drawn by PyTorch. Its run is a run like any other.
 
-The same command resumes a run that was stopped, and leaves a finished one alone.
+The same command resumes a run that was stopped, and leaves a finished one alone. With
+--framework=pytorch a stopped one begins anew.
 
 VARIANTS
   text, image,  one modality alone           early   joined after half of the encoder,
@@ -56,30 +55,20 @@ FLAGS
   --config=FILE       an experiment from configs/, or your own
   --workdir=runs      runs go to WORKDIR/NAME/VARIANT-sSEED
   --run=DIR           the run directory itself
+  --framework=keras   keras (on JAX), or pytorch, which needs fusion_keras[torch]
   --describe          show the architecture as a table, draw it to a picture, and stop
 
 SETTINGS, in any experiment file or as flags
 """
+ANEW = "Interrupted. The same command begins anew; parents that are complete are kept."
 
 
-def main(framework=None) -> None:
-    """Train what the flags say.
-
-    Args:
-        framework: a `training.experiment.Framework`; None is Keras on JAX.
-    """
-    config = cli.read_config(CONFIG)
-    for name, flag in {
-        "variant": VARIANT,
-        "recipe": RECIPE,
-        "seed": SEED,
-        "dtype": DTYPE,
-        "parents": PARENTS,
-    }.items():
-        if flag.value is not None:
-            config[name] = tuple(flag.value) if name == "parents" else flag.value
+def main() -> None:
+    config, framework = training_flags.config_of(CONFIG, flags.FLAGS), flags.FLAGS.framework
     # Imported here so that --help and a mistyped flag answer at once: the stack takes seconds.
     with cli.quiet_native_logs():
+        # PyTorch before what brings TensorFlow.
+        trainer = _pytorch() if framework == "pytorch" else None
         from fusion_keras.training import experiment, report
 
     if DESCRIBE.value:
@@ -88,8 +77,27 @@ def main(framework=None) -> None:
     folder = Path(RUN.value) if RUN.value else run_folder(config)
     if folder.suffix == ".partial":
         raise UsageError(f"{folder}: a run directory may not end in .partial.")
-    run = experiment.train(config, folder, framework)
+    run = experiment.train(config, folder, trainer)
     report.closing_table(run)
+
+
+def _pytorch():
+    try:
+        from fusion_keras.reference.learn import PYTORCH
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "transformers"):
+            raise
+        raise UsageError(
+            f"--framework=pytorch needs {error.name}, which is not installed: "
+            "pip install -e '.[torch]'."
+        ) from None
+    return PYTORCH
+
+
+def interrupted() -> str:
+    """What is said after Ctrl-C."""
+    anew = flags.FLAGS.is_parsed() and flags.FLAGS.framework == "pytorch"
+    return ANEW if anew else cli.INTERRUPTED
 
 
 def run_folder(config) -> Path:
@@ -98,4 +106,4 @@ def run_folder(config) -> Path:
 
 if __name__ == "__main__":
     huge_pages.restart_with()
-    cli.run(main, HELP + cli.settings_help())
+    cli.run(main, HELP + cli.settings_help(), interrupted)

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from bench.artifact import ArtifactError, golden, read
+from bench.edge.artifact import ArtifactError, golden, read
 from export.artifact import building, seal
 from fusion_keras.errors import UsageError
 

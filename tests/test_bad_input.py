@@ -97,9 +97,12 @@ MISTAKES = {
     "no such manifest": ({"data__path": "none.csv"}, r"none\.csv"),
     "no manifest named": ({"data__path": ""}, r"data\.path"),
     "source": ({"data__source": "csv"}, r"csv.*demo, manifest, mosi"),
-    "column": ({"data__text_column": "sentence"}, r"sentence"),
-    "class": ({"data__classes": "('x','y')"}, r"none of x, y"),
-    "fractions": ({"data__split_column": "", "data__split_fractions": "(1,0,0)"}, r"fractions"),
+    "column": ({"data__manifest__text_column": "sentence"}, r"sentence"),
+    "class": ({"data__manifest__classes": "('x','y')"}, r"none of x, y"),
+    "fractions": (
+        {"data__manifest__split_column": "", "data__split_fractions": "(1,0,0)"},
+        r"fractions",
+    ),
     "part": ({"data__part": "third"}, r"third.*second"),
     "depth": ({"variant": "inter", "fusion__junctions": "99+4:linear"}, r"depth 99.*0 to 2"),
     "junction": ({"variant": "inter", "fusion__junctions": "1+1:glue"}, r"glue.*linear"),
@@ -127,7 +130,7 @@ MISTAKES = {
     "preset": ({"text__preset": "tiny_bird"}, r"tiny_bird"),
     "kind": ({"text__preset": "random:tiny_vit"}, r"tiny_vit.*text"),
     "offline": ({"text__preset": "hf://nobody/nothing"}, r"hf://nobody/nothing.*cannot be reached"),
-    "no regression": ({"data__score_column": "", "regression": True}, r"regression"),
+    "no regression": ({"data__manifest__score_column": "", "regression": True}, r"regression"),
 }
 
 

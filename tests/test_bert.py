@@ -157,7 +157,7 @@ def test_keras_hub_preset_directory_keeps_its_own_activation(tmp_path):
     backbone = BertBackbone.from_preset(str(tmp_path))
     wanted = hub(_inputs(), training=False)
     np.testing.assert_allclose(
-        all_taps(backbone, _inputs())[2], wanted["sequence_output"], atol=1e-6
+        all_taps(backbone, _inputs())[2], wanted["sequence_output"], atol=1e-5
     )
 
 

@@ -7,10 +7,11 @@ import pytest
 from PIL import Image
 
 from fusion_keras.data import corrupt
-from fusion_keras.data.augment import AugmentSpec, emptied, missing
+from fusion_keras.data.augment import AugmentSpec, missing
 from fusion_keras.data.corrupt import CORRUPTIONS, corrupted
 from fusion_keras.data.log_mel import log_mel
 from fusion_keras.errors import UsageError
+from fusion_keras.modalities import MODALITY
 
 MASK = 103
 SENTENCE = "The quick brown fox, 42 years old, jumps over 13 lazy dogs!"
@@ -42,6 +43,7 @@ EXAMPLES = {
     "token_ids": ids(),
     "waveform": hum(),
     "audio": log_mel(hum()),
+    "tabular": np.array([0.5, -1, 0, 1], np.float32),
 }
 
 
@@ -192,12 +194,13 @@ def test_what_is_missing_is_what_training_withholds():
         "text": np.stack([ids(10), ids(3)]),
         "image": np.stack([image(8), image(8)]),
         "audio": np.stack([EXAMPLES["audio"]] * 2),
+        "tabular": np.ones((2, 5), np.float32),
     }
     for of, values in examples.items():
         spec = AugmentSpec(**{f"drop_{of}": 1.0})
         without = missing(2, tuple(examples), spec, rng())
         assert {m: rows.all() for m, rows in without.items()} == {m: m == of for m in examples}
-        withheld = emptied(of, values, without[of])
+        withheld = MODALITY[of].emptied(values, without[of])
         np.testing.assert_array_equal(corrupted(f"{of}_missing", values, 1.0, 0, 0), withheld)
 
 

@@ -32,17 +32,17 @@ def reachable(labels, *signs):
 
 def test_the_same_arguments_give_the_same_set(records):
     again = demo.make_demo(size=400, image_size=16)
-    assert again.texts == records.texts
+    assert again.raw["text"] == records.raw["text"]
     assert again.groups == records.groups
-    np.testing.assert_array_equal(again.images, records.images)
+    np.testing.assert_array_equal(again.raw["image"], records.raw["image"])
     np.testing.assert_array_equal(again.scores, records.scores)
 
 
 def test_another_seed_gives_another_set(records):
     other = demo.make_demo(size=400, image_size=16, seed=1)
-    same = [a == b for a, b in zip(other.texts, records.texts, strict=True)]
+    same = [a == b for a, b in zip(other.raw["text"], records.raw["text"], strict=True)]
     assert np.mean(same) < 0.05
-    assert not (other.images == records.images).all(axis=(1, 2, 3)).any()
+    assert not (other.raw["image"] == records.raw["image"]).all(axis=(1, 2, 3)).any()
     assert (other.labels != records.labels).any()
 
 
@@ -51,9 +51,10 @@ def test_records_can_be_trained_on(size):
     records = check_records(demo.make_demo(size=size, image_size=16))
     assert records.name == "demo"
     assert any("no benchmark" in note for note in records.notes)
-    assert records.images.shape == (size, 16, 16, 3)
-    assert records.images.dtype == np.uint8
-    assert {len(getattr(records, f)) for f in ("texts", "ids", "groups", "scores")} == {size}
+    assert records.raw["image"].shape == (size, 16, 16, 3)
+    assert records.raw["image"].dtype == np.uint8
+    assert {len(getattr(records, f)) for f in ("ids", "groups", "scores")} == {size}
+    assert {len(values) for values in records.raw.values()} == {size}
 
 
 def test_the_sign_of_the_score_is_the_class(records):
@@ -108,8 +109,12 @@ def test_noise_flips_cues_and_leaves_the_rest():
 
 def test_training_sentences_seldom_return_in_the_test_split():
     records = demo.make_demo(image_size=16)
-    told = {t for t, split in zip(records.texts, records.splits, strict=True) if split == "train"}
-    test = [t for t, split in zip(records.texts, records.splits, strict=True) if split == "test"]
+    told = {
+        t for t, split in zip(records.raw["text"], records.splits, strict=True) if split == "train"
+    }
+    test = [
+        t for t, split in zip(records.raw["text"], records.splits, strict=True) if split == "test"
+    ]
     assert np.mean([text in told for text in test]) < 0.03
 
 

@@ -8,8 +8,9 @@ import onnx.numpy_helper
 import onnxruntime
 import pytest
 
-from bench import device, micrograph
-from bench.artifact import ArtifactError
+from bench.device import main as device_main
+from bench.edge import device, micrograph
+from bench.edge.artifact import ArtifactError
 
 SMALL = {
     "products": lambda: micrograph.products(2, 2),
@@ -98,7 +99,7 @@ def test_a_runner_that_is_not_there_is_refused_in_a_sentence(capsys, tmp_path):
     if "TensorrtExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("TensorRT is here")
     out = tmp_path / "device.json"
-    assert device.main(["--runner=ort-tensorrt", "--name=x", f"--out={out}"]) == 2
+    assert device_main(["--runner=ort-tensorrt", "--name=x", f"--out={out}"]) == 2
     assert "TensorrtExecutionProvider" in capsys.readouterr().err
     assert not out.exists()
 

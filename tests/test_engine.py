@@ -7,8 +7,9 @@ import sys
 import onnx.parser
 import pytest
 
-from bench import engine
-from bench.artifact import read
+from bench.edge import engine
+from bench.edge.artifact import read
+from bench.engine import main as engine_main
 from export.artifact import building, seal
 from tests.support import tensorrt_api
 
@@ -46,7 +47,7 @@ def trt(request, monkeypatch):
 
 def test_an_engine_is_built_with_a_profile_for_each_bucket(trt, tmp_path, capsys):
     folder = artifact(tmp_path / "artifact")
-    assert engine.main([str(folder), "--workspace=64"]) == 0
+    assert engine_main([str(folder), "--workspace=64"]) == 0
     (path,) = (folder / "engines").glob("*.engine")
     assert path.read_bytes() == b"a plan"
     assert path.name.startswith(f"fp16-trt{trt.__version__}-")
@@ -67,7 +68,7 @@ def test_an_engine_is_built_with_a_profile_for_each_bucket(trt, tmp_path, capsys
 
 def test_fixed_shapes_need_no_profile(trt, tmp_path):
     folder = artifact(tmp_path / "artifact", length="16", lengths=(16,))
-    assert engine.main([str(folder), "--precision=fp32"]) == 0
+    assert engine_main([str(folder), "--precision=fp32"]) == 0
     assert not {"set_shape", "add_optimization_profile"} & {c[0] for c in trt.calls}
 
 
@@ -89,13 +90,13 @@ def test_a_desktop_gpu_has_its_own_name_and_all_jetsons_one(tmp_path, monkeypatc
 def test_timings_are_kept_from_build_to_build(trt, tmp_path):
     folder, cache = artifact(tmp_path / "artifact"), tmp_path / "timings"
     for times in (1, 2):
-        assert engine.main([str(folder), f"--timing_cache={cache}"]) == 0
+        assert engine_main([str(folder), f"--timing_cache={cache}"]) == 0
         assert cache.read_bytes() == b"more timings " * times
 
 
 def test_an_engine_is_kept_where_its_timings_cannot_be(trt, tmp_path, capsys):
     folder = artifact(tmp_path / "artifact")
-    assert engine.main([str(folder), f"--timing_cache={tmp_path}"]) == 2
+    assert engine_main([str(folder), f"--timing_cache={tmp_path}"]) == 2
     assert "cannot be written" in capsys.readouterr().err
     assert len(list((folder / "engines").glob("*.engine"))) == 1
 
@@ -125,7 +126,7 @@ def test_an_open_batch_has_a_range():
 def test_what_tensorrt_refuses_is_one_sentence(tmp_path, monkeypatch, capsys, fails, said):
     monkeypatch.setitem(sys.modules, "tensorrt", tensorrt_api.module("10.3", fails))
     folder = artifact(tmp_path / "artifact")
-    assert engine.main([str(folder), f"--timing_cache={tmp_path / 'cache'}"]) == 2
+    assert engine_main([str(folder), f"--timing_cache={tmp_path / 'cache'}"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert said in error
@@ -134,10 +135,10 @@ def test_what_tensorrt_refuses_is_one_sentence(tmp_path, monkeypatch, capsys, fa
 
 def test_without_tensorrt_it_says_where_to_get_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "tensorrt", None)
-    assert engine.main([str(artifact(tmp_path / "artifact"))]) == 2
+    assert engine_main([str(artifact(tmp_path / "artifact"))]) == 2
     assert "JetPack" in capsys.readouterr().err
 
 
 def test_int8_wants_the_calibrated_model(trt, tmp_path, capsys):
-    assert engine.main([str(artifact(tmp_path / "artifact")), "--precision=int8"]) == 2
+    assert engine_main([str(artifact(tmp_path / "artifact")), "--precision=int8"]) == 2
     assert "--precisions=int8_static" in capsys.readouterr().err

@@ -6,7 +6,10 @@ import json
 import numpy as np
 import pytest
 
-from bench import calibrate, device, estimate, floor
+from bench.calibrate import main as calibrate_main
+from bench.edge import device
+from bench.estimate import main as estimate_main
+from bench.roofline import calibrate, estimate, floor
 from export.artifact import building, seal
 from tests.support.floors import PROFILE, row
 
@@ -21,7 +24,7 @@ def fitted():
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_committed_profile_is_what_the_data_gives(fitted, engine):
-    committed = device.read(device.DEVICES / f"agx_orin-{engine}.json")
+    committed = device.read(estimate.DEVICES / f"agx_orin-{engine}.json")
     again = json.loads(json.dumps(fitted[engine]))
     assert again["fit"].pop("left_out") == [
         pytest.approx(line) for line in committed["fit"].pop("left_out")
@@ -157,7 +160,7 @@ def folder(tmp_path):
 
 def test_the_command_calls_an_estimate_an_estimate(folder, tmp_path, capsys):
     out = tmp_path / "estimate.json"
-    assert estimate.main([str(folder), "--engine=tensorrt", f"--out={out}"]) == 0
+    assert estimate_main([str(folder), "--engine=tensorrt", f"--out={out}"]) == 0
     assert "estimate, not measured" in capsys.readouterr().out
     found = json.loads(out.read_text())
     assert found["format"] == "fusion_keras estimate 1"
@@ -166,14 +169,14 @@ def test_the_command_calls_an_estimate_an_estimate(folder, tmp_path, capsys):
     assert "left-out" in found["error"]
     (entry,) = found["estimates"]
     assert entry["low"] < entry["milliseconds"] < entry["high"]
-    rate = device.read(device.DEVICES / "agx_orin-tensorrt.json")["matrix_gflops"]["fp32"]
+    rate = device.read(estimate.DEVICES / "agx_orin-tensorrt.json")["matrix_gflops"]["fp32"]
     assert entry["milliseconds"] == pytest.approx(1e9 / rate / 1e6)
     assert entry["artifact"]["variant"] == "late"
 
 
 def test_a_profile_of_any_device_is_taken(folder, tmp_path, capsys):
     device.write(tmp_path / "mine.json", PROFILE)
-    assert estimate.main([str(folder), f"--device={tmp_path / 'mine.json'}"]) == 0
+    assert estimate_main([str(folder), f"--device={tmp_path / 'mine.json'}"]) == 0
     assert "by hand, ort: estimate, not measured" in capsys.readouterr().out
 
 
@@ -186,12 +189,12 @@ def test_a_profile_of_any_device_is_taken(folder, tmp_path, capsys):
     ],
 )
 def test_what_cannot_be_estimated_is_said_in_a_sentence(folder, capsys, options, said):
-    assert estimate.main([str(folder), *options]) == 2
+    assert estimate_main([str(folder), *options]) == 2
     assert said in capsys.readouterr().err
 
 
 def test_the_calibration_prints_every_left_out_error(capsys):
-    assert calibrate.main([]) == 0
+    assert calibrate_main([]) == 0
     said = capsys.readouterr().out
     for point in DATA["published"]:
         assert point["model"] in said

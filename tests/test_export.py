@@ -11,9 +11,9 @@ import time
 import numpy as np
 import pytest
 
-from bench import artifact as bench_artifact
-from bench.artifact import golden, read
-from bench.predict import main as predict
+from bench.edge import artifact as bench_artifact
+from bench.edge.artifact import golden, read
+from bench.edge.predict import main as predict
 
 
 @pytest.fixture
@@ -162,3 +162,15 @@ def test_bad_flags_are_one_sentence(entries, run, tmp_path, flags, said):
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert said in done.stderr
+
+
+def test_what_is_not_installed_is_named_with_the_command_that_brings_it():
+    code = (
+        "import runpy, sys; sys.modules['onnxruntime'] = None; sys.argv = ['export'];"
+        "runpy.run_module('export', run_name='__main__')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert "onnxruntime" in done.stderr
+    assert 'pip install -e ".[export,cpu]"' in done.stderr

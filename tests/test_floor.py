@@ -6,7 +6,9 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from bench import device, floor, layers, micrograph, results
+from bench.edge import device, micrograph, results
+from bench.floor import main as floor_main
+from bench.roofline import floor, layers
 from export.artifact import building, seal
 from export.cost import costs
 from tests.support.floors import PROFILE, row
@@ -106,7 +108,7 @@ def folder(tmp_path):
 
 
 def run(folder, *options):
-    return floor.main([str(folder), f"--device={folder.parent / 'device.json'}", *options])
+    return floor_main([str(folder), f"--device={folder.parent / 'device.json'}", *options])
 
 
 def test_the_command_prints_the_floor_and_where_the_time_goes(folder, capsys):
@@ -176,5 +178,5 @@ def test_a_profile_that_lacks_something_is_a_sentence(folder, capsys):
 
 
 def test_a_missing_profile_ends_in_a_sentence(folder, tmp_path, capsys):
-    assert floor.main([str(folder), f"--device={tmp_path / 'none.json'}"]) == 2
+    assert floor_main([str(folder), f"--device={tmp_path / 'none.json'}"]) == 2
     assert "python -m bench.device" in capsys.readouterr().err

@@ -18,7 +18,8 @@ from fusion_keras.fusion.graph import build
 from fusion_keras.fusion.variants import make_spec
 from fusion_keras.training.optimizers import make_optimizer
 from fusion_keras.training.recipes import resolve
-from fusion_keras.training.task import depths_of, load_presets, set_up_keras
+from fusion_keras.fusion.architectures import FUSION
+from fusion_keras.training.task import set_up_keras
 
 variant, image_preset, path = sys.argv[1:]
 config = get_config()
@@ -27,9 +28,8 @@ config.text.preset, config.image.preset = "random:bert_base", image_preset
 config.text.dropout, config.image.size, config.data.max_length = 0.1, 224, 64
 config = resolve(config)
 set_up_keras(config)
-text, image, _ = load_presets(config)
-spec = make_spec(variant, config.fusion, depths_of(text, image))
-model = build(spec, text, image, num_classes=2, sequence_length=64).model
+presets, spec = FUSION.presets(config, {}), FUSION.spec(config)
+model = build(spec, presets, num_classes=2, sequence_length=64).model
 rng = np.random.default_rng(0)
 batch = {
     "token_ids": rng.integers(1000, 30000, (4, 64)).astype("int32"),

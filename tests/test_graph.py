@@ -14,7 +14,8 @@ from fusion_keras.fusion.draw import draw
 from fusion_keras.fusion.graph import ScoreAverage, build
 from fusion_keras.fusion.joins import join
 from fusion_keras.fusion.spec import LAST, FusionSpec, Junction
-from fusion_keras.fusion.variants import Depths, make_spec
+from fusion_keras.fusion.variants import make_spec
+from tests.support.backbones import facts
 from tests.support.graphs import VISIONS, inputs_of, normed, run, weigh
 from tests.support.shared import slow_but
 from tests.support.tiny import OF_TEXT_AND_IMAGES as VARIANTS
@@ -94,8 +95,7 @@ def make(text, images):
             spec = make_spec(variant, fusion, VISIONS[vision][1])
             graph = build(
                 spec,
-                text,
-                images[vision],
+                {"text": text, "image": images[vision]},
                 num_classes=CLASSES,
                 sequence_length=length,
                 regression=regression,
@@ -144,8 +144,8 @@ def test_no_variant_is_without_a_golden_size():
 @pytest.mark.parametrize(
     ("vision", "preset", "depths"),
     [
-        ("mobilenet", "random:mobilenet_v2_1.4", Depths(12, 16)),
-        ("vit", "random:vit_base", Depths(12, 12, image_scales=True)),
+        ("mobilenet", "random:mobilenet_v2_1.4", facts(12, 16)),
+        ("vit", "random:vit_base", facts(12, 12, image_scales=True)),
     ],
 )
 def test_full_size_variants_have_their_golden_sizes(vision, preset, depths):
@@ -154,7 +154,7 @@ def test_full_size_variants_have_their_golden_sizes(vision, preset, depths):
     found = {}
     for variant in VARIANTS:
         spec = make_spec(variant, fusion, depths)
-        graph = build(spec, text, image, num_classes=2, sequence_length=64)
+        graph = build(spec, {"text": text, "image": image}, num_classes=2, sequence_length=64)
         found[vision, variant] = graph.model.count_params()
     assert found == {key: n for key, n in FULL_GOLDEN.items() if key[0] == vision}
 
@@ -257,36 +257,36 @@ def joined(junction, pool="mean", text=TEXT, image=MAP, mask=MASK):
 
 
 def test_concat_takes_masked_mean_and_map_mean():
-    model, inputs = joined(Junction(1, 1, "concat"))
+    model, inputs = joined(Junction({"text": 1, "image": 1}, "concat"))
     np.testing.assert_allclose(model(inputs), [[2, 3, 4.5, 5.5, 6.5]])
 
 
 def test_cls_takes_the_first_token():
-    model, inputs = joined(Junction(1, None, "concat"), pool="cls")
+    model, inputs = joined(Junction({"text": 1}, "concat"), pool="cls")
     np.testing.assert_allclose(model(inputs), [[1, 2]])
 
 
 def test_a_sentence_without_tokens_is_no_division_by_zero():
-    model, inputs = joined(Junction(1, None, "concat"), mask=np.zeros_like(MASK))
+    model, inputs = joined(Junction({"text": 1}, "concat"), mask=np.zeros_like(MASK))
     np.testing.assert_array_equal(model(inputs), [[0, 0]])
 
 
 def test_linear_is_one_dense_layer_over_normed_taps():
-    model, inputs = joined(Junction(1, 1, "linear", width=4))
+    model, inputs = joined(Junction({"text": 1, "image": 1}, "linear", width=4))
     dense = weigh(model, dense="j")["dense"]
     expected = dense(np.concatenate([normed(TEXT_MEAN), normed(MAP_MEAN)], -1))
     np.testing.assert_allclose(model(inputs), expected, atol=1e-5)
 
 
 def test_add_sums_projections():
-    model, inputs = joined(Junction(1, 1, "add", width=4))
+    model, inputs = joined(Junction({"text": 1, "image": 1}, "add", width=4))
     to = weigh(model, text="j_text_project", image="j_image_project")
     expected = to["text"](normed(TEXT_MEAN)) + to["image"](normed(MAP_MEAN))
     np.testing.assert_allclose(model(inputs), expected, atol=1e-5)
 
 
 def test_gate_is_a_gated_multimodal_unit():
-    model, inputs = joined(Junction(1, 1, "gate", width=4))
+    model, inputs = joined(Junction({"text": 1, "image": 1}, "gate", width=4))
     to = weigh(model, text="j_text_project", image="j_image_project", gate="j_gate")
     a, b = np.tanh(to["text"](normed(TEXT_MEAN))), np.tanh(to["image"](normed(MAP_MEAN)))
     z = 1 / (1 + np.exp(-to["gate"](np.concatenate([a, b], -1))))
@@ -298,14 +298,16 @@ def test_gate_is_a_gated_multimodal_unit():
 @pytest.mark.parametrize("kind", slow_but(["attention"], ["attention", "cross"]))
 def test_attention_gives_a_vector_for_each_modality(kind, tokens):
     grid = 1 if tokens == "sequence" else 0
-    model, inputs = joined(Junction(1, 1, kind, 4, blocks=2, heads=2, tokens=tokens, grid=grid))
+    model, inputs = joined(
+        Junction({"text": 1, "image": 1}, kind, 4, blocks=2, heads=2, tokens=tokens, grid=grid)
+    )
     assert model(inputs).shape == (1, 8)
     masked = np.where(MASK[..., None], TEXT, -7.0)
     np.testing.assert_allclose(model({**inputs, "text": masked}), model(inputs), atol=1e-6)
 
 
 def test_another_junctions_padding_does_not_mask_image_tokens():
-    model, inputs = joined(Junction(None, 1, "attention", 4, 1, 2, "sequence", 2))
+    model, inputs = joined(Junction({"image": 1}, "attention", 4, 1, 2, "sequence", 2))
     np.testing.assert_array_equal(model(inputs), model({**inputs, "mask": 1 - MASK}))
 
 
@@ -353,7 +355,7 @@ def test_description_adds_up(make, tmp_path, variant, vision):
     assert total.macs == sum(p.macs for p in parts) == count_macs(graph.model)
     assert len(parts) == len(spec.modalities) + len(spec.junctions) + 1
     assert min(p.macs for p in parts) >= 0
-    tops = {"text": 6, "image": VISIONS[vision][1].image}
+    tops = {"text": 6, "image": VISIONS[vision][1]["image"].num_depths}
     draw(spec, tops, parts, f"{variant} with {vision}", tmp_path / "picture.png")
     with Image.open(tmp_path / "picture.png") as picture:
         picture.load()
@@ -376,13 +378,15 @@ def test_open_length_is_counted_as_asked(make):
 
 def test_four_junctions_are_counted_and_drawn(text, images, tmp_path):
     junctions = (
-        Junction(1, 1, "gate", 8),
-        Junction(2, None, "linear", 8),
-        Junction(None, LAST, "concat"),
-        Junction(LAST, LAST, "add", 8),
+        Junction({"text": 1, "image": 1}, "gate", 8),
+        Junction({"text": 2}, "linear", 8),
+        Junction({"image": LAST}, "concat"),
+        Junction({"text": LAST, "image": LAST}, "add", 8),
     )
     spec = FusionSpec(junctions, pool="cls")
-    graph = build(spec, text, images["vit"], num_classes=2, sequence_length=LENGTH)
+    graph = build(
+        spec, {"text": text, "image": images["vit"]}, num_classes=2, sequence_length=LENGTH
+    )
     *parts, total = describe(spec, graph)
     assert total.parameters == graph.model.count_params()
     draw(spec, {"text": 6, "image": 12}, parts, "four", tmp_path / "picture.svg")

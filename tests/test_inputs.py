@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.artifact import ArtifactError
-from bench.inputs import GREY, Tokens, picture, sound
+from bench.edge.artifact import ArtifactError
+from bench.edge.inputs.audio import sound
+from bench.edge.inputs.image import GREY, picture
+from bench.edge.inputs.text import Tokens
 from fusion_keras.data import augment, log_mel
 from fusion_keras.data.images import BadImage, ImageSpec, decode
 from fusion_keras.data.sound import decode as decode_sound
@@ -92,7 +94,7 @@ def test_pixels_of_real_photos(data_root):
 
 
 def test_no_image_is_the_grey_of_training():
-    assert GREY == augment._GREY
+    assert GREY == augment.GREY
     assert np.unique(picture(None, meta())).tolist() == [GREY]
 
 

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from bench.latency import (
+from bench.edge.latency import (
     drift,
     early_stopping,
     overlatency,

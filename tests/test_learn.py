@@ -1,5 +1,8 @@
 """The reference's trainer: with the same seed and no dropout it learns what ours learns."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -108,3 +111,30 @@ def test_the_schedule_warms_up_and_ends_at_zero():
     factors = [rate_factor(step, 10, 0.2, "linear") for step in range(11)]
     assert factors[:4] == pytest.approx([0.5, 1.0, 1.0, 0.875])
     assert factors[10] == 0
+
+
+def entry(code: str, *flags: str) -> subprocess.CompletedProcess:
+    """`python -m fusion_keras.train` after some code of ours."""
+    started = f"from fusion_keras import cli, train\n{code}"
+    return subprocess.run([sys.executable, "-c", started, *flags], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("library", ["torch", "transformers"])
+def test_without_pytorch_the_extra_is_named(library, tmp_path):
+    absent = f"import sys\nsys.modules[{library!r}] = None\ncli.run(train.main, '')"
+    found = entry(absent, "--framework=pytorch", f"--run={tmp_path / 'run'}")
+    assert found.returncode == 2
+    (line,) = found.stderr.splitlines()
+    assert f"needs {library}, which is not installed" in line
+    assert "pip install -e '.[torch]'" in line
+
+
+@pytest.mark.parametrize(("framework", "said"), [("keras", "goes on"), ("pytorch", "begins anew")])
+def test_an_interrupted_training_says_how_it_goes_on(framework, said):
+    stopped = (
+        "import os, signal\n"
+        "cli.run(lambda: os.kill(os.getpid(), signal.SIGINT), '', train.interrupted)"
+    )
+    found = entry(stopped, f"--framework={framework}")
+    assert found.returncode == 130
+    assert f"The same command {said}" in found.stderr

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fusion_keras.config import get_config
 from fusion_keras.data.images import ImageSpec, decode
-from fusion_keras.data.load import load_dataset
 from fusion_keras.data.pipeline import train_batches
 from fusion_keras.errors import UsageError
+from tests.support.loading import load_dataset
 
 SPEC = ImageSpec(size=16)
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "bad", "day"]
@@ -41,26 +42,15 @@ def config(tmp_path: Path) -> ml_collections.ConfigDict:
         {
             "source": "manifest",
             "path": str(folder / "manifest.csv"),
-            "raw_dir": "",
-            "frames_dir": "",
             "name": "",
-            "text_column": "text",
-            "image_column": "image",
-            "label_column": "label",
-            "split_column": "split",
-            "id_column": "id",
-            "group_column": "group",
-            "score_column": "score",
-            "audio_column": "",
-            "classes": (),
+            "manifest": get_config().data.manifest,
+            "mosi": {"raw_dir": "", "frames_dir": ""},
+            "demo": {"size": 40, "noise": 0.1, "seed": 0},
             "max_length": 4,
             "max_skipped": 0.05,
             "split_fractions": (0.6, 0.2, 0.2),
             "split_seed": 0,
             "cache_dir": str(tmp_path / "cache"),
-            "demo_size": 40,
-            "demo_noise": 0.1,
-            "demo_seed": 0,
         }
     ).lock()
 
@@ -76,14 +66,18 @@ def break_image(config, row: int):
 def test_rows_are_decoded_tokenised_and_split(config, tokenizer_dir):
     dataset = load_dataset(config, tokenizer_dir=tokenizer_dir, image_spec=SPEC)
     assert len(dataset) == ROWS
-    assert (dataset.images[:, 0, 0, 0] == np.arange(ROWS)).all()
-    assert isinstance(dataset.images, np.memmap)
-    assert dataset.token_ids[:2].tolist() == [[2, 5, 3, 0], [2, 4, 6, 3]]
+    assert (dataset.inputs["image"][:, 0, 0, 0] == np.arange(ROWS)).all()
+    assert isinstance(dataset.inputs["image"], np.memmap)
+    assert dataset.inputs["text"][:2].tolist() == [[2, 5, 3, 0], [2, 4, 6, 3]]
     assert dataset.classes == ("0", "1")
     assert [len(dataset.rows(split)) for split in ("train", "valid", "test")] == [36, 12, 12]
     assert dataset.split_policy.startswith("seeded: stratified by class")
     assert "(0.6, 0.2, 0.2), seed 0" in dataset.split_policy
-    arrays = {"token_ids": dataset.token_ids, "image": dataset.images, "label": dataset.labels}
+    arrays = {
+        "token_ids": dataset.inputs["text"],
+        "image": dataset.inputs["image"],
+        "label": dataset.labels,
+    }
     inputs, labels = next(iter(train_batches(arrays, dataset.rows("train"), 4, seed=0, epochs=1)))
     np.testing.assert_array_equal(inputs["image"][:, 0, 0, 0] % 2, labels)
 
@@ -101,23 +95,23 @@ def test_a_split_of_the_source_is_kept(config, tokenizer_dir):
 
 def test_only_what_is_asked_for_is_made(config, tokenizer_dir, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("fusion_keras.data.load.decode_all", never)
+        patch.setattr("fusion_keras.modalities.image.decode_all", never)
         text = load_dataset(config, tokenizer_dir=tokenizer_dir)
-    assert text.images is None
+    assert "image" not in text.inputs
     with monkeypatch.context() as patch:
-        patch.setattr("fusion_keras.data.load.encode", never)
+        patch.setattr("fusion_keras.data.tokens.encode", never)
         image = load_dataset(config, image_spec=SPEC)
-    assert image.token_ids is None
+    assert "text" not in image.inputs
     assert text.splits == image.splits
 
 
 def test_a_second_load_takes_all_from_the_cache(config, tokenizer_dir, monkeypatch):
     first = load_dataset(config, tokenizer_dir=tokenizer_dir, image_spec=SPEC)
     monkeypatch.setattr("fusion_keras.data.images.decode", never)
-    monkeypatch.setattr("fusion_keras.data.load.encode", never)
+    monkeypatch.setattr("fusion_keras.data.tokens.encode", never)
     second = load_dataset(config, tokenizer_dir=tokenizer_dir, image_spec=SPEC)
-    np.testing.assert_array_equal(first.images, second.images)
-    np.testing.assert_array_equal(first.token_ids, second.token_ids)
+    np.testing.assert_array_equal(first.inputs["image"], second.inputs["image"])
+    np.testing.assert_array_equal(first.inputs["text"], second.inputs["text"])
     assert first.fingerprint == second.fingerprint
 
 
@@ -131,7 +125,7 @@ def test_the_fingerprint_tells_content_and_preprocessing_but_not_places(
         return load_dataset(changed, **options).fingerprint
 
     found = [fingerprint(), fingerprint(size=8), fingerprint(max_length=5)]
-    found += [fingerprint(split_seed=1), fingerprint(classes=("1", "0"))]
+    found += [fingerprint(split_seed=1), fingerprint(manifest={"classes": ("1", "0")})]
     assert len(set(found)) == 5
     Path(config.path).parent.rename(tmp_path / "moved")
     moved = str(tmp_path / "moved" / "manifest.csv")
@@ -149,10 +143,10 @@ def test_an_unusable_image_is_skipped_noted_and_moves_no_other_row(config, token
         kept = [row for row in range(ROWS) if row != 7]
         assert dataset.ids == [whole.ids[row] for row in kept]
         assert dataset.splits == [whole.splits[row] for row in kept]
-        np.testing.assert_array_equal(dataset.images, whole.images[kept])
-        np.testing.assert_array_equal(dataset.token_ids, whole.token_ids[kept])
+        np.testing.assert_array_equal(dataset.inputs["image"], whole.inputs["image"][kept])
+        np.testing.assert_array_equal(dataset.inputs["text"], whole.inputs["text"][kept])
         np.testing.assert_array_equal(dataset.labels, whole.labels[kept])
-        assert isinstance(dataset.images, np.memmap)
+        assert isinstance(dataset.inputs["image"], np.memmap)
         skipped = [note for note in dataset.notes if "7.png" in note]
         assert len(skipped) == 1
         assert skipped[0].startswith("manifest.csv line 9: image")
@@ -172,18 +166,15 @@ def test_cut_texts_are_counted_in_the_notes(config, tokenizer_dir):
 
 
 def test_images_asked_of_a_source_without_any_end_with_a_sentence(config, tokenizer_dir):
-    config.image_column = ""
-    assert load_dataset(config, tokenizer_dir=tokenizer_dir).images is None
+    config.manifest.image_column = ""
+    assert "image" not in load_dataset(config, tokenizer_dir=tokenizer_dir).inputs
     with pytest.raises(UsageError, match="without images"):
         load_dataset(config, image_spec=SPEC)
 
 
-def test_an_unknown_source_and_a_missing_path_end_with_a_sentence(config):
+def test_a_missing_path_ends_with_a_sentence(config):
     config.path = ""
     with pytest.raises(UsageError, match=r"got no data\.path"):
-        load_dataset(config)
-    config.source = "mosei"
-    with pytest.raises(UsageError, match="'mosei', wanted one of demo, manifest, mosi"):
         load_dataset(config)
 
 
@@ -196,7 +187,9 @@ def test_each_column_field_is_read(config, tokenizer_dir):
     ]
     path.write_text("\n".join(["a,b,c,d,e,f,g", *lines]), encoding="utf-8")
     names = ("text", "image", "label", "split", "id", "group", "score")
-    config.update({f"{name}_column": letter for name, letter in zip(names, "abcdefg", strict=True)})
+    config.manifest.update(
+        {f"{name}_column": letter for name, letter in zip(names, "abcdefg", strict=True)}
+    )
     dataset = load_dataset(config, tokenizer_dir=tokenizer_dir, image_spec=SPEC)
     assert dataset.ids[3] == "n3"
     assert dataset.groups[3] == "g3"
@@ -207,14 +200,14 @@ def test_each_column_field_is_read(config, tokenizer_dir):
 def test_the_demo_needs_no_file(config, tokenizer_dir):
     config.source, config.path = "demo", ""
     dataset = load_dataset(config, tokenizer_dir=tokenizer_dir, image_spec=SPEC)
-    assert dataset.images.shape == (len(dataset), 16, 16, 3)
-    assert dataset.images.dtype == np.uint8
+    assert dataset.inputs["image"].shape == (len(dataset), 16, 16, 3)
+    assert dataset.inputs["image"].dtype == np.uint8
     assert set(dataset.splits) == {"train", "valid", "test"}
     assert "demo" in dataset.name
     changed = []
-    for field, value in (("demo_size", 50), ("demo_noise", 0.5), ("demo_seed", 1)):
+    for field, value in (("size", 50), ("noise", 0.5), ("seed", 1)):
         other = config.copy_and_resolve_references()
-        other[field] = value
+        other.demo[field] = value
         changed.append(load_dataset(other, tokenizer_dir=tokenizer_dir, image_spec=SPEC))
     assert len({dataset.fingerprint, *(other.fingerprint for other in changed)}) == 4
 
@@ -222,10 +215,10 @@ def test_the_demo_needs_no_file(config, tokenizer_dir):
 def test_mosi_text_alone_needs_no_videos(config, tokenizer_dir, data_root):
     config.source = "mosi"
     config.path = str(data_root / "mosi" / "label.csv")
-    config.raw_dir = str(data_root / "mosi" / "Raw")
+    config.mosi.raw_dir = str(data_root / "mosi" / "Raw")
     dataset = load_dataset(config, tokenizer_dir=tokenizer_dir)
     assert [len(dataset.rows(s)) for s in ("train", "valid", "test")] == [1284, 229, 686]
-    assert dataset.images is None
+    assert "image" not in dataset.inputs
     with pytest.raises(UsageError, match="unusable of 2199 rows"):
         load_dataset(config, image_spec=SPEC)
 
@@ -233,9 +226,9 @@ def test_mosi_text_alone_needs_no_videos(config, tokenizer_dir, data_root):
 def test_the_faces_of_mosi_fer_are_loaded(config, tokenizer_dir, data_root):
     config.path = str(data_root / "mosi_fer" / "manifest.csv")
     dataset = load_dataset(config, tokenizer_dir=tokenizer_dir, image_spec=ImageSpec(32))
-    assert dataset.images.shape == (2199, 32, 32, 3)
+    assert dataset.inputs["image"].shape == (2199, 32, 32, 3)
     face = data_root / "mosi_fer" / "frames" / f"{dataset.ids[-1]}.jpg"
-    np.testing.assert_array_equal(dataset.images[-1], decode(face, ImageSpec(32)))
+    np.testing.assert_array_equal(dataset.inputs["image"][-1], decode(face, ImageSpec(32)))
     assert dataset.classes == ("0", "1")
     assert (dataset.scores >= 0).astype(int).tolist() == dataset.labels.tolist()
 
@@ -243,9 +236,9 @@ def test_the_faces_of_mosi_fer_are_loaded(config, tokenizer_dir, data_root):
 def test_mosi_takes_ready_frames(config, data_root):
     config.source = "mosi"
     config.path = str(data_root / "mosi" / "label.csv")
-    config.frames_dir = str(data_root / "mosi_fer" / "frames")
+    config.mosi.frames_dir = str(data_root / "mosi_fer" / "frames")
     dataset = load_dataset(config, image_spec=SPEC)
-    assert dataset.images.shape == (2199, 16, 16, 3)
+    assert dataset.inputs["image"].shape == (2199, 16, 16, 3)
     assert len(set(dataset.groups)) == 93
 
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from bench import machine
+from bench.edge import machine
 
 # In the form of JetPack 6.2's.
 RELEASE = (
@@ -136,7 +136,7 @@ def test_version_1_control_groups_have_a_quota_too(tmp_path):
 
 def test_this_machine_equals_itself_and_imports_no_engine():
     script = (
-        "import json, sys\nfrom bench import machine\n"
+        "import json, sys\nfrom bench.edge import machine\n"
         "found = [machine.fingerprint() for _ in 'ab']\n"
         "assert not {'onnxruntime', 'torch', 'keras', 'tensorflow'} & set(sys.modules)\n"
         "print(json.dumps(found, allow_nan=False))"

@@ -39,8 +39,8 @@ def test_reads_every_field(write):
     assert records.name == "set"
     assert records.ids == ["a", "b", "c", "d"]
     assert records.splits == ["train", "train", "valid", "test"]
-    assert records.texts == ["good day", "bad day", "fine", "awful"]
-    assert [path.name for path in records.images] == ["0.png", "1.png", "0.png", "1.png"]
+    assert records.raw["text"] == ["good day", "bad day", "fine", "awful"]
+    assert [path.name for path in records.raw["image"]] == ["0.png", "1.png", "0.png", "1.png"]
     assert records.labels.dtype == np.int32
     assert records.labels.tolist() == [1, 0, 1, 0]
     assert records.classes == ("0", "1")
@@ -58,7 +58,7 @@ def test_optional_columns_may_be_absent(write):
 
 def test_an_optional_column_can_be_left_out(write):
     records = read_manifest(write(HEADER, *ROWS), split_column="", id_column="", image_column="")
-    assert (records.splits, records.images, records.ids[0]) == (None, None, "line2")
+    assert (records.splits, records.raw.get("image"), records.ids[0]) == (None, None, "line2")
 
 
 def test_renamed_columns(write):
@@ -66,7 +66,7 @@ def test_renamed_columns(write):
     path.write_text(path.read_text().replace("satz,bild,klasse,teil", "teil,satz,bild,klasse"))
     names = {"text": "satz", "image": "bild", "label": "klasse", "split": "teil"}
     records = read_manifest(path, **{f"{key}_column": name for key, name in names.items()})
-    assert records.texts[0] == "good day"
+    assert records.raw["text"][0] == "good day"
     assert records.splits[2] == "valid"
 
 
@@ -78,7 +78,7 @@ def test_tsv_and_json_lines_say_the_same_as_csv(write):
     entries = [{**entry, "label": int(entry["label"])} for entry in entries]
     lines = read_manifest(write(*map(json.dumps, entries), name="set.jsonl"))
     for other in (tsv, lines):
-        assert other.texts == expected.texts
+        assert other.raw["text"] == expected.raw["text"]
         assert other.splits == expected.splits
         assert other.labels.tolist() == expected.labels.tolist()
 
@@ -86,7 +86,7 @@ def test_tsv_and_json_lines_say_the_same_as_csv(write):
 def test_byte_order_mark_and_quoted_line_breaks(write):
     rows = ['a,train,"one\n\ntwo ""x""",images/0.png,1', ROWS[1], *ROWS[2:], "e,train,z,no.png,1"]
     records = read_manifest(write(HEADER, *rows, encoding="utf-8-sig"), max_skipped=0.5)
-    assert records.texts[0] == 'one\n\ntwo "x"'
+    assert records.raw["text"][0] == 'one\n\ntwo "x"'
     # The quoted breaks count as lines, so that an editor finds the row.
     assert records.origins[1] == "set.csv line 5"
     assert records.skips.entries == ["set.csv line 8: no image file 'no.png'"]
@@ -95,14 +95,14 @@ def test_byte_order_mark_and_quoted_line_breaks(write):
 def test_dirty_texts_are_kept_as_they_are(write):
     texts = ["😀", "caf\u00c3\u00a9 \u0085 \u2028", " x "]
     rows = [f"{i},train,{text},images/0.png,{i % 2}" for i, text in enumerate(texts)]
-    assert read_manifest(write(HEADER, *rows, *ROWS)).texts[:3] == texts
+    assert read_manifest(write(HEADER, *rows, *ROWS)).raw["text"][:3] == texts
 
 
 def test_unpaired_surrogates_become_replacement_characters(write):
     good = {"text": "\ud83d\ude00", "label": "a"}
     lines = [json.dumps(good), '{"text": "x\\ud83d", "label": "b"}']
     records = read_manifest(write(*lines, name="x.jsonl"), image_column="")
-    assert records.texts == ["\U0001f600", "x\ufffd"]
+    assert records.raw["text"] == ["\U0001f600", "x\ufffd"]
 
 
 @pytest.mark.parametrize(
@@ -159,7 +159,7 @@ def test_an_unusable_row_is_skipped_within_the_limit(write, row, reason):
 def test_a_label_outside_the_given_classes_is_skipped(write):
     path = write(HEADER, *ROWS, "x,train,t,images/0.png,7")
     records = read_manifest(path, classes=("0", "1"), max_skipped=0.2)
-    assert (len(records), len(records.images)) == (4, 4)
+    assert (len(records), len(records.raw["image"])) == (4, 4)
     assert "line 6: label '7' is none of 0, 1" in records.skips.entries[0]
 
 
@@ -269,14 +269,14 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path, write):
         read_manifest(path, max_skipped=1.0)
     link.unlink()
     link.symlink_to(path.parent / "images" / "1.png")
-    assert read_manifest(path).images[0].name == "1.png"
+    assert read_manifest(path).raw["image"][0].name == "1.png"
 
 
 def test_select_keeps_the_fields_together(write):
     records = read_manifest(write(HEADER, *ROWS)).select([3, 0])
     assert (records.ids, records.labels.tolist()) == (["d", "a"], [0, 1])
     assert records.origins == ["set.csv line 5", "set.csv line 2"]
-    assert len(records.images) == len(records) == 2
+    assert len(records.raw["image"]) == len(records) == 2
 
 
 def test_the_real_tweets_are_read_wholly(data_root):

@@ -12,11 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench import method as methods
-from bench import results
-from bench.artifact import ArtifactError, read
-from bench.measure import measure
-from bench.method import Contender, Method, Profile, check, names
+from bench.edge import method as methods
+from bench.edge import results
+from bench.edge.artifact import ArtifactError, read
+from bench.edge.errors import BenchError
+from bench.edge.measure import measure
+from bench.edge.method import Contender, Method, Profile, check, names
 from tests.support.fake_runner import open_runner, write_artifact
 
 # Milliseconds that starting a query and reading clocks may add to the fastest one.
@@ -198,8 +199,8 @@ def _started(tmp_path) -> tuple[subprocess.Popen, Path]:
     target = tmp_path / "out.json"
     script = tmp_path / "script.py"
     script.write_text(
-        "import signal; from pathlib import Path; from bench import measure, method\n"
-        "from bench.artifact import read; from tests.support.fake_runner import open_runner\n"
+        "import signal; from pathlib import Path; from bench.edge import measure, method\n"
+        "from bench.edge.artifact import read; from tests.support.fake_runner import open_runner\n"
         "if __name__ == '__main__':\n"
         # A shell starts what runs in its background with interrupts switched off.
         "    signal.signal(signal.SIGINT, signal.default_int_handler)\n"
@@ -280,7 +281,7 @@ def test_what_an_artifact_lacks_is_refused_before_anything_starts(contender):
 
 def test_a_full_disk_is_a_sentence(contender, tmp_path):
     (tmp_path / "results").write_text("a file where the folder should be")
-    with pytest.raises(results.ResultsError, match=r"one\.json cannot be written"):
+    with pytest.raises(BenchError, match=r"one\.json cannot be written"):
         run(tmp_path, contender())
 
 

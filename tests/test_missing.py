@@ -7,8 +7,8 @@ import numpy as np
 import onnx
 import pytest
 
-from bench.artifact import ArtifactError, golden, queries, read
-from bench.predict import predict as ask
+from bench.edge.artifact import ArtifactError, golden, queries, read
+from bench.edge.predict import predict as ask
 from export.pipeline import export
 from export.request import Request, kept
 from export.stages import run_onnx

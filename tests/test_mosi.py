@@ -74,7 +74,7 @@ def test_labels_scores_and_groups(read):
     assert records.classes == ("negative", "non-negative")
     assert records.labels.tolist() == [0, 1] * 3  # zero is non-negative
     assert records.scores == pytest.approx([-0.2, 0.0] * 3)
-    assert records.images is None
+    assert "image" not in records.raw
 
 
 @pytest.mark.parametrize("joint", ["_", "$_$"])
@@ -142,8 +142,8 @@ def test_ready_frames(read, tmp_path, name):
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (4, 4)).save(path)
     records = read([*ROWS], frames_dir=tmp_path / "frames", max_skipped=0.2)
-    assert len(records) == len(records.images) == 5
-    assert records.images[0] == tmp_path / "frames" / name.format("03bSnISJMiM", "1")
+    assert len(records) == len(records.raw["image"]) == 5
+    assert records.raw["image"][0] == tmp_path / "frames" / name.format("03bSnISJMiM", "1")
     assert "label.csv line 7: no frame f_pcplsH_V0_2" in records.skips.entries[0]
 
 
@@ -153,19 +153,19 @@ def test_clips_give_their_middle_frame_once(read, tmp_path):
         write_video(raw / row["video_id"] / f"{row['clip_id']}.mp4", frames=2 * index + 3)
     (raw / VIDEOS["test"] / "2.mp4").write_bytes(b"no video")
     records = read(ROWS, raw_dir=raw, max_skipped=0.2)
-    frames = [np.asarray(Image.open(path)) for path in records.images]
+    frames = [np.asarray(Image.open(path)) for path in records.raw["image"]]
     assert [shown(frame) for frame in frames] == [1, 2, 3, 4, 5]
     assert "line 7: f_pcplsH_V0/2.mp4: not a readable video" in records.skips.entries[0]
     with pytest.raises(UsageError, match="got 1 unusable of 6 rows"):
         read(ROWS, raw_dir=raw)
 
-    times = [path.stat().st_mtime_ns for path in records.images]
+    times = [path.stat().st_mtime_ns for path in records.raw["image"]]
     again = read(ROWS, raw_dir=raw, max_skipped=0.2)
-    assert [path.stat().st_mtime_ns for path in again.images] == times
+    assert [path.stat().st_mtime_ns for path in again.raw["image"]] == times
     write_video(raw / "03bSnISJMiM" / "1.mp4", frames=15)
     changed = read(ROWS, raw_dir=raw, max_skipped=0.2)
-    assert shown(np.asarray(Image.open(changed.images[0]))) == 7
-    assert changed.images[1:] == records.images[1:]
+    assert shown(np.asarray(Image.open(changed.raw["image"][0]))) == 7
+    assert changed.raw["image"][1:] == records.raw["image"][1:]
 
 
 def test_a_clip_linked_from_elsewhere_is_refused(read, tmp_path):
@@ -236,7 +236,7 @@ def test_the_faces_as_ready_frames(data_root, tmp_path):
     frames = data_root / "mosi_fer" / "frames"
     records = read_mosi(data_root / "mosi" / "label.csv", frames_dir=frames, cache_dir=tmp_path)
     assert len(records) == 2199
-    assert all(p.stem == name for p, name in zip(records.images, records.ids, strict=True))
+    assert all(p.stem == name for p, name in zip(records.raw["image"], records.ids, strict=True))
 
 
 def test_the_middle_frame_of_a_real_clip(data_root, tmp_path):

@@ -9,9 +9,10 @@ from keras import layers
 from fusion_keras.backbones.presets import load_image, load_text
 from fusion_keras.config import get_config
 from fusion_keras.fusion.graph import build
-from fusion_keras.fusion.variants import Depths, make_spec
+from fusion_keras.fusion.variants import make_spec
 from fusion_keras.training.optimizers import SGD, Adam, AdamW, WarmupDecay, make_optimizer
 from fusion_keras.training.recipes import resolve
+from tests.support.backbones import facts
 
 STEPS = 5
 
@@ -146,8 +147,8 @@ def model():
     text, image = load_text("tiny_bert"), load_image("tiny_vit")
     fusion = get_config().fusion
     fusion.width, fusion.heads = 8, 2
-    spec = make_spec("inter", fusion, Depths(text=6, image=12, image_scales=True))
-    return build(spec, text, image, num_classes=2, sequence_length=4).model
+    spec = make_spec("inter", fusion, facts(6, 12, image_scales=True))
+    return build(spec, {"text": text, "image": image}, num_classes=2, sequence_length=4).model
 
 
 def moves(model, optimizer, gradient):

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from fusion_keras.errors import UsageError
+from fusion_keras.training import adopted
 from fusion_keras.training import parents as parental
 from fusion_keras.training.experiment import load_model, train
+from fusion_keras.training.plan import make_plan
 from fusion_keras.training.recipes import resolve
 from fusion_keras.training.run import Run
 from fusion_keras.training.task import prepare
@@ -165,18 +167,18 @@ def test_a_run_beside_it_that_is_the_parent_is_not_trained_again(bench, tmp_path
 
 @pytest.mark.parametrize("augmented", [True, False])
 def test_a_head_learns_from_augmented_images_if_there_are_any(bench, augmented):
-    task = prepare(resolve(bench.config(variant="late", augment__enabled=augmented)))
-    arrays, rows = parental.features(task)
+    task = prepare(make_plan(bench.config(variant="late", augment__enabled=augmented)))
+    arrays, rows = adopted.features(task)
     train = task.rows["train"]
     for split in ("valid", "test"):
         np.testing.assert_array_equal(rows[split], task.rows[split])
     if not augmented:
         np.testing.assert_array_equal(rows["train"], train)
         return
-    assert len(rows["train"]) == parental.DRAWS * len(train)
+    assert len(rows["train"]) == adopted.DRAWS * len(train)
     assert not set(rows["train"]) & set(range(len(task.dataset)))
     for name, same in (("label", True), ("text_last", True), ("image_last", False)):
-        seen = arrays[name][rows["train"]].reshape(parental.DRAWS, *arrays[name][train].shape)
+        seen = arrays[name][rows["train"]].reshape(adopted.DRAWS, *arrays[name][train].shape)
         assert all((draw == arrays[name][train]).all() == same for draw in seen), name
 
 
@@ -192,7 +194,8 @@ def test_a_head_learns_from_augmented_images_if_there_are_any(bench, augmented):
 )
 def test_a_parent_is_cut_behind_the_deepest_tap(bench, junctions, parents):
     config = bench.config(recipe="best", variant="inter", fusion__junctions=junctions)
-    assert parental.to_train(resolve(config)) == parents
+    found = make_plan(config).parents
+    assert {m: plan.config.fusion.junctions for m, plan in found.items()} == parents
 
 
 def test_a_parent_may_have_called_the_data_another_name(bench, text):

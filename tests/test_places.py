@@ -1,10 +1,14 @@
 """Who may import whom: the table of the design, read from the source files themselves."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from bench import pack
 
 ROOT = Path(__file__).parents[1]
 PLACES = ("fusion_keras", "export", "bench", "configs")
@@ -18,7 +22,10 @@ MAY_IMPORT = {
     "configs": ("fusion_keras",),
 }
 # Inside fusion_keras, each imports itself and what stands before it.
-ORDER = ("leaf", "data", "backbones", "fusion", "training", "studies", "entries")
+ORDER = (
+    *("leaf", "data", "backbones", "modalities", "fusion", "training", "reference", "studies"),
+    "entries",
+)
 LEAVES = (
     "__init__",
     "errors",
@@ -26,10 +33,14 @@ LEAVES = (
     "metrics",
     "metric_sums",
     "config",
+    "renamed",
     "huge_pages",
     "cli",
+    "training_flags",
 )
-ENTRIES = ("train", "sweep", "reliance", "robustness", "port", "digits")
+# The networks of the PyTorch reference, written from the spec alone: ours are compared with them.
+INDEPENDENT = ("model", "joins", "audio_cnn", "clstm")
+ENTRIES = ("train", "plan", "sweep", "reliance", "robustness", "port", "digits")
 # `from jax import lax` in a file called jax.py would import itself.
 LIBRARY_NAMES = ("onnx", "tensorrt", "keras", "jax", "torch", "profile", "statistics")
 
@@ -106,13 +117,66 @@ def test_fusion_keras_imports_in_one_direction():
     assert not breaches(files("fusion_keras"), forbidden)
 
 
+def test_the_networks_of_the_reference_know_nothing_of_ours_but_the_spec():
+    place = ROOT / "fusion_keras" / "reference"
+    own = tuple(f"fusion_keras.reference.{name}." for name in INDEPENDENT)
+    known = ("fusion_keras.fusion.spec.", *own)
+
+    def forbidden(_, name):
+        return name.split(".")[0] in PLACES and not name.startswith(known)
+
+    assert not breaches([place / f"{name}.py" for name in INDEPENDENT], forbidden)
+
+
+def test_the_reference_is_optional():
+    """What is imported with the rest of the package brings in neither it nor PyTorch."""
+    place = ROOT / "fusion_keras" / "reference"
+    product = [path for folder in PLACES for path in files(folder) if place not in path.parents]
+
+    def forbidden(_, name):
+        return f"{name}.".startswith(("fusion_keras.reference.", "torch.", "transformers."))
+
+    assert not breaches(product, forbidden, top_level_only=True)
+
+
+def test_product_code_imports_no_tests():
+    product = [path for place in PLACES for path in files(place)]
+    assert not breaches(product, lambda _, name: name.split(".")[0] == "tests")
+
+
+def bench_entries() -> list[Path]:
+    """Every file that `python -m bench...` can start."""
+    return [*(ROOT / "bench").glob("*.py"), *(ROOT / "bench").rglob("__main__.py")]
+
+
 def test_entry_modules_are_never_imported():
     entries = [f"fusion_keras.{name}" for name in ENTRIES]
+    entries += [dotted(path) for path in bench_entries()]
 
     def forbidden(_, name):
         return any(name == entry or name.startswith(f"{entry}.") for entry in entries)
 
     assert not breaches([p for place in PLACES for p in files(place)], forbidden)
+
+
+def dotted(path: Path) -> str:
+    """A file as a module is called."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def test_what_travels_to_a_device_is_what_its_commands_reach():
+    travelling = {ROOT / "bench" / path for path in pack.travelling()}
+    modules = {dotted(path): path for path in files("bench")}
+    reached = set()
+    met = [ROOT / "bench" / f"{name}.py" for name in pack.ENTRIES]
+    while met:
+        path = met.pop()
+        reached.add(path)
+        names = [name for _, name in imports(path)]
+        # `from a import b` may name a module or something in one.
+        names += [name.rpartition(".")[0] for name in names]
+        met += [modules[n] for n in names if n in modules and modules[n] not in reached]
+    assert reached == travelling
 
 
 def test_data_and_leaves_import_no_keras():
@@ -171,3 +235,10 @@ def test_the_walk_sees_every_form_of_import(tmp_path, monkeypatch):
     top = {"a.b", "d", "e.f", "pack.g", "pack.h.i", "j"}
     assert {name for _, name in imports(path, top_level_only=True)} == top
     assert {name for _, name in imports(path)} == {*top, "l"}
+
+
+def test_pytorch_is_there_before_tensorflow():
+    """In a process of its own: among tests it is not, and they do without Triton."""
+    code = "import fusion_keras.reference, sys; print(*{'torch', 'tensorflow'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "torch\n"

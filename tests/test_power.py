@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from bench import power
-from bench.power import Sample
+from bench.edge import power
+from bench.edge.power import Sample
 
 # Real lines. ORIN_5, ORIN_6, XAVIER, NX and XAVIER_NX: DataDog/datadog-agent (Apache-2.0),
 # pkg/collector/corechecks/nvidia/jetson/jetson_test.go, its orinSample, r36Sample, agXSample,

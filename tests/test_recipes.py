@@ -1,11 +1,14 @@
 """Recipes: the paper's numbers, who wins, what is refused, and the help on settings."""
 
+import functools
+
 import pytest
 from ml_collections import ConfigDict
 
 from fusion_keras import cli
-from fusion_keras.config import get_config
+from fusion_keras.config import copied, get_config
 from fusion_keras.errors import UsageError
+from fusion_keras.fusion.architectures import ARCHITECTURES
 from fusion_keras.fusion.variants import VARIANTS
 from fusion_keras.training.recipes import RECIPES, resolve
 
@@ -36,9 +39,7 @@ SECTION_3_5 = {
 def config_of(**changes) -> ConfigDict:
     """The default config; `train__epochs=3` sets config.train.epochs."""
     config = get_config()
-    for name, value in changes.items():
-        section, _, field = name.rpartition("__")
-        (config[section] if section else config)[field] = value
+    config.update_from_flattened_dict({n.replace("__", "."): v for n, v in changes.items()})
     return config
 
 
@@ -82,9 +83,9 @@ def test_recipe_fills_every_open_setting(recipe, variant):
     given = config_of(recipe=recipe, variant=variant)
     # The parents of late fusion ask their own recipe.
     still_open = {name for name, value in fields(resolve(given)) if value is None}
-    # Without sound there is no rate of its backbone.
-    silent = set() if variant == "audio" else {"config.train.audio_rate"}
-    assert still_open == {"config.parent.epochs"} | silent
+    # Without sound or a table there is no rate of its backbone.
+    absent = {f"config.train.{m}_rate" for m in ("audio", "tabular") if m != variant}
+    assert still_open == {"config.parent.epochs"} | absent
     assert given.train.epochs is None, "resolve must not change the config that was given"
 
 
@@ -125,8 +126,52 @@ def test_values_of_the_user_win_over_the_recipe():
 
 def test_a_resolved_config_is_not_changed_by_another_recipe():
     once = resolve(config_of(recipe="paper", variant="early"))
-    once.recipe = "best"
-    assert resolve(once).to_dict() == once.to_dict()
+    again = copied(once)
+    again.recipe = "best"
+    assert resolve(again).to_dict() == again.to_dict()
+
+
+def test_a_resolved_config_cannot_be_changed():
+    config = resolve(config_of())
+    with pytest.raises(AttributeError, match="immutable"):
+        config.train.epochs = 3
+    copied(config).train.epochs = 3
+    assert config.train.epochs == 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"data__path": "my.csv"}, r"data\.path is set, and the source demo reads no"),
+        ({"data__source": "mosi", "data__manifest__id_column": "n"}, r"\(manifest reads it\)"),
+        ({"data__source": "mosi", "data__split_fractions": (0.5, 0.2, 0.3)}, "source mosi"),
+        ({"data__source": "manifest", "data__mosi__raw_dir": "Raw"}, r"\(mosi reads it\)"),
+        ({"data__source": "manifest", "data__demo__size": 50}, r"data\.demo\.size is set"),
+        ({"data__digits__train_pairs": 7}, r"\(digits reads it\)"),
+    ],
+)
+def test_a_setting_of_another_source_is_refused(changes, said):
+    with pytest.raises(UsageError, match=said):
+        resolve(config_of(**changes))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_a_sweep_over_variants_passes_on_is_taken_by_each(variant):
+    passed = {"image__size": 96, "text__dropout": 0.1, "audio__seconds": 2.0, "fusion__blocks": 2}
+    passed |= {"train__image_rate": 1e-3, "parent__share": 0.5, "data__part_share": 0.25}
+    resolve(config_of(variant=variant, **passed))
+
+
+def test_who_reads_a_setting_is_said_of_settings_there_are():
+    of_sources = [f"data.{f}" for a in ARCHITECTURES for fs in a.sources.values() for f in fs]
+    config = get_config()
+    for name in (*of_sources, *(name for a in ARCHITECTURES for name in a.reads)):
+        assert functools.reduce(lambda section, part: section[part], name.split("."), config) != {}
+
+
+def test_an_unknown_source_ends_with_a_sentence():
+    with pytest.raises(UsageError, match="'mosei', wanted one of demo, manifest, mosi, or digits"):
+        resolve(config_of(data__source="mosei"))
 
 
 def test_unknown_recipe_lists_the_known_ones():
@@ -186,3 +231,4 @@ def test_help_shows_defaults_and_meaning():
     text = cli.settings_help()
     assert "--config.fusion.width=256\n      Joint width" in text
     assert "--config.train.epochs=(recipe)" in text
+    assert "DATA.MANIFEST\n  --config.data.manifest.text_column=" in text

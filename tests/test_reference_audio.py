@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from fusion_keras.config import get_config
-from fusion_keras.fusion.graph import taps_of
+from fusion_keras.config import copied, get_config
 from fusion_keras.fusion.state_dict import load_state_dict
 from fusion_keras.fusion.variants import VARIANTS
 from fusion_keras.reference import optimizers
@@ -97,7 +96,7 @@ def our_parts(pair, values) -> dict[str, np.ndarray]:
     given = {n: values[n] for n in ("token_ids", "image", "audio")}
     found = {**_encoders()(given), **{n: x for n, x in values.items() if n.startswith("present_")}}
     taken = {x.name: np.asarray(found[x.name]) for x in pair.graph.fusion.inputs}
-    taps = {name: taken[name] for name in taps_of(pair.graph.encoders)}
+    taps = {name: taken[name] for name in pair.graph.taps()}
     return {**taps, **called(pair.graph.fusion, taken)}
 
 
@@ -198,7 +197,7 @@ def test_a_step_moves_the_statistics_of_sound_as_pytorch_does():
 def test_sound_learns_with_its_own_rate_or_not_at_all():
     config = get_config()
     config.recipe, config.variant, config.fusion.modalities = "best", "inter", ALL
-    settings = resolve(config).train
+    settings = copied(resolve(config)).train
     reference = pair_of("inter").reference()
     optimizer, _ = optimizers.make_optimizer(settings, reference, 10)
     rates = {id(p): g["initial_lr"] for g in optimizer.param_groups for p in g["params"]}

@@ -53,7 +53,7 @@ def train_settings():
 @each_architecture
 def test_logits_equal_pytorchs(architecture):
     spec, model = made(architecture)
-    reference, taken = twin(spec, model, None, None, num_classes=TINY.classes)
+    reference, taken = twin(spec, model, {}, num_classes=TINY.classes)
     inputs, _ = batch()
     with torch.no_grad():
         theirs = reference(**taken(inputs)).numpy()
@@ -65,7 +65,7 @@ def test_logits_equal_pytorchs(architecture):
 def test_every_gradient_equals_pytorchs(architecture):
     spec, model = made(architecture)
     inputs, labels = batch()
-    reference, taken = twin(spec, model, None, None, num_classes=TINY.classes)
+    reference, taken = twin(spec, model, {}, num_classes=TINY.classes)
     torch.nn.functional.cross_entropy(
         reference(**taken(inputs)), torch.from_numpy(labels).long()
     ).backward()
@@ -99,7 +99,7 @@ def test_twenty_steps_of_adam_lose_what_pytorchs_lose(architecture):
     spec, model = made(architecture)
     train = train_settings()
     assert (train.optimizer, train.learning_rate) == ("adam", 1e-3)
-    reference, taken = twin(spec, model, None, None, num_classes=TINY.classes)
+    reference, taken = twin(spec, model, {}, num_classes=TINY.classes)
     optimizer, scheduler = optimizers.make_optimizer(train, reference, 20)
     model.compile(optimizer=make_optimizer(train, model, 20), **losses_of(model, train))
     ours, theirs = [], []

@@ -8,7 +8,7 @@ import os
 import numpy as np
 import pytest
 
-from bench import results
+from bench.edge import results
 from bench.report import charts, front, gather, published, sections
 from bench.report.__main__ import main
 from export.artifact import building, seal

@@ -74,9 +74,10 @@ def test_a_run_of_another_kind_is_refused(tmp_path, change, said):
 
 def test_of_a_clstm_nothing_can_be_left_out(tmp_path):
     def change(config, metrics):
-        config.update(variant="clstm_fc", inputs={"image": {}, "spectrogram": {}})
+        inputs, spec = {"image": {}, "spectrogram": {}}, {"architecture": "clstm_fc"}
+        config.update(variant="clstm_fc", inputs=inputs, spec=spec)
 
-    with pytest.raises(UsageError, match="clstm_fc always takes both"):
+    with pytest.raises(UsageError, match=r"clstm_fc is a C-LSTM .*: it always takes both"):
         Request(run(tmp_path, change), tmp_path / "out", without="image").checked()
 
 

@@ -41,9 +41,10 @@ import json, sys
 from pathlib import Path
 import numpy as np
 from export import convert
+from fusion_keras.fusion.architectures import FUSION
 for folder in map(Path, sys.argv[1:]):
     spec = json.loads((folder / "config.json").read_text())["spec"]
-    graph = convert.rebuilt(convert.load_model(folder), spec)
+    graph = FUSION.rebuilt(convert.load_model(folder), FUSION.from_dict(spec))
     shapes = json.loads((folder / "shapes.json").read_text())
     signature = convert.signature_of(shapes, dict(np.load(folder / "inputs.npz")))
     convert.to_onnx(graph, signature, folder)
@@ -60,7 +61,7 @@ def prepared(root, cases):
         fusion = get_config().fusion
         fusion.update({"width": 32, "junctions": junctions})
         spec = make_spec(variant, fusion, depths)
-        model = build(spec, text, load_image(preset), num_classes=3).model
+        model = build(spec, {"text": text, "image": load_image(preset)}, num_classes=3).model
         rng = np.random.default_rng(0)
         # What is 0 or 1 at the start would hide a rule that drops it.
         for variable in model.weights:

@@ -7,7 +7,6 @@ import json
 import shutil
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 from tokenizers import Tokenizer
@@ -15,7 +14,6 @@ from tokenizers import Tokenizer
 from bench.report.__main__ import main as report
 from fusion_keras.data.tokens import load_tokenizer
 from fusion_keras.errors import UsageError
-from fusion_keras.fusion.graph import Graph
 from fusion_keras.studies.robustness import cells, curves, load, models, study
 from fusion_keras.studies.robustness.study import Asked, measure
 from fusion_keras.training import restored
@@ -291,15 +289,6 @@ def test_a_kept_encoder_answers_as_the_whole_model(early):
         np.testing.assert_array_equal(answers[-1], whole(changed))
     np.testing.assert_array_equal(answers[0], answers[3])
     assert not np.array_equal(answers[0], answers[1])
-
-
-def test_inputs_that_nothing_here_can_damage_are_named(early):
-    sound = keras.Input((4,), name="spectrogram")
-    listening = keras.Model({"spectrogram": sound}, {"logits": sound})
-    task = restored.restore(early)
-    task = dataclasses.replace(task, graph=Graph(listening, listening, listening))
-    with pytest.raises(UsageError, match=r"early takes spectrogram; .* can be damaged"):
-        models.rows_of(task, "test")
 
 
 def test_a_curve_starts_at_the_accuracy_of_the_run(early, measured):

@@ -10,15 +10,19 @@ import sys
 import numpy as np
 import pytest
 
-from bench.artifact import ArtifactError, golden, read
-from bench.engine import engine_name, gpu_name
-from bench.runners import cuda, engines, workstation
-from bench.runners.engines import open_runner
-from bench.runners.ort import OnnxRuntimeCuda
+from bench.edge.artifact import ArtifactError, golden, read
+from bench.edge.engine import engine_name, gpu_name
+from bench.edge.runners import cuda, engines, workstation
+from bench.edge.runners.engines import open_runner
+from bench.edge.runners.ort import OnnxRuntimeCuda
 from tests.support import tensorrt_api
 from tests.support.golden import assert_golden
 
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+    # PyTorch for CUDA where no GPU is: among tests TensorFlow is there first.
+    pytest.mark.filterwarnings("ignore:CUDA initialization:UserWarning"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +49,8 @@ def test_it_answers_as_the_trained_model(name, provider, tiny_artifact, meta, ti
 @pytest.mark.slow
 def test_compiled_pytorch_answers_as_the_trained_model(tiny_artifact, meta, tiny_run):
     script = (
-        "import sys\nfrom pathlib import Path\nfrom bench.artifact import read\n"
-        "from bench.runners.engines import open_runner\n"
+        "import sys\nfrom pathlib import Path\nfrom bench.edge.artifact import read\n"
+        "from bench.edge.runners.engines import open_runner\n"
         "from tests.support.golden import assert_golden\n"
         "folder, run = map(Path, sys.argv[1:])\n"
         "with open_runner('torch-compiled', folder, read(folder), 'fp32', run=run) as runner:\n"
@@ -185,9 +189,19 @@ def test_an_allowed_fall_back_is_told_and_bound_memory_is_used_again(tiny_artifa
         assert len(runner._bindings) == 2, "one for each length"
 
 
+def test_libraries_that_pip_brought_are_loaded_before_a_session(tiny_artifact, meta, monkeypatch):
+    import onnxruntime
+
+    asked = []
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: asked.append("cuda"))
+    with Azure(tiny_artifact, meta, "fp32", allow_fallback=True):
+        assert asked == ["cuda"]
+
+
 def test_an_older_onnx_runtime_refuses_what_falls_back(tiny_artifact, meta, monkeypatch):
     import onnxruntime
 
+    monkeypatch.delattr(onnxruntime, "preload_dlls")
     name = "get_provider_graph_assignment_info"
     for kind in onnxruntime.InferenceSession.__mro__:
         if name in vars(kind):

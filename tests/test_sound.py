@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fusion_keras.data.load import load_dataset
 from fusion_keras.data.log_mel import BANDS, count_frames, fit, log_mel, mel_filters
 from fusion_keras.data.records import SkipLog
 from fusion_keras.data.sound import BadSound, decode, decode_all
 from fusion_keras.errors import UsageError
+from tests.support.loading import load_dataset
 from tests.support.mosi_layout import write_clip, write_layout
 from tests.support.tiny import tone, write_wav
 
@@ -194,13 +194,13 @@ def data_of(bench, **changes):
 
 def test_a_manifest_names_sounds_in_a_column(bench):
     dataset = load_dataset(data_of(bench), seconds=0.5)
-    assert dataset.audio.shape == (72, 48, 64)
-    assert dataset.sounds[3] == bench.folder / "data" / "3.wav"
+    assert dataset.inputs["audio"].shape == (72, 48, 64)
+    assert dataset.raw["audio"][3] == bench.folder / "data" / "3.wav"
     labels = np.array(dataset.labels)
-    heard = dataset.audio.mean(axis=1).argmax(axis=1)
+    heard = dataset.inputs["audio"].mean(axis=1).argmax(axis=1)
     assert heard[labels == 0].max() < heard[labels == 1].min()
     silent = load_dataset(data_of(bench))
-    assert silent.audio is None
+    assert "audio" not in silent.inputs
     assert silent.fingerprint != dataset.fingerprint
 
 
@@ -219,12 +219,12 @@ def test_an_unusable_sound_takes_its_row_out_of_images_too(bench, tmp_path):
         writer.writerows(lines)
     changes = {"data__path": path, "data__max_skipped": 0.05}
     dataset = load_dataset(data_of(bench, **changes), image_spec=ImageSpec(8), seconds=0.5)
-    assert len(dataset) == 70 == len(dataset.audio) == len(dataset.images)
+    assert len(dataset) == 70 == len(dataset.inputs["audio"]) == len(dataset.inputs["image"])
     assert not {"r5", "r9"} & set(dataset.ids)
     whole = load_dataset(data_of(bench), image_spec=ImageSpec(8), seconds=0.5)
     kept = [whole.ids.index(name) for name in dataset.ids]
-    np.testing.assert_array_equal(dataset.audio, whole.audio[kept])
-    np.testing.assert_array_equal(dataset.images, whole.images[kept])
+    np.testing.assert_array_equal(dataset.inputs["audio"], whole.inputs["audio"][kept])
+    np.testing.assert_array_equal(dataset.inputs["image"], whole.inputs["image"][kept])
     said = " ".join(dataset.notes)
     assert "bad.csv line 11: no sound file 'missing.wav'" in said
     assert "broken.wav: not a readable sound file" in said
@@ -232,7 +232,9 @@ def test_an_unusable_sound_takes_its_row_out_of_images_too(bench, tmp_path):
         load_dataset(data_of(bench, data__path=path), image_spec=ImageSpec(8), seconds=0.5)
 
 
-@pytest.mark.parametrize("changes", [{"data__audio_column": ""}, {"data__source": "demo"}])
+@pytest.mark.parametrize(
+    "changes", [{"data__manifest__audio_column": ""}, {"data__source": "demo"}]
+)
 def test_a_source_without_sound_is_a_sentence(bench, changes):
     with pytest.raises(UsageError, match="without sound, wanted sound for this variant"):
         load_dataset(data_of(bench, **changes), seconds=0.5)
@@ -240,7 +242,7 @@ def test_a_source_without_sound_is_a_sentence(bench, changes):
 
 def test_an_unknown_column_of_sounds_is_a_sentence(bench):
     with pytest.raises(UsageError, match="'music'"):
-        load_dataset(data_of(bench, data__audio_column="music"), seconds=0.5)
+        load_dataset(data_of(bench, data__manifest__audio_column="music"), seconds=0.5)
 
 
 def mosi(folder) -> dict:
@@ -254,18 +256,18 @@ def mosi(folder) -> dict:
         writer.writerow(["id", "split", "text", "image", "score"])
         writer.writerows([n, s, "a sentence", "face.png", 1.0 if i else -1.0] for n, s, i in rows)
     label = write_layout(folder / "manifest.csv", folder / "mosi", 2, folder / "fsdd")
-    raw = {"data__raw_dir": folder / "mosi" / "Raw"}
-    return {"data__source": "mosi", "data__path": label, "data__audio_column": "", **raw}
+    raw = {"data__mosi__raw_dir": folder / "mosi" / "Raw"}
+    return {"data__source": "mosi", "data__path": label, "data__manifest__audio_column": "", **raw}
 
 
 def test_the_clips_of_mosi_bring_their_own_sound(bench, tmp_path):
     settings = mosi(tmp_path)
     dataset = load_dataset(data_of(bench, **settings), seconds=0.5)
     assert dataset.ids[:2] == ["vtrain_0", "vtrain_1"]
-    heard = dataset.audio[:, 20].argmax(axis=1)
+    heard = dataset.inputs["audio"][:, 20].argmax(axis=1)
     assert [abs(h - band_of(3000 if label else 500)) <= 1 for h, label in zip(
         heard, dataset.labels, strict=True)] == [True] * 6  # fmt: skip
-    (settings["data__raw_dir"] / "vtest" / "1.mp4").write_bytes(b"no clip")
+    (settings["data__mosi__raw_dir"] / "vtest" / "1.mp4").write_bytes(b"no clip")
     changed = data_of(bench, **settings, data__max_skipped=0.2)
     left = load_dataset(changed, seconds=0.5)
     assert left.ids == dataset.ids[:5]
@@ -273,6 +275,6 @@ def test_the_clips_of_mosi_bring_their_own_sound(bench, tmp_path):
 
 
 def test_ready_frames_have_no_sound(bench, tmp_path):
-    settings = mosi(tmp_path) | {"data__raw_dir": "", "data__frames_dir": tmp_path}
-    with pytest.raises(UsageError, match=r"'mosi' without sound.*data\.raw_dir of mosi"):
+    settings = mosi(tmp_path) | {"data__mosi__raw_dir": "", "data__mosi__frames_dir": tmp_path}
+    with pytest.raises(UsageError, match=r"'mosi' without sound.*data\.mosi\.raw_dir"):
         load_dataset(data_of(bench, **settings), seconds=0.5)

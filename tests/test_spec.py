@@ -1,5 +1,6 @@
 """Fusion specs: the named variants, the vector, the text forms, and what is refused."""
 
+import itertools
 import json
 from dataclasses import replace
 
@@ -26,12 +27,13 @@ from fusion_keras.fusion.spec import (
     to_dict,
     validate,
 )
-from fusion_keras.fusion.variants import FROZEN, Depths, make_spec, modalities_of
+from fusion_keras.fusion.variants import FROZEN, make_spec, modalities_of
+from tests.support.backbones import facts
 from tests.support.tiny import OF_TEXT_AND_IMAGES as VARIANTS
 
 MOBILENET, VIT = {"image": 16}, {"image": 12, "image_scales": True}
-TOPS = {"text": 12, "image": 16, "audio": 8}
-PUBLISHED_DEPTHS = Depths(12, 16)
+TOPS = {"text": 12, "image": 16, "audio": 8, "tabular": 3}
+PUBLISHED_DEPTHS = facts(12, 16)
 
 
 def settings(**changes):
@@ -44,7 +46,7 @@ def settings(**changes):
 def junctions_of(variant, depths, **changes):
     """A variant's junctions as (text depth, image depth, join)."""
     found = make_spec(variant, settings(**changes), depths).junctions
-    return [(j.text, j.image, j.join) for j in found]
+    return [(j.depths.get("text"), j.depths.get("image"), j.join) for j in found]
 
 
 # Variant -> its junctions for 12-layer BERT, as (text depth, image depth, join).
@@ -74,11 +76,11 @@ def test_every_variant_has_its_published_depths_here():
 @pytest.mark.parametrize("image", [MOBILENET, VIT], ids=["mobilenet", "vit"])
 @pytest.mark.parametrize(("text", "expected"), [(12, PUBLISHED), (6, HALVED)], ids=["12", "6"])
 def test_variant_has_the_depths_of_the_table(variant, image, text, expected):
-    assert junctions_of(variant, Depths(text, **image)) == expected[variant]
+    assert junctions_of(variant, facts(text, **image)) == expected[variant]
 
 
 def test_vit_scales_with_its_own_number_of_layers():
-    depths = Depths(12, 6, image_scales=True)
+    depths = facts(12, 6, image_scales=True)
     assert [j[:2] for j in junctions_of("inter", depths)] == [(4, 2), (7, 3), (8, 4)]
     assert [j[:2] for j in junctions_of("early", depths)] == [(6, 3)]
 
@@ -98,12 +100,12 @@ def test_the_ablation_is_a_number_of_blocks(blocks):
 
 def test_settings_reach_the_junctions():
     fusion = settings(width=24, heads=2, tokens="pooled", pool="cls", hidden=7, dropout=0.5)
-    spec = make_spec("inter", fusion, Depths(12, 16))
+    spec = make_spec("inter", fusion, facts(12, 16))
     assert [j.width for j in spec.junctions] == [24, 24, 24]
-    assert spec.junctions[2] == Junction(8, 8, "attention", 24, 1, 2, "pooled")
+    assert spec.junctions[2] == Junction({"text": 8, "image": 8}, "attention", 24, 1, 2, "pooled")
     assert (spec.pool, spec.hidden, spec.dropout) == ("cls", 7, 0.5)
-    (cross,) = make_spec("early", settings(junctions="6+6:cross", grid=5), Depths(12, 16)).junctions
-    assert cross == Junction(6, 6, "cross", 256, 1, 4, "sequence", 5)
+    (cross,) = make_spec("early", settings(junctions="6+6:cross", grid=5), facts(12, 16)).junctions
+    assert cross == Junction({"text": 6, "image": 6}, "cross", 256, 1, 4, "sequence", 5)
     assert replace(cross, tokens="pooled", grid=0) in (
         make_spec(
             "early", settings(junctions="6+6:cross", tokens="pooled"), PUBLISHED_DEPTHS
@@ -119,8 +121,11 @@ def test_only_late_fusion_freezes_and_only_late_score_averages():
 
 def test_explicit_depths_are_never_rescaled():
     fusion = settings(junctions="4+7:linear, 6+last:concat,-+8:linear")
-    for depths in (Depths(12, 16), Depths(6, 16), Depths(6, 12, image_scales=True)):
-        found = [(j.text, j.image) for j in make_spec("inter", fusion, depths).junctions]
+    for depths in (facts(12, 16), facts(6, 16), facts(6, 12, image_scales=True)):
+        found = [
+            (j.depths.get("text"), j.depths.get("image"))
+            for j in make_spec("inter", fusion, depths).junctions
+        ]
         assert found == [(4, 7), (6, LAST), (None, 8)]
 
 
@@ -147,19 +152,18 @@ def random_spec(rng) -> FusionSpec:
         last = tokens != "sequence"
         depths = [depth(TOPS[m], last) for m in MODALITIES]
         fewest = 2 if join == "cross" else 1
-        kept = rng.permutation(3)[: rng.integers(fewest, 4)]
-        text, image, audio = (d if i in kept else None for i, d in enumerate(depths))
+        count = len(MODALITIES)
+        kept = rng.permutation(count)[: rng.integers(fewest, count + 1)]
+        taps = {m: depths[i] for i, m in enumerate(MODALITIES) if i in kept}
         heads = int(rng.integers(1, 9)) if tokens else 0
         return Junction(
-            text,
-            image,
+            taps,
             join,
             width=0 if join == "concat" else (heads or 1) * int(rng.integers(1, 65)),
             blocks=int(rng.integers(1, 9)) if tokens else 0,
             heads=heads,
             tokens=tokens,
             grid=int(rng.integers(1, 9)) if tokens == "sequence" else 0,
-            audio=audio,
         )
 
     count = int(rng.integers(1, MAX_JUNCTIONS + 1))
@@ -189,9 +193,9 @@ def test_random_specs_are_valid_and_of_every_kind():
     for spec in specs:
         validate(spec, TOPS)
     assert {j.join for s in specs for j in s.junctions} == set(JOINS)
-    assert {tuple(j.depths) for s in specs for j in s.junctions if j.join == "cross"} == {
-        ("text", "image"), ("text", "audio"), ("image", "audio"), MODALITIES
-    }  # fmt: skip
+    several = [c for n in (2, 3, 4) for c in itertools.combinations(MODALITIES, n)]
+    crossed = {tuple(j.depths) for s in specs for j in s.junctions if j.join == "cross"}
+    assert crossed == set(several)
     assert {len(s.weights) for s in specs} == {0, 1, 2, 3, 4}
 
 
@@ -220,21 +224,21 @@ def test_dict_is_plain_and_gives_back_the_spec():
 
 def test_short_form_is_read_and_written():
     defaults = {
-        "linear": Junction(None, None, "linear", 8),
-        "concat": Junction(None, None, "concat"),
+        "linear": Junction({}, "linear", 8),
+        "concat": Junction({}, "concat"),
     }
     text = "4+4:linear, last+-:concat,-+0:linear"
     junctions = parse_junctions(text, defaults)
     assert junctions == (
-        Junction(4, 4, "linear", 8),
-        Junction(LAST, None, "concat"),
-        Junction(None, 0, "linear", 8),
+        Junction({"text": 4, "image": 4}, "linear", 8),
+        Junction({"text": LAST}, "concat"),
+        Junction({"image": 0}, "linear", 8),
     )
     assert ", ".join(map(format_junction, junctions)) == "4+4:linear, last+-:concat, -+0:linear"
 
 
 def test_short_form_has_audio_third():
-    defaults = {"linear": Junction(None, None, "linear", 8)}
+    defaults = {"linear": Junction({}, "linear", 8)}
     text = "4+7+3:linear, -+-+last:linear, 2+-+0:linear"
     junctions = parse_junctions(text, defaults)
     assert [j.depths for j in junctions] == [
@@ -248,7 +252,7 @@ def test_short_form_has_audio_third():
 def test_a_spec_of_a_version_without_audio_is_read_and_still_written_so():
     old = {"text": 4, "image": 4, "join": "linear", "width": 8, "blocks": 0, "heads": 0}
     old |= {"tokens": "", "grid": 0}
-    spec = FusionSpec((Junction(4, 4, "linear", 8),))
+    spec = FusionSpec((Junction({"text": 4, "image": 4}, "linear", 8),))
     values = to_dict(spec)
     assert values["junctions"] == [old]
     assert from_dict(values) == spec
@@ -269,22 +273,25 @@ WITH_AUDIO = {
 @pytest.mark.parametrize("variant", WITH_AUDIO)
 def test_one_setting_brings_audio_to_a_variant_at_scaled_depths(variant):
     fusion = settings(modalities="text+image+audio")
-    found = make_spec(variant, fusion, Depths(6, 16, audio=8))
-    depths = [(j.text, j.image, j.audio) for j in found.junctions]
+    found = make_spec(variant, fusion, facts(6, 16, audio=8))
+    depths = [
+        (j.depths.get("text"), j.depths.get("image"), j.depths.get("audio"))
+        for j in found.junctions
+    ]
     assert depths == WITH_AUDIO[variant]
     assert modalities_of(variant, fusion) == found.modalities
 
 
 def test_any_two_modalities_can_be_joined():
     fusion = settings(modalities="audio+image")
-    (junction,) = make_spec("early", fusion, Depths(0, 16, audio=8)).junctions
+    (junction,) = make_spec("early", fusion, facts(0, 16, audio=8)).junctions
     assert junction.depths == {"image": 6, "audio": 4}
 
 
 @pytest.mark.parametrize("named", ["text", "text+text", "text+sound", "", "text,image"])
 def test_other_modalities_are_refused(named):
     with pytest.raises(UsageError, match=r"fusion.modalities is .*text\+image\+audio"):
-        make_spec("late", settings(modalities=named), Depths(6, 16, audio=8))
+        make_spec("late", settings(modalities=named), facts(6, 16, audio=8))
 
 
 def test_parentheses_around_junctions_serve_sweeps():
@@ -305,19 +312,36 @@ def test_unreadable_junctions_show_the_form(text):
 
 # --- What is refused --------------------------------------------------------------------------
 
-LINEAR = Junction(4, 4, "linear", 8)
-ATTENTION = Junction(4, 4, "attention", 8, blocks=1, heads=2, tokens="sequence", grid=4)
+LINEAR = Junction({"text": 4, "image": 4}, "linear", 8)
+ATTENTION = Junction(
+    {"text": 4, "image": 4}, "attention", 8, blocks=1, heads=2, tokens="sequence", grid=4
+)
 
 REFUSED = {
-    "text too deep": (FusionSpec((Junction(13, 4, "linear", 8),)), "text at depth 13.* 0 to 12"),
-    "image too deep": (FusionSpec((Junction(4, 17, "linear", 8),)), "image at depth 17.* 0 to 16"),
-    "negative depth": (FusionSpec((Junction(-1, 4, "linear", 8),)), "depth -1.* 0 to 12"),
-    "depth of no kind": (FusionSpec((Junction("end", 4, "linear", 8),)), "depth end.* 0 to 12"),
+    "text too deep": (
+        FusionSpec((Junction({"text": 13, "image": 4}, "linear", 8),)),
+        "text at depth 13.* 0 to 12",
+    ),
+    "image too deep": (
+        FusionSpec((Junction({"text": 4, "image": 17}, "linear", 8),)),
+        "image at depth 17.* 0 to 16",
+    ),
+    "negative depth": (
+        FusionSpec((Junction({"text": -1, "image": 4}, "linear", 8),)),
+        "depth -1.* 0 to 12",
+    ),
+    "depth of no kind": (
+        FusionSpec((Junction({"text": "end", "image": 4}, "linear", 8),)),
+        "depth end.* 0 to 12",
+    ),
     "no junction": (FusionSpec(()), "0 junctions; 1 to 4"),
     "too many junctions": (FusionSpec((LINEAR,) * 5), "5 junctions; 1 to 4"),
-    "no modality": (FusionSpec((Junction(None, None, "linear", 8),)), "no modality"),
+    "no modality": (FusionSpec((Junction({}, "linear", 8),)), "no modality"),
     "unknown join": (FusionSpec((replace(LINEAR, join="mix"),)), "join is 'mix'; one of concat"),
-    "cross of one": (FusionSpec((replace(ATTENTION, join="cross", image=None),)), "two modalities"),
+    "cross of one": (
+        FusionSpec((replace(ATTENTION, join="cross", taps={"text": 4}),)),
+        "two modalities",
+    ),
     "odd width": (FusionSpec((replace(ATTENTION, width=9),)), "width 9 is no multiple of its 2"),
     "no width": (FusionSpec((replace(LINEAR, width=0),)), "linear needs a width of at least 1"),
     "no blocks": (FusionSpec((replace(ATTENTION, blocks=0),)), "at least 1 block and 1 head"),
@@ -329,7 +353,10 @@ REFUSED = {
     "idle tokens": (FusionSpec((replace(LINEAR, tokens="sequence"),)), "no use of tokens"),
     "idle grid": (FusionSpec((replace(ATTENTION, tokens="pooled"),)), "makes no use of grid"),
     "idle width": (FusionSpec((replace(LINEAR, join="concat"),)), "concat makes no use of width"),
-    "sequence of last": (FusionSpec((replace(ATTENTION, text=LAST),)), "last is one vector"),
+    "sequence of last": (
+        FusionSpec((replace(ATTENTION, taps={"text": LAST}),)),
+        "last is one vector",
+    ),
     "unknown pool": (FusionSpec((LINEAR,), pool="max"), "pool is 'max'; one of mean, cls"),
     "unknown decision": (FusionSpec((LINEAR,), decision="vote"), "decision is 'vote'"),
     "full dropout": (FusionSpec((LINEAR,), dropout=1.0), "dropout is 1.0"),
@@ -363,9 +390,9 @@ def test_a_missing_backbone_is_named():
 
 
 def test_unknown_variant_lists_the_known_ones():
-    with pytest.raises(UsageError, match="'middle'; one of text, image, audio, late"):
+    with pytest.raises(UsageError, match="'middle'; one of text, image, audio, tabular, late"):
         make_spec("middle", settings(), PUBLISHED_DEPTHS)
-    with pytest.raises(UsageError, match="'middle'; one of text, image, audio, late"):
+    with pytest.raises(UsageError, match="'middle'; one of text, image, audio, tabular, late"):
         modalities_of("middle", settings())
 
 

@@ -124,8 +124,7 @@ def records():
         name="set",
         ids=list("abcdef"),
         splits=["train", "train", "valid", "valid", "test", "test"],
-        texts=["t"] * 6,
-        images=None,
+        raw={"text": ["t"] * 6},
         labels=np.array([0, 1] * 3, np.int32),
         classes=("no", "yes"),
     )

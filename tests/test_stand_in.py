@@ -5,12 +5,14 @@ import numpy as np
 import pytest
 
 from fusion_keras.data.augment import AugmentSpec
+from fusion_keras.data.modalities import MODALITIES
 from fusion_keras.data.pipeline import train_batches
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.graph import rebuilt
 from fusion_keras.fusion.spec import decode, encode, from_dict, to_dict
 from fusion_keras.fusion.state_dict import load_state_dict, state_dict
 from fusion_keras.fusion.variants import VARIANTS
+from fusion_keras.modalities.augmentation import augmentation
 from fusion_keras.reference.build import tensors
 from fusion_keras.studies.robustness import cells, models
 from fusion_keras.studies.robustness.load import load
@@ -21,7 +23,7 @@ from tests.support import tiny
 from tests.support.pairs import make_pair, tiny_image, tiny_text
 from tests.support.shared import slow_but
 
-JOINT = [v for v in VARIANTS if v not in ("text", "image", "audio")]
+JOINT = [v for v in VARIANTS if v not in MODALITIES]
 N = 4
 
 
@@ -128,7 +130,9 @@ def test_training_withholds_each_at_its_rate_and_never_both():
         "text_last": np.arange(count, dtype=np.float32)[:, None],
     }
     spec = AugmentSpec(drop_text=0.3, drop_image=0.1)
-    batches = list(train_batches(arrays, np.arange(count), count, 0, 1, augmentation=spec))
+    batches = list(
+        train_batches(arrays, np.arange(count), count, 0, 1, augmentation=augmentation(spec, 1))
+    )
     ((inputs, _),) = batches
     text, image = inputs["present_text"][:, 0] == 0, inputs["present_image"][:, 0] == 0
     assert text.mean() == pytest.approx(0.3, abs=0.03)

@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from bench.study import Step, StudyError, _parser, main, same_study, steps, study
+from bench.studies.study import Step, StudyError, same_study, steps, study
+from bench.study import _parser, main
 
 
 def plan(tmp_path, *flags):
@@ -17,10 +18,23 @@ def test_unimodal_variants_are_trained_first_and_all_are_exported(tmp_path):
     planned = plan(tmp_path, "--variants=late,text,image", "--seeds=0,1")
     said = [f"{s.kind} {s.name}" for s in planned]
     runs = ["text-s0", "image-s0", "late-s0", "text-s1", "image-s1", "late-s1"]
-    assert said[:6] == [f"train {name}" for name in runs]
-    assert said[6:] == [*(f"export {name}" for name in runs), "measure all", "report all"]
-    assert "--config.x=1" in planned[0].command
-    assert f"--run={tmp_path / 'runs' / 'late-s1'}" in planned[5].command
+    assert said[:7] == ["check all", *(f"train {name}" for name in runs)]
+    assert said[7:] == [*(f"export {name}" for name in runs), "measure all", "report all"]
+    assert "--config.x=1" in planned[1].command
+    assert f"--run={tmp_path / 'runs' / 'late-s1'}" in planned[6].command
+
+
+def test_all_trainings_are_checked_before_the_first_and_none_again(tmp_path):
+    first, *_ = plan(tmp_path, "--variants=late,text", "--seeds=0")
+    given = first.command[first.command.index("fusion_keras.plan") + 1 :]
+    text, late = ([f"--variant={v}", "--seed=0", "--config.x=1"] for v in ("text", "late"))
+    assert given == [*text, "--", *late]
+    assert not first.done()
+    (tmp_path / "runs" / "text-s0").mkdir(parents=True)
+    (tmp_path / "runs" / "text-s0" / "metrics.json").touch()
+    first, *_ = plan(tmp_path, "--variants=late,text", "--seeds=0")
+    assert first.command[-3:] == late
+    assert not first.done()
 
 
 def test_one_seed_is_measured_and_all_are_reported(tmp_path):
@@ -31,17 +45,21 @@ def test_one_seed_is_measured_and_all_are_reported(tmp_path):
     assert {*folders, "--budget-ms=7.0"} < set(reported.command)
 
 
+def quiet(line):
+    pass
+
+
 def step(tmp_path, code, done=False):
     command = [sys.executable, "-c", code]
     return Step("export", "x", command, tmp_path / "logs" / "x.log", lambda: done)
 
 
-def test_what_is_done_is_not_done_again(tmp_path, capsys):
+def test_what_is_done_is_not_done_again(tmp_path):
     file = tmp_path / "made"
     code = f"open({str(file)!r}, 'a').write('x')"
-    study([step(tmp_path, code, done=True), step(tmp_path, code)], lambda line: None)
+    said = []
+    study([step(tmp_path, code, done=True), step(tmp_path, code)], said.append, quiet)
     assert file.read_text() == "x"
-    said = capsys.readouterr().out.splitlines()
     assert said[0] == "[1/2] export x: done before"
     assert said[1].startswith("[2/2] export x: ")
 
@@ -49,12 +67,12 @@ def test_what_is_done_is_not_done_again(tmp_path, capsys):
 def test_a_step_that_fails_ends_the_study_with_its_sentence(tmp_path):
     code = "import sys; print('error: no such run.'); print('bye'); sys.exit(2)"
     with pytest.raises(StudyError, match=r"export x failed \(no such run\.\).*x\.log"):
-        study([step(tmp_path, code)], lambda line: None)
+        study([step(tmp_path, code)], quiet, quiet)
 
 
 def test_a_step_may_end_with_what_is_fine(tmp_path):
     made = dataclasses.replace(step(tmp_path, "import sys; sys.exit(1)"), fine=(0, 1))
-    study([made], lambda line: None)
+    study([made], quiet, quiet)
 
 
 @pytest.mark.parametrize(
@@ -78,6 +96,13 @@ def test_two_studies_do_not_share_a_folder(tmp_path):
     same_study(tmp_path / "a", ["--config.x=1"])
     with pytest.raises(StudyError, match="--workdir another name"):
         same_study(tmp_path / "a", ["--config.x=2"])
+
+
+def test_what_the_last_step_needs_is_asked_for_before_the_first(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("bench.studies.study.LATER", ("json", "no_such_package"))
+    assert main([f"--workdir={tmp_path}"]) == 2
+    said = capsys.readouterr().err
+    assert 'error: no_such_package not installed: pip install -e ".[export,bench,cpu]"' in said
 
 
 def test_an_unknown_flag_is_named(tmp_path, capsys):

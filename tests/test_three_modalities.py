@@ -9,16 +9,15 @@ import torch
 from safetensors.numpy import load_file
 
 from bench.__main__ import main as bench_main
-from bench.artifact import read
-from bench.predict import main as ask
-from bench.predict import predict
-from bench.runners.workstation import torch_call
+from bench.edge.artifact import read
+from bench.edge.predict import main as ask
+from bench.edge.predict import predict
+from bench.edge.runners.workstation import torch_call
 from export.pipeline import export
 from export.request import Request
 from fusion_keras.backbones.presets import load_audio, load_image, load_text
 from fusion_keras.config import get_config
 from fusion_keras.data.log_mel import log_mel
-from fusion_keras.data.modalities import MODALITIES
 from fusion_keras.data.pipeline import train_batches
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.describe import count_macs, describe
@@ -27,7 +26,7 @@ from fusion_keras.fusion.graph import build, rebuilt
 from fusion_keras.fusion.joins import join
 from fusion_keras.fusion.spec import Junction
 from fusion_keras.fusion.state_dict import load_state_dict, state_dict
-from fusion_keras.fusion.variants import VARIANTS, Depths, make_spec
+from fusion_keras.fusion.variants import VARIANTS, make_spec
 from fusion_keras.reference.build import of_run, tensors
 from fusion_keras.reference.learn import PYTORCH
 from fusion_keras.studies.robustness import cells
@@ -37,12 +36,14 @@ from fusion_keras.training.experiment import load_model, train
 from fusion_keras.training.porting import from_pytorch, to_pytorch
 from fusion_keras.training.recipes import resolve
 from fusion_keras.training.run import Run
+from tests.support.backbones import facts
 from tests.support.graphs import normed, run, weigh
 from tests.support.pairs import called
 from tests.support.shared import slow_but
 from tests.support.tiny import Bench, table
 
 LENGTH, CLASSES = 6, 3
+MODALITIES = ("text", "image", "audio")
 JOINS = ("linear", "add", "gate", "attention", "cross")
 
 
@@ -61,7 +62,7 @@ MEANS = {
 
 def joined(kind, width=4, **changes):
     """A model of one junction of all three modalities on fixed taps, and its inputs."""
-    junction = Junction(1, 1, kind, width, audio=1, **changes)
+    junction = Junction({"text": 1, "image": 1, "audio": 1}, kind, width, **changes)
     given = {"text": TEXT, "image": MAP, "audio": SOUND}
     taps = {m: keras.Input(x.shape[1:], name=m) for m, x in given.items()}
     mask = keras.Input((3,), dtype="int32", name="mask")
@@ -148,10 +149,9 @@ def make(presets):
         if key not in made:
             fusion = get_config().fusion
             fusion.update({"width": 16, "modalities": "text+image+audio", **changes})
-            spec = make_spec(variant, fusion, Depths(6, 16, audio=8))
-            pairs = zip(presets, MODALITIES, strict=True)
-            taken = [p if m in spec.modalities else None for p, m in pairs]
-            made[key] = spec, build(spec, *taken, num_classes=CLASSES, sequence_length=LENGTH)
+            spec = make_spec(variant, fusion, facts(6, 16, audio=8))
+            taken = dict(zip(MODALITIES, presets, strict=True))
+            made[key] = spec, build(spec, taken, num_classes=CLASSES, sequence_length=LENGTH)
         return made[key]
 
     return make
@@ -224,6 +224,7 @@ def test_description_adds_up_and_is_drawn(make, tmp_path, variant):
 
 def test_sound_passes_through_augmentation_and_nothing_is_mixed():
     from fusion_keras.data.augment import AugmentSpec
+    from fusion_keras.modalities.augmentation import augmentation
 
     rng = np.random.default_rng(0)
     arrays = {
@@ -232,7 +233,16 @@ def test_sound_passes_through_augmentation_and_nothing_is_mixed():
         "audio": np.arange(16, dtype="float32")[:, None] * np.ones((1, 4), "float32"),
     }
     inputs, labels = next(
-        iter(train_batches(arrays, np.arange(16), 16, 0, 1, augmentation=AugmentSpec(mixup=0.3)))
+        iter(
+            train_batches(
+                arrays,
+                np.arange(16),
+                16,
+                0,
+                1,
+                augmentation=augmentation(AugmentSpec(mixup=0.3), 2),
+            )
+        )
     )
     np.testing.assert_array_equal(labels, inputs["audio"][:, 0] % 2)
 
@@ -293,7 +303,7 @@ def test_late_fusion_freezes_three_parents(late):
         for a, b in zip(model.get_layer(part).get_weights(), theirs, strict=True):
             np.testing.assert_array_equal(a, b)
     with (late.folder / "splits.csv").open() as file:
-        assert file.readline() == "id,split,text,image,audio\n"
+        assert file.readline() == "id,split,text,image,audio,tabular\n"
     described = late.read_json("config.json")
     assert described["inputs"]["audio"]["frames"] == 48
     assert described["spec"]["junctions"][0]["audio"] == "last"
@@ -386,20 +396,20 @@ def test_the_graph_without_sound_answers_as_the_whole_one_told_so(late, artifact
     folder = late.folder.parent / "silent"
     export(Request(late.folder, folder, precisions=(), without="audio"))
     assert list(read(folder)["inputs"]) == ["token_ids", "image", "present_text", "present_image"]
-    asked = ("fp32", "a good day", bench.folder / "data" / "1.png")
-    found = [predict(f, *asked)["probabilities"] for f in (artifact, folder)]
+    asked = {"text": "a good day", "image": bench.folder / "data" / "1.png"}
+    found = [predict(f, "fp32", asked)["probabilities"] for f in (artifact, folder)]
     assert found[0] == pytest.approx(found[1], abs=1e-4)
 
 
 def test_data_without_sound_are_refused_before_a_parent_is_trained(bench, tmp_path, capsys):
-    changes = bench.with_sound(variant="late", data__audio_column="")
+    changes = bench.with_sound(variant="late", data__manifest__audio_column="")
     with pytest.raises(UsageError, match="without sound"):
         train(bench.config(**changes), tmp_path / "late")
     assert "First the parent" not in capsys.readouterr().out
 
 
 def test_sound_cannot_be_withheld_from_a_model_without(bench):
-    with pytest.raises(UsageError, match="this late takes no sound"):
+    with pytest.raises(UsageError, match="this late takes no audio"):
         resolve(bench.config(variant="late", augment__drop_audio=0.2))
 
 

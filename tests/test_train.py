@@ -11,8 +11,10 @@ import pytest
 from fusion_keras.backbones.cut import cut
 from fusion_keras.backbones.presets import load_text
 from fusion_keras.errors import UsageError
+from fusion_keras.renamed import RENAMED
 from fusion_keras.training import loop, report
 from fusion_keras.training.experiment import load_model, train
+from fusion_keras.training.restored import config_of
 from fusion_keras.training.run import Run
 from tests.support import tiny
 from tests.support.shared import slow_but
@@ -68,8 +70,9 @@ def test_config_json_says_what_was_trained_on_what_with_what(inter):
     assert found["variant"] == "inter"
     assert found["seed"] == 0
     assert found["classes"] == ["negative", "positive"]
-    # The recipe is filled in, whole: without sound nothing has the rate of its backbone.
-    assert [n for n, value in found["config"]["train"].items() if value is None] == ["audio_rate"]
+    # The recipe is filled in, whole: what is not there has no rate of its backbone.
+    absent = ["audio_rate", "tabular_rate"]
+    assert [n for n, value in found["config"]["train"].items() if value is None] == absent
     assert found["config"]["train"]["optimizer"] == "adamw"
     assert [j["text"] for j in found["spec"]["junctions"]] == [0, 1]
     assert found["dataset"]["counts"] == {"train": 40, "valid": 16, "test": 16}
@@ -163,10 +166,20 @@ def test_a_run_from_before_a_setting_existed_has_its_default(bench, shallow, tmp
     shutil.copytree(shallow.folder, older)
     described = json.loads((older / "config.json").read_text())
     del described["config"]["fusion"]["stand_ins"], described["config"]["clstm"]
+    data = described["config"]["data"]
+    for old, new in RENAMED.items():
+        section, field = new.split(".")
+        data[old] = data[section][field]
+    for section in ("manifest", "mosi", "demo", "digits"):
+        del data[section]
     (older / "config.json").write_text(json.dumps(described))
     assert train(bench.config(**SHALLOW), older).complete
     with pytest.raises(UsageError, match=r"fusion\.width was 16, is 32"):
         train(bench.config(**SHALLOW, fusion__width=32), older)
+    changed = bench.config(**SHALLOW, data__manifest__id_column="")
+    with pytest.raises(UsageError, match=r"data\.manifest\.id_column was 'id', is ''"):
+        train(changed, older)
+    assert config_of(older).data == config_of(shallow.folder).data
 
 
 def test_a_folder_that_is_no_run_is_refused(bench, tmp_path):

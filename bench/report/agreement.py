@@ -45,8 +45,8 @@ class Row:
 
     def takes(self, model: Model) -> bool:
         """Whether this is the row of a model, whatever its data."""
-        if "audio" in model.artifact["backbones"]:
-            return False  # the paper has no sound
+        if published.takes_more(model):
+            return False
         image = model.artifact["backbones"].get("image")
         same = model.artifact["variant"] == published.ROWS[self.paper][0]
         same = same and (self.vit is None or self.vit == published.is_vit(image))
@@ -54,23 +54,23 @@ class Row:
 
 
 def _rows() -> list[Row]:
-    found = []
+    rows = []
     for paper, values in published.TABLE_2.items():
         variant, vit = published.ROWS[paper]
         if variant in ("text", "image"):
-            found.append(Row(paper, paper, vit, None, next(filter(None, values))))
+            rows.append(Row(paper, paper, vit, None, next(filter(None, values))))
             continue
         blocks = BLOCKS if variant == "early" else None
         for sign, value in zip(("M", "V"), values, strict=True):
-            found.append(Row(f"{paper} ({sign})", paper, sign == "V", blocks, value))
-    early = next(row.paper for row in found if row.blocks)
+            rows.append(Row(f"{paper} ({sign})", paper, sign == "V", blocks, value))
+    early = next(row.paper for row in rows if row.blocks)
     for sign in ("M", "V"):
         for blocks, value in published.TABLE_3.items():
             name = f"{early}, {blocks} blocks ({sign})"
             # The paper's ablation is of MobileNetV2 alone.
             value = value if sign == "M" else None
-            found += [Row(name, early, sign == "V", blocks, value)] if blocks != BLOCKS else []
-    return found
+            rows += [Row(name, early, sign == "V", blocks, value)] if blocks != BLOCKS else []
+    return rows
 
 
 ROWS = _rows()
@@ -96,17 +96,17 @@ def accuracies(pairs: list[dict[str, Family]], framework: str = OURS) -> dict[st
     Raises:
         ReportError: two models are of one row.
     """
-    found: dict[str, Interval] = {}
+    by_row: dict[str, Interval] = {}
     for model in (pair[framework].model for pair in pairs if framework in pair):
         row = next((row for row in ROWS if row.takes(model)), None)
         if row is None or dataset_of(model) != MOSI:
             continue
-        if row.name in found:
+        if row.name in by_row:
             raise ReportError(
                 f"two models are {row.name} (of other backbones or settings): give the runs of one."
             )
-        found[row.name] = model.accuracy
-    return found
+        by_row[row.name] = model.accuracy
+    return by_row
 
 
 def gaps(measured: dict[str, Interval]) -> list[str]:

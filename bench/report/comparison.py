@@ -53,12 +53,12 @@ def parts(
     held: dict[str, list[dict[str, Family]]] = {MOSI: []}
     for pair in pairs:
         held.setdefault(dataset_of(_any(pair).model), []).append(pair)
-    found: list = [NOTE, COSTS]
+    parts: list = [NOTE, COSTS]
     for dataset, some in held.items():
         lines = _lines(some, empty=dataset == MOSI)
-        found.append(_accuracy_table(dataset, lines))
-        found.append(_cost_table(dataset, lines, timed, artifacts, machines))
-    return found
+        parts.append(_accuracy_table(dataset, lines))
+        parts.append(_cost_table(dataset, lines, timed, artifacts, machines))
+    return parts
 
 
 def _any(pair: dict[str, Family]) -> Family:
@@ -67,13 +67,13 @@ def _any(pair: dict[str, Family]) -> Family:
 
 def _lines(pairs: list[dict[str, Family]], empty: bool) -> list[Line]:
     """The rows in the paper's order and what belongs to each, then what the paper has not."""
-    found: list[Line] = []
+    lines: list[Line] = []
     left = list(pairs)
     for row in ROWS:
         mine = [pair for pair in left if row.takes(_any(pair).model)]
         left = [pair for pair in left if pair not in mine]
-        found += [(row.name, row, pair) for pair in mine or ([{}] if empty else [])]
-    return found + [(_other(_any(pair)), None, pair) for pair in left]
+        lines += [(row.name, row, pair) for pair in mine or ([{}] if empty else [])]
+    return lines + [(_other(_any(pair)), None, pair) for pair in left]
 
 
 def _other(family: Family) -> str:
@@ -133,12 +133,12 @@ def _against(pair: dict[str, Family]) -> list[str]:
     first, second = pair[OURS].model, pair[PYTORCH].model
     if not first.correct.keys() & second.correct.keys():
         return ["no seed in common", ""]
-    found = difference(first, second)
-    margin = max(abs(found.low), abs(found.high))
+    gap = difference(first, second)
+    margin = max(abs(gap.low), abs(gap.high))
     # Where nothing differs a bootstrap sees no doubt. The rule of three does: of n groups of
     # which none differs, at 95 % fewer than 3 / n do.
     margin = margin or min(1.0, 3 / first.units)
-    return [percent(found, "+"), f"{math.ceil(1000 * margin - 1e-9) / 10:.1f}"]
+    return [percent(gap, "+"), f"{math.ceil(1000 * margin - 1e-9) / 10:.1f}"]
 
 
 def _cost_table(dataset: str, lines: list[Line], timed, artifacts, machines) -> Table:
@@ -182,13 +182,13 @@ def _latencies(row: Row | None) -> list[str]:
 
 
 def _parameters(pair: dict[str, Family]) -> str:
-    found = _any(pair).runs[0].parameters if pair else None
-    return f"{found / 1e6:.2f}" if found else ""
+    parameters = _any(pair).runs[0].parameters if pair else None
+    return f"{parameters / 1e6:.2f}" if parameters else ""
 
 
 def _macs(key: tuple | None, artifacts: list[dict]) -> str:
-    found = next((a["macs"] for a in artifacts if a.get("macs") and linked(a) == key), None)
-    return f"{found / 1e6:,.1f}" if found else ""
+    macs = next((a["macs"] for a in artifacts if a.get("macs") and linked(a) == key), None)
+    return f"{macs / 1e6:,.1f}" if macs else ""
 
 
 def _seconds(pair: dict[str, Family], framework: str) -> str:

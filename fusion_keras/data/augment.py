@@ -17,7 +17,8 @@ from fusion_keras.errors import UsageError
 # ITU-R BT.601 luma, the grey that Pillow's own enhancers use.
 _LUMA = np.array([0.299, 0.587, 0.114])
 
-_GREY = 127
+# What stands for an image, or a part of one, that is not there.
+GREY = 127
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,9 @@ class AugmentSpec:
     mixup: alpha of the Beta distribution that two images of a batch, and their labels, are
         mixed by, where no sentence comes with them; 0 mixes none (Zhang et al. 2018, arXiv
         1710.09412, section 2).
-    drop_text, drop_image, drop_audio: the probability of withholding the sentence, the image or
-        the sound of an example that has more; never two at once (modality dropout; Neverova
-        et al. 2016, arXiv 1501.00102).
+    drop_text, drop_image, drop_audio, drop_tabular: the probability of withholding the sentence,
+        the image, the sound or the numbers and categories of an example that has more; never two
+        at once (modality dropout; Neverova et al. 2016, arXiv 1501.00102).
     """
 
     flip: bool = True
@@ -52,6 +53,7 @@ class AugmentSpec:
     drop_text: float = 0.0
     drop_image: float = 0.0
     drop_audio: float = 0.0
+    drop_tabular: float = 0.0
 
     def __post_init__(self):
         if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
@@ -124,7 +126,7 @@ def _erase(pixels: np.ndarray, rng: np.random.Generator):
     wide = min(width, round(math.sqrt(area / aspect)))
     top = rng.integers(0, height - tall + 1)
     left = rng.integers(0, width - wide + 1)
-    pixels[top : top + tall, left : left + wide] = _GREY
+    pixels[top : top + tall, left : left + wide] = GREY
 
 
 def missing(
@@ -137,29 +139,17 @@ def missing(
     if len(modalities) < 2 or not any(getattr(spec, DROPS[m]) for m in modalities):
         return {modality: np.zeros(count, bool) for modality in modalities}
     drawn = rng.random(count)
-    sound = drawn - spec.drop_text
-    without = {
-        "text": drawn < spec.drop_text,
-        "image": drawn >= 1 - spec.drop_image,
-        "audio": (sound >= 0) & (sound < spec.drop_audio),
-    }
+    # One draw decides: images from the top, the others one above the other from below.
+    without, start = {}, 0.0
+    for modality in DROPS:
+        rate = getattr(spec, DROPS[modality])
+        if modality == "image":
+            without[modality] = drawn >= 1 - rate
+        else:
+            above = drawn - start
+            without[modality] = (above >= 0) & (above < rate)
+            start += rate
     return {modality: without[modality] for modality in modalities}
-
-
-def emptied(modality: str, values: np.ndarray, without: np.ndarray) -> np.ndarray:
-    """The inputs of a modality, those chosen by bool [B] empty.
-
-    An empty sentence, int32 [B, T], is its first and last token side by side ([CLS] and [SEP]);
-    an empty image is all grey, and an empty sound, float32 [B, F, 64], all silence.
-    """
-    values = values.copy()
-    if modality == "text":
-        last = np.maximum((values != 0).sum(axis=1) - 1, 1)
-        values[without, 1] = values[np.arange(len(last)), last][without]
-        values[without, 2:] = 0
-    else:
-        values[without] = _GREY if modality == "image" else 0
-    return values
 
 
 def mix(

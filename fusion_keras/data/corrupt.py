@@ -37,8 +37,8 @@ class Corruption:
 
     Attributes:
       of: what it changes: "image" uint8 [S, S, 3], "text" (a str), "token_ids" int32 [T],
-        [CLS] ... [SEP] and then zeros, "waveform" float32 [samples] in -1 to 1, or "audio"
-        float32 [F, 64], its log-mel energies.
+        [CLS] ... [SEP] and then zeros, "waveform" float32 [samples] in -1 to 1, "audio"
+        float32 [F, 64], its log-mel energies, or "tabular" float32 [K].
       does: in words, with the meaning of the strength.
       apply: (value, strength, rng) -> a new value.
       level: strength -> how a table and an axis call it.
@@ -57,7 +57,7 @@ class Corruption:
 
     @property
     def modality(self) -> str:
-        return {"text": "text", "token_ids": "text", "image": "image"}.get(self.of, "audio")
+        return {"token_ids": "text", "waveform": "audio"}.get(self.of, self.of)
 
     def check(self, name: str, strengths: Sequence[float]) -> None:
         """Raises UsageError for a strength without meaning."""
@@ -265,6 +265,15 @@ def miss_sound(energies: np.ndarray, strength: float, rng: np.random.Generator) 
     return np.zeros_like(energies) if rng.random() < strength else energies
 
 
+# ---- Tables ----------------------------------------------------------------------------------
+
+
+def miss_row(values: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """All numbers at their mean, no category at a level, as training withholds a row; strength:
+    how likely."""
+    return np.zeros_like(values) if rng.random() < strength else values
+
+
 # ---- All of them -----------------------------------------------------------------------------
 
 
@@ -360,6 +369,13 @@ CORRUPTIONS = {
         of="audio",
         does="no sound, silence stands for it; the share of examples",
         apply=miss_sound,
+        level=_percent,
+        strengths=(0.25, 0.5, 0.75, 1.0),
+    ),
+    "tabular_missing": Corruption(
+        of="tabular",
+        does="no numbers and categories, means stand for them; the share of examples",
+        apply=miss_row,
         level=_percent,
         strengths=(0.25, 0.5, 0.75, 1.0),
     ),

@@ -72,12 +72,13 @@ def make_demo(
     """
     if size < SMALLEST:
         raise UsageError(
-            f"got a demo of {size} examples, wanted at least {SMALLEST}; do set a larger demo_size."
+            f"got a demo of {size} examples, wanted at least {SMALLEST}; do set a larger "
+            "data.demo.size."
         )
     if not 0 <= noise <= 0.5:
         raise UsageError(
             f"got a demo with noise {noise}, wanted 0 to 0.5, where 0.5 leaves no information; do "
-            "set demo_noise within that."
+            "set data.demo.noise within that."
         )
     if image_size < 16:
         raise UsageError(
@@ -99,8 +100,7 @@ def make_demo(
         name="demo",
         ids=[f"demo{row:05d}" for row in range(size)],
         splits=[example.split for example in examples],
-        texts=texts,
-        images=images,
+        raw={"text": texts, "image": images},
         labels=(scores >= 0).astype(np.int32),
         classes=CLASSES,
         scores=scores,

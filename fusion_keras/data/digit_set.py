@@ -17,31 +17,39 @@ from fusion_keras.data.spectrogram import STRIDE, WINDOW
 from fusion_keras.errors import UsageError
 
 CLASSES = tuple("0123456789")
+# The fields and sections of `config.data` that are read here and not of every source.
+READS = ("path", "split_seed", "digits")
 
 
 def read_digits(data, image_size: int, steps: int) -> Digits:
     """Both sources of `config.data`, divided.
 
     Args:
-        data: its path (the folder that holds mnist and fsdd), split and split_seed are read.
+        data: its path (the folder that holds mnist and fsdd), split_seed and digits.split are
+            read.
         image_size: 28, or a divisor of it.
         steps: columns of a spectrogram; longer recordings are cut.
 
     Raises:
         UsageError: no path, and everything that `load_digits` says.
     """
-    if not data.path:
-        raise UsageError(
-            "got no data.path, wanted the folder that holds mnist/*.gz and fsdd/recordings/*.wav; "
-            "do set --config.data.path=FOLDER."
-        )
+    check_folder(data)
     if steps < 1:
         raise UsageError(f"got {steps} steps of sound, wanted at least 1.")
     samples = WINDOW + (steps - 1) * STRIDE
     folder = Path(data.path).expanduser()
     # The files as they are now: an experiment of many trainings reads them once.
     stamp = tuple((str(p), p.stat().st_mtime_ns) for p in sorted(folder.rglob("*.*")))
-    return _read(folder, image_size, samples, data.split, data.split_seed, stamp)
+    return _read(folder, image_size, samples, data.digits.split, data.split_seed, stamp)
+
+
+def check_folder(data) -> None:
+    """Raises UsageError where `config.data.path` names no folder."""
+    if not data.path:
+        raise UsageError(
+            "got no data.path, wanted the folder that holds mnist/*.gz and fsdd/recordings/*.wav; "
+            "do set --config.data.path=FOLDER."
+        )
 
 
 @functools.lru_cache(maxsize=1)
@@ -53,8 +61,7 @@ def load_digit_set(data, image_size: int, steps: int) -> Dataset:
     """The training, validation and test pairs of `config.data`, at its noise.
 
     Args:
-        data: `config.data`: path, split, split_seed, image_snr, audio_snr, train_pairs,
-            valid_pairs, test_pairs and name are read.
+        data: `config.data`: name, path, split_seed and the section digits are read.
         image_size, steps: as in `read_digits`.
 
     Returns:
@@ -82,20 +89,17 @@ def load_digit_set(data, image_size: int, steps: int) -> Dataset:
         name=data.name or "digits",
         ids=[f"{image}+{recording}" for image, recording, _ in pairs],
         splits=[s for s, e in zip(SPLITS, examples, strict=True) for _ in range(len(e))],
-        texts=[f"image {image}, recording {recording}" for image, recording, _ in pairs],
-        images=None,
-        image_files=None,
-        token_ids=None,
+        raw={"text": [f"image {image}, recording {recording}" for image, recording, _ in pairs]},
+        inputs={"image": column("image"), "audio": column("spectrogram")},
         labels=np.array([digit for *_, digit in pairs], np.int32),
         classes=CLASSES,
         scores=None,
         groups=[f"recording {recording}" for _, recording, _ in pairs],
-        notes=_notes(digits),
-        fingerprint=fingerprint(digits, data),
-        split_policy=f"seeded: images and recordings apart, by {data.split}, train/valid/test "
-        f"{FRACTIONS}, seed {data.split_seed}; then all pairs of one digit within a split, of "
-        "which as many are drawn as are wanted",
-        inputs={"image": column("image"), "spectrogram": column("spectrogram")},
+        source_notes=_notes(digits),
+        drawn=fingerprint(digits, data),
+        split_policy=f"seeded: images and recordings apart, by {data.digits.split}, "
+        f"train/valid/test {FRACTIONS}, seed {data.split_seed}; then all pairs of one digit within "
+        "a split, of which as many are drawn as are wanted",
     )
 
 
@@ -112,17 +116,17 @@ def split_examples(
         UsageError: a ratio that is none, or more pairs than there are.
     """
     field = f"{split}_pairs"
-    wanted, found = data[field], count_pairs(digits, split)
+    wanted, found = data.digits[field], count_pairs(digits, split)
     if not 1 <= wanted <= found:
         raise UsageError(
-            f"got data.{field}={wanted}, wanted 1 to {found}, the pairs of that split."
+            f"got data.digits.{field}={wanted}, wanted 1 to {found}, the pairs of that split."
         )
     return Examples(
         digits,
         split,
         data.split_seed,
-        data.image_snr if image_snr is None else image_snr,
-        data.audio_snr if audio_snr is None else audio_snr,
+        data.digits.image_snr if image_snr is None else image_snr,
+        data.digits.audio_snr if audio_snr is None else audio_snr,
         wanted,
     )
 
@@ -139,7 +143,8 @@ def fingerprint(digits: Digits, data) -> str:
     """sha256 over all that a model can learn from, and is tested on: both sources, and how pairs
     are drawn by `config.data`."""
     drawn = ("split", "split_seed", "image_snr", "audio_snr", *(f"{s}_pairs" for s in SPLITS))
-    described = [[name, str(data[name])] for name in drawn]
+    values = {**data.digits, "split_seed": data.split_seed}
+    described = [[name, str(values[name])] for name in drawn]
     described += [digits.samples, list(digits.images.shape), digits.image_labels.tolist()]
     described += [digits.image_splits.tolist(), digits.recording_labels.tolist()]
     described += [digits.recording_splits.tolist(), [len(w) for w in digits.recordings]]

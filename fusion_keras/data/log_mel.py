@@ -7,7 +7,7 @@ periodic Hann windows of 25 ms every 10 ms, an FFT of 512, 64 triangular bands b
 scale of what comes out, see `log_mel`.
 
 Worked out on the host, as token ids are, so that fp16 and int8 graphs never see the range of
-a spectrum. Numpy only: `bench.inputs` does the same.
+a spectrum. Numpy only: `bench.edge.inputs` does the same.
 """
 
 import functools

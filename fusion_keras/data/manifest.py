@@ -34,13 +34,16 @@ def read_manifest(
     group_column: str = "group",
     score_column: str = "score",
     audio_column: str = "",
+    numbers: Sequence[str] = (),
+    categories: Sequence[str] = (),
     classes: Sequence[str] | None = None,
     max_skipped: float = MAX_SKIPPED,
 ) -> Records:
     """Reads a CSV, TSV or JSON-lines table (see `table.read_table`) into `Records`.
 
     The text and label columns must exist, the image column unless it is "" (text only), and the
-    audio column, of files with a sound track, if it is named.
+    audio column, of files with a sound track, and those of numbers and categories, if they are
+    named.
     The split, id, group and score columns are used where they exist under their default
     names; one that is named otherwise must exist; "" leaves it out. Without an id column a
     row is called by its line.
@@ -50,7 +53,8 @@ def read_manifest(
     neutral, non-negative, positive if all are among these; else alphabetical.
 
     A row is skipped and noted if its text, label, id or group is empty, its label is not in
-    `classes`, its image or sound is missing, or its length is wrong. Texts are kept as they are,
+    `classes`, its image or sound is missing, a cell of `numbers` is neither a number nor empty, or
+    its length is wrong. Texts are kept as they are,
     be it one word, emoji or broken encoding.
 
     Args:
@@ -71,6 +75,8 @@ def read_manifest(
         table.require(image_column, "image path", ', or "" for text only')
     if audio_column:
         table.require(audio_column, "sound path", ', or "" for none')
+    for name in (*numbers, *categories):
+        table.require(name, "number" if name in numbers else "category")
     split_column = _optional(table, split_column, "split")
     id_column = _optional(table, id_column, "id")
     group_column = _optional(table, group_column, "group")
@@ -92,6 +98,9 @@ def read_manifest(
             reason = f"no image file {row.cells[image_column]!r}"
         if not reason and audio_column and (sound is None or not is_file(sound)):
             reason = f"no sound file {row.cells[audio_column]!r}"
+        for name in numbers if not reason else ():
+            if row.cells[name].strip() and parse_number(row.cells[name]) is None:
+                reason = f"{name} {row.cells[name]!r} is no number"
         if reason:
             skips.add(row.line, reason)
             continue
@@ -107,19 +116,24 @@ def read_manifest(
     cells = [row.cells[label_column].strip() for row in rows]
     labels, names = _number_labels(cells, rows, tuple(classes or ()), skips)
     skips.check()
+    raw: dict[str, list] = {"text": [row.cells[text_column] for row in rows]}
+    if image_column:
+        raw["image"] = images
+    if audio_column:
+        raw["audio"] = sounds
+    if numbers or categories:
+        raw["tabular"] = [{n: row.cells[n] for n in (*numbers, *categories)} for row in rows]
     records = Records(
         name=path.parent.resolve().name if path.stem == "manifest" else path.stem,
         ids=[row.cells[id_column].strip() if id_column else f"line{row.line}" for row in rows],
         splits=splits if split_column else None,
-        texts=[row.cells[text_column] for row in rows],
-        images=images if image_column else None,
+        raw=raw,
         labels=labels,
         classes=names,
         scores=np.array(scores, np.float32) if score_column else None,
         groups=[row.cells[group_column].strip() for row in rows] if group_column else None,
         origins=[f"{path.name} line {row.line}" for row in rows],
         skips=skips,
-        sounds=sounds if audio_column else None,
     )
     return check_records(records.select(np.flatnonzero(labels >= 0)))
 

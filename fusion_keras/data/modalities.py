@@ -1,8 +1,8 @@
-"""What each modality is called: as a model's input, and in the settings that withhold it."""
+"""The names of the modalities, and what is called after them."""
 
-# The input, of each example one row: token ids int32 [T], pixels uint8 [S, S, 3], log-mel
-# energies float32 [F, 64].
-INPUT_OF = {"text": "token_ids", "image": "image", "audio": "audio"}
+# Modality -> its input of a model, in the order of everything that lists them. Text stands first:
+# it alone has an open length.
+INPUT_OF = {"text": "token_ids", "image": "image", "audio": "audio", "tabular": "tabular"}
 MODALITIES = tuple(INPUT_OF)
 # The input, float32 [1], that is 1 where the modality is there and 0 where it is not; of models
 # that learn stand-ins.

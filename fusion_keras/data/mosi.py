@@ -38,6 +38,7 @@ def read_mosi(
     sound_dir: str | Path = "",
     cache_dir: str | Path,
     max_skipped: float = MAX_SKIPPED,
+    decode: bool = True,
 ) -> Records:
     """Reads CMU-MOSI into `Records`; ids are `<video>_<clip>`, groups are the videos.
 
@@ -53,6 +54,7 @@ def read_mosi(
     found out when it is decoded.
 
     A row is skipped and noted if its text is empty, or its clip is missing or does not decode.
+    With `decode` False clips stand in the place of their frames, and are only looked for later.
 
     Raises:
       UsageError: both folders are given or one does not exist, the file cannot be read, a
@@ -71,7 +73,9 @@ def read_mosi(
     skips = SkipLog(label_file.name, max_skipped)
     records = _read_labels(read_table(label_file, skips), skips)
     notes = _deviations(records, label_file.name)
-    if raw_dir:
+    if raw_dir and not decode:
+        images = _clip_files(records, Path(raw_dir))
+    elif raw_dir:
         images = _clips(records, Path(raw_dir), Path(cache_dir))
     elif frames_dir:
         images = _ready_frames(records, Path(frames_dir))
@@ -80,16 +84,19 @@ def read_mosi(
     usable = []
     for row, image in enumerate(images):
         reason = image if isinstance(image, str) else ""
-        if not records.texts[row].strip():
+        if not records.raw["text"][row].strip():
             reason = "empty text"
         if reason:
             skips.add(records.origins[row], reason)
         else:
             usable.append(row)
     skips.check()
-    images = images if raw_dir or frames_dir else None
-    sounds = _clip_files(records, Path(sound_dir)) if sound_dir else None
-    records = dataclasses.replace(records, images=images, sounds=sounds, notes=notes)
+    raw = dict(records.raw)
+    if raw_dir or frames_dir:
+        raw["image"] = images
+    if sound_dir:
+        raw["audio"] = _clip_files(records, Path(sound_dir))
+    records = dataclasses.replace(records, raw=raw, notes=notes)
     return check_records(records.select(usable))
 
 
@@ -122,8 +129,7 @@ def _read_labels(table: Table, skips: SkipLog) -> Records:
         name="mosi",
         ids=ids,
         splits=splits,
-        texts=[row.cells["text"] for row in table.rows],
-        images=None,
+        raw={"text": [row.cells["text"] for row in table.rows]},
         labels=(np.array(scores) >= 0).astype(np.int32),
         classes=CLASSES,
         scores=np.array(scores, np.float32),

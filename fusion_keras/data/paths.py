@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from pathlib import Path, PureWindowsPath
 
@@ -22,16 +23,24 @@ def inside(root: Path, relative: str, where: str) -> Path:
     windows = PureWindowsPath(relative)
     target = None
     if not (relative.startswith("/") or windows.drive or windows.root):
-        try:
-            target = (root / relative).resolve()
-        except (OSError, RuntimeError):  # a loop of links
-            target = None
+        target = _followed(root / relative)
     if target is None or not target.is_relative_to(root):
         raise UsageError(
             f"got the path {relative!r} in {where}, wanted one that stays inside {root}; do put "
             "the file there and name it relative to that folder."
         )
     return target
+
+
+def _followed(path: Path) -> Path | None:
+    """Where links lead; None in a loop of them, of which Python tells up to 3.12 only unless
+    it is strict."""
+    try:
+        return path.resolve(strict=True)
+    except RuntimeError:  # a loop, up to 3.12
+        return None
+    except OSError as error:  # what does not exist is for the reader of the file to tell
+        return None if error.errno == errno.ELOOP else path.resolve()
 
 
 def is_file(path: Path) -> bool:

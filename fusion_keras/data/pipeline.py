@@ -5,18 +5,17 @@ k with exactly the batches that an undisturbed one would have seen.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import grain
 import numpy as np
 
-from fusion_keras.data.augment import AugmentSpec, augment, emptied, missing, mix
-from fusion_keras.data.modalities import INPUT_OF, PRESENT
 from fusion_keras.errors import UsageError
 
 # What a batch is compared with; everything else is an input of the model.
 TARGETS = ("label", "score")
-IMAGE, AUDIO = INPUT_OF["image"], INPUT_OF["audio"]
+# Changes a batch, name -> [B, ...], in place.
+Change = Callable[[dict[str, np.ndarray], np.random.Generator], None]
 
 # Pillow works outside the GIL, so that threads share the augmentation; beyond eight they
 # would mostly wait for it. Two finished batches a thread hide an uneven step.
@@ -47,7 +46,7 @@ def train_batches(
     seed: int,
     epochs: int,
     start_step: int = 0,
-    augmentation: AugmentSpec | None = None,
+    augmentation: Change | None = None,
 ) -> grain.IterDataset:
     """Shuffled full batches over all epochs.
 
@@ -60,8 +59,7 @@ def train_batches(
       indices: int [n], the rows to train on.
       seed: with the step, it decides order and augmentation; 0 <= seed < 2**32.
       start_step: how many batches to leave out, to resume.
-      augmentation: for "image", if there is one, and for which examples go without one of
-        "token_ids", "image" and "audio"; None changes nothing.
+      augmentation: see `modalities.augmentation`; None changes nothing.
 
     Returns:
       of (inputs {name: [B, ...]}, targets), see `split_targets`; epochs * (n // B)
@@ -74,21 +72,11 @@ def train_batches(
     steps_per_epoch(len(indices), batch_size)
     _check(arrays)
     indices = np.asarray(indices)
-    classes = int(np.max(arrays["label"])) + 1
 
     def gather(positions: np.ndarray, rng: np.random.Generator):
         batch = _rows(arrays, indices[positions])
-        if augmentation is not None and IMAGE in batch:
-            batch[IMAGE] = np.stack([augment(i, augmentation, rng) for i in batch[IMAGE]])
         if augmentation is not None:
-            alone = _withheld(batch, augmentation, rng)
-            # A mixed label is of a mixed image; sound is not mixed.
-            if augmentation.mixup and IMAGE in batch and AUDIO not in batch:
-                batch["label"] = np.eye(classes, dtype=np.float32)[batch["label"]]
-                wanted = {name: batch[name][alone] for name in TARGETS if name in batch}
-                batch[IMAGE][alone], wanted = mix(batch[IMAGE][alone], wanted, augmentation, rng)
-                for name, mixed in wanted.items():
-                    batch[name][alone] = mixed
+            augmentation(batch, rng)
         return split_targets(batch)
 
     # Positions are batched, not rows: a batch is then one gather, and its generator is
@@ -102,21 +90,6 @@ def train_batches(
         .random_map(gather)
     )
     return batches[start_step:].to_iter_dataset(_READ)
-
-
-def _withheld(batch: dict, spec: AugmentSpec, rng: np.random.Generator) -> np.ndarray:
-    """Take a modality from some examples; returns bool [B], who has no sentence."""
-    count = len(batch["label"])
-    told = [m for m, name in PRESENT.items() if name in batch]
-    taken = told or [m for m, name in INPUT_OF.items() if name in batch]
-    without = missing(count, taken, spec, rng)
-    for modality, rows in without.items():
-        if told:
-            batch[PRESENT[modality]] = 1 - rows[:, None].astype(np.float32)
-        elif rows.any():
-            name = INPUT_OF[modality]
-            batch[name] = emptied(modality, batch[name], rows)
-    return without.get("text", np.ones(count, bool))
 
 
 def eval_batches(

@@ -1,17 +1,23 @@
 """What passes between the stages of `data`: records read, then a data set to train on.
 
-A *source* (manifest, mosi, demo) yields `Records`: texts, where the images are, labels.
-Decoding and tokenising turn them into a `Dataset`. Both keep the order of the source.
+A *source* (manifest, mosi, demo) yields `Records`: sentences, where the images are, labels.
+Readers, one for each modality that a model takes, turn them into a `Dataset`. Both keep the order
+of the source.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
+from fusion_keras.data.modalities import MODALITIES
 from fusion_keras.errors import UsageError
 
 SPLITS = ("train", "valid", "test")
@@ -73,9 +79,10 @@ class Records:
       name: short name of the data set, for reports.
       ids: N distinct names.
       splits: N of "train", "valid", "test"; None where the source has no split.
-      texts: N texts, as they stand in the source.
-      images: N paths; or uint8 [N, S, S, 3]; or None where the source has no images, which
-        only a variant without images can train on.
+      raw: modality -> N of what the source has of it: "text" sentences as they stand there,
+        "image" paths or, drawn, uint8 [N, S, S, 3], "audio" paths of files with a sound track,
+        "tabular" dicts of column -> cell. Without those that it has not; sentences are always
+        there.
       labels: int32 [N], indices into `classes`.
       classes: the names of the classes, in the order of their labels.
       scores: float32 [N], real-valued sentiment; None where there is none.
@@ -83,14 +90,12 @@ class Records:
       notes: sentences about deviations, each with its file; skipped rows are in `skips`.
       origins: N descriptions of where the row stands ("label.csv line 7"), for messages.
       skips: the rows skipped so far, and the limit; None where no row can be skipped.
-      sounds: N paths of files with a sound track; None where the source has no sound.
     """
 
     name: str
     ids: list[str]
     splits: list[str] | None
-    texts: list[str]
-    images: list[Path] | np.ndarray | None
+    raw: Mapping[str, Sequence]
     labels: np.ndarray
     classes: tuple[str, ...]
     scores: np.ndarray | None = None
@@ -98,22 +103,58 @@ class Records:
     notes: tuple[str, ...] = ()
     origins: list[str] | None = None
     skips: SkipLog | None = None
-    sounds: list[Path] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def select(self, rows: Sequence[int]) -> Records:
         """The records of the given row indices, in that order."""
-        per_row = ("ids", "splits", "texts", "images", "sounds", "labels", "scores", "groups")
-        changed = {}
-        for field in (*per_row, "origins"):
-            value = getattr(self, field)
-            if isinstance(value, np.ndarray):
-                changed[field] = value[np.asarray(rows, dtype=np.int64)]
-            elif value is not None:
-                changed[field] = [value[row] for row in rows]
+        rows = np.asarray(rows, dtype=np.int64)
+        per_row = ("ids", "splits", "labels", "scores", "groups", "origins")
+        changed = {field: _of_rows(getattr(self, field), rows) for field in per_row}
+        changed["raw"] = {name: _of_rows(values, rows) for name, values in self.raw.items()}
         return dataclasses.replace(self, **changed)
+
+
+def _of_rows(values: Sequence | np.ndarray | None, rows: np.ndarray):
+    if values is None or isinstance(values, np.ndarray):
+        return None if values is None else values[rows]
+    return [values[row] for row in rows]
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """What a reader made of all rows of a source.
+
+    Attributes:
+      values: [N, ...], a model's input.
+      usable: bool [N]; None where every row is.
+      notes: sentences about what was cut, missing or unknown.
+      encoding: what was learned from the training rows, as JSON types; None where nothing was.
+    """
+
+    values: np.ndarray
+    usable: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+    encoding: dict | None = None
+
+
+class Reader(Protocol):
+    """Makes a model's input of what a source has of one modality."""
+
+    def require(self, records: Records) -> None:
+        """Raises UsageError where the source has nothing of this modality."""
+
+    def read(self, records: Records, folder: Path) -> Reading:
+        """The input of every row.
+
+        Args:
+          records: split; those of unusable files are added to its `skips`.
+          folder: the cache folder.
+
+        Raises:
+          UsageError: the source has nothing of this modality, or what it has cannot be read.
+        """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,42 +177,76 @@ class Column:
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """Ready to train on: the fields of `Records`, with every row decoded, tokenised and split.
+    """Ready to train on: the fields of `Records`, with every row read and split.
 
     Attributes that differ from `Records`:
       splits: N of "train", "valid", "test"; always filled.
-      images: uint8 [N, S, S, 3], memory-mapped; or None (text only).
-      image_files: N paths that `images` were decoded from; None where there are none.
-      audio: float32 [N, F, 64], log-mel energies in [0, 1], memory-mapped; or None.
-      sounds: N paths that `audio` was decoded from; None where `audio` is.
-      token_ids: int32 [N, T], [CLS] ... [SEP], padded with 0.
-      notes: deviations and skipped rows, each with its file and line.
-      fingerprint: sha256 over the content and the preprocessing.
+      inputs: modality -> what a model takes of it: "text" token ids int32 [N, T], "image" uint8
+        [N, S, S, 3], "audio" float32 [N, F, 64], "tabular" float32 [N, K], as far as they were
+        asked for, memory-mapped where they are large; of a source whose examples are drawn
+        `Column`s.
+      source_notes: deviations and skipped rows, each with its file and line.
+      notes_of: modality -> sentences about what was cut, missing or unknown.
       split_policy: one sentence on how the split came about.
-      inputs: input name -> column [N, ...] worked out where it is read, for a source whose
-        examples are drawn; images and token_ids are then None. Empty for all others.
+      encodings: modality -> what its reader has learned from the training rows.
+      whole: whether no row was lost to a file that cannot be used.
+      drawn: of a source whose examples are drawn, its fingerprint.
     """
 
     name: str
     ids: list[str]
     splits: list[str]
-    texts: list[str]
-    images: np.ndarray | None
-    image_files: list[Path] | None
-    token_ids: np.ndarray
+    raw: Mapping[str, Sequence]
+    inputs: Mapping[str, np.ndarray | Column]
     labels: np.ndarray
     classes: tuple[str, ...]
     scores: np.ndarray | None
     groups: list[str] | None
-    notes: tuple[str, ...]
-    fingerprint: str
+    source_notes: tuple[str, ...]
     split_policy: str
-    inputs: Mapping[str, Column] = dataclasses.field(default_factory=dict)
-    audio: np.ndarray | None = None
-    sounds: list[Path] | None = None
+    notes_of: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    encodings: Mapping[str, dict] = dataclasses.field(default_factory=dict)
+    whole: bool = True
+    drawn: str = ""
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """All that is to be said of it."""
+        return self.source_notes + tuple(note for found in self.notes_of.values() for note in found)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """sha256 over all that a model can learn from; where the files lie does not count."""
+        if self.drawn:
+            return self.drawn
+        fields = [self.ids, self.splits, self.raw["text"], self.labels.tolist()]
+        fields += [self.classes, self.groups]
+        fields.append(None if self.scores is None else self.scores.tolist())
+        digest = hashlib.sha256(json.dumps(fields).encode())
+        # Images and texts count also where they are not read; others where they are, so that the
+        # fingerprint without them is that of the versions that knew none.
+        for modality in ("image", "text", *(m for m in MODALITIES if m not in ("image", "text"))):
+            if modality in self.inputs:
+                values = self.inputs[modality]
+                digest.update(str(values.shape).encode())
+                digest.update(np.ascontiguousarray(values))
+            elif modality in ("image", "text"):
+                digest.update(b"none")
+        return digest.hexdigest()
+
+    def of_one(self, modality: str) -> Dataset | None:
+        """The data set as it is read for this modality alone; None where that has other rows."""
+        if not self.whole:
+            return None
+        return dataclasses.replace(
+            self,
+            inputs={m: x for m, x in self.inputs.items() if m == modality},
+            notes_of={m: notes for m, notes in self.notes_of.items() if m == modality},
+            encodings={m: e for m, e in self.encodings.items() if m == modality},
+        )
 
     def rows(self, split: str) -> np.ndarray:
         """int64 [n]: the indices of the rows of one split, in order."""

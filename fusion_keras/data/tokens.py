@@ -5,13 +5,16 @@ them on every sentence of the real data sets. A text that spells out "[SEP]" get
 special token, there as here.
 """
 
+import hashlib
 import json
 from pathlib import Path
 
 import numpy as np
+import tokenizers
 from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordPiece
 
+from fusion_keras.data.cache import cached_array, content_key
 from fusion_keras.errors import UsageError
 
 _SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
@@ -80,6 +83,22 @@ def encode(texts: list[str], tokenizer: Tokenizer, max_length: int) -> tuple[np.
             ids = [*ids[: max_length - 1], ids[-1]]
         token_ids[row, : len(ids)] = ids
     return token_ids, cut
+
+
+def cached_tokens(
+    texts: list[str], directory: Path, max_length: int, folder: Path
+) -> tuple[np.ndarray, int]:
+    """What `encode` gives by the tokenizer of a directory, from the cache folder if it is there."""
+    tokenizer = load_tokenizer(directory)
+
+    def build(notes: dict) -> list[np.ndarray]:
+        token_ids, notes["cut"] = encode(texts, tokenizer, max_length)
+        return [token_ids]
+
+    described = hashlib.sha256(tokenizer.to_str().encode()).hexdigest()
+    key = content_key("tokens", tokenizers.__version__, described, max_length, texts)
+    token_ids, notes = cached_array(folder, key, (len(texts), max_length), np.int32, build)
+    return token_ids, notes["cut"]
 
 
 def _valid_utf8(text: str) -> str:

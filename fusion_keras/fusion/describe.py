@@ -10,9 +10,10 @@ import keras
 from jax import numpy as jnp
 from jax.extend.core import jaxprs_in_params
 
-from fusion_keras.fusion.graph import Graph, part_name, tap_name
+from fusion_keras.fusion.graph import MASK, Graph
 from fusion_keras.fusion.joins import join
 from fusion_keras.fusion.spec import FusionSpec, format_junction
+from fusion_keras.modalities import MODALITY
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,14 @@ class Part:
         name: what it is.
         takes, gives: shapes without the batch.
         parameters: how many numbers are stored.
-        macs: multiply-accumulates of one example.
+        macs: multiply-accumulates of one example; None where they are not counted apart.
     """
 
     name: str
     takes: str
     gives: str
     parameters: int
-    macs: int
+    macs: int | None
 
 
 def count_macs(model: keras.Model, length: int = 1) -> int:
@@ -97,11 +98,19 @@ def describe(spec: FusionSpec, graph: Graph) -> list[Part]:
     return [*parts, total]
 
 
+def describe_layers(model: keras.Model) -> list[Part]:
+    """The layers of a model that has no parts of its own, with their sum last."""
+    parts = [
+        Part(layer.name, "", _shape(layer.output), layer.count_params(), None)
+        for layer in model.layers
+    ]
+    return [*parts, Part("all", "", "", model.count_params(), count_macs(model))]
+
+
 def _backbone(spec, graph, modality) -> Part:
-    part = graph.model.get_layer(part_name(modality))
+    part = graph.model.get_layer(MODALITY[modality].part)
     taps = ", ".join(str(d) for d in spec.depths(modality))
-    source = "token_ids" if modality == "text" else modality
-    (given,) = (x for x in graph.model.inputs if x.name == source)
+    (given,) = (x for x in graph.model.inputs if x.name == MODALITY[modality].input)
     length = given.shape[1] or 1
     shapes = " ".join(_shape(x, length) for x in part.outputs)
     return Part(
@@ -116,9 +125,9 @@ def _backbone(spec, graph, modality) -> Part:
 def _junction(spec, graph, index) -> Part:
     junction = spec.junctions[index]
     shapes = {x.name: x for x in graph.fusion.inputs}
-    needed = {m: shapes[tap_name(m, d)] for m, d in junction.depths.items()}
+    needed = {m: shapes[MODALITY[m].tap(d)] for m, d in junction.depths.items()}
     inputs = {m: keras.Input(x.shape[1:], dtype=x.dtype, name=x.name) for m, x in needed.items()}
-    mask = keras.Input(shapes["mask"].shape[1:], dtype="int32") if "mask" in shapes else None
+    mask = keras.Input(shapes[MASK].shape[1:], dtype="int32") if MASK in shapes else None
     alone = keras.Model(
         [*inputs.values(), *([] if mask is None else [mask])],
         join(junction, inputs, mask, spec.pool, "junction"),

@@ -1,25 +1,28 @@
 """From a fusion spec to one Keras model.
 
-The model has nested functional models for parts: `text_backbone`, `image_backbone` and
-`audio_backbone`, cut behind their deepest tap, and `fusion`, the junctions and the head. What
+The model has nested functional models for parts: `text_backbone`, `image_backbone` and those of
+further modalities, cut behind their deepest tap, and `fusion`, the junctions and the head. What
 no junction reaches is not in the graph, not in the weights file, not in the latency.
 The parts make feature caching, freezing and counting a matter of naming one of them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 from keras import layers, ops
 
 from fusion_keras.backbones.cut import cut
-from fusion_keras.backbones.presets import AudioPreset, ImagePreset, TextPreset
-from fusion_keras.data.modalities import PRESENT
-from fusion_keras.fusion.joins import PaddingMask, SegmentIds, join
-from fusion_keras.fusion.spec import LAST, Depth, FusionSpec, validate
+from fusion_keras.fusion.joins import join
+from fusion_keras.fusion.spec import LAST, FusionSpec, validate
 from fusion_keras.fusion.stand_in import PresentMask, StandIn
+from fusion_keras.modalities import MODALITY, Modality
 
+# The padding mask among the inputs of `fusion`.
+MASK = "mask"
 _register = keras.saving.register_keras_serializable(package="fusion_keras")
 
 
@@ -54,41 +57,47 @@ class ScoreAverage(layers.Layer):
         return {**super().get_config(), "weights": self.given}
 
 
-def part_name(modality: str) -> str:
-    """The name of a modality's backbone inside the model."""
-    return f"{modality}_backbone"
-
-
-def tap_name(modality: str, depth: Depth) -> str:
-    """The name of a tap wherever it is an input or an output, e.g. `text_4`."""
-    return f"{modality}_{depth}"
-
-
 @dataclass(frozen=True)
 class Graph:
     """A built fusion architecture: the whole, and its two halves over the same layers.
 
     Attributes:
         model: inputs `token_ids` int32 [B, T], 0 is padding, `image` uint8 [B, S, S, 3],
-            scaled in the graph, and `audio` float32 [B, F, 64], log-mel energies in [0, 1], as
-            far as the spec needs them, and with stand-ins `present_text`, `present_image`,
-            `present_audio` float32 [B, 1]. Outputs: a dict of `logits` float32 [B, C] and, with
-            regression, `score` float32 [B, 1].
+            scaled in the graph, `audio` float32 [B, F, 64], log-mel energies in [0, 1], and
+            `tabular` float32 [B, K], as far as the spec needs them, and with stand-ins
+            `present_text`, `present_image`, ... float32 [B, 1]. Outputs: a dict of `logits`
+            float32 [B, C] and, with regression, `score` float32 [B, 1].
         encoders: the same inputs -> a dict of taps (and `mask`, and what is present), the
             inputs of `fusion`.
         fusion: junctions and head.
+        tap_names: modality -> the taps that come of it alone, shallow first.
     """
 
     model: keras.Model
     encoders: keras.Model
     fusion: keras.Model
+    tap_names: Mapping[str, tuple[str, ...]]
+
+    def taps(self, modality: str | None = None) -> dict[str, keras.KerasTensor]:
+        """The taps among the outputs of `encoders`, of one modality or of all: name -> tensor."""
+        if modality is not None:
+            return {name: self.encoders.output[name] for name in self.tap_names[modality]}
+        others = {MASK, *(x.name for x in self.encoders.inputs)}
+        return {n: x for n, x in self.encoders.output.items() if n not in others}
+
+    def encoder(self, modality: str) -> keras.Model:
+        """The encoder of one modality: its input -> a dict of its taps and its padding mask."""
+        kind = MODALITY[modality]
+        outputs = self.taps(modality)
+        if kind.padded and MASK in self.encoders.output:
+            outputs[MASK] = self.encoders.output[MASK]
+        (x,) = (x for x in self.encoders.inputs if x.name == kind.input)
+        return keras.Model({x.name: x}, outputs, name=f"{modality}_encoder")
 
 
 def build(
     spec: FusionSpec,
-    text: TextPreset | None,
-    image: ImagePreset | None,
-    audio: AudioPreset | None = None,
+    presets: Mapping[str, Any],
     *,
     num_classes: int,
     sequence_length: int | None = None,
@@ -98,9 +107,7 @@ def build(
 
     Args:
         spec: the architecture; it is validated against the backbones.
-        text: the text backbone, needed if a junction takes text.
-        image: the image backbone with its scaling, needed if a junction takes images.
-        audio: the audio backbone, needed if a junction takes sound.
+        presets: modality -> its preset, of each that a junction takes.
         num_classes: C, at least 2.
         sequence_length: T of the token ids; None leaves it open.
         regression: also predict a real-valued score.
@@ -108,29 +115,24 @@ def build(
     Raises:
         UsageError: the spec does not fit the backbones.
     """
-    presets = {"text": text, "image": image, "audio": audio}
-    validate(spec, {m: p.backbone.num_depths for m, p in presets.items() if p})
-    inputs, taps, mask = {}, {}, None
-    if "text" in spec.modalities:
-        inputs["token_ids"], mask, found = _text_part(spec, text, sequence_length)
-        taps.update(found)
-    if "image" in spec.modalities:
-        inputs["image"], found = _image_part(spec, image)
-        taps.update(found)
-    if "audio" in spec.modalities:
-        inputs["audio"], found = _audio_part(spec, audio)
-        taps.update(found)
-    if _reads_mask(spec):
-        taps["mask"] = mask
+    validate(spec, {m: preset.backbone.num_depths for m, preset in presets.items()})
+    inputs, taps = {}, {}
+    for name in spec.modalities:
+        modality, preset = MODALITY[name], presets[name]
+        x = inputs[modality.input] = modality.placeholder(preset, sequence_length)
+        part = cut(preset.backbone, spec.depths(name), name=modality.part)
+        fed, mask = modality.feed(x, lambda layer_name, make: make(layer_name), preset)
+        taps |= _tapped(spec, modality, part(fed), mask)
     if spec.stand_ins:
-        names = [PRESENT[m] for m in spec.modalities]
-        there = {n: keras.Input((1,), dtype="float32", name=n) for n in names}
-        inputs, taps = inputs | there, taps | there
+        names = [MODALITY[m].present for m in spec.modalities]
+        present = {n: keras.Input((1,), dtype="float32", name=n) for n in names}
+        inputs, taps = inputs | present, taps | present
     fusion = _fusion_part(spec, taps, num_classes, regression)
     return Graph(
         model=keras.Model(inputs, fusion(taps), name="fusion_model"),
         encoders=keras.Model(inputs, taps, name="encoders"),
         fusion=fusion,
+        tap_names=tap_names(spec),
     )
 
 
@@ -141,71 +143,42 @@ def rebuilt(model: keras.Model, spec: FusionSpec) -> Graph:
         model: as `build` made it, saved and loaded again; on any backend.
         spec: what it was built from.
     """
-    inputs = {x.name: x for x in model.inputs}
-    taps, mask = {}, None
-    if "text" in spec.modalities:
-        token_ids = inputs["token_ids"]
-        mask = model.get_layer("padding_mask")(token_ids)
-        segments = model.get_layer("segment_ids")(token_ids)
-        tapped = model.get_layer(part_name("text"))(
-            {"token_ids": token_ids, "segment_ids": segments, "padding_mask": mask}
-        )
-        taps.update(_named("text", spec.depths("text"), tapped))
-    if "image" in spec.modalities:
-        x = model.get_layer("image_scaling")(inputs["image"])
-        tapped = model.get_layer(part_name("image"))(x)
-        taps.update(_named("image", spec.depths("image"), tapped))
-    if "audio" in spec.modalities:
-        tapped = model.get_layer(part_name("audio"))(inputs["audio"])
-        taps.update(_named("audio", spec.depths("audio"), tapped))
-    if _reads_mask(spec):
-        taps["mask"] = mask
+    inputs, taps = {x.name: x for x in model.inputs}, {}
+    for name in spec.modalities:
+        modality = MODALITY[name]
+        fed, mask = modality.feed(inputs[modality.input], lambda n, make: model.get_layer(n))
+        taps |= _tapped(spec, modality, model.get_layer(modality.part)(fed), mask)
     if spec.stand_ins:
-        taps |= {PRESENT[m]: inputs[PRESENT[m]] for m in spec.modalities}
-    fusion = model.get_layer("fusion")
+        taps |= {MODALITY[m].present: inputs[MODALITY[m].present] for m in spec.modalities}
     return Graph(
-        model=keras.Model(inputs, fusion(taps), name="fusion_model"),
+        model=model,
         encoders=keras.Model(inputs, taps, name="encoders"),
-        fusion=fusion,
+        fusion=model.get_layer("fusion"),
+        tap_names=tap_names(spec),
     )
+
+
+def tap_names(spec: FusionSpec) -> dict[str, tuple[str, ...]]:
+    """Modality -> the names of its taps, shallow first."""
+    return {m: tuple(MODALITY[m].tap(d) for d in spec.depths(m)) for m in spec.modalities}
 
 
 def _reads_mask(spec: FusionSpec) -> bool:
     """Whether a junction takes text as a sequence, so must know where padding begins."""
-    sequences = [j for j in spec.junctions if j.text is not None and j.text != LAST]
-    return any(j.tokens == "sequence" or spec.pool == "mean" for j in sequences)
-
-
-def _text_part(spec, preset: TextPreset, sequence_length):
-    token_ids = keras.Input((sequence_length,), dtype="int32", name="token_ids")
-    mask = PaddingMask(name="padding_mask")(token_ids)
-    segments = SegmentIds(name="segment_ids")(token_ids)
-    depths = spec.depths("text")
-    tapped = cut(preset.backbone, depths, name=part_name("text"))(
-        {"token_ids": token_ids, "segment_ids": segments, "padding_mask": mask}
+    return any(
+        junction.tokens == "sequence" or spec.pool == "mean"
+        for junction in spec.junctions
+        for name, depth in junction.taps
+        if MODALITY[name].padded and depth != LAST
     )
-    return token_ids, mask, _named("text", depths, tapped)
 
 
-def _image_part(spec, preset: ImagePreset):
-    shape = preset.backbone.input.shape[1:]
-    image = keras.Input(shape, dtype="uint8", name="image")
-    x = layers.Rescaling(preset.scale, preset.offset, name="image_scaling")(image)
-    depths = spec.depths("image")
-    tapped = cut(preset.backbone, depths, name=part_name("image"))(x)
-    return image, _named("image", depths, tapped)
-
-
-def _audio_part(spec, preset: AudioPreset):
-    audio = keras.Input(preset.backbone.input.shape[1:], dtype="float32", name="audio")
-    depths = spec.depths("audio")
-    tapped = cut(preset.backbone, depths, name=part_name("audio"))(audio)
-    return audio, _named("audio", depths, tapped)
-
-
-def _named(modality, depths, tensors):
+def _tapped(spec: FusionSpec, modality: Modality, tensors, mask) -> dict:
+    """The taps of a modality's backbone by their names, and its padding mask if it is read."""
     tensors = tensors if isinstance(tensors, (list, tuple)) else [tensors]
-    return {tap_name(modality, d): x for d, x in zip(depths, tensors, strict=True)}
+    depths = spec.depths(modality.name)
+    taps = {modality.tap(d): x for d, x in zip(depths, tensors, strict=True)}
+    return taps | ({MASK: mask} if mask is not None and _reads_mask(spec) else {})
 
 
 def _fusion_part(spec, taps, num_classes, regression) -> keras.Model:
@@ -214,8 +187,8 @@ def _fusion_part(spec, taps, num_classes, regression) -> keras.Model:
     seen = _stood_in(spec, inputs) if spec.stand_ins else inputs
     vectors = []
     for i, junction in enumerate(spec.junctions):
-        mine = {m: seen[tap_name(m, d)] for m, d in junction.depths.items()}
-        vectors.append(join(junction, mine, seen.get("mask"), spec.pool, f"junction{i}"))
+        mine = {m: seen[MODALITY[m].tap(d)] for m, d in junction.depths.items()}
+        vectors.append(join(junction, mine, seen.get(MASK), spec.pool, f"junction{i}"))
     outputs = _head(spec, vectors, num_classes, regression)
     return keras.Model(inputs, outputs, name="fusion")
 
@@ -223,20 +196,14 @@ def _fusion_part(spec, taps, num_classes, regression) -> keras.Model:
 def _stood_in(spec: FusionSpec, inputs: dict) -> dict:
     """The taps and the mask, each with its stand-in where the modality is missing."""
     seen = {}
-    for modality in spec.modalities:
-        present = inputs[PRESENT[modality]]
-        for depth in spec.depths(modality):
-            name = tap_name(modality, depth)
+    for modality in (MODALITY[m] for m in spec.modalities):
+        present = inputs[modality.present]
+        for depth in spec.depths(modality.name):
+            name = modality.tap(depth)
             seen[name] = StandIn(name=f"{name}_stand_in")(inputs[name], present)
-        if modality == "text" and "mask" in inputs:
-            seen["mask"] = PresentMask(name="present_mask")(inputs["mask"], present)
+        if modality.padded and MASK in inputs:
+            seen[MASK] = PresentMask(name="present_mask")(inputs[MASK], present)
     return seen
-
-
-def taps_of(encoders: keras.Model) -> dict:
-    """The taps among the outputs of `Graph.encoders`: name -> tensor."""
-    given = {x.name for x in encoders.inputs}
-    return {n: x for n, x in encoders.output.items() if n != "mask" and n not in given}
 
 
 def _head(spec, vectors, num_classes, regression) -> dict:

@@ -6,35 +6,18 @@ are used, so JAX trains and TensorFlow exports the same graph.
 
 from __future__ import annotations
 
-import math
-
 import keras
 from keras import layers, ops
-from keras_hub.layers import PositionEmbedding
 
 from fusion_keras.backbones.encoder import EncoderLayer
 from fusion_keras.fusion.spec import Junction
+from fusion_keras.modalities import MODALITY
+from fusion_keras.modalities.base import project
 
 _register = keras.saving.register_keras_serializable(package="fusion_keras")
 
 
 # --- Small layers ---------------------------------------------------------------------------
-
-
-@_register
-class PaddingMask(layers.Layer):
-    """int32 [B, T] token ids -> int32 [B, T], 1 for real tokens; padding has id 0."""
-
-    def call(self, token_ids):
-        return ops.cast(ops.not_equal(token_ids, 0), "int32")
-
-
-@_register
-class SegmentIds(layers.Layer):
-    """int32 [B, T] token ids -> zeros: a single sentence has one segment."""
-
-    def call(self, token_ids):
-        return ops.zeros_like(token_ids)
 
 
 @_register
@@ -52,15 +35,6 @@ class FirstToken(layers.Layer):
 
     def call(self, x):
         return x[:, 0]
-
-
-@_register
-class PatchGrid(layers.Layer):
-    """ViT tokens [B, 1 + g * g, D] -> their grid [B, g, g, D], without the class token."""
-
-    def call(self, x):
-        side = math.isqrt(x.shape[1] - 1)
-        return ops.reshape(x[:, 1:], (-1, side, side, x.shape[2]))
 
 
 @_register
@@ -117,32 +91,17 @@ def pool(tap, mask, how: str, name: str):
     return MaskedMean(name=f"{name}_mean")(tap, mask)
 
 
-def _project(x, width: int, name: str):
-    """Normalise, then project: taps of unlike backbones differ in scale by orders."""
-    x = layers.LayerNormalization(epsilon=1e-6, name=f"{name}_norm")(x)
-    return layers.Dense(width, name=f"{name}_project")(x)
+def _mask_of(modality: str, mask):
+    """The mask for a modality's own tokens."""
+    return mask if MODALITY[modality].padded else None
 
 
-def _tokens(tap, modality: str, junction: Junction, name: str):
-    """A tap as tokens [B, N, width]: text token by token, images on a coarse grid, sound along
-    time, in at most as many tokens as the grid has."""
-    if modality == "text":
-        return _project(tap, junction.width, name)
-    if modality == "audio":
-        frames, bands = tap.shape[1:3]
-        tap = layers.AveragePooling2D((1, bands), name=f"{name}_bands")(tap)  # [B, t, 1, C]
-        size = (math.ceil(frames / junction.grid**2), 1)
-    else:
-        if len(tap.shape) == 3:
-            tap = PatchGrid(name=f"{name}_patches")(tap)
-        size = math.ceil(max(tap.shape[1:3]) / junction.grid)
-    x = layers.LayerNormalization(epsilon=1e-6, name=f"{name}_norm")(tap)
-    x = layers.Conv2D(junction.width, size, strides=size, padding="same", name=f"{name}_project")(
-        x
-    )  # [B, g, g, width] or [B, N, 1, width]
-    x = layers.Reshape((-1, junction.width), name=f"{name}_tokens")(x)
-    positions = PositionEmbedding(x.shape[1], name=f"{name}_positions")(x)
-    return layers.Add(name=f"{name}_place")([x, positions])
+def _tokens(taps: dict, junction: Junction, name: str) -> dict:
+    """Each modality's tap as tokens [B, N, width]."""
+    return {
+        m: MODALITY[m].tokens(x, junction.width, junction.grid, f"{name}_{m}")
+        for m, x in taps.items()
+    }
 
 
 # --- Joins --------------------------------------------------------------------------------------
@@ -163,7 +122,7 @@ def _linear(vectors, junction, name):
 
 
 def _add(vectors, junction, name):
-    parts = [_project(x, junction.width, f"{name}_{m}") for m, x in vectors.items()]
+    parts = [project(x, junction.width, f"{name}_{m}") for m, x in vectors.items()]
     return layers.Add(name=name)(parts) if len(parts) > 1 else parts[0]
 
 
@@ -172,7 +131,7 @@ def _gate(vectors, junction, name):
 
     Of two modalities one gate mixes them; of more each has its own, and they are added.
     """
-    parts = [_project(x, junction.width, f"{name}_{m}") for m, x in vectors.items()]
+    parts = [project(x, junction.width, f"{name}_{m}") for m, x in vectors.items()]
     parts = [
         layers.Activation("tanh", name=f"{name}_{m}_tanh")(x)
         for m, x in zip(vectors, parts, strict=True)
@@ -224,7 +183,7 @@ def _pooled_tokens(vectors, junction, name) -> dict:
     """One token [B, 1, width] for each modality's vector."""
     return {
         m: layers.Reshape((1, junction.width), name=f"{name}_{m}_token")(
-            _project(x, junction.width, f"{name}_{m}")
+            project(x, junction.width, f"{name}_{m}")
         )
         for m, x in vectors.items()
     }
@@ -247,7 +206,7 @@ def _attention_pooled(vectors, junction, name):
 def _split_mean(x, counts: dict[str, int | None], mask, name: str):
     """Mean over each modality's own tokens, side by side: [B, N, D] -> [B, M * D].
 
-    Text stands first and may have any length; the counts behind it are fixed.
+    What is padded stands first and may have any length; the counts behind it are fixed.
     """
     if len(counts) == 1:
         return pool(x, mask, "mean", name)
@@ -260,16 +219,14 @@ def _split_mean(x, counts: dict[str, int | None], mask, name: str):
 
 
 def _means(tokens: dict, mask, name: str):
-    """Mean over each modality's tokens, text's real ones alone, side by side."""
-    means = [
-        pool(x, mask if m == "text" else None, "mean", f"{name}_{m}_out") for m, x in tokens.items()
-    ]
+    """Mean over each modality's tokens, padding left out, side by side."""
+    means = [pool(x, _mask_of(m, mask), "mean", f"{name}_{m}_out") for m, x in tokens.items()]
     return layers.Concatenate(name=name)(means)
 
 
 def _attention_sequence(taps, mask, junction, name):
     """Self-attention over the tokens of all modalities together, see `_tokens`."""
-    parts = {m: _tokens(x, m, junction, f"{name}_{m}") for m, x in taps.items()}
+    parts = _tokens(taps, junction, name)
     counts = {m: x.shape[1] for m, x in parts.items()}
     tensors = list(parts.values())
     x = (
@@ -278,8 +235,8 @@ def _attention_sequence(taps, mask, junction, name):
         else tensors[0]
     )
     keys = None
-    if "text" in parts:
-        keys = KeyMask(_others(counts, "text"), name=f"{name}_mask")(mask)
+    if mask is not None:
+        keys = KeyMask(_behind_padded(counts), name=f"{name}_mask")(mask)
     for i in range(junction.blocks):
         x = _block(x, keys, junction, f"{name}_block{i}")
     x = layers.LayerNormalization(epsilon=1e-6, name=f"{name}_norm")(x)
@@ -293,14 +250,16 @@ def _cross_pooled(vectors, junction, name):
 
 def _cross_sequence(taps, mask, junction, name):
     """Cross-attention between the tokens of all modalities, see `_tokens`."""
-    parts = {m: _tokens(x, m, junction, f"{name}_{m}") for m, x in taps.items()}
+    parts = _tokens(taps, junction, name)
     return _cross(parts, mask, junction, name)
 
 
 def _cross(tokens, mask, junction, name):
     """Each modality's tokens attend to all others' together, block by block, then are averaged."""
     counts = {m: x.shape[1] for m, x in tokens.items()}
-    keys = {} if mask is None else {m: _keys(mask, counts, m, name) for m in counts if m != "text"}
+    keys = {}
+    if mask is not None:
+        keys = {m: _keys(mask, counts, m, name) for m in counts if not MODALITY[m].padded}
     for i in range(junction.blocks):
         tokens = {
             m: _cross_block(
@@ -324,15 +283,15 @@ def _context(tokens: dict, modality: str, name: str):
 
 def _keys(mask, counts: dict, modality: str, name: str):
     """[B, 1, M]: which of the tokens that a modality attends to are real."""
-    third = _others({m: n for m, n in counts.items() if m != modality}, "text")
+    third = _behind_padded({m: n for m, n in counts.items() if m != modality})
     if third:
         mask = KeyMask(third, name=f"{name}_{modality}_keys")(mask)
     return layers.Reshape((1, -1), name=f"{name}_{modality}_mask")(mask)
 
 
-def _others(counts: dict, modality: str) -> int:
-    """Tokens of all modalities but one."""
-    return sum(count for m, count in counts.items() if m != modality)
+def _behind_padded(counts: dict) -> int:
+    """Tokens of all modalities whose number is fixed."""
+    return sum(count for m, count in counts.items() if not MODALITY[m].padded)
 
 
 VECTOR_JOINS = {
@@ -352,8 +311,8 @@ def join(junction: Junction, taps: dict, mask, how_pooled: str, name: str):
     Args:
         junction: what to build.
         taps: modality -> KerasTensor: [B, D], [B, T, D] or [B, h, w, C].
-        mask: int32 [B, T], 1 for real text tokens; None where the model has none. A
-            junction without text makes no use of it.
+        mask: int32 [B, T], 1 for the real tokens of what is padded, text; None where the model
+            has none. A junction without text makes no use of it.
         how_pooled: "mean" or "cls", how a sequence becomes a vector.
         name: prefix of every layer made.
 
@@ -361,11 +320,8 @@ def join(junction: Junction, taps: dict, mask, how_pooled: str, name: str):
         KerasTensor [B, D'].
     """
     # Another junction's text must not mask the image tokens of this one.
-    mask = mask if "text" in taps else None
+    mask = mask if any(MODALITY[m].padded for m in taps) else None
     if junction.tokens == "sequence":
         return SEQUENCE_JOINS[junction.join](taps, mask, junction, name)
-    vectors = {
-        m: pool(x, mask if m == "text" else None, how_pooled, f"{name}_{m}")
-        for m, x in taps.items()
-    }
+    vectors = {m: pool(x, _mask_of(m, mask), how_pooled, f"{name}_{m}") for m, x in taps.items()}
     return VECTOR_JOINS[junction.join](vectors, junction, name)

@@ -25,6 +25,8 @@ POOLS = ("mean", "cls")
 DECISIONS = ("feature", "score")
 MAX_JUNCTIONS = 4
 LAST = "last"
+# What the forms for files and flags name even where it is left out.
+_ALWAYS_NAMED = MODALITIES[:2]
 
 Depth = int | Literal["last"]
 
@@ -34,9 +36,10 @@ class Junction:
     """One place where the modalities meet.
 
     Attributes:
-        text: depth of the text tap: 0 is the embedding, k the output of encoder layer k,
-            "last" the published model's own pooled vector; None leaves text out.
-        image: likewise for the image backbone (MobileNetV2: 0 the stem, k block k).
+        taps: (modality, depth) of each modality that takes part, in the order of MODALITIES;
+            given as a mapping, in which None leaves one out. A depth is 0 for the embedding (of
+            text) or the stem, k for the output of layer or block k, "last" for the published
+            model's own pooled vector.
         join: "concat" (no parameters), "linear" (concatenate, then one dense layer),
             "add" (project, add), "gate" (gated multimodal unit), "attention"
             (self-attention blocks over the tokens of all modalities together) or
@@ -50,24 +53,33 @@ class Junction:
             pooled vectors.
         grid: longest side of the grid of image tokens for "sequence", and the square root of
             the most tokens of sound; 0 otherwise.
-        audio: depth of the audio tap (0 the stem, k block k), likewise.
+
+    Raises:
+        UsageError: a modality that there is not.
     """
 
-    text: Depth | None
-    image: Depth | None
+    taps: tuple[tuple[str, Depth], ...]
     join: str
     width: int = 0
     blocks: int = 0
     heads: int = 0
     tokens: str = ""
     grid: int = 0
-    audio: Depth | None = None
+
+    def __post_init__(self):
+        depths = dict(self.taps)
+        unknown = [name for name in depths if name not in MODALITIES]
+        if unknown:
+            raise UsageError(
+                f"A junction takes {unknown[0]!r}; some of {', '.join(MODALITIES)} are wanted."
+            )
+        ordered = ((name, depths.get(name)) for name in MODALITIES)
+        object.__setattr__(self, "taps", tuple((n, d) for n, d in ordered if d is not None))
 
     @property
     def depths(self) -> dict[str, Depth]:
         """Modality -> depth, for the modalities that take part."""
-        pairs = {name: getattr(self, name) for name in MODALITIES}
-        return {name: depth for name, depth in pairs.items() if depth is not None}
+        return dict(self.taps)
 
 
 @dataclass(frozen=True)
@@ -222,7 +234,8 @@ def _one_of(what: str, value: str, choices: tuple[str, ...]) -> None:
 # --- The vector a search moves in ---------------------------------------------------------
 
 _ABSENT, _LAST_CODE = -2, -1
-_JUNCTION_SLOTS = len(fields(Junction))
+# Of a junction, what stands behind the depth of each modality.
+_JUNCTION_SLOTS = len(MODALITIES) + len(fields(Junction)) - 1
 _SPEC_SLOTS = 6
 VECTOR_SIZE = MAX_JUNCTIONS * (_JUNCTION_SLOTS + 1) + _SPEC_SLOTS
 
@@ -233,15 +246,13 @@ def encode(spec: FusionSpec) -> np.ndarray:
     for i, junction in enumerate(spec.junctions):
         start = i * _JUNCTION_SLOTS
         vector[start : start + _JUNCTION_SLOTS] = [
-            _encode_depth(junction.text),
-            _encode_depth(junction.image),
+            *(_encode_depth(junction.depths.get(name)) for name in MODALITIES),
             JOINS.index(junction.join),
             junction.width,
             junction.blocks,
             junction.heads,
             TOKENS.index(junction.tokens) if junction.tokens else -1,
             junction.grid,
-            _encode_depth(junction.audio),
         ]
     start = MAX_JUNCTIONS * _JUNCTION_SLOTS
     vector[start : start + len(spec.weights)] = spec.weights
@@ -268,13 +279,12 @@ def decode(vector: np.ndarray) -> FusionSpec:
     slots = vector[: MAX_JUNCTIONS * _JUNCTION_SLOTS].reshape(MAX_JUNCTIONS, _JUNCTION_SLOTS)
     junctions = []
     for row in slots:
-        text, image, join, width, blocks, heads, tokens, grid, audio = (int(v) for v in row)
+        *depths, join, width, blocks, heads, tokens, grid = (int(v) for v in row)
         if join == _ABSENT:
             continue
         kind = TOKENS[tokens] if tokens >= 0 else ""
-        text, image, audio = map(_decode_depth, (text, image, audio))
-        sizes = (width, blocks, heads, kind, grid)
-        junctions.append(Junction(text, image, JOINS[join], *sizes, audio))
+        taps = dict(zip(MODALITIES, map(_decode_depth, depths), strict=True))
+        junctions.append(Junction(taps, JOINS[join], width, blocks, heads, kind, grid))
     start = MAX_JUNCTIONS * _JUNCTION_SLOTS
     weights = vector[start : start + MAX_JUNCTIONS]
     pool, hidden, dropout, decision, frozen, stand_ins = vector[-_SPEC_SLOTS:]
@@ -304,7 +314,8 @@ def _decode_depth(code: int) -> Depth | None:
 def to_dict(spec: FusionSpec) -> dict:
     """The spec as plain JSON types, for `config.json`.
 
-    A junction without audio has no such key: its spec is equal to that of an older version.
+    A junction names text and image, and others only where they take part: its spec is equal to
+    that of a version that knew no others.
     """
     values = {f.name: getattr(spec, f.name) for f in fields(spec)}
     values["weights"] = list(spec.weights)
@@ -313,37 +324,43 @@ def to_dict(spec: FusionSpec) -> dict:
 
 
 def _junction_dict(junction: Junction) -> dict:
-    values = {f.name: getattr(junction, f.name) for f in fields(junction)}
-    if junction.audio is None:
-        del values["audio"]
-    return values
+    others = {f.name: getattr(junction, f.name) for f in fields(junction) if f.name != "taps"}
+    return {**dict.fromkeys(_ALWAYS_NAMED), **junction.depths, **others}
 
 
 def from_dict(values: dict) -> FusionSpec:
     """Inverse of `to_dict`."""
     values = dict(values)
-    values["junctions"] = tuple(Junction(**j) for j in values["junctions"])
+    values["junctions"] = tuple(map(_junction_from, values["junctions"]))
     values["weights"] = tuple(values["weights"])
     return FusionSpec(**values)
 
 
+def _junction_from(values: dict) -> Junction:
+    taps = {name: values[name] for name in MODALITIES if name in values}
+    return Junction(taps, **{name: x for name, x in values.items() if name not in taps})
+
+
 def format_junction(junction: Junction) -> str:
-    """The short form that `parse_junctions` reads: `TEXT+IMAGE[+AUDIO]:JOIN`, `-` for left out."""
-    named = MODALITIES if junction.audio is not None else ("text", "image")
-    depths = [getattr(junction, name) for name in named]
-    return f"{'+'.join('-' if d is None else str(d) for d in depths)}:{junction.join}"
+    """The short form that `parse_junctions` reads: a depth of each modality in the order of
+    MODALITIES, with `+` between them and `-` for one left out, then the join. Text and image
+    always stand there, of the others none behind the last that takes part."""
+    last = max((MODALITIES.index(name) for name in junction.depths), default=0)
+    named = MODALITIES[: max(last + 1, len(_ALWAYS_NAMED))]
+    return f"{'+'.join(str(junction.depths.get(name, '-')) for name in named)}:{junction.join}"
 
 
-_SHORT = re.compile(r"(-|last|\d+)\+(-|last|\d+)(?:\+(-|last|\d+))?:([a-z]+)")
+_SHORT = re.compile(r"((?:-|last|\d+)(?:\+(?:-|last|\d+))*):([a-z]+)")
 
 
 def parse_junctions(text: str, defaults: dict[str, Junction]) -> tuple[Junction, ...]:
     """Read junctions from their short form, e.g. `4+4:linear, 8+8:attention`.
 
     Args:
-        text: junctions separated by commas; depth of text, of image and, where it takes part,
-            of audio, then the join. One pair of parentheses around them all is ignored: sweeps
-            need it to tell these commas from their own.
+        text: junctions separated by commas; depth of text, of image and, where they take part,
+            of audio and the others in the order of MODALITIES, then the join. One pair of
+            parentheses around them all is ignored: sweeps need it to tell these commas from
+            their own.
         defaults: join -> a junction with that join's width, blocks, heads, ...
 
     Raises:
@@ -355,18 +372,21 @@ def parse_junctions(text: str, defaults: dict[str, Junction]) -> tuple[Junction,
         text = text[1:-1]
     for part in (p.strip() for p in text.split(",")):
         match = _SHORT.fullmatch(part)
-        if not match or match[4] not in defaults:
+        depths = match[1].split("+") if match else ()
+        known = len(_ALWAYS_NAMED) <= len(depths) <= len(MODALITIES)
+        if not known or match[2] not in defaults:
             raise UsageError(
-                f"Could not read the junction {part!r}: wanted TEXT+IMAGE:JOIN or "
-                "TEXT+IMAGE+AUDIO:JOIN, for example 4+4:linear, last+-:concat or 6+6+4:attention, "
+                f"Could not read the junction {part!r}: wanted TEXT+IMAGE:JOIN or, with more of "
+                f"{', '.join(MODALITIES)} in this order, TEXT+IMAGE+AUDIO:JOIN, for example "
+                "4+4:linear, last+-:concat or 6+6+4:attention, "
                 f"with JOIN one of {', '.join(defaults)}."
             )
-        depths = {m: _read_depth(d) for m, d in zip(MODALITIES, match.groups(), strict=False)}
-        junctions.append(replace(defaults[match[4]], **depths))
+        taps = {m: _read_depth(d) for m, d in zip(MODALITIES, depths, strict=False)}
+        junctions.append(replace(defaults[match[2]], taps=taps))
     return tuple(junctions)
 
 
-def _read_depth(written: str | None) -> Depth | None:
-    if written in (None, "-"):
+def _read_depth(written: str) -> Depth | None:
+    if written == "-":
         return None
     return LAST if written == LAST else int(written)

@@ -1,7 +1,7 @@
 """The weights of a model under PyTorch's names and in PyTorch's layouts, and back again.
 
-The names are those of the PyTorch reference (`tests/reference`): `text.`, `image.` and `audio.`
-before Hugging Face's own names of a backbone, `stand_ins.`, `junctions.I.`, `heads.I.`, `share`.
+The names are those of `fusion_keras.reference`: `text.`, `image.` and `audio.` before Hugging
+Face's own names of a backbone, `stand_ins.`, `junctions.I.`, `heads.I.`, `share`.
 Nothing here needs PyTorch: a state dict is name -> array, as a safetensors file holds it.
 """
 
@@ -13,12 +13,7 @@ import keras
 import numpy as np
 
 from fusion_keras.backbones.conv_lstm import LSTM, ConvLSTM, PaddedConv2D
-from fusion_keras.data.modalities import MODALITIES
-from fusion_keras.errors import UsageError
-from fusion_keras.fusion import backbone_weights
-from fusion_keras.fusion.audio_visual import ClstmSpec
-from fusion_keras.fusion.graph import part_name, tap_name
-from fusion_keras.fusion.layouts import (
+from fusion_keras.backbones.layouts import (
     Weight,
     convolution,
     dense,
@@ -28,22 +23,21 @@ from fusion_keras.fusion.layouts import (
     side_by_side,
     under,
 )
+from fusion_keras.errors import UsageError
+from fusion_keras.fusion.architectures import of_spec
+from fusion_keras.fusion.graph import tap_names
 from fusion_keras.fusion.spec import FusionSpec, Junction
+from fusion_keras.modalities import MODALITY
 
-_BACKBONES = {
-    "text": backbone_weights.text,
-    "image": backbone_weights.image,
-    "audio": backbone_weights.mobilenet_v2,
-}
 # Buffers of PyTorch that decide nothing here.
 _IGNORED = "num_batches_tracked"
 
 
-def state_dict(model: keras.Model, spec: FusionSpec | ClstmSpec) -> dict[str, np.ndarray]:
+def state_dict(model: keras.Model, spec) -> dict[str, np.ndarray]:
     """Every weight of a model, and BatchNorm's statistics: PyTorch's name -> float32 array.
 
     Args:
-        model: as `graph.build` or `audio_visual.build` makes it, fresh or read from a run.
+        model: as an architecture builds it, fresh or read from a run.
         spec: what it was built from.
     """
     return {name: weight.read() for name, weight in weights(model, spec).items()}
@@ -51,7 +45,7 @@ def state_dict(model: keras.Model, spec: FusionSpec | ClstmSpec) -> dict[str, np
 
 def load_state_dict(
     model: keras.Model,
-    spec: FusionSpec | ClstmSpec,
+    spec,
     arrays: Mapping[str, np.ndarray],
     source: str,
 ) -> None:
@@ -91,19 +85,18 @@ def load_state_dict(
             variable.assign(value)
 
 
-def weights(model: keras.Model, spec: FusionSpec | ClstmSpec) -> dict[str, Weight]:
+def weights(model: keras.Model, spec) -> dict[str, Weight]:
     """PyTorch's name -> where it is in a model, in the order of the modules."""
-    if isinstance(spec, ClstmSpec):
-        return _clstm(model)
+    return of_spec(spec).weights(model, spec)
+
+
+def junction_weights(model: keras.Model, spec: FusionSpec) -> dict[str, Weight]:
+    """Those of backbones, junctions and heads."""
     found = {}
-    for modality in MODALITIES:
-        if modality in spec.modalities:
-            part = model.get_layer(part_name(modality))
-            kind = _BACKBONES[modality]
-            found |= {f"{modality}.{name}": weight for name, weight in kind(part).items()}
+    for modality in (MODALITY[m] for m in spec.modalities):
+        found |= under(modality.name, modality.weights(model.get_layer(modality.part)))
     fusion = model.get_layer("fusion")
-    for modality in spec.modalities if spec.stand_ins else ():
-        names = [tap_name(modality, depth) for depth in spec.depths(modality)]
+    for names in tap_names(spec).values() if spec.stand_ins else ():
         found |= {f"stand_ins.{n}": same(fusion.get_layer(f"{n}_stand_in").vector) for n in names}
     for i, junction in enumerate(spec.junctions):
         named = _Prefixed(fusion, f"junction{i}")
@@ -160,7 +153,7 @@ def _junction(junction: Junction, layer: _Prefixed) -> dict[str, Weight]:
 
 def _projection(junction: Junction, modality: str, layer: _Prefixed) -> dict[str, Weight]:
     first, project = layer(f"_{modality}_norm"), layer(f"_{modality}_project")
-    if junction.tokens != "sequence" or modality == "text":
+    if not isinstance(project, keras.layers.Conv2D):
         return under("0", norm(first)) | under("1", dense(project))
     positions = layer(f"_{modality}_positions").position_embeddings
     return {
@@ -220,7 +213,7 @@ def _heads(fusion, spec: FusionSpec) -> dict[str, Weight]:
 # --- The C-LSTMs, by the reference's names ------------------------------------------------------
 
 
-def _clstm(model) -> dict[str, Weight]:
+def clstm_weights(model) -> dict[str, Weight]:
     kinds = {
         ConvLSTM: _conv_lstm,
         LSTM: _lstm,

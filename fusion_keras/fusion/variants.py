@@ -3,7 +3,8 @@
 Every variant is a `FusionSpec` value. Depths are written for 12-layer backbones and for
 MobileNetV2's 16 blocks, as the paper has them (Willis and Bakos 2025, section 3.3), and
 scale with the number of encoder layers: a six-layer BERT gives `inter` (2, 4), (3, 7),
-(4, 8). MobileNetV2's side never scales; audio's, of 8 blocks, does, which gives 2, 4 and 5.
+(4, 8). MobileNetV2's side never scales; those of the other modalities do: audio's 8 blocks give
+2, 4 and 5.
 Depths given explicitly are taken as they are. Which modalities a named variant joins is for
 `config.fusion.modalities` to say; the paper's are text and image.
 
@@ -27,9 +28,11 @@ What section 3.3 leaves open, and what we chose:
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
+from fusion_keras.backbones.facts import Facts
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.spec import (
     LAST,
@@ -45,40 +48,26 @@ PUBLISHED_LAYERS = 12
 GRID, INPUT_GRID = 4, 7
 
 
-@dataclass(frozen=True)
-class Depths:
-    """What a named variant must know of its backbones.
+def _at(depth: int, fusion, facts: Mapping[str, Facts]) -> dict[str, int]:
+    """The depths that stand for `depth` of 12, of the modalities that are joined."""
 
-    Attributes:
-        text: encoder layers of the text backbone; 0 if there is none.
-        image: greatest depth of the image backbone; 0 if there is none.
-        image_scales: True for ViT, whose depths scale like BERT's.
-        audio: greatest depth of the audio backbone; 0 if there is none.
-    """
+    def scaled(modality: str) -> int:
+        known = facts.get(modality, Facts(0))
+        return depth * known.num_depths // PUBLISHED_LAYERS if known.scales else depth
 
-    text: int
-    image: int
-    image_scales: bool = False
-    audio: int = 0
-
-    def at(self, depth: int, fusion) -> dict[str, int]:
-        """The depths that stand for `depth` of 12, of the modalities that are joined."""
-        scaled = {m: depth * getattr(self, m) // PUBLISHED_LAYERS for m in MODALITIES}
-        if not self.image_scales:
-            scaled["image"] = depth
-        return {m: scaled[m] for m in joined(fusion)}
+    return {modality: scaled(modality) for modality in joined(fusion)}
 
 
 def joined(fusion) -> tuple[str, ...]:
     """The modalities that `config.fusion.modalities` names, in the order of MODALITIES.
 
     Raises:
-        UsageError: not two or three of them, each once.
+        UsageError: not two or more of them, each once.
     """
     named = [m.strip() for m in fusion.modalities.split("+")]
     if len(named) < 2 or len(set(named)) < len(named) or not set(named) <= set(MODALITIES):
         raise UsageError(
-            f"config.fusion.modalities is {fusion.modalities!r}; two or three of "
+            f"config.fusion.modalities is {fusion.modalities!r}; two or more of "
             f"{', '.join(MODALITIES)} are wanted, as in text+image+audio. One alone is a variant."
         )
     return tuple(m for m in MODALITIES if m in named)
@@ -94,36 +83,28 @@ def _joins(fusion) -> dict[str, Junction]:
         "grid": (fusion.grid or GRID) if fusion.tokens == "sequence" else 0,
     }
     return {
-        "concat": Junction(None, None, "concat"),
-        "linear": Junction(None, None, "linear", **wide),
-        "add": Junction(None, None, "add", **wide),
-        "gate": Junction(None, None, "gate", **wide),
-        "attention": Junction(None, None, "attention", blocks=fusion.blocks or 1, **attends),
-        "cross": Junction(None, None, "cross", blocks=fusion.blocks or 1, **attends),
+        "concat": Junction((), "concat"),
+        "linear": Junction((), "linear", **wide),
+        "add": Junction((), "add", **wide),
+        "gate": Junction((), "gate", **wide),
+        "attention": Junction((), "attention", blocks=fusion.blocks or 1, **attends),
+        "cross": Junction((), "cross", blocks=fusion.blocks or 1, **attends),
     }
 
 
-def _text(joins, depths, fusion):
-    return (replace(joins["concat"], text=LAST),)
+def _alone(modality: str, joins, facts, fusion):
+    return (replace(joins["concat"], taps={modality: LAST}),)
 
 
-def _image(joins, depths, fusion):
-    return (replace(joins["concat"], image=LAST),)
+def _late(joins, facts, fusion):
+    return (replace(joins["concat"], taps=dict.fromkeys(joined(fusion), LAST)),)
 
 
-def _audio(joins, depths, fusion):
-    return (replace(joins["concat"], audio=LAST),)
-
-
-def _late(joins, depths, fusion):
-    return (replace(joins["concat"], **dict.fromkeys(joined(fusion), LAST)),)
-
-
-def _inter(joins, depths, fusion):
+def _inter(joins, facts, fusion):
     return (
-        replace(joins["linear"], **depths.at(4, fusion)),
-        replace(joins["linear"], **depths.at(7, fusion)),
-        replace(joins["attention"], **depths.at(8, fusion)),
+        replace(joins["linear"], taps=_at(4, fusion, facts)),
+        replace(joins["linear"], taps=_at(7, fusion, facts)),
+        replace(joins["attention"], taps=_at(8, fusion, facts)),
     )
 
 
@@ -131,27 +112,25 @@ def _early_attention(joins, fusion):
     return replace(joins["attention"], blocks=fusion.blocks or 4)
 
 
-def _early(joins, depths, fusion):
-    return (replace(_early_attention(joins, fusion), **depths.at(6, fusion)),)
+def _early(joins, facts, fusion):
+    return (replace(_early_attention(joins, fusion), taps=_at(6, fusion, facts)),)
 
 
-def _late_score(joins, depths, fusion):
-    return tuple(replace(joins["concat"], **{m: LAST}) for m in joined(fusion))
+def _late_score(joins, facts, fusion):
+    return tuple(replace(joins["concat"], taps={m: LAST}) for m in joined(fusion))
 
 
-def _hybrid(joins, depths, fusion):
-    return _early(joins, depths, fusion) + _late(joins, depths, fusion)
+def _hybrid(joins, facts, fusion):
+    return _early(joins, facts, fusion) + _late(joins, facts, fusion)
 
 
-def _input(joins, depths, fusion):
-    junction = replace(_early_attention(joins, fusion), **depths.at(0, fusion))
+def _input(joins, facts, fusion):
+    junction = replace(_early_attention(joins, fusion), taps=_at(0, fusion, facts))
     return (replace(junction, grid=junction.grid and (fusion.grid or INPUT_GRID)),)
 
 
 VARIANTS: dict[str, Callable] = {
-    "text": _text,
-    "image": _image,
-    "audio": _audio,
+    **{modality: functools.partial(_alone, modality) for modality in MODALITIES},
     "late": _late,
     "inter": _inter,
     "early": _early,
@@ -160,8 +139,6 @@ VARIANTS: dict[str, Callable] = {
     "input": _input,
 }
 FROZEN = ("late", "late_score")
-# Of images and sound, whose layers no junctions describe: `fusion.audio_visual` builds them.
-AUDIO_VISUAL = ("clstm_initial", "clstm_second", "clstm_fc")
 
 
 def modalities_of(variant: str, fusion) -> tuple[str, ...]:
@@ -170,36 +147,31 @@ def modalities_of(variant: str, fusion) -> tuple[str, ...]:
     Raises:
         UsageError: unknown variant, or junctions that cannot be read.
     """
-    if variant in AUDIO_VISUAL:
-        return ("image", "audio")
-    depths = Depths(**dict.fromkeys(MODALITIES, PUBLISHED_LAYERS))
-    junctions = _junctions(variant, fusion, depths)
-    return FusionSpec(junctions).modalities
+    return FusionSpec(_junctions(variant, fusion, {})).modalities
 
 
-def _junctions(variant: str, fusion, depths: Depths) -> tuple[Junction, ...]:
+def _junctions(variant: str, fusion, facts: Mapping[str, Facts]) -> tuple[Junction, ...]:
     if variant not in VARIANTS:
-        known = ", ".join([*VARIANTS, *AUDIO_VISUAL])
-        raise UsageError(f"Unknown variant {variant!r}; one of {known} is wanted.")
+        raise UsageError(f"Unknown variant {variant!r}; one of {', '.join(VARIANTS)} is wanted.")
     joins = _joins(fusion)
     if fusion.junctions:
         return parse_junctions(fusion.junctions, joins)
-    return VARIANTS[variant](joins, depths, fusion)
+    return VARIANTS[variant](joins, facts, fusion)
 
 
-def make_spec(variant: str, fusion, depths: Depths) -> FusionSpec:
+def make_spec(variant: str, fusion, facts: Mapping[str, Facts]) -> FusionSpec:
     """The spec of a named variant, or of `fusion.junctions` where those are given.
 
     Args:
         variant: a key of `VARIANTS`.
         fusion: `config.fusion`: modalities, junctions, width, blocks, heads, tokens, grid,
             pool, hidden, dropout, weights, stand_ins.
-        depths: the backbones' depths.
+        facts: modality -> what is known of its backbone, of those that the variant takes.
 
     Raises:
         UsageError: unknown variant, or a depth or a setting that does not exist.
     """
-    junctions = _junctions(variant, fusion, depths)
+    junctions = _junctions(variant, fusion, facts)
     spec = FusionSpec(
         junctions,
         pool=fusion.pool,
@@ -215,6 +187,5 @@ def make_spec(variant: str, fusion, depths: Depths) -> FusionSpec:
             f"The junctions {fusion.junctions!r} take {' and '.join(spec.modalities)}, but the "
             f"variant is {variant!r}: choose one that takes more, such as --variant=inter."
         )
-    present = {m: getattr(depths, m) for m in MODALITIES}
-    validate(spec, {name: top for name, top in present.items() if top})
+    validate(spec, {modality: known.num_depths for modality, known in facts.items()})
     return spec

@@ -15,9 +15,9 @@ EXPANSION = 6
 
 def _width(channels: int, multiplier: float) -> int:
     """The multiple of 8 next to the scaled width, one more where a tenth of it would be lost."""
-    wanted = round(channels * multiplier)
-    found = max(8, (wanted + 4) // 8 * 8)
-    return found if found >= 0.9 * wanted else found + 8
+    scaled = round(channels * multiplier)
+    rounded = max(8, (scaled + 4) // 8 * 8)
+    return rounded if rounded >= 0.9 * scaled else rounded + 8
 
 
 class Unit(nn.Module):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,17 +15,17 @@ from torch import nn
 
 from fusion_keras.data.modalities import MODALITIES, PRESENT
 from fusion_keras.errors import UsageError
-from fusion_keras.fusion import audio_visual
+from fusion_keras.fusion.architectures import CLSTM, of_spec, of_values
 from fusion_keras.fusion.audio_visual import ClstmSpec
-from fusion_keras.fusion.spec import FusionSpec, from_dict, to_dict
+from fusion_keras.fusion.spec import FusionSpec, to_dict
 from fusion_keras.fusion.state_dict import state_dict
+from fusion_keras.modalities import MODALITY
 from fusion_keras.reference import clstm
 from fusion_keras.reference.audio_cnn import AudioCnn
 from fusion_keras.reference.clstm import Clstm
-from fusion_keras.reference.model import Reference
+from fusion_keras.reference.model import Reference, Tabular
 from fusion_keras.training.restored import config_of
 from fusion_keras.training.run import read_json
-from fusion_keras.training.task import load_presets
 
 # Hugging Face's name of a field -> our backbone's.
 _ENCODER = {
@@ -66,9 +67,7 @@ _COUNTS = "num_batches_tracked"
 def twin(
     spec: FusionSpec | ClstmSpec,
     model,
-    text,
-    image,
-    audio=None,
+    presets: Mapping[str, Any],
     *,
     num_classes: int,
     device: str = "cpu",
@@ -77,37 +76,31 @@ def twin(
 
     Args:
         spec, model: ours, of either kind.
-        text, image, audio, num_classes: as for `empty`; for a C-LSTM all that is in the spec.
+        presets, num_classes: as for `empty`; for a C-LSTM all that is in the spec.
         device: where it is to run.
     """
-    if isinstance(spec, ClstmSpec):
-        made = Clstm(audio_visual.to_dict(spec))
+    if of_spec(spec) is CLSTM:
+        made = Clstm(CLSTM.to_dict(spec))
         taken = functools.partial(clstm.tensors, device=device)
     else:
-        made = empty(spec, text, image, audio, num_classes=num_classes)
+        made = empty(spec, presets, num_classes=num_classes)
         scale, offset = (x.to(device) for x in scaling(model))
         taken = functools.partial(tensors, made, scale=scale, offset=offset, device=device)
     return filled(made, state_dict(model, spec)).to(device), taken
 
 
-def empty(spec: FusionSpec, text, image, audio=None, *, num_classes: int) -> Reference:
+def empty(spec: FusionSpec, presets: Mapping[str, Any], *, num_classes: int) -> Reference:
     """The reference of an architecture, its weights random.
 
     Args:
         spec: the architecture.
-        text, image, audio: our presets; None where the spec leaves a modality out.
+        presets: modality -> our preset, of each that the spec takes.
         num_classes: C.
     """
-    sizes = {"num_classes": num_classes}
-    if image:
-        sizes["image_size"] = image.image_spec.size
-    if audio:
-        sizes["frames"] = audio.backbone.input.shape[1]
-    made = [
-        module(preset.backbone, sizes.get("image_size", 0)) if preset else None
-        for preset in (text, image, audio)
-    ]
-    return Reference(to_dict(spec), *made, **sizes)
+    # Of one example without text, whose length is open.
+    shapes = {m: preset.backbone.input.shape[1:] for m, preset in presets.items() if m != "text"}
+    made = {m: module(preset.backbone) for m, preset in presets.items()}
+    return Reference(to_dict(spec), made, shapes, num_classes=num_classes)
 
 
 def filled(reference: nn.Module, arrays: dict[str, np.ndarray]) -> nn.Module:
@@ -135,24 +128,29 @@ def of_run(folder: Path | str, weights) -> Reference:
     if described["config"]["regression"]:
         raise UsageError(f"{folder} predicts a score as well; the PyTorch reference cannot.")
     # Their weights are not used; what they are built of is.
-    presets = load_presets(config_of(Path(folder)))
-    spec = from_dict(described["spec"])
-    reference = empty(spec, *presets, num_classes=len(described["classes"]))
+    inputs = {m: described["inputs"].get(MODALITY[m].input) for m in MODALITY}
+    architecture, variant = of_values(described["spec"]), described["variant"]
+    architecture.refuse(variant, "pytorch")
+    presets = architecture.presets(config_of(Path(folder)), inputs)
+    spec = architecture.from_dict(described["spec"])
+    reference = empty(spec, presets, num_classes=len(described["classes"]))
     from_file = isinstance(weights, (str, Path))
     return filled(reference, load_file(weights) if from_file else state_dict(weights, spec)).eval()
 
 
-def module(backbone, size: int) -> nn.Module:
-    """One of our backbones in PyTorch, whole, its weights random; images have size x size pixels.
+def module(backbone) -> nn.Module:
+    """One of our backbones in PyTorch, whole, its weights random.
 
-    Hugging Face's module; of sound, for which it has none, `audio_cnn`'s.
+    Hugging Face's module; where it has none, of sound and tables, one of ours.
     """
     config = backbone.get_config()
     kind = type(backbone).__name__.removesuffix("Backbone")
     if kind == "AudioCnn":
         built = AudioCnn(config["depth_multiplier"])
+    elif kind == "Tabular":
+        built = Tabular(config["size"], config["width"], config["num_layers"])
     else:
-        built = _hugging_face(kind, config, size)
+        built = _hugging_face(kind, config)
     for part in built.modules():
         if isinstance(part, nn.BatchNorm2d):
             # Keras names what a step keeps of the statistics, PyTorch what it replaces.
@@ -160,10 +158,10 @@ def module(backbone, size: int) -> nn.Module:
     return built
 
 
-def _hugging_face(kind: str, config: dict, size: int) -> nn.Module:
+def _hugging_face(kind: str, config: dict) -> nn.Module:
     fields = {theirs: config[ours] for theirs, ours in _FIELDS[kind].items()}
     if kind != "Bert":
-        fields["image_size"] = size
+        fields["image_size"] = config["image_shape"][0]
     made = getattr(transformers, f"{kind}Config")(**fields)
     # ViT's pooler is not of the published classifier, and nothing taps it.
     extra = {"add_pooling_layer": False} if kind == "ViT" else {}
@@ -181,20 +179,21 @@ def scaling(model) -> tuple[torch.Tensor, torch.Tensor]:
 def tensors(reference: Reference, inputs: dict, scale, offset, device="cpu") -> dict:
     """Our inputs -> the reference's, as far as it takes them.
 
-    Token ids int32 [B, T], images uint8 [B, S, S, 3] and log-mel energies float32 [B, F, 64].
+    Token ids int32 [B, T], images uint8 [B, S, S, 3], log-mel energies float32 [B, F, 64] and
+    tables float32 [B, K].
     """
-    found = {}
+    names = {m: MODALITY[m].input for m in MODALITY if MODALITY[m].input in inputs}
     # Copies: a slice of a memory map, or of JAX's, cannot be written, of which PyTorch warns.
-    if "token_ids" in inputs and reference.text is not None:
-        found["token_ids"] = torch.tensor(np.asarray(inputs["token_ids"]), device=device).long()
-    if "image" in inputs and reference.image is not None:
-        image = torch.tensor(np.asarray(inputs["image"]), device=device).permute(0, 3, 1, 2)
-        found["pixels"] = image * scale + offset
-    if "audio" in inputs and reference.audio is not None:
-        found["audio"] = torch.tensor(np.asarray(inputs["audio"]), device=device)
-    if there := present(inputs, device):
-        found["present"] = there
-    return found
+    taken = {
+        m: torch.tensor(np.asarray(inputs[name]), device=device)
+        for m, name in names.items()
+        if m in reference.backbones
+    }
+    if "text" in taken:
+        taken["text"] = taken["text"].long()
+    if "image" in taken:
+        taken["image"] = taken["image"].permute(0, 3, 1, 2) * scale + offset
+    return {"inputs": taken, "present": present(inputs, device)}
 
 
 def present(inputs: dict, device="cpu") -> dict[str, torch.Tensor]:

@@ -14,18 +14,17 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from fusion_keras.data.augment import augment
 from fusion_keras.data.pipeline import steps_per_epoch, train_batches
 from fusion_keras.errors import UsageError
-from fusion_keras.fusion.graph import tap_name
 from fusion_keras.fusion.state_dict import load_state_dict
+from fusion_keras.modalities import MODALITY
 from fusion_keras.reference import optimizers
 from fusion_keras.reference.build import present, twin
 from fusion_keras.reference.model import Reference
+from fusion_keras.training.adopted import DRAWS
 from fusion_keras.training.evaluate import validation_metrics
 from fusion_keras.training.experiment import Framework, Predict
 from fusion_keras.training.loop import console, history_csv, progress_bar, selection_key
-from fusion_keras.training.parents import DRAWS
 from fusion_keras.training.run import Run
 from fusion_keras.training.task import Task
 
@@ -51,9 +50,7 @@ def fit(run: Run, task: Task) -> tuple[int, Predict]:
     model, taken = twin(
         task.spec,
         task.graph.model,
-        task.text,
-        task.image,
-        task.audio,
+        task.presets,
         num_classes=len(task.dataset.classes),
         device=device,
     )
@@ -62,7 +59,7 @@ def fit(run: Run, task: Task) -> tuple[int, Predict]:
         return model(**taken(inputs))
 
     if not task.spec.frozen:
-        best = _learn(run, task, model, whole, task.arrays, task.rows, task.augment)
+        best = _learn(run, task, model, whole, task.arrays, task.rows, task.augmentation)
     elif task.spec.decision == "score" and task.spec.weights:
         best = 0  # nothing is left to learn
     else:
@@ -70,9 +67,7 @@ def fit(run: Run, task: Task) -> tuple[int, Predict]:
         model.heads.requires_grad_(task.spec.decision != "score")
 
         def taps_of(inputs):
-            given = taken(inputs)
-            given.pop("present", None)
-            return _flat(task, *model.taps(**given))
+            return _flat(task, *model.taps(taken(inputs)["inputs"]))
 
         arrays, rows = _features(task, taps_of)
 
@@ -80,7 +75,7 @@ def fit(run: Run, task: Task) -> tuple[int, Predict]:
             given = {name: torch.from_numpy(x).to(device) for name, x in inputs.items()}
             return model.fuse(*_nested(task, given), present(inputs, device))
 
-        withheld = task.augment if task.spec.stand_ins else None
+        withheld = task.augmentation if task.spec.stand_ins else None
         best = _learn(run, task, model, head, arrays, rows, withheld)
     values = {name: x.cpu().numpy() for name, x in model.state_dict().items()}
     load_state_dict(task.graph.model, task.spec, values, "the trained reference")
@@ -173,7 +168,7 @@ def _logits(model: Reference, forward: Forward, arrays, rows: np.ndarray) -> np.
 def _flat(task: Task, taps: dict, mask) -> dict[str, torch.Tensor]:
     """Tap name -> [B, ...], as far as a junction takes it; and the mask."""
     found = {
-        tap_name(modality, depth): tapped[depth]
+        MODALITY[modality].tap(depth): tapped[depth]
         for modality, tapped in taps.items()
         for depth in task.spec.depths(modality)
     }
@@ -181,13 +176,15 @@ def _flat(task: Task, taps: dict, mask) -> dict[str, torch.Tensor]:
 
 
 def _nested(task: Task, flat: dict[str, torch.Tensor]) -> tuple[dict, torch.Tensor | None]:
-    taps = {m: {d: flat[tap_name(m, d)] for d in task.spec.depths(m)} for m in task.spec.modalities}
+    taps = {
+        m: {d: flat[MODALITY[m].tap(d)] for d in task.spec.depths(m)} for m in task.spec.modalities
+    }
     return taps, flat.get("mask")
 
 
 @torch.inference_mode()
 def _features(task: Task, taps_of) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """As `parents.features`: the same rows, under the same augmentation."""
+    """As `adopted.features`: the same rows, under the same augmentation."""
 
     def features(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         count = len(next(iter(inputs.values())))
@@ -199,12 +196,14 @@ def _features(task: Task, taps_of) -> tuple[dict[str, np.ndarray], dict[str, np.
     there = {n: x for n, x in inputs.items() if n.startswith("present_")}
     arrays = {**features(inputs), **there, "label": task.arrays["label"]}
     rows = dict(task.rows)
-    if task.augment is None or "image" not in inputs:
+    changed = [MODALITY[m] for m in task.spec.modalities if MODALITY[m].augmented]
+    if task.augment is None or not changed:
         return arrays, rows
     train, rng, draws = rows["train"], np.random.default_rng(task.config.seed), []
     for _ in range(DRAWS):
-        images = np.stack([augment(inputs["image"][r], task.augment, rng) for r in train])
-        drawn = features({n: x[train] for n, x in inputs.items()} | {"image": images})
+        seen = {n: x[train] for n, x in inputs.items()}
+        seen |= {m.input: m.augment(seen[m.input], task.augment, rng) for m in changed}
+        drawn = features(seen)
         same = {n: arrays[n][train] for n in ("label", *there)}
         draws.append({**drawn, **same})
     rows["train"] = len(task.dataset) + np.arange(DRAWS * len(train))

@@ -13,8 +13,7 @@ from fusion_keras.reference.audio_cnn import AudioCnn
 from fusion_keras.reference.joins import JOINS
 
 LAST = "last"
-MODALITIES = ("text", "image", "audio")
-BANDS = 64
+MODALITIES = ("text", "image", "audio", "tabular")
 
 
 class Reference(nn.Module):
@@ -22,42 +21,36 @@ class Reference(nn.Module):
 
     Args:
         spec: the architecture, `config.json`'s "spec".
-        text: the whole text model, or None. It is cut in place.
-        image: the whole image model, or None. It is cut in place.
-        audio: the whole audio model, or None. It is cut in place.
-        image_size, frames: side of the images in pixels, length of the sound in windows, for the
-            sizes of what comes behind.
+        backbones: modality -> the whole model. It is cut in place.
+        shapes: modality -> the shape of one example, images (S, S, 3), for the sizes of what comes
+            behind; of all but text.
         num_classes: C.
 
-    Forward takes token ids int64 [B, T], 0 for padding, pixels float32 [B, 3, S, S], scaled as
-    the checkpoint wants them, and log-mel energies float32 [B, F, 64], as far as the spec has the
-    modality, and with stand-ins modality -> bool [B], whether it is present; gives logits
-    float32 [B, C].
+    Forward takes, by modality, token ids int64 [B, T], 0 for padding, pixels float32 [B, 3, S, S],
+    scaled as the checkpoint wants them, log-mel energies float32 [B, F, 64] and numbers and
+    categories float32 [B, K], and with stand-ins modality -> bool [B], whether it is present; gives
+    logits float32 [B, C].
     """
 
     def __init__(
         self,
         spec: dict,
-        text: BertModel | None,
-        image: MobileNetV2Model | ViTModel | None,
-        audio: AudioCnn | None = None,
+        backbones: dict[str, nn.Module],
+        shapes: dict[str, tuple[int, ...]],
         *,
-        image_size: int = 224,
-        frames: int = 398,
         num_classes: int = 2,
     ):
         super().__init__()
         self.spec = spec
-        self.text = _cut(text, _depths(spec, "text"))
-        self.image = _cut(image, _depths(spec, "image"))
-        self.audio = _cut(audio, _depths(spec, "audio"))
+        self.backbones = [m for m in MODALITIES if _depths(spec, m)]
+        for modality in self.backbones:
+            self.add_module(modality, _cut(backbones[modality], _depths(spec, modality)))
         self.eval()
+        example = {m: torch.zeros(1, *shape) for m, shape in shapes.items()}
+        if "image" in example:
+            example["image"] = example["image"].permute(0, 3, 1, 2)
         with torch.no_grad():
-            taps, mask = self.taps(
-                torch.ones(1, 4, dtype=torch.int64),
-                torch.zeros(1, 3, image_size, image_size),
-                torch.zeros(1, frames, BANDS),
-            )
+            taps, mask = self.taps({**example, "text": torch.ones(1, 4, dtype=torch.int64)})
         self.stand_ins = nn.ParameterDict(
             {
                 f"{modality}_{depth}": torch.randn(x.shape[1 if x.ndim == 4 else -1])
@@ -80,17 +73,10 @@ class Reference(nn.Module):
         if self.by_score and not spec["weights"]:
             self.share = nn.Parameter(torch.zeros(len(sizes)))
 
-    def taps(self, token_ids=None, pixels=None, audio=None) -> tuple[dict, torch.Tensor | None]:
+    def taps(self, inputs: dict[str, torch.Tensor]) -> tuple[dict, torch.Tensor | None]:
         """Modality -> depth -> tap, and the mask bool [B, T]: what `fuse` takes."""
-        taps, mask = {}, None
-        if self.text is not None:
-            mask = token_ids != 0
-            taps["text"] = _text_taps(self.text, token_ids, mask)
-        if self.image is not None:
-            taps["image"] = _image_taps(self.image, pixels)
-        if self.audio is not None:
-            taps["audio"] = _convolutional_taps(self.audio, audio[:, None])
-        return taps, mask
+        taps = {m: _TAPS[m](getattr(self, m), inputs[m]) for m in self.backbones}
+        return taps, inputs["text"] != 0 if "text" in self.backbones else None
 
     def _vectors(self, taps, mask):
         return [
@@ -98,8 +84,8 @@ class Reference(nn.Module):
             for junction, join in zip(self.spec["junctions"], self.junctions, strict=True)
         ]
 
-    def forward(self, token_ids=None, pixels=None, audio=None, present=None):
-        return self.fuse(*self.taps(token_ids, pixels, audio), present)
+    def forward(self, inputs, present=None):
+        return self.fuse(*self.taps(inputs), present)
 
     def fuse(self, taps: dict, mask=None, present=None):
         """Junctions and head: taps -> logits float32 [B, C]; present: modality -> bool [B]."""
@@ -133,7 +119,7 @@ class Reference(nn.Module):
 
 def _mine(junction: dict, taps: dict) -> dict:
     """Modality -> the tap that this junction takes."""
-    # A junction without sound has no such key.
+    # A junction without sound or a table has no such key.
     taken = [m for m in MODALITIES if junction.get(m) is not None]
     return {m: taps[m][junction[m]] for m in taken}
 
@@ -153,6 +139,8 @@ def _depths(spec: dict, modality: str) -> list:
 def _layers(model) -> nn.ModuleList:
     if isinstance(model, BertModel):
         return model.encoder.layer
+    if isinstance(model, Tabular):
+        return model.layers
     return model.layers if isinstance(model, ViTModel) else model.layer
 
 
@@ -169,7 +157,8 @@ def _cut(model, depths: list):
     return model
 
 
-def _text_taps(model: BertModel, token_ids, mask) -> dict:
+def _text_taps(model: BertModel, token_ids) -> dict:
+    mask = token_ids != 0
     x = model.embeddings(input_ids=token_ids)
     taps = {0: x}
     bias = torch.zeros_like(mask, dtype=x.dtype).masked_fill(~mask, torch.finfo(x.dtype).min)
@@ -203,3 +192,33 @@ def _convolutional_taps(model: MobileNetV2Model | AudioCnn, x) -> dict:
     if model.conv_1x1 is not None:
         taps[LAST] = model.conv_1x1(x).mean((2, 3))
     return taps
+
+
+def _audio_taps(model: AudioCnn, energies) -> dict:
+    return _convolutional_taps(model, energies[:, None])
+
+
+class Tabular(nn.Module):
+    """A multilayer perceptron over a table's numbers and categories, float32 [B, K]."""
+
+    def __init__(self, size: int, width: int, depth: int):
+        super().__init__()
+        self.embedding = nn.Linear(size, width)
+        self.layers = nn.ModuleList(nn.Linear(width, width) for _ in range(depth))
+
+
+def _tabular_taps(model: Tabular, values) -> dict:
+    x = model.embedding(values)
+    taps = {0: x}
+    for k, layer in enumerate(model.layers, 1):
+        x = torch.relu(layer(x))
+        taps[k] = x
+    return {**taps, LAST: x}
+
+
+_TAPS = {
+    "text": _text_taps,
+    "image": _image_taps,
+    "audio": _audio_taps,
+    "tabular": _tabular_taps,
+}

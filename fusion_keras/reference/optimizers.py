@@ -14,8 +14,6 @@ import math
 import torch
 from torch import nn
 
-BACKBONES = ("text", "image", "audio")
-
 
 def make_optimizer(
     train, reference: nn.Module, steps: int
@@ -27,7 +25,7 @@ def make_optimizer(
     decoupled, of matrices only (neither biases nor normalisation).
 
     Args:
-        train: optimizer, learning_rate, text_rate, image_rate, audio_rate (None without sound),
+        train: optimizer, learning_rate, text_rate, image_rate, ... of each backbone there is,
             momentum, weight_decay, beta_1, beta_2, epsilon, schedule, warmup.
         reference: the model; parameters of frozen parts lose `requires_grad`.
         steps: all optimiser steps of the run. The schedule counts `scheduler.step()`.
@@ -62,10 +60,9 @@ def step(optimizer, scheduler, train) -> None:
 
 def frozen_parts(reference: nn.Module, train) -> list[nn.Module]:
     """The backbones that do not learn: a rate of 0, or a variant whose parts are frozen."""
-    rates = _rates(train)
-    parts = {name: getattr(reference, name) for name in BACKBONES}
-    held = [name for name in BACKBONES if reference.spec["frozen"] or rates[name] == 0]
-    return [parts[name] for name in held if parts[name] is not None]
+    rates, taken = _rates(train, reference), getattr(reference, "backbones", ())
+    held = [name for name in taken if reference.spec["frozen"] or rates[name] == 0]
+    return [getattr(reference, name) for name in held]
 
 
 def train_mode(reference: nn.Module, train) -> None:
@@ -91,13 +88,13 @@ def rate_factor(step: int, steps: int, warmup: float, shape: str) -> float:
     return start * (1 - done if shape == "linear" else (1 + math.cos(math.pi * done)) / 2)
 
 
-def _rates(train) -> dict[str, float]:
-    return {name: train[f"{name}_rate"] for name in BACKBONES}
+def _rates(train, reference) -> dict[str, float]:
+    return {name: train[f"{name}_rate"] for name in getattr(reference, "backbones", ())}
 
 
 def _grouped(train, reference) -> dict[tuple[float, float], list[nn.Parameter]]:
     """(rate, decay) -> the parameters that learn with them."""
-    rates = _rates(train)
+    rates = _rates(train, reference)
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in reference.named_parameters():
         if not parameter.requires_grad:

@@ -15,18 +15,17 @@ import keras
 import numpy as np
 
 import fusion_keras.fusion.graph  # noqa: F401  (registers the layers of saved models)
-from fusion_keras.data import log_mel
-from fusion_keras.data.modalities import MODALITIES, PRESENT
 from fusion_keras.data.pipeline import steps_per_epoch
-from fusion_keras.data.tokens import load_tokenizer
+from fusion_keras.data.records import Dataset
 from fusion_keras.errors import UsageError
-from fusion_keras.fusion import audio_visual
-from fusion_keras.fusion.variants import AUDIO_VISUAL
-from fusion_keras.training import loop, parents
+from fusion_keras.fusion.architectures import of_variant
+from fusion_keras.modalities import MODALITY
+from fusion_keras.training import adopted, loop, parents
 from fusion_keras.training.evaluate import predict, predictions_csv, split_metrics
+from fusion_keras.training.plan import Plan, make_plan
 from fusion_keras.training.recipes import resolve
 from fusion_keras.training.run import Run, as_json, damage, disk_errors, provenance
-from fusion_keras.training.task import Task, load_data, load_presets, prepare
+from fusion_keras.training.task import Task, prepare
 
 GOLDEN_ROWS = 8
 
@@ -50,9 +49,6 @@ class Framework:
 def train(config, folder: Path, framework: Framework | None = None) -> Run:
     """Train a run, or go on with it, or leave it alone if it is complete.
 
-    Whatever is written last, `metrics.json`, is written once: a process that was killed
-    between that and the renaming has only the renaming left to do.
-
     Args:
         config: the config as given; the recipe fills what is open.
         folder: the run directory.
@@ -65,27 +61,52 @@ def train(config, folder: Path, framework: Framework | None = None) -> Run:
         UsageError: whatever the user can mend; also that the complete run has other settings.
     """
     framework = framework or KERAS
-    run = Run(folder, framework.name)
-    given = resolve(config)
-    if run.complete:
-        run.check_finished(given)
-        _check_table(run, given)
+    run, resolved = Run(folder, framework.name), resolve(config)
+    # Whatever became of its parents or presets.
+    if _is_done(run, resolved):
         return run
-    if framework.name != KERAS.name and given.variant in AUDIO_VISUAL:
-        raise UsageError(f"{given.variant} is trained by Keras alone: {framework.name} has none.")
-    with run.open(given):
+    return carry_out(make_plan(config, framework.name), folder, framework)
+
+
+def carry_out(
+    plan: Plan, folder: Path, framework: Framework, dataset: Dataset | None = None
+) -> Run:
+    """Train what is planned; see `train`.
+
+    Whatever is written last, `metrics.json`, is written once: a process that was killed
+    between that and the renaming has only the renaming left to do.
+
+    Args:
+        dataset: the plan's data, where they have been read already.
+    """
+    run = Run(folder, framework.name)
+    if _is_done(run, plan.config):
+        return run
+    with run.open(plan.config):
         if (run.partial / "metrics.json").exists():
             run.finish()
             return run
-        folders = _parents(config, given, run, framework)
-        task = prepare(parents.head_config(given))
+        folders, dataset = _parents(plan, run, framework, dataset)
+        task = prepare(plan, dataset)
         # Before anything is written down: a refused setting can be mended in the same folder.
-        steps_per_epoch(len(task.rows["train"]), given.train.batch_size)
-        describe(run, task, given, folders)
+        steps_per_epoch(len(task.rows["train"]), plan.config.train.batch_size)
+        describe(run, task, folders)
         _adopt(task, folders)
         write_results(run, task, *framework.fit(run, task))
         run.finish()
     return run
+
+
+def _is_done(run: Run, resolved) -> bool:
+    """Whether a run is complete.
+
+    Raises:
+        UsageError: it was trained with other settings or on other rows.
+    """
+    if run.complete:
+        run.check_finished(resolved)
+        _check_table(run, resolved)
+    return run.complete
 
 
 def _table_digest(config) -> str:
@@ -134,22 +155,27 @@ def load_model(folder: Path) -> keras.Model:
         ) from error
 
 
-def _parents(config, given, run: Run, framework: Framework) -> dict[str, Path]:
-    """Modality -> complete parent run: named, found beside this run, or trained inside it."""
-    parents.check(given)
-    folders, missing = parents.named(given), parents.to_train(given)
-    # What the run itself lacks is found out before hours are spent on its parents.
-    dataset = load_data(given, *load_presets(given)) if missing else None
-    for modality, junction in missing.items():
-        wanted = parents.parent_config(config, given, modality, junction)
-        twin = _twin(resolve(wanted), run)
+def _parents(
+    plan: Plan, run: Run, framework: Framework, dataset: Dataset | None
+) -> tuple[dict[str, Path], Dataset | None]:
+    """Modality -> complete parent run: named, found beside this run, or trained inside it; and
+    the plan's data, if they had to be read."""
+    folders = {}
+    for modality, parent in plan.parents.items():
+        if isinstance(parent, Path):
+            folders[modality] = parent
+            continue
+        # What the run itself lacks is found out before hours are spent on its parents.
+        dataset = plan.architecture.data(plan.config) if dataset is None else dataset
+        twin = _twin(parent.config, run)
         if twin and parents.has_rows(twin, modality, dataset):
-            loop.console.print(f"The parent of {given.variant} is there already: {twin}")
+            loop.console.print(f"The parent of {plan.config.variant} is there already: {twin}")
         else:
-            loop.console.print(f"First the parent of {given.variant}: {modality}")
-            twin = train(wanted, run.partial / "parents" / modality, framework).folder
+            loop.console.print(f"First the parent of {plan.config.variant}: {modality}")
+            target = run.partial / "parents" / modality
+            twin = carry_out(parent, target, framework, dataset.of_one(modality)).folder
         folders[modality] = twin
-    return folders
+    return folders, dataset
 
 
 def _twin(wanted, run: Run) -> Path | None:
@@ -164,7 +190,7 @@ def _adopt(task: Task, folders: dict[str, Path]) -> None:
         parents.check_rows(folders[modality], modality, task.dataset)
         model = load_model(folders[modality])
         with damage(folders[modality]):
-            parents.adopt(task, model, modality)
+            adopted.adopt(task, model, modality)
 
 
 def _fit(run: Run, task: Task) -> tuple[int, Predict]:
@@ -172,7 +198,13 @@ def _fit(run: Run, task: Task) -> tuple[int, Predict]:
     outputs = functools.partial(predict, task.graph.model, task.arrays)
     if not task.spec.frozen:
         epoch = loop.fit(
-            run, task.graph.model, task.arrays, task.dataset, task.rows, task.config, task.augment
+            run,
+            task.graph.model,
+            task.arrays,
+            task.dataset,
+            task.rows,
+            task.config,
+            task.augmentation,
         )
         return epoch, outputs
     if not task.graph.fusion.trainable_variables:
@@ -182,18 +214,19 @@ def _fit(run: Run, task: Task) -> tuple[int, Predict]:
     # Of its own, over the same layers: what is compiled takes its optimiser along when the
     # model around it is saved.
     head = keras.Model({x.name: x for x in fusion.inputs}, fusion.output, name="head")
-    arrays, rows = parents.features(task)
+    arrays, rows = adopted.features(task)
     # They are augmented already; what is withheld behind a stand-in is drawn anew each time.
-    withheld = task.augment if task.spec.stand_ins else None
+    withheld = task.augmentation if task.spec.stand_ins else None
     return loop.fit(run, head, arrays, task.dataset, rows, task.config, withheld), outputs
 
 
 KERAS = Framework("keras", _fit)
 
 
-def describe(run: Run, task: Task, given, folders: dict[str, Path], **more) -> None:
+def describe(run: Run, task: Task, folders: dict[str, Path], **more) -> None:
     """Write down what is trained on what, before it begins; `more` joins `config.json`."""
-    dataset = task.dataset
+    dataset, given = task.dataset, task.config
+    architecture = of_variant(given.variant)
     run.check_data(dataset.fingerprint)
     counts = {split: len(rows) for split, rows in task.rows.items()}
     description = {
@@ -202,7 +235,7 @@ def describe(run: Run, task: Task, given, folders: dict[str, Path], **more) -> N
         "variant": given.variant,
         "seed": given.seed,
         "parents": {m: str(f) for m, f in folders.items() if run.partial not in f.parents},
-        "spec": audio_visual.to_dict(task.spec),
+        "spec": architecture.to_dict(task.spec),
         "classes": list(dataset.classes),
         "dataset": {
             "name": dataset.name,
@@ -212,47 +245,25 @@ def describe(run: Run, task: Task, given, folders: dict[str, Path], **more) -> N
             "split_policy": dataset.split_policy,
             "notes": list(dataset.notes),
         },
-        "inputs": _inputs(task),
+        "inputs": architecture.inputs(task.spec, task.presets, task.config),
         "parameters": task.graph.model.count_params(),
         "provenance": provenance(run.framework),
         **more,
     }
     run.write_bytes("splits.csv", _splits_csv(dataset).encode())
-    if task.text:
-        tokenizer = load_tokenizer(task.text.tokenizer_dir)
-        run.write_bytes("tokenizer.json", tokenizer.to_str(pretty=False).encode())
+    for modality, preset in task.presets.items():
+        for name, content in MODALITY[modality].files_of(preset).items():
+            run.write_bytes(name, content)
     run.write_json("config.json", description)
 
 
 def _splits_csv(dataset) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    contents = [parents.row_contents(dataset, modality) for modality in MODALITIES]
+    contents = [modality.contents(dataset) for modality in MODALITY.values()]
     rows = zip(dataset.ids, dataset.splits, *contents, strict=True)
-    writer.writerows([("id", "split", *MODALITIES), *rows])
+    writer.writerows([("id", "split", *MODALITY), *rows])
     return text.getvalue()
-
-
-def _inputs(task: Task) -> dict:
-    """How a sentence, an image file and a sound file, or a digit's two, become the inputs."""
-    if isinstance(task.spec, audio_visual.ClstmSpec):
-        return audio_visual.inputs_of(task.spec)
-    inputs = {}
-    if task.text:
-        inputs["token_ids"] = {"max_length": task.config.data.max_length, "pad_id": 0}
-    if task.image:
-        spec = task.image.image_spec
-        inputs["image"] = {
-            "size": spec.size,
-            "resize": spec.resize,
-            "crop_fraction": spec.crop_fraction,
-            "interpolation": spec.interpolation,
-        }
-    if task.audio:
-        inputs["audio"] = log_mel.described(task.audio.seconds)
-    if task.spec.stand_ins:
-        inputs |= {PRESENT[m]: {"present": 1, "missing": 0} for m in task.spec.modalities}
-    return inputs
 
 
 def write_results(run: Run, task: Task, best_epoch: int, predict: Predict) -> None:

@@ -30,8 +30,7 @@ from rich.progress import (
 from tensorboard.compat import tf
 from tensorboard.summary import Writer
 
-from fusion_keras.data.augment import AugmentSpec
-from fusion_keras.data.pipeline import steps_per_epoch, train_batches
+from fusion_keras.data.pipeline import Change, steps_per_epoch, train_batches
 from fusion_keras.data.records import Dataset
 from fusion_keras.errors import UsageError
 from fusion_keras.interrupts import Interrupts
@@ -50,7 +49,7 @@ def fit(
     dataset: Dataset,
     rows: dict[str, np.ndarray],
     config,
-    augment: AugmentSpec | None,
+    augmentation: Change | None,
 ) -> int:
     """Train the model, or go on training it; it ends with the best epoch's weights.
 
@@ -61,7 +60,7 @@ def fit(
         dataset: labels, scores and groups for the validation metrics.
         rows: "train" and "valid" -> int [n].
         config: the resolved config.
-        augment: for the input `image`; None changes nothing.
+        augmentation: changes each batch; None changes nothing.
 
     Returns:
         The best epoch, counted from 1.
@@ -82,7 +81,7 @@ def fit(
             config.seed,
             train.epochs,
             start_step=state.epoch * steps,
-            augmentation=augment,
+            augmentation=augmentation,
         ).map(_targets_of_outputs)
         with (
             progress_bar(f"{config.variant} s{config.seed}") as progress,

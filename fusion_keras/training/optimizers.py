@@ -16,8 +16,7 @@ import math
 import keras
 from keras import ops
 
-from fusion_keras.data.modalities import MODALITIES
-from fusion_keras.fusion.graph import part_name
+from fusion_keras.modalities import MODALITY
 
 
 class _PartRates:
@@ -141,7 +140,7 @@ def _is_matrix(variable) -> bool:
 def make_optimizer(train, model: keras.Model, steps: int) -> keras.optimizers.Optimizer:
     """The optimiser of a resolved `config.train`, built on the model's variables.
 
-    The rates of the backbones are `text_rate`, `image_rate` and `audio_rate`; everything
+    The rates of the backbones are `text_rate`, `image_rate`, ...; everything
     else has `learning_rate`. With AdamW, decay leaves biases and normalisation alone; with
     SGD and Adam it applies to all, as PyTorch's does.
 
@@ -159,7 +158,7 @@ def make_optimizer(train, model: keras.Model, steps: int) -> keras.optimizers.Op
     optimizer = OPTIMIZERS[train.optimizer](schedule, **extra)
     # By identity: layers of different parts may well share a name.
     rates = {id(v): 1.0 for v in model.trainable_variables}
-    pretrained = {part_name(m): train[f"{m}_rate"] for m in MODALITIES}
+    pretrained = {m.part: train[f"{m.name}_rate"] for m in MODALITY.values()}
     for layer in model.layers:
         part_rate = pretrained.get(layer.name)
         for variable in layer.trainable_variables if part_rate is not None else ():

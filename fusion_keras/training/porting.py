@@ -15,13 +15,13 @@ from safetensors.numpy import load_file, save
 from fusion_keras.backbones.hf_files import Weights
 from fusion_keras.backbones.sources import read_json as read_source
 from fusion_keras.errors import UsageError
-from fusion_keras.fusion.audio_visual import refuse_clstm, to_dict
+from fusion_keras.fusion.architectures import of_spec, of_values
 from fusion_keras.fusion.spec import from_dict
 from fusion_keras.fusion.state_dict import load_state_dict, state_dict
 from fusion_keras.training.evaluate import predict
 from fusion_keras.training.experiment import describe, load_model, write_results
 from fusion_keras.training.loop import console
-from fusion_keras.training.parents import head_config
+from fusion_keras.training.plan import plan_of
 from fusion_keras.training.recipes import resolve
 from fusion_keras.training.restored import config_of
 from fusion_keras.training.run import Run, damage, disk_errors, read_json
@@ -47,7 +47,7 @@ def to_pytorch(folder: Path, target: Path) -> int:
     model = load_model(folder)
     values = read_json(folder / "config.json")
     with damage(folder):
-        refuse_clstm(values["spec"], "its weights are not carried over yet")
+        of_values(values["spec"]).refuse(values["variant"], "port")
         spec = from_dict(values["spec"])
     arrays = {n: np.ascontiguousarray(x) for n, x in state_dict(model, spec).items()}
     temporary = target.with_name(f".{target.name}.new")
@@ -80,7 +80,7 @@ def from_pytorch(folder: Path, weights: Path, target: Path) -> Run:
         ) from error
 
     def fill(task: Task) -> None:
-        refuse_clstm(to_dict(task.spec), "its weights are not carried over yet")
+        of_spec(task.spec).refuse(task.config.variant, "port")
         load_state_dict(task.graph.model, task.spec, arrays, str(weights))
 
     return _ported(config_of(folder), target, weights, fill)
@@ -146,7 +146,7 @@ def class_order(theirs: list[str], ours: list[str], source: Path) -> list[int]:
         some = ", ".join(theirs[:5]) + (", ..." if len(theirs) > 5 else "")
         raise UsageError(
             f"{source} tells {some} apart, the data {', '.join(ours)}: name the classes alike, in "
-            "its id2label or in --config.data.classes."
+            "its id2label or in --config.data.manifest.classes."
         )
     console.print(
         f"note: {source} does not name its classes; taken in the order {', '.join(ours)}",
@@ -162,9 +162,9 @@ def _ported(config, target: Path, source: Path, fill: Callable[[Task], None]) ->
         raise UsageError(f"{target} is there already: give another --out.")
     digest = _sha256(source)
     with run.open(config):
-        task = prepare(head_config(config))
+        task = prepare(plan_of(config))
         fill(task)
-        describe(run, task, config, {}, ported={"from": str(source), "sha256": digest})
+        describe(run, task, {}, ported={"from": str(source), "sha256": digest})
         outputs = functools.partial(predict, task.graph.model, task.arrays)
         write_results(run, task, 0, outputs)
         run.finish()

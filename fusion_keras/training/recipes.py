@@ -8,33 +8,33 @@ what we chose:
 - Choice of the epoch: the best validation accuracy. The paper names no rule; the test
   split must not make the choice.
 - No augmentation, no schedule, no clipping: none is mentioned.
-- Sound is not in the paper: as images.
+- Sound and tables are not in the paper: as images.
 - The parents of late fusion learn on one half of the training data and its head on the
   other: section 3.3.1 says "a subset" and "another subset".
 
 `digits` follows Barnum, Talukder and Yue 2020 (arXiv 2011.07191), appendix A.2, for their
 C-LSTMs: Adam at 0.001, nothing else. Open there, and ours: batches of 32, four passes, the
 choice of the epoch as above. (A.2 speaks of 87516 examples. As many whole batches of 128 has
-one pass over its 11,202,076 pairs; we take it at its word, and data.train_pairs sets it.)
+one pass over its 11,202,076 pairs; we take it at its word, and data.digits.train_pairs sets it.)
 
 `best` is ours: AdamW with warm-up and decay to zero, so that the last epoch is the best and
 a small validation split need not choose it; a small rate for pretrained text; augmentation;
 and for models of both, a warm start of the images and modality dropout. Sound, whose encoder
-has no pretrained weights, learns as images do, without augmentation. `demo` is for the
+has no pretrained weights, learns as images do, without augmentation; so do a table's columns, at
+the rate of new parts. `demo` is for the
 built-in demo, whose image backbone has no pretrained weights.
 """
 
 from __future__ import annotations
 
-import copy
+from ml_collections import ConfigDict, FrozenConfigDict
 
-from ml_collections import ConfigDict
-
-from fusion_keras.config import get_config
+from fusion_keras.config import copied, get_config
 from fusion_keras.data.augment import AugmentSpec
 from fusion_keras.data.modalities import DROPS, MODALITIES
 from fusion_keras.errors import UsageError
-from fusion_keras.fusion.variants import AUDIO_VISUAL, FROZEN, modalities_of
+from fusion_keras.fusion.architectures import of_variant
+from fusion_keras.fusion.variants import FROZEN
 from fusion_keras.training.optimizers import OPTIMIZERS
 from fusion_keras.training.unread import check_read
 
@@ -44,6 +44,7 @@ _PYTORCH_SGD = {
     "text_rate": 1e-4,
     "image_rate": 1e-4,
     "audio_rate": 1e-4,
+    "tabular_rate": 1e-4,
     "momentum": 0.9,
     "weight_decay": 1e-4,
     "beta_1": 0.9,
@@ -63,7 +64,7 @@ def _paper(variant: str) -> dict:
     if variant == "text":
         rates = {"learning_rate": 1e-5, "text_rate": 1e-5, "image_rate": 1e-5}
         return {**_PYTORCH_SGD, **rates, "optimizer": "adam", "weight_decay": 0.0, "epochs": 12}
-    if variant in ("image", "audio"):
+    if variant in ("image", "audio", "tabular"):
         return {**_PYTORCH_SGD, "epochs": 150}
     if variant in ("late", "late_score"):
         return {**_PYTORCH_SGD, "learning_rate": 1e-3}
@@ -76,6 +77,7 @@ _ADAMW = {
     "text_rate": 3e-5,
     "image_rate": 3e-5,
     "audio_rate": 3e-5,
+    "tabular_rate": 1e-3,
     "momentum": 0.9,
     "weight_decay": 0.05,
     "beta_1": 0.9,
@@ -97,7 +99,7 @@ def _best(variant: str) -> dict:
         return {**_ADAMW, "epochs": 25}
     if variant == "text":
         return {**_ADAMW, "learning_rate": 5e-4, "schedule": "linear", "epochs": 4}
-    if variant in ("image", "audio"):
+    if variant in ("image", "audio", "tabular"):
         return {**_ADAMW, f"{variant}_rate": 1e-3, "epochs": 30}
     # The images have been learned already, and move as little as the text. A small rate times
     # a large decay leaves the backbones alone; joints would learn the training sentences by heart.
@@ -115,8 +117,8 @@ def _demo(variant: str) -> dict:
         return {**_ADAMW, **plain, "schedule": "cosine", "epochs": 25}
     # The small MobileNetV2 starts from nothing: a large rate, and alone, at its full depth,
     # more passes.
-    epochs = 12 if variant in ("image", "audio") else 4
-    rates = {"text_rate": 5e-5, "image_rate": 3e-3, "audio_rate": 3e-3}
+    epochs = 12 if variant in ("image", "audio", "tabular") else 4
+    rates = {"text_rate": 5e-5, "image_rate": 3e-3, "audio_rate": 3e-3, "tabular_rate": 3e-3}
     return {**_ADAMW, **plain, **rates, "epochs": epochs}
 
 
@@ -166,8 +168,8 @@ _CHOICES = {
 }
 
 
-def resolve(config: ConfigDict) -> ConfigDict:
-    """A copy of the config in which the recipe has filled every open setting.
+def resolve(config: ConfigDict) -> FrozenConfigDict:
+    """The config with every open setting filled in by its recipe, not to be changed any more.
 
     Raises:
         UsageError: unknown recipe or variant, or a setting outside its range.
@@ -176,20 +178,21 @@ def resolve(config: ConfigDict) -> ConfigDict:
         raise UsageError(
             f"Unknown recipe {config.recipe!r}; one of {', '.join(RECIPES)} is wanted."
         )
-    modalities_of(config.variant, config.fusion)  # an unknown variant, junctions that are none
+    of_variant(config.variant).modalities(config)  # an unknown variant, junctions that are none
     config = _filled(config)
     check_read(config, _filled)
     _check(config)
-    return config
+    return FrozenConfigDict(config)
 
 
 def _filled(config: ConfigDict) -> ConfigDict:
-    config = copy.deepcopy(config)
-    backbones = config.variant not in AUDIO_VISUAL
-    sounds = backbones and "audio" in modalities_of(config.variant, config.fusion)
+    config = copied(config)
+    taken = of_variant(config.variant).backbones(config)
+    # Rates of backbones that are not there stay open, but for those of text and images, which the
+    # runs of every version have.
+    open_rates = {f"{m}_rate" for m in MODALITIES if m not in ("text", "image", *taken)}
     for name, value in RECIPES[config.recipe](config.variant).items():
-        # Left open without sound, as in the runs of versions that knew none.
-        if config.train[name] is None and (sounds or name != "audio_rate"):
+        if config.train[name] is None and name not in open_rates:
             config.train[name] = value
     if config.variant in MODALITIES:
         # What others join means nothing to it: they can all start from the same run.
@@ -199,7 +202,7 @@ def _filled(config: ConfigDict) -> ConfigDict:
     if config.parent.warm_start is None:
         joint = config.variant not in (*MODALITIES, *FROZEN)
         warm = _WARM_START[config.recipe] if joint else ()
-        config.parent.warm_start = tuple(m for m in warm if sounds or m != "audio")
+        config.parent.warm_start = tuple(m for m in warm if m in ("text", "image", *taken))
     for name, value in AUGMENT[config.recipe].items():
         if config.augment[name] is None:
             config.augment[name] = value
@@ -208,12 +211,14 @@ def _filled(config: ConfigDict) -> ConfigDict:
 
 def _check(config: ConfigDict) -> None:
     AugmentSpec(**{name: value for name, value in config.augment.items() if name != "enabled"})
-    taken = modalities_of(config.variant, config.fusion)
-    if config.augment.drop_audio and "audio" not in taken:
-        raise UsageError(
-            f"config.augment.drop_audio is {config.augment.drop_audio}, and this {config.variant} "
-            "takes no sound: leave it out."
-        )
+    taken = of_variant(config.variant).modalities(config)
+    # Those of text and images stand in recipes, for all variants.
+    for modality in (m for m in MODALITIES if m not in ("text", "image", *taken)):
+        if config.augment[DROPS[modality]]:
+            raise UsageError(
+                f"config.augment.{DROPS[modality]} is {config.augment[DROPS[modality]]}, and this "
+                f"{config.variant} takes no {modality}: leave it out."
+            )
     if config.fusion.stand_ins:
         drops = [DROPS[modality] for modality in taken]
         if not (config.augment.enabled and any(config.augment[name] for name in drops)):
@@ -231,7 +236,7 @@ def _check(config: ConfigDict) -> None:
     for name in ("batch_size", "epochs", "learning_rate", "epsilon"):
         if not train[name] > 0:
             raise UsageError(f"config.train.{name} is {train[name]}; more than 0 is wanted.")
-    rates = ["text_rate", "image_rate"] + ["audio_rate"] * (train.audio_rate is not None)
+    rates = [f"{m}_rate" for m in MODALITIES if train[f"{m}_rate"] is not None]
     for name in (*rates, "weight_decay", "clip_norm", "patience", "score_loss"):
         if train[name] < 0:
             raise UsageError(f"config.train.{name} is {train[name]}; 0 or more is wanted.")

@@ -7,15 +7,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from fusion_keras.data.modalities import MODALITIES
-from fusion_keras.fusion import audio_visual
-from fusion_keras.fusion.describe import count_macs, describe
-from fusion_keras.fusion.draw import draw
-from fusion_keras.fusion.graph import build
-from fusion_keras.fusion.variants import AUDIO_VISUAL, make_spec
+from fusion_keras.fusion.architectures import of_values, of_variant
+from fusion_keras.fusion.describe import Part
+from fusion_keras.modalities import MODALITY
 from fusion_keras.training.recipes import resolve
 from fusion_keras.training.run import Run, damage, disk_errors
-from fusion_keras.training.task import check_length, depths_of, load_presets, set_up_keras
+from fusion_keras.training.task import set_up_keras
 
 console = Console()
 SHOWN = (
@@ -53,21 +50,8 @@ def _closing_table(run: Run, description: dict, results: dict) -> None:
         console.print(f"note: {note}", highlight=False)
     console.print(table)
     console.print(f"Run: {run.folder}", highlight=False, soft_wrap=True)
-    console.print(_next(description), highlight=False, soft_wrap=True)
-
-
-def _next(description: dict) -> str:
-    if audio_visual.is_clstm(description["spec"]):
-        return (
-            "Next: compare the three levels of fusion under noise with\n"
-            "  python -m fusion_keras.digits --figure=1 --config.data.path="
-            f"{description['config']['data']['path']}"
-        )
-    flags = "" if description["config"]["data"]["source"] == "demo" else " ..."
-    return (
-        "Next: compare variants and seeds with\n"
-        f"  python -m fusion_keras.sweep --variant=text,image,late,inter,early --seed=0,1,2{flags}"
-    )
+    following = of_values(description["spec"]).next_steps(description)
+    console.print(f"Next: {following}", highlight=False, soft_wrap=True)
 
 
 def _cell(name: str, values: dict) -> str:
@@ -85,43 +69,29 @@ def describe_config(config, folder: Path) -> None:
     """Print what a config would build, as a table, and draw it to a picture."""
     config = resolve(config)
     set_up_keras(config)
-    if config.variant in AUDIO_VISUAL:
-        _describe_clstm(config)
-        return
-    text, image, audio = load_presets(config)
-    check_length(config, text)
-    depths = depths_of(text, image, audio)
-    spec = make_spec(config.variant, config.fusion, depths)
-    classes = len(config.data.classes) or 2
-    graph = build(
+    architecture = of_variant(config.variant)
+    spec, readers = architecture.spec(config), architecture.readers(config)
+    taken = [MODALITY[m] for m in readers]
+    # The size of some encoders comes of the training rows.
+    encodings = architecture.data(config).encodings if any(m.learns for m in taken) else {}
+    classes = len(config.data.manifest.classes) or 2
+    graph = architecture.build(
         spec,
-        text,
-        image,
-        audio,
+        architecture.presets(config, encodings),
         num_classes=classes,
         sequence_length=config.data.max_length,
         regression=config.regression,
     )
-    parts = describe(spec, graph)
-    # Both are named also where one is not taken; sound is new.
-    named = [config.text.preset, config.image.preset]
-    named += [config.audio.preset] if audio else []
-    title = f"{config.variant}: {', '.join(named[:-1])} and {named[-1]}"
-    table = Table(title=title, caption=f"one example; {classes} classes are assumed")
-    for name in ("part", "takes", "gives"):
-        table.add_column(name)
-    for name in ("parameters", "MACs"):
-        table.add_column(name, justify="right")
-    for part in parts:
-        if part.name == "all":
-            table.add_section()
-        table.add_row(part.name, part.takes, part.gives, f"{part.parameters:,}", f"{part.macs:,}")
-    console.print(table)
+    parts = architecture.describe(spec, graph)
+    named = [Path(config[m].preset).name for m in spec.modalities if m in readers]
+    title = ": ".join([config.variant, " and ".join(_listed(named))] if named else [config.variant])
+    assumed = f"; {classes} classes are assumed" if readers else ""
+    console.print(_parts_table(parts, title, f"one example{assumed}"))
     picture = folder / config.name / f"{config.variant}.png"
     with disk_errors(picture):
         picture.parent.mkdir(parents=True, exist_ok=True)
-        draw(spec, {m: getattr(depths, m) for m in MODALITIES}, parts, title, picture)
-    console.print(f"Picture: {picture}", highlight=False, soft_wrap=True)
+        if architecture.draw(spec, config, parts, title, picture):
+            console.print(f"Picture: {picture}", highlight=False, soft_wrap=True)
     console.print(
         "Next: train it with the same command without --describe",
         highlight=False,
@@ -129,18 +99,20 @@ def describe_config(config, folder: Path) -> None:
     )
 
 
-def _describe_clstm(config) -> None:
-    """Print the layers of a C-LSTM."""
-    model = audio_visual.build(audio_visual.spec_of(config.variant, config.clstm)).model
-    table = Table(
-        title=config.variant,
-        caption=f"{model.count_params():,} parameters, {count_macs(model):,} MACs",
-    )
-    for name in ("layer", "gives"):
+def _listed(names: list[str]) -> list[str]:
+    """All but the last with commas between, and the last."""
+    return [", ".join(names[:-1]), names[-1]] if len(names) > 1 else names
+
+
+def _parts_table(parts: list[Part], title: str, caption: str) -> Table:
+    table = Table(title=title, caption=caption)
+    for name in ("part", "takes", "gives"):
         table.add_column(name)
-    table.add_column("parameters", justify="right")
-    for layer in model.layers:
-        gives = "x".join(str(size) for size in layer.output.shape[1:])
-        table.add_row(layer.name, gives, f"{layer.count_params():,}")
-    console.print(table)
-    console.print("Next: train it with the same command without --describe", highlight=False)
+    for name in ("parameters", "MACs"):
+        table.add_column(name, justify="right")
+    for part in parts:
+        if part.name == "all":
+            table.add_section()
+        macs = "" if part.macs is None else f"{part.macs:,}"
+        table.add_row(part.name, part.takes, part.gives, f"{part.parameters:,}", macs)
+    return table

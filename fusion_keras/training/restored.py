@@ -6,8 +6,9 @@ from pathlib import Path
 
 from fusion_keras.config import get_config
 from fusion_keras.errors import UsageError
+from fusion_keras.renamed import with_todays_names
 from fusion_keras.training.experiment import load_model
-from fusion_keras.training.parents import head_config
+from fusion_keras.training.plan import plan_of
 from fusion_keras.training.run import damage, read_json
 from fusion_keras.training.task import Task, prepare
 
@@ -21,7 +22,7 @@ def config_of(folder: Path):
     config = get_config()
     try:
         values = read_json(folder / "config.json")["config"]
-        config.update(_tuples(values))
+        config.update(_tuples(with_todays_names(values)))
     except (KeyError, TypeError, AttributeError) as error:
         raise UsageError(
             f"The settings in {folder / 'config.json'} are not those of this version "
@@ -45,7 +46,7 @@ def restore(folder: Path) -> Task:
     """
     if not (folder / "metrics.json").exists():
         raise UsageError(f"{folder} is no finished run: the directory of a finished run is wanted.")
-    task = prepare(head_config(config_of(folder)))
+    task = prepare(plan_of(config_of(folder)))
     if task.dataset.fingerprint != read_json(folder / "config.json")["dataset"]["fingerprint"]:
         raise UsageError(f"The data has changed since {folder} was trained: restore the data.")
     model = load_model(folder)

@@ -26,6 +26,7 @@ from ml_collections import ConfigDict
 import fusion_keras
 from fusion_keras.config import get_config
 from fusion_keras.errors import UsageError
+from fusion_keras.renamed import with_todays_names
 
 CHECKPOINT = "checkpoint.npz"
 # Where things are kept changes nothing in a run.
@@ -234,12 +235,14 @@ def as_json(config: ConfigDict) -> dict:
 
 
 def completed(config: dict) -> dict:
-    """A run's config with the settings that it is too old to have: their defaults change nothing.
+    """A run's config as this version has it: settings it is too old to have, today's names.
+
+    The defaults of later settings change nothing.
 
     Args:
         config: of `config.json`, perhaps written before some settings existed.
     """
-    return _filled(config, as_json(get_config()))
+    return _filled(with_todays_names(config), as_json(get_config()))
 
 
 def _filled(values: dict, defaults: dict) -> dict:

@@ -19,6 +19,7 @@ from rich.table import Table
 
 from fusion_keras.errors import UsageError
 from fusion_keras.metrics import paired_bootstrap
+from fusion_keras.training import planning
 from fusion_keras.training.run import damage, disk_errors, read_json
 
 console = Console()
@@ -37,6 +38,11 @@ class Member:
     seconds: float = 0.0
     note: str = ""
     metrics: dict = field(default_factory=dict)
+
+    @property
+    def flags(self) -> list[str]:
+        """What `fusion_keras.train` is given, but for the directory."""
+        return [f"--{name}={value}" for name, value in self.settings.items()]
 
     @property
     def log(self) -> Path:
@@ -70,6 +76,7 @@ def sweep(
         raise UsageError(
             f"No combination is called {baseline!r}; one of {', '.join(groups)} is wanted."
         )
+    planning.check_all({m.folder: (m.label, m.flags) for m in members})
     with disk_errors(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
     with Live(_progress_table(members), console=console, refresh_per_second=2) as live:
@@ -98,8 +105,7 @@ def _member(settings: dict[str, str], swept: list[str], workdir: Path) -> Member
 
 
 def _train(member: Member, refresh) -> None:
-    flags = [f"--{name}={value}" for name, value in member.settings.items()]
-    command = [sys.executable, "-m", "fusion_keras.train", f"--run={member.folder}", *flags]
+    command = [sys.executable, "-m", "fusion_keras.train", f"--run={member.folder}", *member.flags]
     member.status, started = "running", time.perf_counter()
     refresh()
     with disk_errors(member.log), member.log.open("ab") as log:

@@ -4,32 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import keras
 import numpy as np
 
-from fusion_keras.backbones.presets import (
-    AudioPreset,
-    ImagePreset,
-    TextPreset,
-    load_audio,
-    load_image,
-    load_text,
-)
 from fusion_keras.data.augment import AugmentSpec
 from fusion_keras.data.cache import cache_dir
-from fusion_keras.data.digit_set import load_digit_set
-from fusion_keras.data.load import load_dataset
-from fusion_keras.data.modalities import PRESENT
+from fusion_keras.data.pipeline import Change
 from fusion_keras.data.records import SPLITS, Dataset
 from fusion_keras.data.splits import halve
-from fusion_keras.errors import UsageError
-from fusion_keras.fusion import audio_visual
-from fusion_keras.fusion.audio_visual import ClstmSpec
-from fusion_keras.fusion.graph import Graph, build, part_name
-from fusion_keras.fusion.spec import FusionSpec
-from fusion_keras.fusion.variants import AUDIO_VISUAL, Depths, make_spec, modalities_of
+from fusion_keras.fusion.graph import Graph
+from fusion_keras.modalities import MODALITY
+from fusion_keras.modalities.augmentation import augmentation
+from fusion_keras.training.plan import Plan
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,25 +32,29 @@ class Task:
         rows: split -> int [n]; "train" is the part that this model learns on.
         arrays: input name -> [N, ...], with `label` and perhaps `score`; of drawn examples
             `data.records.Column`s.
-        spec: the architecture.
+        spec: of its architecture.
         graph: freshly built, with pretrained weights where the presets have them.
-        text, image, audio: the presets, None where the spec leaves a modality out.
+        presets: modality -> its preset, of each that the spec takes; a C-LSTM has none.
     """
 
     config: object
     dataset: Dataset
     rows: dict[str, np.ndarray]
     arrays: dict[str, np.ndarray]
-    spec: FusionSpec | ClstmSpec
+    spec: Any
     graph: Graph
-    text: TextPreset | None
-    image: ImagePreset | None
-    audio: AudioPreset | None = None
+    presets: Mapping[str, Any]
 
     @property
     def augment(self) -> AugmentSpec | None:
         values = self.config.augment.to_dict()
         return AugmentSpec(**values) if values.pop("enabled") else None
+
+    @property
+    def augmentation(self) -> Change | None:
+        """What training changes in each batch."""
+        spec = self.augment
+        return None if spec is None else augmentation(spec, int(self.arrays["label"].max()) + 1)
 
 
 def set_up_keras(config) -> None:
@@ -79,146 +73,38 @@ def set_up_keras(config) -> None:
     keras.config.set_dtype_policy("mixed_bfloat16" if config.dtype == "bfloat16" else config.dtype)
 
 
-def load_presets(config) -> tuple[TextPreset | None, ImagePreset | None, AudioPreset | None]:
-    """The backbones that the variant needs: of text, of images, of sound."""
-    needed = modalities_of(config.variant, config.fusion)
-    text = load_text(config.text.preset, config.text.dropout) if "text" in needed else None
-    image = None
-    if "image" in needed:
-        image = load_image(config.image.preset, config.image.size or None)
-        if config.image.resize:
-            changed = dataclasses.replace(image.image_spec, resize=config.image.resize)
-            image = dataclasses.replace(image, image_spec=changed)
-    audio = None
-    if "audio" in needed:
-        audio = load_audio(config.audio.preset, config.audio.seconds)
-    return text, image, audio
+def prepare(plan: Plan, dataset: Dataset | None = None) -> Task:
+    """Load data and presets, build the model.
 
-
-def depths_of(
-    text: TextPreset | None, image: ImagePreset | None, audio: AudioPreset | None = None
-) -> Depths:
-    """What the named variants must know of the backbones."""
-    return Depths(
-        text=text.backbone.num_depths if text else 0,
-        image=image.backbone.num_depths if image else 0,
-        # A transformer's taps are sequences, a convolutional backbone's are maps.
-        image_scales=bool(image) and len(image.backbone.taps[0].shape) == 3,
-        audio=audio.backbone.num_depths if audio else 0,
-    )
-
-
-def spec_of(config) -> FusionSpec:
-    """The architecture of a config; loads the backbones to learn their depths.
+    Args:
+        plan: of the training.
+        dataset: its data, where they have been read already.
 
     Raises:
-        UsageError: a preset that cannot be loaded, or a spec that does not fit it.
+        UsageError: whatever is wrong with the data or the presets.
     """
-    return make_spec(config.variant, config.fusion, depths_of(*load_presets(config)))
-
-
-def load_data(
-    config,
-    text: TextPreset | None,
-    image: ImagePreset | None,
-    audio: AudioPreset | None = None,
-) -> Dataset:
-    """The data set of a config, for what its backbones take.
-
-    Raises:
-        UsageError: whatever is wrong with the data, or sentences longer than BERT takes.
-    """
-    check_length(config, text)
-    return load_dataset(
-        config.data,
-        tokenizer_dir=text.tokenizer_dir if text else None,
-        image_spec=image.image_spec if image else None,
-        seconds=audio.seconds if audio else None,
-    )
-
-
-def check_length(config, text: TextPreset | None) -> None:
-    """Check the tokens of a sentence against what the text backbone takes.
-
-    Raises:
-        UsageError: too few for a single word between [CLS] and [SEP], or too many.
-    """
-    length = config.data.max_length
-    if text and not 3 <= length <= text.backbone.max_sequence_length:
-        raise UsageError(
-            f"config.data.max_length is {length}; {config.text.preset} takes 3 to "
-            f"{text.backbone.max_sequence_length} tokens."
-        )
-
-
-def prepare(config) -> Task:
-    """Load presets and data, build the model.
-
-    Raises:
-        UsageError: whatever is wrong with the config or the data.
-    """
+    config, spec, architecture = plan.config, plan.spec, plan.architecture
     set_up_keras(config)
-    if config.variant in AUDIO_VISUAL:
-        return _prepare_clstm(config)
-    text, image, audio = load_presets(config)
-    spec = make_spec(config.variant, config.fusion, depths_of(text, image, audio))
-    dataset = load_data(config, text, image, audio)
+    dataset = architecture.data(config) if dataset is None else dataset
     regression = config.regression
-    if regression and dataset.scores is None:
-        raise UsageError(
-            f"config.regression is set, but {dataset.name} has no scores: name its score column, "
-            "or leave regression off."
-        )
-    graph = build(
-        spec,
-        text,
-        image,
-        audio,
-        num_classes=len(dataset.classes),
-        # Open: an exported model may take shorter inputs than training has.
-        sequence_length=None,
-        regression=regression,
-    )
-    for part in spec.modalities:
-        if config.train[f"{part}_rate"] == 0:
-            graph.model.get_layer(part_name(part)).trainable = False
-    arrays = _arrays(dataset, spec, regression)
-    return Task(config, dataset, _rows(config, dataset), arrays, spec, graph, text, image, audio)
-
-
-def _prepare_clstm(config) -> Task:
-    spec = audio_visual.spec_of(config.variant, config.clstm)
-    graph = audio_visual.build(spec)
-    dataset = load_digit_set(config.data, spec.sizes.image, spec.sizes.steps)
-    rows = {split: dataset.rows(split) for split in SPLITS}
-    arrays = {"label": dataset.labels, **dataset.inputs}
-    return Task(config, dataset, rows, arrays, spec, graph, None, None)
-
-
-def _arrays(dataset, spec, regression) -> dict[str, np.ndarray]:
-    arrays = {"label": dataset.labels}
+    presets = architecture.presets(config, dataset.encodings)
+    # The length is open: an exported model may take shorter inputs than training has.
+    classes = len(dataset.classes)
+    graph = architecture.build(spec, presets, num_classes=classes, regression=regression)
+    for modality in map(MODALITY.get, presets):
+        if config.train[f"{modality.name}_rate"] == 0:
+            graph.model.get_layer(modality.part).trainable = False
+    arrays = {"label": dataset.labels, **architecture.arrays(dataset, spec)}
     if regression:
         arrays["score"] = dataset.scores
-    if "text" in spec.modalities:
-        arrays["token_ids"] = dataset.token_ids
-    if "image" in spec.modalities:
-        arrays["image"] = dataset.images
-    if "audio" in spec.modalities:
-        arrays["audio"] = dataset.audio
-    if spec.stand_ins:
-        there = np.ones((len(dataset), 1), np.float32)
-        arrays |= {PRESENT[modality]: there for modality in spec.modalities}
-    return arrays
+    return Task(config, dataset, _rows(plan, dataset), arrays, spec, graph, presets)
 
 
-def _rows(config, dataset) -> dict[str, np.ndarray]:
-    rows = {split: dataset.rows(split) for split in SPLITS}
-    part, share = config.data.part, config.data.part_share
-    if part not in ("all", "first", "second"):
-        raise UsageError(f"config.data.part is {part!r}; all, first or second is wanted.")
+def _rows(plan: Plan, dataset: Dataset) -> dict[str, np.ndarray]:
+    rows, (part, share) = {split: dataset.rows(split) for split in SPLITS}, plan.part
     if part != "all":
         train = rows["train"]
         groups = [dataset.groups[r] for r in train] if dataset.groups else None
-        halves = halve(dataset.labels[train], groups, config.data.split_seed, share)
+        halves = halve(dataset.labels[train], groups, plan.config.data.split_seed, share)
         rows["train"] = train[halves[0 if part == "first" else 1]]
     return rows

@@ -1,32 +1,19 @@
-"""Settings that a variant never reads: setting one is refused, for it would change nothing."""
+"""Who reads which setting: what nobody chosen reads is refused, for it would change nothing.
+
+A source and an architecture each name what they read and others do not. What none of them names,
+every run reads. The named variants of a fusion spec are one architecture: a setting of images is
+no mistake for the text model of a sweep.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from ml_collections import ConfigDict
 
 from fusion_keras.config import get_config
 from fusion_keras.errors import UsageError
-from fusion_keras.fusion.variants import AUDIO_VISUAL
-
-DIGITS = "digits"
-# What only the C-LSTMs read: whole sections, with a dot, and fields.
-_CLSTM_ONLY = (
-    "clstm.",
-    "data.split",
-    "data.image_snr",
-    "data.audio_snr",
-    "data.train_pairs",
-    "data.valid_pairs",
-    "data.test_pairs",
-)
-# What they share with the others, of the sections that are otherwise not theirs.
-_SHARED = ("data.source", "data.name", "data.path", "data.split_seed", "data.cache_dir")
-_OTHERS_ONLY = (
-    "regression", "parents", "data.", "text.", "image.", "audio.", "fusion.", "parent.", "augment.",
-    "train.text_rate", "train.image_rate", "train.audio_rate", "train.score_loss",
-)  # fmt: skip
+from fusion_keras.fusion.architectures import ARCHITECTURES, of_variant
 
 
 def check_read(config: ConfigDict, fill: Callable[[ConfigDict], ConfigDict]) -> None:
@@ -37,44 +24,38 @@ def check_read(config: ConfigDict, fill: Callable[[ConfigDict], ConfigDict]) -> 
         fill: lets a recipe fill what is open; gives what a config has with nothing set.
 
     Raises:
-        UsageError: digits with another variant than a C-LSTM, or the reverse; or a field that
-            is set and means nothing to this variant.
+        UsageError: an unknown source; digits with another variant than a C-LSTM, or the reverse;
+            or a field that is set and that neither source nor variant reads.
     """
-    ours, source = config.variant in AUDIO_VISUAL, config.data.source
-    if ours and source != DIGITS:
-        raise UsageError(
-            f"{config.variant} takes images and sound, and data.source is {source!r}: start from "
-            "--config=configs/digits_small.py, or configs/digits.py for the full size."
-        )
-    if source == DIGITS and not ours:
-        raise UsageError(
-            f"data.source is 'digits', which has no sentences for {config.variant}: one of "
-            f"{', '.join(AUDIO_VISUAL)} is wanted as --variant."
-        )
-    if ours and config.recipe != DIGITS:
-        raise UsageError(
-            f"config.recipe is {config.recipe!r}; {config.variant} is trained with recipe digits, "
-            "whose settings --config.train.* changes."
-        )
+    source, architecture = config.data.source, of_variant(config.variant)
+    architecture.check(config)
+    reads = [*architecture.reads, *_of_source(architecture.sources[source])]
     plain = get_config()
     plain.variant, plain.recipe, plain.data.source = config.variant, config.recipe, source
     before = dict(_fields(fill(plain)))
     for name, value in _fields(config):
-        if value != before[name] and not _reads(ours, name):
+        if value == before[name] or _among(name, reads):
+            continue
+        if any(_among(name, other.reads) for other in ARCHITECTURES):
             raise UsageError(
                 f"config.{name} is set, and {config.variant} reads no such setting: leave it out."
             )
+        every = {n: fields for a in ARCHITECTURES for n, fields in a.sources.items()}
+        sources = [other for other, fields in every.items() if _among(name, _of_source(fields))]
+        if sources:
+            raise UsageError(
+                f"config.{name} is set, and the source {source} reads no such setting: leave it "
+                f"out, or set config.data.source ({' or '.join(sources)} reads it)."
+            )
 
 
-def _reads(ours: bool, name: str) -> bool:
-    clstm = _among(name, _CLSTM_ONLY)
-    if ours:
-        return clstm or name in _SHARED or not _among(name, _OTHERS_ONLY)
-    return not clstm
+def _of_source(fields: tuple[str, ...]) -> list[str]:
+    return [f"data.{field}" for field in fields]
 
 
-def _among(name: str, listed: tuple[str, ...]) -> bool:
-    return name in listed or name.split(".")[0] + "." in listed
+def _among(name: str, read: Sequence[str]) -> bool:
+    """Whether a field, or a section that it lies in, is among these."""
+    return any(name == one or name.startswith(f"{one}.") for one in read)
 
 
 def _fields(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, object]]:

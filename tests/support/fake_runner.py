@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer, models
 
-from bench.artifact import ArtifactError, described, read
+from bench.edge.artifact import ArtifactError, described, read
 from export.artifact import building, seal
 
 GOLDEN = np.array([[1.0, -2.0], [0.5, 0.25], [-3.0, 3.0]], np.float32)

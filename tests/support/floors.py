@@ -1,6 +1,6 @@
 """A device whose rates make round nanoseconds, and rows of costs."""
 
-from bench import device
+from bench.edge import device
 
 # 100 FLOPs take a nanosecond, 10 bytes another; int8 is four times as fast.
 PROFILE = {

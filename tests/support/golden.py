@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bench.artifact import golden
+from bench.edge.artifact import golden
 
 
 def assert_golden(runner, folder, batch=1, tolerance=1e-4):

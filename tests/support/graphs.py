@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from fusion_keras.fusion.variants import Depths
+from tests.support.backbones import facts
 
 VISIONS = {
-    "mobilenet": ("tiny_mobilenet", Depths(6, 16)),
-    "vit": ("tiny_vit", Depths(6, 12, image_scales=True)),
+    "mobilenet": ("tiny_mobilenet", facts(6, 16)),
+    "vit": ("tiny_vit", facts(6, 12, image_scales=True)),
 }
 
 

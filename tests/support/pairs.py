@@ -28,15 +28,15 @@ from fusion_keras.backbones.vit import ViTBackbone
 from fusion_keras.config import get_config
 from fusion_keras.data.images import ImageSpec
 from fusion_keras.data.log_mel import BANDS
-from fusion_keras.fusion.graph import Graph, build, taps_of
-from fusion_keras.fusion.joins import PaddingMask, SegmentIds
+from fusion_keras.fusion.graph import Graph, build
 from fusion_keras.fusion.spec import FusionSpec
 from fusion_keras.fusion.state_dict import state_dict, weights
 from fusion_keras.fusion.variants import make_spec
+from fusion_keras.modalities.text import PaddingMask, SegmentIds
 from fusion_keras.reference.build import empty, filled, tensors
 from fusion_keras.reference.model import Reference
 from fusion_keras.training.loop import losses_of
-from fusion_keras.training.task import depths_of
+from tests.support.backbones import known
 from tests.support.tiny import OF_TEXT_AND_IMAGES as VARIANTS
 
 VISION = ("mobilenet", "vit")
@@ -80,14 +80,13 @@ def tiny_audio(frames: int) -> AudioPreset:
 
 @dataclass(frozen=True)
 class Pair:
-    """Our graph of a spec, and the presets it was built of; the reference is made on demand."""
+    """Our graph of a spec, and the presets it was built of, by modality; the reference is made on
+    demand."""
 
     graph: Graph
     spec: FusionSpec
-    text: TextPreset | None
-    image: ImagePreset | None
+    presets: dict
     classes: int
-    audio: AudioPreset | None = None
 
     @functools.cached_property
     def weights(self) -> dict:
@@ -95,8 +94,7 @@ class Pair:
 
     def reference(self) -> Reference:
         """A new one, with our weights, in evaluation mode."""
-        presets = self.text, self.image, self.audio
-        made = empty(self.spec, *presets, num_classes=self.classes)
+        made = empty(self.spec, self.presets, num_classes=self.classes)
         return filled(made, state_dict(self.graph.model, self.spec)).eval()
 
     def taken(self, values: dict) -> dict:
@@ -105,24 +103,24 @@ class Pair:
 
 
 def make_pair(
-    variant: str, text, image, audio=None, *, num_classes: int = CLASSES, **changes
+    variant: str, text=None, image=None, audio=None, *, num_classes: int = CLASSES, **changes
 ) -> Pair:
     """Build our graph, and draw its weights so that no tap fades and every weight matters.
 
     Args:
         variant: a key of `variants.VARIANTS`.
-        text, image, audio: presets.
+        text, image, audio: presets, as far as the variant takes them.
         num_classes: C.
         changes: of `config.fusion`.
     """
     fusion = get_config().fusion
     fusion.update({"dropout": 0.0, **changes})
-    spec = make_spec(variant, fusion, depths_of(text, image, audio))
-    text = text if "text" in spec.modalities else None
-    image = image if "image" in spec.modalities else None
-    audio = audio if "audio" in spec.modalities else None
-    graph = build(spec, text, image, audio, num_classes=num_classes)
-    pair = Pair(graph, spec, text, image, num_classes, audio)
+    given = {"text": text, "image": image, "audio": audio}
+    presets = {m: preset for m, preset in given.items() if preset}
+    spec = make_spec(variant, fusion, known(presets))
+    presets = {m: presets[m] for m in spec.modalities}
+    graph = build(spec, presets, num_classes=num_classes)
+    pair = Pair(graph, spec, presets, num_classes)
     _draw(pair.weights)
     return pair
 
@@ -204,7 +202,7 @@ def torch_inputs(reference: Reference, values: dict) -> dict:
 def our_outputs(pair: Pair, values: dict) -> dict[str, np.ndarray]:
     """Every tap that the junctions take, under its name, and `logits`."""
     graph = pair.graph
-    taps = taps_of(graph.encoders)
+    taps = graph.taps()
     model = keras.Model(graph.model.input, {**taps, **graph.model.output})
     return called(model, pair.taken(values))
 
@@ -231,9 +229,8 @@ def their_outputs(pair: Pair, values: dict) -> dict[str, np.ndarray]:
     reference = pair.reference()
     with torch.no_grad():
         given = torch_inputs(reference, values)
-        there = given.pop("present", None)
-        taps, mask = reference.taps(**given)
-        found = {"logits": reference.fuse(taps, mask, there)}
+        taps, mask = reference.taps(given["inputs"])
+        found = {"logits": reference.fuse(taps, mask, given["present"])}
     for modality, by_depth in taps.items():
         for depth in pair.spec.depths(modality):
             x = by_depth[depth]
@@ -359,8 +356,9 @@ def torch_gradients(reference: Reference, values: dict, labels, dtype=torch.floa
     """(loss, name -> gradient) in training mode; the reference becomes one of that dtype."""
     reference.to(dtype).train().zero_grad()
     taken = torch_inputs(reference, values)
-    cast = {n: x.to(dtype) if x.is_floating_point() else x for n, x in taken.items()}
-    logits = reference(**cast)
+    inputs = taken["inputs"].items()
+    cast = {m: x.to(dtype) if x.is_floating_point() else x for m, x in inputs}
+    logits = reference(cast, taken["present"])
     loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels).long())
     loss.backward()
     found = {name: p.grad.numpy() for name, p in reference.named_parameters()}

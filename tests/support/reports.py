@@ -2,7 +2,7 @@
 
 import json
 
-from bench import results
+from bench.edge import results
 
 FINGERPRINT = {"cpu": "A <CPU>", "cores": 2, "board": None, "packages": {"onnxruntime": "1.31"}}
 ORIN = {**FINGERPRINT, "board": "Orin"}
@@ -10,7 +10,7 @@ LABELS = [0, 1] * 50
 
 
 def artifact(variant="inter", right=80, seed=0, wrong_from=0, **changes):
-    """As `bench.artifact.described` has it: `right` of 100 rows are answered rightly."""
+    """As `bench.edge.artifact.described` has it: `right` of 100 rows are answered rightly."""
     wrong = {(wrong_from + i) % 100 for i in range(100 - right)}
     predicted = [1 - label if i in wrong else label for i, label in enumerate(LABELS)]
     backbones = {"text": "bert-base-uncased", "image": "mobilenet_v2_1.4_224"}

@@ -21,7 +21,7 @@ from fusion_keras.training.run import Run
 HEADER = ("text", "image", "label", "split", "id", "group", "score")
 EDGE = 32
 # The named variants of text and images alone.
-OF_TEXT_AND_IMAGES = tuple(variant for variant in VARIANTS if variant != "audio")
+OF_TEXT_AND_IMAGES = tuple(variant for variant in VARIANTS if variant not in ("audio", "tabular"))
 _WORDS = {
     "negative": ("bad", "awful", "sad", "dull"),
     "positive": ("good", "lovely", "happy", "bright"),
@@ -178,7 +178,7 @@ class Bench:
         table = self.folder / "data" / "sounds.csv"
         if not table.is_file():
             write_sounds(table.parent)
-        named = {"data__path": table, "data__audio_column": "audio"}
+        named = {"data__path": table, "data__manifest__audio_column": "audio"}
         sizes = {"audio__preset": "tiny_audio", "audio__seconds": 0.5}
         return {"fusion__modalities": "text+image+audio", **named, **sizes, **changes}
 

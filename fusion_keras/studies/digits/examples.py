@@ -13,7 +13,7 @@ from fusion_keras.data.digit_set import CLASSES, read_digits, split_examples
 from fusion_keras.data.digits import Digits
 from fusion_keras.data.spectrogram import STRIDE, WINDOW
 from fusion_keras.errors import UsageError
-from fusion_keras.fusion.audio_visual import spec_of
+from fusion_keras.fusion.architectures import CLSTM
 from fusion_keras.studies.digits import drawings
 from fusion_keras.studies.digits.cells import Cell, ratio_name
 from fusion_keras.training.experiment import load_model
@@ -63,7 +63,7 @@ def over_time(folder: Path, config, place: int):
         folder, config: a complete run and its config.
         place: of the test pair.
     """
-    sizes = spec_of(config.variant, config.clstm).sizes
+    sizes = CLSTM.spec(config).sizes
     model = with_steps(load_model(folder), config.variant, sizes)
     digits = read_digits(config.data, sizes.image, sizes.steps)
     found, rows = {}, []

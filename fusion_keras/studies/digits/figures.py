@@ -15,7 +15,7 @@ import numpy as np
 from rich.console import Console
 
 from fusion_keras.errors import UsageError
-from fusion_keras.fusion.variants import AUDIO_VISUAL
+from fusion_keras.fusion.architectures import CLSTM
 from fusion_keras.metrics import paired_bootstrap
 from fusion_keras.studies.digits import drawings, examples
 from fusion_keras.studies.digits.cells import Cell, ratio_name, recordings_of
@@ -84,12 +84,12 @@ def _check(figure: int, study: Study) -> None:
         )
     # The regimes are the figures'; a noise of its own would be silently overwritten.
     for field in ("audio_snr", "image_snr"):
-        if not math.isinf(config.data[field]):
+        if not math.isinf(config.data.digits[field]):
             raise UsageError(
-                f"config.data.{field} is set, but the figures set the noise: leave it out; "
+                f"config.data.digits.{field} is set, but the figures set the noise: leave it out; "
                 "--train_audio, --train_image, --test_audio and --test_image choose it."
             )
-    if figure in FUSION_FIGURES and config.variant != AUDIO_VISUAL[0]:
+    if figure in FUSION_FIGURES and config.variant != CLSTM.variants[0]:
         raise UsageError(
             f"config.variant is {config.variant!r}, but figure {figure} shows all three: leave it "
             "out."
@@ -118,7 +118,7 @@ def _check(figure: int, study: Study) -> None:
 def _fusion_levels(figure: int, study: Study):
     """Figures 1 and 7 to 10: three levels of fusion over the grid, and the first's lead."""
     audio, image = FUSION_FIGURES[figure]
-    regimes = [Regime(variant, audio, image) for variant in AUDIO_VISUAL]
+    regimes = [Regime(variant, audio, image) for variant in CLSTM.variants]
     found, groups = answers(study, regimes, study.grid), recordings_of(study.config)
     rows = []
     for regime in regimes:
@@ -202,7 +202,7 @@ def _difference(ours: np.ndarray, theirs: np.ndarray, groups) -> dict[str, float
 def _title(figure: int, study: Study) -> tuple[str, str]:
     """The heading of a figure, and what was run for it."""
     config, source = resolve(study.config), "Barnum et al. 2020"
-    sizes, data = config.clstm, config.data
+    sizes, data = config.clstm, config.data.digits
     run = [f"{sizes.image} x {sizes.image} images, {sizes.steps} steps of sound"]
     if figure in ACTIVATION_FIGURES:
         audio, image = FUSION_FIGURES[1]

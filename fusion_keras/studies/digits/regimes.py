@@ -70,7 +70,8 @@ def config_of(study: Study, regime: Regime, seed: int):
     """The config of one training, its recipe still open."""
     config = copy.deepcopy(study.config)
     config.variant, config.seed = regime.variant, seed
-    config.data.audio_snr, config.data.image_snr = float(regime.audio), float(regime.image)
+    noise = config.data.digits
+    noise.audio_snr, noise.image_snr = float(regime.audio), float(regime.image)
     return config
 
 

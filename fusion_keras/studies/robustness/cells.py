@@ -18,10 +18,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from fusion_keras.data.corrupt import CORRUPTIONS, MISSING, corrupted, present
 from fusion_keras.data.log_mel import log_mel
-from fusion_keras.data.modalities import INPUT_OF
 from fusion_keras.data.tokens import encode
 from fusion_keras.errors import UsageError
 from fusion_keras.interrupts import Interrupts
+from fusion_keras.modalities import MODALITY
 from fusion_keras.studies.robustness.models import Contender, Rows
 from fusion_keras.training.run import differences, disk_errors
 
@@ -35,7 +35,7 @@ console = Console(markup=False)
 
 def input_of(corruption: str) -> str:
     """The input of a model that a corruption reaches in the end."""
-    return INPUT_OF[CORRUPTIONS[corruption].modality]
+    return MODALITY[CORRUPTIONS[corruption].modality].input
 
 
 def mask_id(rows: Rows) -> int | None:

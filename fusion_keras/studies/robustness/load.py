@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fusion_keras.errors import UsageError
-from fusion_keras.fusion.audio_visual import refuse_clstm, to_dict
+from fusion_keras.fusion.architectures import of_spec
 from fusion_keras.studies.robustness.models import (
     KEPT_BYTES,
     Classes,
@@ -53,9 +53,7 @@ def load(
     def task_of(run: Path) -> Task:
         if run not in tasks:
             tasks[run] = restore(run)
-            refuse_clstm(
-                to_dict(tasks[run].spec), "fusion_keras.digits draws its accuracy under noise"
-            )
+            of_spec(tasks[run].spec).refuse(tasks[run].config.variant, "robustness")
         return tasks[run]
 
     found, room = [], KEPT_BYTES // len(given)

@@ -18,9 +18,9 @@ from tokenizers import Tokenizer
 
 from fusion_keras.data import sound
 from fusion_keras.data.cache import cache_dir
-from fusion_keras.data.modalities import INPUT_OF, PRESENT
 from fusion_keras.data.tokens import load_tokenizer
 from fusion_keras.errors import UsageError
+from fusion_keras.modalities import MODALITY
 from fusion_keras.training.evaluate import BATCH, predict
 from fusion_keras.training.task import Task
 
@@ -94,35 +94,34 @@ def rows_of(task: Task, split: str) -> Rows:
     """The rows of a split.
 
     Raises:
-        UsageError: no such split, or inputs that nothing here can damage.
+        UsageError: no such split.
     """
     if split not in task.rows:
         raise UsageError(f"Unknown split {split!r}; one of {', '.join(task.rows)} is wanted.")
     dataset, rows = task.dataset, task.rows[split]
     taken = [x.name for x in task.graph.model.inputs]
-    other = [n for n in taken if n not in (*INPUT_OF.values(), *PRESENT.values())]
-    pixels = task.arrays.get("image")
-    if other or (pixels is not None and pixels.dtype != np.uint8):
-        raise UsageError(
-            f"{task.config.variant} takes {', '.join(taken)}; sentences, images of 0 to 255 and "
-            "log-mel energies are what can be damaged here."
-        )
     return Rows(
         name=dataset.name,
         inputs={name: np.asarray(task.arrays[name][rows]) for name in taken},
-        texts=[dataset.texts[row] for row in rows],
+        texts=[dataset.raw["text"][row] for row in rows],
         labels=dataset.labels[rows],
         ids=[dataset.ids[row] for row in rows],
         groups=None if dataset.groups is None else [dataset.groups[row] for row in rows],
         classes=tuple(dataset.classes),
-        tokenizer=load_tokenizer(task.text.tokenizer_dir) if "token_ids" in taken else None,
-        waveforms=functools.partial(_waveforms, task, rows) if "audio" in taken else None,
+        tokenizer=_tokenizer(task),
+        waveforms=functools.partial(_waveforms, task, rows) if "audio" in task.presets else None,
     )
 
 
+def _tokenizer(task: Task) -> Tokenizer | None:
+    return load_tokenizer(task.presets["text"].tokenizer_dir) if "text" in task.presets else None
+
+
 def _waveforms(task: Task, rows: np.ndarray) -> np.ndarray:
-    paths = [task.dataset.sounds[row] for row in rows]
-    return sound.waveforms(paths, task.audio.seconds, cache_dir(task.config.data.cache_dir))
+    paths = [task.dataset.raw["audio"][row] for row in rows]
+    return sound.waveforms(
+        paths, task.presets["audio"].seconds, cache_dir(task.config.data.cache_dir)
+    )
 
 
 def keras_classes(task: Task, rows: Rows, room: int = KEPT_BYTES) -> Classes:
@@ -140,7 +139,8 @@ def keras_classes(task: Task, rows: Rows, room: int = KEPT_BYTES) -> Classes:
             return predict(task.graph.model, arrays, everything)["logits"].argmax(-1)
 
         return whole
-    parts, clean = _encoder_parts(encoders), {}
+    parts = {MODALITY[m].input: task.graph.encoder(m) for m in task.graph.tap_names}
+    clean = {}
 
     def taps(name: str, array: np.ndarray) -> dict[str, np.ndarray]:
         return predict(parts[name], {name: array, "label": labels}, everything)
@@ -151,26 +151,12 @@ def keras_classes(task: Task, rows: Rows, room: int = KEPT_BYTES) -> Classes:
             if name not in changed and name not in clean:
                 clean[name] = taps(name, rows.inputs[name])
             found |= taps(name, changed[name]) if name in changed else clean[name]
-        there = {n: {**rows.inputs, **changed}[n] for n in PRESENT.values() if n in rows.inputs}
-        arrays = {**found, **there, "label": labels}
+        told = [m.present for m in MODALITY.values() if m.present in rows.inputs]
+        present = {name: {**rows.inputs, **changed}[name] for name in told}
+        arrays = {**found, **present, "label": labels}
         return predict(task.graph.fusion, arrays, everything)["logits"].argmax(-1)
 
     return classes
-
-
-def _encoder_parts(encoders: keras.Model) -> dict[str, keras.Model]:
-    """Input name -> the encoder of it alone: to its taps, and of sentences perhaps `mask`."""
-    inputs = {x.name: x for x in encoders.inputs}
-    parts = {}
-    for modality, name in INPUT_OF.items():
-        if name in inputs:
-            mine = {
-                n: x
-                for n, x in encoders.output.items()
-                if n.startswith(f"{modality}_") or (n, modality) == ("mask", "text")
-            }
-            parts[name] = keras.Model({name: inputs[name]}, mine, name=f"{modality}_encoder")
-    return parts
 
 
 def _tap_bytes(encoders: keras.Model, rows: Rows) -> int:

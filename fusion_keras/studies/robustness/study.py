@@ -17,6 +17,7 @@ from rich.console import Console
 
 from fusion_keras.data.corrupt import CORRUPTIONS
 from fusion_keras.errors import UsageError
+from fusion_keras.modalities import MODALITY
 from fusion_keras.studies.robustness import report
 from fusion_keras.studies.robustness.cells import (
     CLEAN,
@@ -165,7 +166,7 @@ def grid_of(
 def _obstacle(name: str, contenders: Sequence[Contender]) -> str:
     takes = [c for c in contenders if input_of(name) in c.rows.inputs]
     if not takes:
-        kind = {"token_ids": "sentences", "image": "images", "audio": "sound"}[input_of(name)]
+        kind = MODALITY[CORRUPTIONS[name].modality].plural
         return f"none of the models takes {kind}"
     lacks = [c for c in takes if name == "text_masking" and mask_id(c.rows) is None]
     return f"the vocabulary of {lacks[0].path} has no [MASK]" if lacks else ""

@@ -1,0 +1,5 @@
+"""What ends a command in a sentence."""
+
+
+class BenchError(Exception):
+    """What the user can mend; the message says what was got, what is wanted, what to do."""

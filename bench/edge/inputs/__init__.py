@@ -1,0 +1,101 @@
+"""From a sentence, an image file, ... to the arrays that an artifact's model takes.
+
+The same ids, pixels, energies and numbers as in training, without the training stack:
+`tokenizers` reads the artifact's tokenizer, Pillow the image, `wave` the recording. Each modality
+has a file here. `tests/test_inputs.py` compares them with training's own on the real data.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.edge.artifact import ArtifactError
+from bench.edge.inputs import audio, image, tabular, text
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How one modality comes to a device.
+
+    Attributes:
+        modality: its name, and that of the flag of `predict`.
+        stage: what the step from what is given to the array is called.
+        encoder: (folder of the artifact, `meta.json`) -> what makes [1, ...] of one example; None
+            is one that is missing.
+        queries: (folder of the artifact's queries) -> examples as they came.
+        flag: arguments of the flag.
+        loads: what making the encoder is called where it takes time.
+    """
+
+    modality: str
+    stage: str
+    encoder: Callable[[Path, dict], Callable[[Any], np.ndarray]]
+    queries: Callable[[Path], list]
+    flag: dict[str, str]
+    loads: str = ""
+
+
+def _without_folder(make) -> Callable[[Path, dict], Callable[[Any], np.ndarray]]:
+    return lambda folder, meta: functools.partial(make, meta=meta)
+
+
+# Input of a model -> how it is made.
+KINDS = {
+    "token_ids": Kind(
+        "text",
+        "tokens",
+        text.Tokens,
+        text.queries,
+        {"help": "the sentence"},
+        loads="load the tokenizer",
+    ),
+    "image": Kind(
+        "image", "image", _without_folder(image.picture), image.queries, {"help": "an image file"}
+    ),
+    "audio": Kind(
+        "audio",
+        "sound",
+        _without_folder(audio.sound),
+        audio.queries,
+        {"help": "a WAV file of 16 bits at the model's rate, 16 kHz"},
+    ),
+    "tabular": Kind(
+        "tabular",
+        "row",
+        _without_folder(tabular.row),
+        tabular.queries,
+        {"help": "cells of a table's row", "nargs": "+", "metavar": "NAME=VALUE"},
+    ),
+}
+
+
+def kinds_of(meta: dict) -> dict[str, Kind]:
+    """Input -> how it is made, of those that a model takes.
+
+    Raises:
+        ArtifactError: one of its inputs is made of no file here.
+    """
+    names = [name for name in meta["inputs"] if not name.startswith("present_")]
+    drawn = [name for name in names if name not in KINDS]
+    if drawn:
+        raise ArtifactError(
+            f"The model's input {drawn[0]} is not made of files here: python -m bench measures it "
+            "on the examples inside of the artifact."
+        )
+    return {name: KINDS[name] for name in names}
+
+
+def present(meta: dict, missing: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
+    """What a model with stand-ins is told: `present_text` ... -> float32 [1, 1], 0 if missing.
+
+    Args:
+        missing: modalities.
+    """
+    told = [name for name in meta["inputs"] if name.startswith("present_")]
+    return {n: np.full((1, 1), n.split("_", 1)[1] not in missing, np.float32) for n in told}

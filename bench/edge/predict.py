@@ -1,0 +1,141 @@
+"""Ask an exported model: `python -m bench.predict ARTIFACT --text "..." --image face.jpg`.
+
+Needs numpy, onnxruntime, tokenizers and Pillow, nothing else. Prints the class, the
+probability of each, and how long each stage took. A model that takes sound wants --audio, a
+WAV file, and one that takes a table's columns --tabular NAME=VALUE ... One that learned with a
+modality withheld also answers without it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.edge import inputs
+from bench.edge.artifact import ArtifactError, read
+from bench.edge.outputs import softmax
+
+
+def predict(folder: Path, precision: str, given: Mapping[str, Any]) -> dict:
+    """One answer.
+
+    Args:
+        folder: the artifact.
+        precision: of its model.
+        given: modality -> what there is of it, a sentence, a file, cells; without those that are
+            missing.
+
+    Returns:
+        "label", "probabilities" (class -> float), "milliseconds" (stage -> float), and "score"
+        where the model predicts one.
+
+    Raises:
+        ArtifactError: the artifact, a file or the combination of inputs cannot be used.
+    """
+    times = _Times()
+    meta = times("check the files", read, folder)
+    if precision not in meta["models"]:
+        raise ArtifactError(f"{folder} has no {precision}; it has {', '.join(meta['models'])}.")
+    kinds = inputs.kinds_of(meta)
+    _check_given(meta, kinds, given)
+    session = times("load the model", _session, folder / meta["models"][precision]["file"])
+    missing = tuple(kind.modality for kind in kinds.values() if kind.modality not in given)
+    feed = inputs.present(meta, missing)
+    for name, kind in kinds.items():
+        make = times(kind.loads, kind.encoder, folder, meta)
+        feed[name] = times(kind.stage, make, given.get(kind.modality))
+    # A graph of a fixed batch answers as many times.
+    feed = {name: np.repeat(x, meta["shapes"]["batch"] or 1, axis=0) for name, x in feed.items()}
+    names = [output.name for output in session.get_outputs()]
+    times("first inference", session.run, names, feed)
+    found = dict(zip(names, times("inference", session.run, names, feed), strict=True))
+    shares = softmax(found["logits"][0])
+    answer = {
+        "label": meta["classes"][int(shares.argmax())],
+        "probabilities": dict(zip(meta["classes"], shares.tolist(), strict=True)),
+        "milliseconds": times.found,
+    }
+    if "score" in found:
+        answer["score"] = float(found["score"][0, 0])
+    return answer
+
+
+class _Times:
+    def __init__(self):
+        self.found: dict[str, float] = {}
+
+    def __call__(self, stage, call, *arguments):
+        start = time.perf_counter()
+        result = call(*arguments)
+        if stage:
+            self.found[stage] = 1000 * (time.perf_counter() - start)
+        return result
+
+
+def _check_given(meta: dict, kinds: Mapping[str, inputs.Kind], given: Mapping[str, Any]) -> None:
+    taken = {kind.modality: name for name, kind in kinds.items()}
+    for modality in given:
+        if modality not in taken:
+            raise ArtifactError(f"{meta['variant']} takes no --{modality}: leave it out.")
+    if not given:
+        raise ArtifactError(f"{' or '.join(f'--{m}' for m in taken)} is wanted.")
+    for modality, name in taken.items():
+        if modality not in given and name not in meta["may_lack"]:
+            raise ArtifactError(f"{meta['variant']} wants --{modality}.")
+
+
+def _session(path: Path):
+    import onnxruntime
+
+    try:
+        return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise ArtifactError(f"ONNX Runtime refuses {path}: {reason}") from None
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.predict",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("artifact", type=Path, help="what `python -m export` wrote")
+    for kind in inputs.KINDS.values():
+        parser.add_argument(f"--{kind.modality}", **kind.flag)
+    parser.add_argument(
+        "--precision",
+        default="fp32",
+        help="fp32 (default), fp16, int8, int8_static: what the artifact has",
+    )
+    options = parser.parse_args(arguments)
+    try:
+        every = {kind.modality: getattr(options, kind.modality) for kind in inputs.KINDS.values()}
+        given = {modality: value for modality, value in every.items() if value is not None}
+        answer = predict(options.artifact, options.precision, given)
+    except ArtifactError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ImportError as error:
+        print(f"error: {error}: pip install numpy onnxruntime tokenizers pillow", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    print(answer["label"])
+    for name, share in answer["probabilities"].items():
+        print(f"  {100 * share:5.1f} %  {name}")
+    if "score" in answer:
+        print(f"  score {answer['score']:.2f}")
+    for stage, milliseconds in answer["milliseconds"].items():
+        print(f"{milliseconds:10.2f} ms  {stage}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

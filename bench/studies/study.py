@@ -1,0 +1,301 @@
+"""A study as a list of steps, each a process: what is done is not done again."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib.util
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from bench.edge import artifact, files, results
+from bench.edge.artifact import ArtifactError
+from bench.edge.entry import Progress
+from bench.edge.errors import BenchError
+from bench.edge.files import last_line
+from bench.edge.results import ResultsError
+
+VARIANTS = ["text", "image", "late", "inter", "early"]
+PRECISIONS = ("fp16", "int8", "int8_static")
+ALONE = ("text", "image", "audio", "tabular")
+INTERRUPTED = "Interrupted: the same command goes on from here."
+LATER = ("tf2onnx", "onnxscript", "onnxruntime", "plotly")
+KNOWN = (*ALONE, "late", "late_score", "inter", "early", "hybrid", "input")
+
+
+class StudyError(BenchError):
+    """A step failed; the message says which, why, and where its log is."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """One process of the study.
+
+    done: whether there is nothing to do; kind: for the estimate of what is left;
+    fine: the exit codes after which the study goes on.
+    """
+
+    kind: str
+    name: str
+    command: list[str]
+    log: Path
+    done: Callable[[], bool]
+    fine: tuple[int, ...] = (0,)
+
+
+def steps(options, handed_on: list[str]) -> list[Step]:
+    """All that a study does, in order; unimodal variants first, as others start from them."""
+    place = options.workdir
+    order = [v for v in ALONE if v in options.variants]
+    order += [v for v in options.variants if v not in order]
+    made = [(variant, seed) for seed in options.seeds for variant in order]
+    flags = {_run(place, v, s): [f"--variant={v}", f"--seed={s}", *handed_on] for v, s in made}
+    planned = [check_step(place, flags)]
+    planned += [_train(place, run, given) for run, given in flags.items()]
+    planned += [_export(place, variant, seed, options) for variant, seed in made]
+    folders = [_artifact(place, v, s) for v, s in made]
+    return [
+        *planned,
+        _measure(place, folders[: len(order)], options),
+        _report(place, folders, options),
+    ]
+
+
+def python(module: str, *arguments: object) -> list[str]:
+    """The command line of a module, on the Python that runs this one."""
+    return [sys.executable, "-m", module, *map(str, arguments)]
+
+
+def _run(place: Path, variant: str, seed: int) -> Path:
+    return place / "runs" / f"{variant}-s{seed}"
+
+
+def _artifact(place: Path, variant: str, seed: int) -> Path:
+    return place / "artifacts" / f"{variant}-s{seed}"
+
+
+def check_step(place: Path, runs: dict[Path, list[str]]) -> Step:
+    """Plan all trainings that are not done before the first one starts.
+
+    Args:
+        runs: directory -> the flags of its training.
+    """
+    missing = [flags for run, flags in runs.items() if not (run / "metrics.json").is_file()]
+    between = [flag for flags in missing for flag in ("--", *flags)][1:]
+    command, log = python("fusion_keras.plan", *between), place / "logs" / "check.log"
+    return Step("check", "all", command, log, lambda: not missing)
+
+
+def _train(place: Path, run: Path, flags: list[str]) -> Step:
+    # Training itself takes a finished run as it is, and refuses one of another config.
+    command = python("fusion_keras.train", *flags, f"--run={run}")
+    return Step("train", run.name, command, place / "logs" / f"train-{run.name}.log", lambda: False)
+
+
+def _export(place: Path, variant: str, seed: int, options) -> Step:
+    # Lengths are of sentences.
+    buckets = options.buckets if variant not in ALONE or variant == "text" else []
+    run, target = _run(place, variant, seed), _artifact(place, variant, seed)
+    return export_step(place, run, target, options.precisions, buckets)
+
+
+def export_step(
+    place: Path, run: Path, target: Path, precisions: list[str], buckets: list[int]
+) -> Step:
+    """Export a run; done where the artifact is of this very model, at these precisions."""
+    flags = [f"--run={run}", f"--out={target}", f"--precisions={','.join(precisions)}"]
+    flags += [f"--buckets={','.join(map(str, buckets))}"] if buckets else []
+
+    def done() -> bool:
+        try:
+            meta = artifact.read(target)
+            asked = {"fp32", *precisions} == set(meta["models"])
+            lengths = buckets if "token_ids" in meta["inputs"] else []
+            asked = asked and set(meta["lengths"]) == {*lengths, *meta["lengths"][-1:]}
+            return asked and meta["model_sha256"] == files.digest(run / "model.keras")
+        except (ArtifactError, OSError, KeyError):
+            return False
+
+    log = place / "logs" / f"export-{run.name}.log"
+    return Step("export", run.name, python("export", *flags), log, done)
+
+
+def _measure(place: Path, folders: list[Path], options) -> Step:
+    precisions = ["fp32", *options.precisions]
+    target = place / "results.json"
+    return measure_step(place, "all", folders, target, precisions, options.profile)
+
+
+def measure_step(
+    place: Path,
+    name: str,
+    folders: list[Path],
+    target: Path,
+    precisions: list[str],
+    profile: str,
+    more: Sequence[str] = (),
+) -> Step:
+    """Measure artifacts in one comparison; `more`: further flags of `python -m bench`."""
+    flags = [f"--precision={','.join(precisions)}", f"--profile={profile}"]
+    flags += [*more, f"--out={target}", "--replace"]
+
+    def done() -> bool:
+        try:
+            measured = results.read(target)
+            seals = {artifact.read(folder)["seal"] for folder in folders}
+        except (ResultsError, ArtifactError):
+            return False
+        contenders = measured["contenders"]
+        # One that was refused would be refused again; the report tells of it.
+        complete = all(c["complete"] or c["error"] for c in contenders)
+        complete = complete and any(c["complete"] for c in contenders)
+        same = {c["artifact"]["seal"] for c in contenders} == seals
+        same = same and {c["precision"] for c in contenders} == set(precisions)
+        return complete and same and measured["method"]["profile"] == profile
+
+    log = place / "logs" / ("measure.log" if name == "all" else f"measure-{name}.log")
+    # 1: a contender was lost, the others are there.
+    return Step("measure", name, python("bench", *folders, *flags), log, done, fine=(0, 1))
+
+
+def _report(place: Path, folders: list[Path], options) -> Step:
+    return report_step(place, [place / "results.json", *folders], options.budget_ms)
+
+
+def report_step(
+    place: Path, inputs: list[Path], budget: float | None, more: Sequence[str] = ()
+) -> Step:
+    """Report, always anew; `more`: further flags of `python -m bench.report`."""
+    flags = [*inputs, f"--out={place / 'report'}", *more]
+    flags += [f"--budget-ms={budget}"] if budget else []
+    log = place / "logs" / "report.log"
+    return Step("report", "all", python("bench.report", *flags), log, lambda: False)
+
+
+def study(planned: list[Step], note: Callable[[str], None], say: Callable[[str], None]) -> None:
+    """Take every step that is not done.
+
+    Args:
+        note: told of each step that is done.
+        say: told where the study stands, in a line that the next one may replace.
+
+    Raises:
+        StudyError: one failed.
+    """
+    start, spent = time.monotonic(), {}
+    for number, step in enumerate(planned, 1):
+        where = f"[{number}/{len(planned)}] {step.kind} {step.name}"
+        if step.done():
+            note(f"{where}: done before")
+            continue
+        began = time.monotonic()
+        _take(step, lambda line, where=where: say(f"{where}, {_clock(start)} gone: {line}"))
+        seconds = time.monotonic() - began
+        spent.setdefault(step.kind, []).append(seconds)
+        left = _left(planned[number:], spent)
+        say("")
+        note(f"{where}: {seconds:.0f} s{left}")
+
+
+def _take(step: Step, say: Callable[[str], None]) -> None:
+    step.log.parent.mkdir(parents=True, exist_ok=True)
+    with step.log.open("w", encoding="utf-8") as log:
+        process = subprocess.Popen(step.command, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            while process.poll() is None:
+                time.sleep(0.5)
+                say(last_line(step.log)[:100])
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+    if process.returncode not in step.fine:
+        said = last_line(step.log, "error: ")
+        raise StudyError(
+            f"{step.kind} {step.name} failed ({said.removeprefix('error: ')}); all it said is in "
+            f"{step.log}. The same command goes on from here."
+        )
+
+
+def _left(planned: list[Step], spent: dict[str, list[float]]) -> str:
+    """An estimate where each kind that is left has been met before."""
+    known = [s.kind for s in planned if s.kind in spent]
+    if not known:
+        return ""
+    seconds = sum(sum(spent[kind]) / len(spent[kind]) for kind in known)
+    more = "" if len(known) == len(planned) else f" and {len(planned) - len(known)} other steps"
+    return f"; about {seconds / 60:.0f} min{more} left"
+
+
+def _clock(start: float) -> str:
+    seconds = int(time.monotonic() - start)
+    return f"{seconds // 60}:{seconds % 60:02}"
+
+
+def conduct(place: Path, plan: Callable[[], list[Step]]) -> str:
+    """Plan a study and take its steps, with a line on each; returns what the report said.
+
+    Raises:
+        StudyError: a mistake in the plan, a step that failed, or a file that cannot be written.
+    """
+    for polite in (signal.SIGTERM, signal.SIGHUP):  # the step that runs ends with us
+        signal.signal(polite, _interrupt)
+    try:
+        all_installed()
+        study(plan(), functools.partial(print, flush=True), Progress())
+        return (place / "logs" / "report.log").read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise StudyError(str(error)) from None
+
+
+def all_installed() -> None:
+    """Check for what only the later steps import: they would miss it after the training.
+
+    Raises:
+        StudyError: names the packages that are not installed.
+    """
+    missing = [name for name in LATER if importlib.util.find_spec(name) is None]
+    if missing:
+        raise StudyError(
+            f'{", ".join(missing)} not installed: pip install -e ".[export,bench,cpu]", on a '
+            'workstation with an NVIDIA GPU ".[export,bench,gpu]".'
+        )
+
+
+def only_of_training(handed_on: list[str], known: tuple[str, ...]) -> None:
+    """Check that what is handed on are flags that training has.
+
+    Raises:
+        StudyError: names the first that is not.
+    """
+    for flag in handed_on:
+        if not flag.startswith(known):
+            raise StudyError(f"{flag} is no flag of the study or of the training.")
+
+
+def same_study(place: Path, handed_on: list[str]) -> None:
+    """Keep two studies out of one folder.
+
+    Raises:
+        StudyError: the folder holds one with other settings of the training.
+    """
+    file = place / "study.json"
+    try:
+        before = json.loads(file.read_text()) if file.is_file() else handed_on
+    except ValueError:
+        raise StudyError(f"{file} is damaged: remove it, or give --workdir another name.") from None
+    if before != handed_on:
+        raise StudyError(
+            f"{place} holds a study with the flags {before}, got {handed_on}: give --workdir "
+            "another name."
+        )
+    files.write(file, json.dumps(handed_on) + "\n")
+
+
+def _interrupt(number, frame) -> None:
+    raise KeyboardInterrupt

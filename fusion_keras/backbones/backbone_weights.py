@@ -1,0 +1,107 @@
+"""The weights of the backbones by Hugging Face's names of them."""
+
+from __future__ import annotations
+
+from fusion_keras.backbones.layouts import Weight, convolution, dense, norm, reshaped, same, under
+
+
+def _encoder_layers(part) -> list:
+    kept = [layer for layer in part.layers if layer.name.startswith("transformer_layer_")]
+    return sorted(kept, key=lambda layer: int(layer.name.rpartition("_")[2]))
+
+
+def _named(part) -> dict:
+    return {layer.name: layer for layer in part.layers}
+
+
+def _encoder_layer(layer, names: tuple[str, ...]) -> dict[str, Weight]:
+    """names: of query, key, value, output, its norm, and the feed-forward part's two and norm."""
+    attention = layer._self_attention_layer
+    parts = (
+        *map(dense, (attention.query_dense, attention.key_dense, attention.value_dense)),
+        dense(attention.output_dense),
+        norm(layer._self_attention_layer_norm),
+        dense(layer._feedforward_intermediate_dense),
+        dense(layer._feedforward_output_dense),
+        norm(layer._feedforward_layer_norm),
+    )
+    found = {}
+    for name, part in zip(names, parts, strict=True):
+        found |= under(name, part)
+    return found
+
+
+_BERT_LAYER = (
+    "attention.self.query",
+    "attention.self.key",
+    "attention.self.value",
+    "attention.output.dense",
+    "attention.output.LayerNorm",
+    "intermediate.dense",
+    "output.dense",
+    "output.LayerNorm",
+)
+_VIT_LAYER = (
+    "attention.q_proj",
+    "attention.k_proj",
+    "attention.v_proj",
+    "attention.o_proj",
+    "layernorm_before",
+    "mlp.fc1",
+    "mlp.fc2",
+    "layernorm_after",
+)
+
+
+def text(part) -> dict[str, Weight]:
+    """Of a BERT, perhaps cut: names of `transformers`' BertModel."""
+    named = _named(part)
+    found = {
+        "embeddings.word_embeddings.weight": same(named["token_embedding"].embeddings),
+        "embeddings.position_embeddings.weight": same(
+            named["position_embedding"].position_embeddings
+        ),
+        "embeddings.token_type_embeddings.weight": same(named["segment_embedding"].embeddings),
+        **under("embeddings.LayerNorm", norm(named["embeddings_layer_norm"])),
+    }
+    for i, layer in enumerate(_encoder_layers(part)):
+        found |= under(f"encoder.layer.{i}", _encoder_layer(layer, _BERT_LAYER))
+    if "pooled_dense" in named:
+        found |= under("pooler.dense", dense(named["pooled_dense"]))
+    return found
+
+
+def image(part) -> dict[str, Weight]:
+    """Of a ViT or a MobileNetV2, perhaps cut: names of ViTModel or MobileNetV2Model."""
+    return _vit(part) if "patch_embedding" in _named(part) else mobilenet_v2(part)
+
+
+def _vit(part) -> dict[str, Weight]:
+    named = _named(part)
+    positions = named["position_embedding"].position_embeddings
+    found = {
+        "embeddings.cls_token": same(named["class_token"].token),
+        "embeddings.position_embeddings": reshaped(positions, (1, *positions.shape)),
+        **under("embeddings.patch_embeddings.projection", convolution(named["patch_embedding"])),
+    }
+    for i, layer in enumerate(_encoder_layers(part)):
+        found |= under(f"layers.{i}", _encoder_layer(layer, _VIT_LAYER))
+    if "layer_norm" in named:
+        found |= under("layernorm", norm(named["layer_norm"]))
+    return found
+
+
+def mobilenet_v2(part) -> dict[str, Weight]:
+    """Our layers carry the names of Hugging Face's modules."""
+    found = {}
+    for layer in part.layers:
+        kind = type(layer).__name__
+        if "Conv2D" in kind:
+            found |= under(layer.name, convolution(layer))
+        elif "BatchNormalization" in kind:
+            statistics = {
+                "running_mean": same(layer.moving_mean),
+                "running_var": same(layer.moving_variance),
+            }
+            found |= under(layer.name, norm(layer) | statistics)
+    return found

@@ -1,0 +1,16 @@
+"""What is known of a backbone before it is loaded."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a named variant must know of a backbone.
+
+    Attributes:
+        num_depths: its greatest depth.
+        scales: whether the depths of named variants, written for 12 layers, scale to its own.
+    """
+
+    num_depths: int
+    scales: bool = True

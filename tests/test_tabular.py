@@ -1,0 +1,257 @@
+"""Numbers and categories of a table: read, joined by every variant, exported, asked."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.edge import worker
+from bench.edge.artifact import ArtifactError, read
+from bench.edge.inputs import tabular as device
+from bench.edge.method import Contender
+from bench.edge.runners.engines import open_runner
+from fusion_keras.data.records import Records
+from fusion_keras.data.table import parse_number
+from fusion_keras.errors import UsageError
+from fusion_keras.modalities.tabular import LIMIT, MOST_LEVELS, TabularReader, encode
+from fusion_keras.training.restored import restore
+from fusion_keras.training.run import Run
+from tests.support.shared import once
+from tests.support.tiny import Bench, table
+
+NUMBERS, CATEGORIES = ("age", "heart rate"), ("site",)
+VARIANTS = ("tabular", "late", "inter", "early", "late_score", "hybrid", "input")
+
+
+def records(rows: list[dict[str, str]], splits: list[str]) -> Records:
+    return Records(
+        name="made",
+        ids=[f"r{i}" for i in range(len(rows))],
+        splits=splits,
+        raw={"text": [""] * len(rows), "tabular": rows},
+        labels=np.zeros(len(rows), np.int32),
+        classes=("a", "b"),
+    )
+
+
+def row(age: str = "", site: str = "") -> dict[str, str]:
+    return {"age": age, "site": site}
+
+
+def reading(rows, splits, numbers=("age",), categories=("site",)):
+    return TabularReader(numbers, categories).read(records(rows, splits), Path())
+
+
+# --- What a row becomes -------------------------------------------------------------------------
+
+
+def test_numbers_are_standardised_and_levels_named_by_the_training_rows_alone():
+    rows = [row("1", "north"), row("3", "south"), row("100", "west"), row("2", "north")]
+    read = reading(rows, ["train", "train", "valid", "test"])
+    assert read.encoding == {
+        "numbers": [{"name": "age", "mean": 2.0, "deviation": 1.0}],
+        "categories": [{"name": "site", "levels": ["north", "south"]}],
+    }
+    expected = [[-1, 1, 0], [1, 0, 1], [LIMIT, 0, 0], [0, 1, 0]]
+    np.testing.assert_array_equal(read.values, np.array(expected, np.float32))
+    assert read.values.dtype == np.float32
+    assert read.notes == (
+        "1 of 4 rows have no site, or one that no training row has: no level stands for it",
+    )
+
+
+def test_what_is_missing_is_the_mean_and_no_level_and_is_counted():
+    read = reading([row("1", "n"), row("3", "s"), row("", " ")], ["train", "train", "train"])
+    np.testing.assert_array_equal(read.values[2], [0, 0, 0])
+    assert [note.split(":")[0] for note in read.notes] == [
+        "1 of 3 rows have no age",
+        "1 of 3 rows have no site, or one that no training row has",
+    ]
+
+
+def test_a_constant_column_is_zero():
+    read = reading([row("5", "n"), row("5", "n")], ["train", "train"])
+    np.testing.assert_array_equal(read.values, [[0, 1], [0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([row("", "n"), row("", "n")], "no number in column 'age' of any training row"),
+        ([row("1", ""), row("2", "")], "got 0 values in column 'site'"),
+        ([row("1", str(i)) for i in range(MOST_LEVELS + 1)], "got 1001 values in column 'site'"),
+    ],
+)
+def test_columns_that_teach_nothing_are_refused(rows, said):
+    with pytest.raises(UsageError, match=said):
+        reading(rows, ["train"] * len(rows))
+
+
+def test_a_source_without_such_columns_is_refused():
+    source = records([row()], ["train"])
+    source.raw.pop("tabular")
+    with pytest.raises(UsageError, match="source 'made' without columns of numbers"):
+        TabularReader(("age",), ()).read(source, Path())
+
+
+# --- On a device --------------------------------------------------------------------------------
+
+
+def test_the_device_makes_the_same_of_a_row():
+    rows = [row("1", "north"), row("4.5", "south"), row("", "moon"), row("1e9", ""), row("-1e9")]
+    encoding = reading(rows, ["train"] * 2 + ["test"] * 3).encoding
+    for cells in rows:
+        found = device.row(cells, {"inputs": {"tabular": encoding}})
+        np.testing.assert_array_equal(found, encode(cells, encoding)[None])
+    written = device.row(["age= 4.5", "site=south"], {"inputs": {"tabular": encoding}})
+    np.testing.assert_array_equal(written, encode(rows[1], encoding)[None])
+    nothing = device.row(None, {"inputs": {"tabular": encoding}})
+    np.testing.assert_array_equal(nothing, [[0, 0, 0]])
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        (["shoe=43"], "no column 'shoe'; it reads age, site"),
+        (["age"], "'age' names no column: NAME=VALUE"),
+        (["age=old"], "age is 'old'; a number is wanted"),
+        (["age=1_0"], "age is '1_0'"),
+        (["age=inf"], "age is 'inf'"),
+    ],
+)
+def test_cells_that_cannot_be_read_are_a_sentence(cells, said):
+    encoding = reading([row("1", "n"), row("2", "s")], ["train", "train"]).encoding
+    with pytest.raises(ArtifactError, match=said):
+        device.row(cells, {"inputs": {"tabular": encoding}})
+
+
+# --- From a table to a device -------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bench(shared_folder) -> Bench:
+    """A manifest with columns of numbers and of a category, which tell the label in part."""
+
+    def make(folder: Path) -> None:
+        Bench.make(folder)
+        with (folder / "data" / "manifest.csv").open(newline="", encoding="utf-8") as file:
+            lines = list(csv.DictReader(file))
+        rng = np.random.default_rng(0)
+        for i, line in enumerate(lines):
+            sign = 1 if line["label"] == "positive" else -1
+            line["age"] = "" if i % 9 == 8 else f"{40 + 10 * sign + rng.normal(0, 8):.1f}"
+            line["heart rate"] = f"{rng.normal(70, 5):.0f}"
+            line["site"] = str(rng.choice(["north", "south"] if sign > 0 else ["south", "west"]))
+        with (folder / "data" / "cells.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(lines[0]))
+            writer.writeheader()
+            writer.writerows(lines)
+
+    return Bench(once(shared_folder / "tabular", make))
+
+
+def settings(bench: Bench, **changes) -> dict:
+    named = {"tabular__numbers": ",".join(NUMBERS), "tabular__categories": ",".join(CATEGORIES)}
+    named |= {"tabular__preset": "mlp_2x8", "fusion__modalities": "text+tabular"}
+    return {"data__path": bench.folder / "data" / "cells.csv", **named, **changes}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_variant_joins_it(bench, variant):
+    from fusion_keras.training.plan import make_plan
+    from fusion_keras.training.task import prepare
+
+    changes = settings(bench, variant=variant, fusion__modalities="text+image+tabular")
+    task = prepare(make_plan(bench.config(**changes)))
+    assert task.spec.modalities == (
+        ("tabular",) if variant == "tabular" else ("text", "image", "tabular")
+    )
+    rows = task.rows["valid"][:3]
+    names = [x.name for x in task.graph.model.inputs]
+    logits = task.graph.model({n: task.arrays[n][rows] for n in names})["logits"]
+    assert logits.shape == (3, 2)
+    taps = task.graph.taps("tabular")
+    assert set(taps) == {f"tabular_{d}" for d in task.spec.depths("tabular")}
+    # What is behind the deepest tap is not built.
+    deepest = task.spec.depths("tabular")[-1]
+    layers = [x.name for x in task.graph.model.get_layer("tabular_backbone").layers]
+    built = 2 if deepest == "last" else deepest
+    assert [name for name in layers if name.startswith("layer_")] == [
+        f"layer_{i}" for i in range(built)
+    ]
+
+
+@pytest.fixture(scope="module")
+def run(bench, entries) -> Path:
+    """A trained early fusion of sentences and tables that can do without either."""
+
+    def make(folder: Path) -> None:
+        drops = {"augment__drop_text": 0.2, "augment__drop_tabular": 0.2}
+        changes = settings(bench, variant="early", run=folder, fusion__stand_ins=True, **drops)
+        done = entries.run("fusion_keras.train", *bench.flags(**changes))
+        assert done.returncode == 0, done.stderr
+
+    return once(bench.folder / "runs" / "early", make)
+
+
+def test_a_run_says_how_rows_are_read(run, bench):
+    described = json.loads((run / "config.json").read_text())
+    read = described["inputs"]["tabular"]
+    assert [n["name"] for n in read["numbers"]] == list(NUMBERS)
+    assert read["categories"] == [{"name": "site", "levels": ["north", "south", "west"]}]
+    assert any(
+        "rows have no age: the mean stands for it" in n for n in described["dataset"]["notes"]
+    )
+    with (run / "splits.csv").open(newline="") as file:
+        assert all(line["tabular"] for line in csv.DictReader(file))
+    task = restore(run)
+    with np.load(run / "golden.npz") as golden:
+        inputs = {n.removeprefix("input_"): x for n, x in golden.items() if n.startswith("input_")}
+        logits = np.asarray(task.graph.model(inputs)["logits"])
+        np.testing.assert_allclose(logits, golden["output_logits"], atol=1e-5)
+
+
+def test_shuffling_it_is_measured(run, capsys):
+    from fusion_keras.studies.reliance import correct_when_shuffled
+
+    found = correct_when_shuffled(restore(run), "test", repeats=2, seed=0)
+    assert found.keys() == {"", "text", "tabular"}
+
+
+@pytest.fixture(scope="module")
+def artifact(run, entries) -> Path:
+    def make(folder: Path) -> None:
+        flags = (f"--run={run}", f"--out={folder}", "--precisions=fp16,int8,int8_static")
+        done = entries.run("export", *flags)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.rstrip().endswith('--text "..." --tabular NAME=VALUE ...')
+
+    return once(run.parent / "artifact", make)
+
+
+def test_an_artifact_is_asked_with_cells(run, artifact, bench):
+    from bench.edge.predict import predict
+
+    with (bench.folder / "data" / "cells.csv").open(newline="") as file:
+        lines = {line["id"]: line for line in csv.DictReader(file)}
+    answers = [a for a in table(Run(run), "predictions.csv") if a["split"] == "test"]
+    for answer in answers[:5]:
+        line = lines[answer["id"]]
+        cells = [f"{name}={line[name]}" for name in (*NUMBERS, *CATEGORIES)]
+        found = predict(artifact, "fp32", {"text": line["text"], "tabular": cells})
+        for name, share in found["probabilities"].items():
+            assert share == pytest.approx(parse_number(answer[f"p_{name}"]), abs=1e-4)
+    assert predict(artifact, "int8", {"text": "a good day"})["label"] in ("negative", "positive")
+
+
+def test_an_artifact_with_it_is_timed_from_cells_to_the_answer(artifact):
+    contender = Contender("it", artifact, read(artifact))
+    with open_runner("ort", artifact, contender.meta, "fp32") as runner:
+        found = worker._stages(runner, contender, 3)
+    assert {name: len(samples) for name, samples in found.items()} == {
+        "tokens": 3, "row": 3, "inference": 3, "all": 3
+    }  # fmt: skip
