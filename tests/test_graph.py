@@ -21,6 +21,14 @@ from tests.support.shared import slow_but
 from tests.support.tiny import OF_TEXT_AND_IMAGES as VARIANTS
 
 CLASSES, LENGTH = 3, 6
+# One that is not fused, one of each way to fuse, and one with feature maps.
+QUICK = [
+    ("text", "vit"),
+    ("late", "vit"),
+    ("inter", "vit"),
+    ("early", "vit"),
+    ("image", "mobilenet"),
+]
 VARIANTS_AND_VISIONS = [(variant, vision) for vision in VISIONS for variant in VARIANTS]
 
 # (vision, variant) -> parameters with the tiny presets, width 32, 3 classes.
@@ -108,7 +116,7 @@ def softmax(x):
 
 @pytest.mark.parametrize(
     ("variant", "vision"),
-    slow_but([(v, "vit") for v in VARIANTS] + [("inter", "mobilenet")], VARIANTS_AND_VISIONS),
+    slow_but(QUICK, VARIANTS_AND_VISIONS),
 )
 def test_variant_runs_and_comes_back_from_disk(make, tmp_path, variant, vision):
     _, graph = make(variant, vision)

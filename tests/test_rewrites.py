@@ -34,8 +34,7 @@ CASES |= {
     for variant in VARIANTS
     for vision in VISIONS
 }
-# Either kind of images, a length that stays open, and most joins.
-QUICK = ("inter-any-length", "joins")
+QUICK = ["joins"]
 SLOW = [name for name in CASES if name not in QUICK]
 CONVERT = """
 import json, sys

@@ -153,6 +153,7 @@ def late(bench):
     return train(config, bench.folder / "late")
 
 
+@pytest.mark.slow
 def test_a_trained_run_comes_back_with_its_stand_ins(late):
     task = restore(late.folder)
     model = load_model(late.folder)
@@ -164,6 +165,7 @@ def test_a_trained_run_comes_back_with_its_stand_ins(late):
     assert names == {"stand_ins.text_last", "stand_ins.image_last"}
 
 
+@pytest.mark.slow
 def test_robustness_tells_the_model_what_is_missing(late):
     (contender,) = load([late.folder], [], [], "test")
     rows = contender.rows

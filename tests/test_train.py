@@ -17,6 +17,7 @@ from fusion_keras.training.experiment import load_model, train
 from fusion_keras.training.restored import config_of
 from fusion_keras.training.run import Run
 from tests.support import tiny
+from tests.support.shared import slow_but
 from tests.support.tiny import table
 
 FILES = {
@@ -253,18 +254,21 @@ def test_a_part_without_a_rate_stays_as_it_was(bench, shallow, tmp_path):
         assert not np.array_equal(a, b)
 
 
+SETTINGS = [
+    {"train__label_smoothing": 0.3},
+    {"train__clip_norm": 1e-3, "train__optimizer": "sgd", "train__learning_rate": 0.1},
+    {"train__warmup": 0.9},
+    {"train__weight_decay": 0.5, "train__learning_rate": 0.1},
+    {"train__optimizer": "adam"},
+    {"text__dropout": 0.5},
+    {"fusion__dropout": 0.9},
+    {"fusion__hidden": 8},
+]
+
+
 @pytest.mark.parametrize(
     "changes",
-    [
-        {"train__label_smoothing": 0.3},
-        {"train__clip_norm": 1e-3, "train__optimizer": "sgd", "train__learning_rate": 0.1},
-        {"train__warmup": 0.9},
-        {"train__weight_decay": 0.5, "train__learning_rate": 0.1},
-        {"train__optimizer": "adam"},
-        {"text__dropout": 0.5},
-        {"fusion__dropout": 0.9},
-        {"fusion__hidden": 8},
-    ],
+    slow_but(SETTINGS[::2], SETTINGS),
     ids=lambda changes: " ".join(changes),
 )
 def test_a_setting_changes_the_training(bench, shallow, tmp_path, changes):
