@@ -4,7 +4,7 @@ from pathlib import Path
 
 from absl import flags
 
-from fusion_keras import cli, huge_pages
+from fusion_keras import cli, huge_pages, terminal
 from fusion_keras.errors import UsageError
 
 CONFIG = cli.define_config(Path("configs/digits_small.py"))
@@ -60,15 +60,15 @@ def main() -> None:
     if FIGURE.value is None:
         raise UsageError("--figure=N is wanted; --help lists them.")
     config = cli.read_config(CONFIG)
-    given = {name: _ratios(name, flag.value) for name, flag in RATIOS.items() if flag.value}
+    ratios = {name: _ratios(name, flag.value) for name, flag in RATIOS.items() if flag.value}
     # Imported here so that --help and a mistyped flag answer at once: the stack takes seconds.
     with cli.quiet_native_logs():
         from fusion_keras.studies.digits import figures
     study = figures.Study(
-        config, Path(WORKDIR.value), _seeds(SEEDS.value), example=EXAMPLE.value, **given
+        config, Path(WORKDIR.value), _seeds(SEEDS.value), example=EXAMPLE.value, **ratios
     )
     picture = figures.make(FIGURE.value, study)
-    figures.report(FIGURE.value, study, picture)
+    terminal.print_results(*figures.report(FIGURE.value, picture))
 
 
 def _seeds(values: list[str]) -> tuple[int, ...]:
