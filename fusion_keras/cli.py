@@ -122,13 +122,13 @@ def define_config(default: Path = CONFIG_FILE) -> flags.FlagHolder:
 
 def show_notes() -> None:
     """Show once each what a setting is called now; other warnings stay as they are."""
-    show, shown_before = warnings.showwarning, set()
+    show, printed = warnings.showwarning, set()
 
     def shown(message, category, *place, **more):
         if not issubclass(category, RenamedSetting):
             show(message, category, *place, **more)
-        elif str(message) not in shown_before:
-            shown_before.add(str(message))
+        elif str(message) not in printed:
+            printed.add(str(message))
             print(f"note: {message}", file=sys.stderr)
 
     warnings.showwarning = shown

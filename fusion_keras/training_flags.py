@@ -49,9 +49,9 @@ def config_of(holder: flags.FlagHolder, values: flags.FlagValues) -> ConfigDict:
     """The config that the flags describe."""
     config = cli.read_config(holder)
     for name in _SETTINGS:
-        setting = values[name].value
-        if setting is not None:
-            config[name] = tuple(setting) if name == "parents" else setting
+        value = values[name].value
+        if value is not None:
+            config[name] = tuple(value) if name == "parents" else value
     return config
 
 
