@@ -49,6 +49,7 @@ FLAGS
   --example=0             figures 6 and 11 to 16: which test pair
   --config=configs/digits_small.py    the experiment; configs/digits.py is the paper's size
   --workdir=runs          everything goes to WORKDIR/NAME
+  --quiet, --verbose      show results and errors alone, or every step
 
 SMALLER BUDGETS, as --config.*: data.digits.train_pairs, data.digits.test_pairs, train.epochs,
 clstm.units.

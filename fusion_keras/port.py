@@ -34,6 +34,7 @@ FLAGS
   --classifier=DIR   config.json, model.safetensors and a tokenizer or preprocessor
   --variant=text     what the classifier reads: text or image
   --out=PATH         the file, or the new run directory
+  --quiet, --verbose  show results and errors alone, or every step
 
 SETTINGS, with --classifier
 """

@@ -26,6 +26,7 @@ FLAGS
   --split=test    train, valid or test
   --repeats=10    shuffles of each modality
   --seed=0        of the shuffles
+  --quiet, --verbose  show results and errors alone, or every step
 """
 
 

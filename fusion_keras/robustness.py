@@ -50,6 +50,7 @@ FLAGS
   --seed=0           of the draws
   --split=test       train, valid or test: choose a model on valid
   --reference=NAME   the curve that effective robustness is against (late, or else the first)
+  --quiet, --verbose  show results and errors alone, or every step
 """
 
 
