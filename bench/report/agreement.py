@@ -45,8 +45,8 @@ class Row:
 
     def takes(self, model: Model) -> bool:
         """Whether this is the row of a model, whatever its data."""
-        if "audio" in model.artifact["backbones"]:
-            return False  # the paper has no sound
+        if published.takes_more(model):
+            return False
         image = model.artifact["backbones"].get("image")
         same = model.artifact["variant"] == published.ROWS[self.paper][0]
         same = same and (self.vit is None or self.vit == published.is_vit(image))

@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 RESAMPLES = 4000
-BASELINES = ("text", "image", "audio")
+BASELINES = ("text", "image", "audio", "tabular")
 
 
 @dataclass(frozen=True)

@@ -62,8 +62,8 @@ def tables(models: Iterable[Model], points: Iterable[Point], machines: dict[str,
         points: whatever was timed; batch 1, one query after the other, no estimates.
         machines: `Point.machine` -> what a column calls it.
     """
-    scored = [m for m in dict.fromkeys(models) if m.precision == "fp32" and not _sounds(m)]
-    timed = [p for p in points if not (p.estimate or p.hz or _sounds(p.model)) and p.batch == 1]
+    scored = [m for m in dict.fromkeys(models) if m.precision == "fp32" and not takes_more(m)]
+    timed = [p for p in points if not (p.estimate or p.hz or takes_more(p.model)) and p.batch == 1]
     tensorrt = [p for p in timed if _tensorrt(p)]
     runtime = [p for p in timed if p.runner.startswith("ort") and p not in tensorrt]
     return [
@@ -86,9 +86,9 @@ def tables(models: Iterable[Model], points: Iterable[Point], machines: dict[str,
     ]
 
 
-def _sounds(model: Model) -> bool:
-    """Whether a model takes sound, which no published one does."""
-    return "audio" in model.artifact["backbones"]
+def takes_more(model: Model) -> bool:
+    """Whether a model takes more than text and images, which no published one does."""
+    return not model.artifact["backbones"].keys() <= {"text", "image"}
 
 
 def _accuracies(models: list[Model]) -> Table:

@@ -21,7 +21,7 @@ from bench.report.front import Model
 from bench.report.gather import ReportError
 
 OURS, PYTORCH = "keras", "pytorch"
-MODALITIES = ("text", "image", "audio")
+MODALITIES = ("text", "image", "audio", "tabular")
 FILES = ("config.json", "metrics.json", "predictions.csv")
 _BROKEN = (KeyError, TypeError, ValueError, AttributeError, IndexError, csv.Error)
 # Where things are kept, how they are called, and the seed: what two seeds may differ in.

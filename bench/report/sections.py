@@ -79,7 +79,7 @@ def answer(title: str, points: list[Point], budget: float) -> tuple[list[str], T
         said.append(f"Left aside, with too few samples for a p90: {', '.join(unknown)}.")
     measured = {p.model.artifact["variant"] for p in points}
     taken = {m for p in points for m in p.model.artifact["backbones"]}
-    missing = [b for b in BASELINES if b not in measured and (b in taken or b != "audio")]
+    missing = [b for b in BASELINES if b not in measured and (b in taken or b in ("text", "image"))]
     if missing:
         said.append(f"Not measured here: {' only, '.join(missing)} only.")
     return said, tables.baselines(title, points, chosen or answer.nearest)

@@ -22,7 +22,7 @@ from bench.edge.results import ResultsError
 
 VARIANTS = ["text", "image", "late", "inter", "early"]
 PRECISIONS = ("fp16", "int8", "int8_static")
-ALONE = ("text", "image", "audio")
+ALONE = ("text", "image", "audio", "tabular")
 INTERRUPTED = "Interrupted: the same command goes on from here."
 LATER = ("tf2onnx", "onnxscript", "onnxruntime", "plotly")
 KNOWN = (*ALONE, "late", "late_score", "inter", "early", "hybrid", "input")
@@ -98,7 +98,8 @@ def _train(place: Path, run: Path, flags: list[str]) -> Step:
 
 
 def _export(place: Path, variant: str, seed: int, options) -> Step:
-    buckets = options.buckets if variant not in ("image", "audio") else []
+    # Lengths are of sentences.
+    buckets = options.buckets if variant not in ALONE or variant == "text" else []
     run, target = _run(place, variant, seed), _artifact(place, variant, seed)
     return export_step(place, run, target, options.precisions, buckets)
 
