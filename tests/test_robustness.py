@@ -341,8 +341,8 @@ def test_the_same_seed_gives_the_same_file_whatever_else_is_measured(early, meas
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"given": ()}, "Give directories of finished runs"),
-        ({"given": (Path("nowhere"),)}, "neither a finished run nor an artifact"),
+        ({"models": ()}, "Give directories of finished runs"),
+        ({"models": (Path("nowhere"),)}, "neither a finished run nor an artifact"),
         ({"corruptions": ("rain",)}, "Unknown corruption 'rain'"),
         ({"corruptions": ("text_masking",)}, r"has no \[MASK\]"),
         ({"reference": "late"}, "one of the curves is wanted: text"),
@@ -353,9 +353,9 @@ def test_the_same_seed_gives_the_same_file_whatever_else_is_measured(early, meas
     ],
 )
 def test_what_cannot_be_measured_is_said(text, tmp_path, change, said):
-    asked = Options((text,), tmp_path / "r.json", corruptions=("text_missing",), repeats=1)
+    options = Options((text,), tmp_path / "r.json", corruptions=("text_missing",), repeats=1)
     with pytest.raises(UsageError, match=said):
-        measure(dataclasses.replace(asked, **change))
+        measure(dataclasses.replace(options, **change))
     assert not list(tmp_path.iterdir())
 
 
@@ -382,7 +382,7 @@ def test_models_of_unlike_rows_are_not_compared(bench, text):
 def test_an_artifact_is_measured_beside_its_run_and_int8_beside_float(
     tiny_run, tiny_artifact, tmp_path
 ):
-    asked = Options(
+    options = Options(
         (tiny_run, tiny_artifact),
         tmp_path / "r.json",
         precisions=("fp32", "int8"),
@@ -390,7 +390,7 @@ def test_an_artifact_is_measured_beside_its_run_and_int8_beside_float(
         strengths=("image_missing:1", "text_missing:1"),
         repeats=1,
     )
-    content = measure(asked)
+    content = measure(options)
     assert [m["precision"] for m in content["models"]] == ["", "fp32", "int8"]
     cells = [content["cells"][m["key"]] for m in content["models"]]
     assert cells[1] == cells[0]
