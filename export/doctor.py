@@ -14,15 +14,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import onnx_ir as ir
-from rich.console import Console
+from rich.console import RenderableType
 from rich.table import Table
 
 from export import tensorrt_ops
-from fusion_keras import cli
+from fusion_keras import cli, terminal
 from fusion_keras.errors import UsageError
 
-# Names of nodes may hold brackets, which are no markup.
-console = Console(markup=False)
 _LAYOUTS = ([0, 2, 3, 1], [0, 3, 1, 2])
 _ELEMENTWISE = ("Add", "Clip", "Mul", "Relu", "Sub", "Div", "HardSwish", "Sigmoid")
 # What a fused attention kernel takes between its two products.
@@ -50,14 +48,14 @@ def examine(model: ir.Model) -> list[Finding]:
 
     What TensorRT lacks is not held against a graph that is for ONNX Runtime alone.
     """
-    found = []
+    findings = []
     for check in _CHECKS:
         if check.tensorrt and for_onnxruntime(model):
             continue
         where = tuple(check.find(model))
         if where:
-            found.append(Finding(check.what, where, check.remedy, check.fatal))
-    return found
+            findings.append(Finding(check.what, where, check.remedy, check.fatal))
+    return findings
 
 
 def for_onnxruntime(model: ir.Model) -> bool:
@@ -148,8 +146,8 @@ def _shapes(model):
     open_axes = {
         str(size) for x in model.graph.inputs for size in x.shape or () if not isinstance(size, int)
     }
-    found = [_name(n) for n in _nodes(model) if n.op_type in ("Shape", "Size")]
-    yield from found if len(found) > len(open_axes) else ()
+    computed = [_name(n) for n in _nodes(model) if n.op_type in ("Shape", "Size")]
+    yield from computed if len(computed) > len(open_axes) else ()
 
 
 def _layouts(model):
@@ -314,8 +312,8 @@ def _is_plain(softmax: ir.Node) -> bool:
 # --- The command ------------------------------------------------------------------------------
 
 
-def report(path: Path) -> bool:
-    """Print what a file holds and what was found in it; whether nothing was.
+def report(path: Path) -> tuple[bool, list[RenderableType]]:
+    """Whether nothing was found in a file; and what it holds and what was found, to be printed.
 
     Raises:
         UsageError: the file is not there or is no ONNX model.
@@ -326,7 +324,7 @@ def report(path: Path) -> bool:
             node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}.{node.op_type}"
             for node in _nodes(model)
         )
-        found = examine(model)
+        findings = examine(model)
         if not model.graph.opset_imports or not model.graph.outputs:
             raise ValueError("it has no graph")
     except FileNotFoundError as error:
@@ -334,19 +332,19 @@ def report(path: Path) -> bool:
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"{path} is no ONNX model that can be read ({reason}).") from None
-    console.print(f"{path}: {sum(operators.values())} nodes")
-    console.print("  " + ", ".join(f"{count} {name}" for name, count in operators.most_common()))
+    said = [
+        f"{path}: {sum(operators.values())} nodes",
+        "  " + ", ".join(f"{count} {name}" for name, count in operators.most_common()),
+    ]
     if for_onnxruntime(model):
-        console.print("For ONNX Runtime alone: TensorRT takes neither its operators nor this int8.")
-    if not found:
-        console.print("Nothing found that an engine would stumble over.")
-        return True
+        said.append("For ONNX Runtime alone: TensorRT takes neither its operators nor this int8.")
+    if not findings:
+        return True, [*said, "Nothing found that an engine would stumble over."]
     table = Table("found", "times", "where", "remedy", show_lines=True)
-    for finding in found:
+    for finding in findings:
         names = "\n".join(name[-40:] for name in finding.where[:3])
         table.add_row(finding.what, str(len(finding.where)), names, finding.remedy)
-    console.print(table)
-    return False
+    return False, [*said, table]
 
 
 def main() -> None:
@@ -357,7 +355,8 @@ def main() -> None:
 
     def run():
         nonlocal healthy
-        healthy = report(Path(sys.argv[1]))
+        healthy, said = report(Path(sys.argv[1]))
+        terminal.print_results(*said)
 
     cli.guarded(run)
     sys.exit(0 if healthy else 1)

@@ -41,6 +41,7 @@ def define(values: flags.FlagValues, argv: Sequence[str]) -> flags.FlagHolder:
     meaning = "Finished runs of one modality each to start from."
     flags.DEFINE_list("parents", None, meaning, flag_values=values)
     flags.DEFINE_enum("framework", "keras", FRAMEWORKS, "What trains it.", flag_values=values)
+    cli.define_verbosity(values)
     return holder
 
 

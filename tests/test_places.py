@@ -35,6 +35,7 @@ LEAVES = (
     "metric_sums",
     "config",
     "renamed",
+    "terminal",
     "huge_pages",
     "cli",
     "training_flags",

@@ -14,6 +14,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from fusion_keras import terminal
 from fusion_keras.data.cache import cached_array, content_key
 from fusion_keras.data.paths import file_digest
 from fusion_keras.data.records import SkipLog
@@ -103,7 +104,7 @@ def in_threads(work: Callable, items: Sequence, label: str) -> Iterator[list]:
     """Yields what `work` makes of the items, in order and piece by piece; its errors end it.
 
     Args:
-      label: what the line of progress says, on stderr.
+      label: what the line of progress says, on stderr, where an entry shows progress.
     """
     columns = (
         TextColumn("{task.description}"),
@@ -111,7 +112,7 @@ def in_threads(work: Callable, items: Sequence, label: str) -> Iterator[list]:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    hidden = len(items) <= _PROGRESS_FROM
+    hidden = len(items) <= _PROGRESS_FROM or terminal.console().quiet
     with (
         Progress(*columns, console=Console(stderr=True), disable=hidden) as progress,
         ThreadPoolExecutor() as pool,
