@@ -4,7 +4,7 @@ from pathlib import Path
 
 from absl import flags
 
-from fusion_keras import cli
+from fusion_keras import cli, terminal
 from fusion_keras.errors import UsageError
 
 RUN = flags.DEFINE_string("run", None, "A finished run.")
@@ -43,6 +43,7 @@ FLAGS
   --dynamic               leave batch and length open
   --without=image         leave text, image or audio out; its learned stand-in answers for it
   --samples=64            validation rows of the parity ladder and of the calibration
+  --quiet, --verbose      show results and errors alone, or every step
 """
 
 
@@ -55,19 +56,20 @@ def main() -> None:
             '".[export,gpu]".'
         ) from None
 
-    pipeline.export(
-        request.Request(
-            run=Path(RUN.value) if RUN.value else None,
-            out=Path(OUT.value) if OUT.value else None,
-            precisions=tuple(dict.fromkeys(p for p in PRECISIONS.value if p)),
-            batch=BATCH.value,
-            dynamic=DYNAMIC.value,
-            buckets=tuple(BUCKETS.value),
-            samples=SAMPLES.value,
-            without=WITHOUT.value,
-        )
+    options = request.Request(
+        run=Path(RUN.value) if RUN.value else None,
+        out=Path(OUT.value) if OUT.value else None,
+        precisions=tuple(dict.fromkeys(p for p in PRECISIONS.value if p)),
+        batch=BATCH.value,
+        dynamic=DYNAMIC.value,
+        buckets=tuple(BUCKETS.value),
+        samples=SAMPLES.value,
+        without=WITHOUT.value,
     )
+    meta = pipeline.export(options)
+    terminal.print_results(*pipeline.report(options.out, meta))
 
 
 if __name__ == "__main__":
-    cli.run(main, HELP, "Interrupted. What was exported before is as it was.")
+    interrupted = "Interrupted. What was exported before is as it was."
+    cli.run(main, HELP, interrupted, progress_on_stdout=True)

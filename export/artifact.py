@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.edge.artifact import FORMAT, META, seal_of
-from bench.edge.files import digest
 from fusion_keras.errors import UsageError
+from fusion_keras.files import digest
 
 # From linux/fs.h: swap the two names in one step.
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2

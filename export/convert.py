@@ -56,15 +56,15 @@ def main(run: Path, folder: Path, missing: str = "") -> None:
     batch = next(iter(shapes.values()))[0] or 1
     to_saved_model(graph, signature, folder)
     to_onnx(graph, signature, folder)
-    found = {"keras": _outputs(tf.function(_tapped(graph), autograph=False), inputs, batch)}
+    answers = {"keras": _outputs(tf.function(_tapped(graph), autograph=False), inputs, batch)}
     # The weights, once: before the SavedModel is read back, the model that wrote it goes.
     del graph
     gc.collect()
     saved = tf.saved_model.load(folder / "saved_model").signatures["serving_default"]
-    found["saved_model"] = _outputs(lambda x: saved(**x), inputs, batch)
+    answers["saved_model"] = _outputs(lambda x: saved(**x), inputs, batch)
     np.savez(
         folder / "tensorflow.npz",
-        **{f"{name}/{n}": x for name, outputs in found.items() for n, x in outputs.items()},
+        **{f"{name}/{n}": x for name, outputs in answers.items() for n, x in outputs.items()},
     )
 
 
@@ -87,8 +87,8 @@ def _tapped(graph: Graph) -> keras.Model:
 
 def _outputs(call, inputs: dict[str, np.ndarray], batch: int) -> dict[str, np.ndarray]:
     def run(rows):
-        found = call({name: tf.constant(array) for name, array in rows.items()})
-        return {name: tensor.numpy() for name, tensor in found.items()}
+        tensors = call({name: tf.constant(array) for name, array in rows.items()})
+        return {name: tensor.numpy() for name, tensor in tensors.items()}
 
     return in_batches(run, inputs, batch)
 

@@ -14,16 +14,14 @@ from collections import Counter
 from pathlib import Path
 
 import onnx_ir as ir
-from rich.console import Console
+from rich.console import RenderableType
 from rich.table import Table
 
 from export.checks import branches, fusions, operators, quantisation, values
 from export.checks.graph import STANDARD, nodes
-from fusion_keras import cli
+from fusion_keras import cli, terminal
 from fusion_keras.errors import UsageError
 
-# Names of nodes may hold brackets, which are no markup.
-console = Console(markup=False)
 # What ends a build, then what gives wrong answers, then what costs time.
 _ROOMS = (operators, quantisation, branches, values, fusions)
 CHECKS = sorted((c for room in _ROOMS for c in room.CHECKS), key=lambda check: not check.fatal)
@@ -48,14 +46,14 @@ def examine(model: ir.Model) -> list[Finding]:
 
     What TensorRT lacks is not held against a graph that is for ONNX Runtime alone.
     """
-    found = []
+    findings = []
     for check in CHECKS:
         if check.tensorrt and for_onnxruntime(model):
             continue
         where = tuple(check.find(model))
         if where:
-            found.append(Finding(check.what, where, check.remedy, check.fatal))
-    return found
+            findings.append(Finding(check.what, where, check.remedy, check.fatal))
+    return findings
 
 
 def for_onnxruntime(model: ir.Model) -> bool:
@@ -101,8 +99,8 @@ def _followed(tensor: ir.ExternalTensor, path: Path) -> ir.ExternalTensor:
 # --- The command ------------------------------------------------------------------------------
 
 
-def report(path: Path) -> bool:
-    """Print what a file holds and what was found in it; whether nothing was.
+def report(path: Path) -> tuple[bool, list[RenderableType]]:
+    """Whether nothing was found in a file; and what it holds and what was found, to be printed.
 
     Raises:
         UsageError: the file is not there or is no ONNX model.
@@ -113,7 +111,7 @@ def report(path: Path) -> bool:
             node.op_type if node.domain in STANDARD else f"{node.domain}.{node.op_type}"
             for node in nodes(model)
         )
-        found = examine(model)
+        findings = examine(model)
         if not model.graph.opset_imports or not model.graph.outputs:
             raise ValueError("it has no graph")
     except FileNotFoundError as error:
@@ -121,19 +119,19 @@ def report(path: Path) -> bool:
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"{path} is no ONNX model that can be read ({reason}).") from None
-    console.print(f"{path}: {sum(operators.values())} nodes")
-    console.print("  " + ", ".join(f"{count} {name}" for name, count in operators.most_common()))
+    said = [
+        f"{path}: {sum(operators.values())} nodes",
+        "  " + ", ".join(f"{count} {name}" for name, count in operators.most_common()),
+    ]
     if for_onnxruntime(model):
-        console.print("For ONNX Runtime alone: TensorRT takes neither its operators nor this int8.")
-    if not found:
-        console.print("Nothing found that an engine would stumble over.")
-        return True
+        said.append("For ONNX Runtime alone: TensorRT takes neither its operators nor this int8.")
+    if not findings:
+        return True, [*said, "Nothing found that an engine would stumble over."]
     table = Table("found", "times", "where", "remedy", show_lines=True)
-    for finding in found:
+    for finding in findings:
         names = "\n".join(name[-40:] for name in finding.where[:3])
         table.add_row(finding.what, str(len(finding.where)), names, finding.remedy)
-    console.print(table)
-    return False
+    return False, [*said, table]
 
 
 def main() -> None:
@@ -144,7 +142,8 @@ def main() -> None:
 
     def run():
         nonlocal healthy
-        healthy = report(Path(sys.argv[1]))
+        healthy, said = report(Path(sys.argv[1]))
+        terminal.print_results(*said)
 
     cli.guarded(run)
     sys.exit(0 if healthy else 1)

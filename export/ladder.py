@@ -73,24 +73,25 @@ class Rung:
         return alike and self.flips <= self.may_flip
 
 
-def compare(name: str, found: np.ndarray, reference: str, wanted: np.ndarray, kind: str) -> Rung:
-    """A rung: logits `found` [N, C] of `name` against `wanted` of `reference`.
+def compare(name: str, logits: np.ndarray, reference: str, expected: np.ndarray, kind: str) -> Rung:
+    """A rung: `logits` [N, C] of `name` against those `expected`, of `reference`.
 
     kind: a key of TOLERANCES. A row whose two best classes of the reference are as close as
     rounding brings them counts as no flip.
     """
-    found, wanted = np.asarray(found, np.float64), np.asarray(wanted, np.float64)
+    logits, expected = np.asarray(logits, np.float64), np.asarray(expected, np.float64)
     tolerance = TOLERANCES[kind]
-    max_abs = float(np.abs(found - wanted).max())
-    scale = max(1.0, float(np.abs(wanted).max()))
-    cosine = (found * wanted).sum() / max(np.linalg.norm(found) * np.linalg.norm(wanted), 1e-30)
-    two = np.sort(wanted, axis=1)[:, -2:]
+    max_abs = float(np.abs(logits - expected).max())
+    scale = max(1.0, float(np.abs(expected).max()))
+    norms = np.linalg.norm(logits) * np.linalg.norm(expected)
+    cosine = (logits * expected).sum() / max(norms, 1e-30)
+    two = np.sort(expected, axis=1)[:, -2:]
     undecided = two[:, 1] - two[:, 0] <= 2 * EXACT * scale
-    flips = (found.argmax(1) != wanted.argmax(1)) & ~undecided
+    flips = (logits.argmax(1) != expected.argmax(1)) & ~undecided
     return Rung(
         name,
         reference,
-        len(wanted),
+        len(expected),
         max_abs,
         max_abs / scale,
         float(cosine),
@@ -100,18 +101,18 @@ def compare(name: str, found: np.ndarray, reference: str, wanted: np.ndarray, ki
 
 
 def first_parting(
-    found: dict[str, np.ndarray], wanted: dict[str, np.ndarray], kind: str = "float32"
+    taps: dict[str, np.ndarray], expected: dict[str, np.ndarray], kind: str = "float32"
 ) -> tuple[str, float] | None:
-    """The first tap, in the order of `wanted`, that differs by more than its kind may.
+    """The first tap, in the order of `expected`, that differs by more than its kind may.
 
     What the graphs give in the end, logits and score, is no tap.
 
     Returns:
         Its name and the largest difference over the larger of 1 and its largest value.
     """
-    for name, tap in wanted.items():
-        if name in found and name not in ("logits", "score"):
-            difference = float(np.abs(found[name] - tap).max() / max(1.0, np.abs(tap).max()))
+    for name, tap in expected.items():
+        if name in taps and name not in ("logits", "score"):
+            difference = float(np.abs(taps[name] - tap).max() / max(1.0, np.abs(tap).max()))
             if not difference <= TOLERANCES[kind].tap:
                 return name, difference
     return None
@@ -140,7 +141,7 @@ def allowed_loss(kind: str, rows: int) -> float:
     return max(TOLERANCES[kind].accuracy, 1 / rows)
 
 
-def check_accuracy(name: str, found: float, before: float, kind: str, rows: int) -> None:
+def check_accuracy(name: str, accuracy: float, before: float, kind: str, rows: int) -> None:
     """End the export if a graph has lost too much accuracy on the test split.
 
     Raises:
@@ -148,9 +149,9 @@ def check_accuracy(name: str, found: float, before: float, kind: str, rows: int)
     """
     allowed = allowed_loss(kind, rows)
     # A hair more, for what a subtraction of shares of rows rounds.
-    if not before - found <= allowed + 1e-9:
+    if not before - accuracy <= allowed + 1e-9:
         raise UsageError(
-            f"{name} loses too much: test accuracy {100 * found:.1f} % where {100 * before:.1f} % "
-            f"was, {100 * allowed:.1f} points are allowed. {_KEPT}"
+            f"{name} loses too much: test accuracy {100 * accuracy:.1f} % where "
+            f"{100 * before:.1f} % was, {100 * allowed:.1f} points are allowed. {_KEPT}"
             + (f" Leave {name} out of --precisions." if name != "fp32" else "")
         )

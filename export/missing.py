@@ -41,18 +41,18 @@ def without(graph: Graph, spec: FusionSpec, modality: str) -> Graph:
     names = kept((x.name for x in graph.model.inputs), modality)
     inputs = {x.name: x for x in graph.encoders.inputs if x.name in names}
     gone = set(graph.encoder(modality).output)
-    told = {MODALITY[m].present for m in spec.modalities} - inputs.keys()
-    taps = {n: x for n, x in graph.encoders.output.items() if n not in gone | told}
+    presence = {MODALITY[m].present for m in spec.modalities} - inputs.keys()
+    taps = {n: x for n, x in graph.encoders.output.items() if n not in gone | presence}
     like = next(iter(inputs.values()))
-    given = dict(taps)
+    values = dict(taps)
     for x in graph.fusion.inputs:
-        if x.name not in given:
+        if x.name not in values:
             # A missing sentence is one token long.
             shape = tuple(size or 1 for size in x.shape[1:])
-            other = x.name in told - {MODALITY[modality].present}
-            given[x.name] = _Constant(shape, float(other), x.dtype, name=f"no_{x.name}")(like)
+            other = x.name in presence - {MODALITY[modality].present}
+            values[x.name] = _Constant(shape, float(other), x.dtype, name=f"no_{x.name}")(like)
     return Graph(
-        model=keras.Model(inputs, graph.fusion(given), name="fusion_model"),
+        model=keras.Model(inputs, graph.fusion(values), name="fusion_model"),
         encoders=keras.Model(inputs, taps, name="encoders"),
         fusion=graph.fusion,
         tap_names={m: names for m, names in graph.tap_names.items() if m != modality},

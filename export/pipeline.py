@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import importlib.metadata
+import logging
 import resource
 import shutil
 import time
@@ -15,18 +16,18 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import onnxruntime
-from rich.console import Console
+from rich.console import RenderableType
 from rich.table import Table
 
-from bench.edge.files import digest
 from export import artifact, doctor, ladder, precisions, stages, weights
 from export.cost import of_longest
 from export.request import PRECISIONS, Request, backbones, may_lack, trained_accuracy
+from fusion_keras import terminal
 from fusion_keras.errors import UsageError
+from fusion_keras.files import digest
 from fusion_keras.fusion.architectures import of_values
 
-# Names of files and data may hold brackets, which are no markup.
-console = Console(markup=False)
+_log = logging.getLogger(__name__)
 FILES = {"fp32": "model.onnx"} | {name: f"model.{name}.onnx" for name in PRECISIONS}
 GOLDEN_ROWS = 8
 # Validation rows, ready for the model, that the bench times.
@@ -42,10 +43,10 @@ class _Clock:
 
     def __call__(self, name: str, call, *arguments):
         start = time.perf_counter()
-        with console.status(f"{name} ..."):
+        with terminal.console().status(f"{name} ..."):
             result = call(*arguments)
         self.seconds[name] = time.perf_counter() - start
-        console.print(f"{name:32} {self.seconds[name]:6.1f} s")
+        _log.info("%-32s %6.1f s", name, self.seconds[name])
         return result
 
 
@@ -90,10 +91,17 @@ def export(request: Request) -> dict:
         if "token_ids" in description["inputs"]:
             shutil.copy(request.run / "tokenizer.json", folder)
         artifact.seal(folder, meta)
-    _print_ladder(meta)
-    console.print(f"Artifact: {request.out}", soft_wrap=True)
-    console.print(_next(request.out, description), soft_wrap=True)
     return meta
+
+
+def report(out: Path, meta: dict) -> list[RenderableType]:
+    """What became of an export, and what to do next.
+
+    Args:
+        out: the artifact.
+        meta: its description.
+    """
+    return [_ladder_table(meta), f"Artifact: {out}", _next(out, meta)]
 
 
 def _packages() -> dict[str, str]:
@@ -102,11 +110,11 @@ def _packages() -> dict[str, str]:
     return {**versions, "onnxruntime": onnxruntime.__version__}
 
 
-def _next(out: Path, description: dict) -> str:
-    asked = of_values(description["spec"]).ask(description["inputs"])
-    if not asked:
+def _next(out: Path, meta: dict) -> str:
+    flags = of_values(meta["spec"]).ask(meta["inputs"])
+    if not flags:
         return f"Next: measure it with\n  python -m bench {out}"
-    return f"Next: ask it with\n  python -m bench.predict {out} {asked}"
+    return f"Next: ask it with\n  python -m bench.predict {out} {flags}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,11 +161,11 @@ def _build(
         if name != "fp32":
             source, target = folder / FILES["fp32"], folder / FILES[name]
             clock(name, _lower, name, source, target, evidence.inputs)
-        rung, found = _compared(name, folder, against, logits, evidence, clock)
+        rung, answered = _compared(name, folder, against, logits, evidence, clock)
         models[name], predicted[name] = _scored(name, folder, accuracy, evidence, clock)
         rungs.append(rung)
         if name == "fp32":
-            logits, against, accuracy = found, "fp32", models[name]["metrics"]["accuracy"]
+            logits, against, accuracy = answered, "fp32", models[name]["metrics"]["accuracy"]
             rungs += _bucket_rungs(folder / FILES["fp32"], logits, lengths, evidence.inputs)
     _write_golden(folder, evidence)
     _write_test(folder / "test.csv", evidence.test, predicted)
@@ -194,9 +202,9 @@ def _bucket_rungs(path: Path, logits, lengths: tuple, inputs: dict) -> list[ladd
         if short.any():
             rows = {name: array[short] for name, array in inputs.items()}
             rows["token_ids"] = ids[short, :length]
-            found = stages.run_onnx(path, rows)["logits"]
+            answered = stages.run_onnx(path, rows)["logits"]
             rungs.append(
-                ladder.compare(f"{length} tokens", found, "fp32", logits[short], "float32")
+                ladder.compare(f"{length} tokens", answered, "fp32", logits[short], "float32")
             )
             ladder.check(rungs[-1])
     return rungs
@@ -246,8 +254,8 @@ def _first_parting(name: str, evidence: _Evidence) -> tuple[str, float] | None:
     ir.save(evidence.tapped, plain)
     taps = stages.run_onnx(plain, evidence.inputs)
     if name == "fp32":
-        wanted = {n.removeprefix("jax/"): x for n, x in evidence.reference.items()}
-        return ladder.first_parting(taps, wanted)
+        expected = {n.removeprefix("jax/"): x for n, x in evidence.reference.items()}
+        return ladder.first_parting(taps, expected)
     _lower(name, plain, lower, evidence.inputs)
     return ladder.first_parting(stages.run_onnx(lower, evidence.inputs), taps, _kind(name))
 
@@ -286,7 +294,7 @@ def _peak_bytes() -> int:
     return max(resource.getrusage(w).ru_maxrss for w in who) * 1024
 
 
-def _print_ladder(meta: dict) -> None:
+def _ladder_table(meta: dict) -> Table:
     table = Table(
         title=f"{meta['variant']} on {meta['dataset']['name']}: parity, found / allowed",
         caption="accuracy on test, its change in points / the loss allowed",
@@ -306,4 +314,4 @@ def _print_ladder(meta: dict) -> None:
                 f"{100 * model['accuracy_change']:+.1f} / {100 * model['allowed_loss']:.1f}",
             ]
         table.add_row(rung["name"], rung["reference"], *cells)
-    console.print(table)
+    return table

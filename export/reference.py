@@ -38,17 +38,17 @@ def main(run: Path, folder: Path, samples: int, without: str = "") -> None:
     taps = task.graph.taps()
     if without:
         names = kept(names, without)
-        told = MODALITY[without].present
-        task.arrays[told] = np.zeros_like(task.arrays[told])
+        present = MODALITY[without].present
+        task.arrays[present] = np.zeros_like(task.arrays[present])
         gone = task.graph.taps(without)
         taps = {n: x for n, x in taps.items() if n not in gone}
     inputs = {n: np.asarray(task.arrays[n][rows]) for n in names}
     tapped = keras.Model(
         {x.name: x for x in task.graph.model.inputs}, {**task.graph.model.output, **taps}
     )
-    found = predict(tapped, task.arrays, rows)
+    outputs = predict(tapped, task.arrays, rows)
     np.savez(folder / "inputs.npz", **inputs)
-    np.savez(folder / "reference.npz", **{f"jax/{n}": x for n, x in found.items()})
+    np.savez(folder / "reference.npz", **{f"jax/{n}": x for n, x in outputs.items()})
     test = task.rows["test"]
     arrays = {n: np.asarray(task.arrays[n][test]) for n in [*names, "label"]}
     if task.dataset.scores is not None:

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from fusion_keras.data.modalities import DROPS, INPUT_OF, PRESENT
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.architectures import of_values
-from fusion_keras.training.run import damage, read_json
+from fusion_keras.training.run import corrupt_run_errors, read_json
 
 PRECISIONS = ("fp16", "int8", "int8_static")
 
@@ -65,15 +65,15 @@ class Request:
             return ()
         longest = description["inputs"]["token_ids"]["max_length"]
         try:
-            wanted = {int(b) for b in self.buckets}
+            lengths = {int(b) for b in self.buckets}
         except ValueError:
             raise UsageError(
                 f"--buckets is {','.join(self.buckets)}; numbers of tokens are wanted."
             ) from None
-        bad = [b for b in wanted if not 3 <= b <= longest]
+        bad = [b for b in lengths if not 3 <= b <= longest]
         if bad:
             raise UsageError(f"--buckets has {bad[0]}; 3 to {longest}, the run's own, is wanted.")
-        return tuple(sorted({*wanted, longest}))
+        return tuple(sorted({*lengths, longest}))
 
 
 def _description(run: Path) -> dict:
@@ -83,7 +83,7 @@ def _description(run: Path) -> dict:
         UsageError: it is damaged, or of a kind that cannot be exported.
     """
     description = read_json(run / "config.json")
-    with damage(run):
+    with corrupt_run_errors(run):
         for name in ("variant", "seed", "spec", "dataset", "provenance"):
             description[name]
         if len(description["classes"]) < 2:
@@ -135,14 +135,14 @@ def kept(inputs: Iterable[str], modality: str) -> list[str]:
     Where only one other is left, nobody is asked whether it is there.
     """
     names = [n for n in inputs if n not in (INPUT_OF[modality], PRESENT[modality])]
-    told = [PRESENT[m] for m in INPUT_OF if PRESENT[m] in names]
-    return [n for n in names if len(told) > 1 or n not in told]
+    presence = [PRESENT[m] for m in INPUT_OF if PRESENT[m] in names]
+    return [n for n in names if len(presence) > 1 or n not in presence]
 
 
 def trained_accuracy(run: Path) -> float:
     """Test accuracy as training measured it."""
     metrics = read_json(run / "metrics.json")
-    with damage(run):
+    with corrupt_run_errors(run):
         return float(metrics["splits"]["test"]["metrics"]["accuracy"]["value"])
 
 

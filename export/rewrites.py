@@ -47,11 +47,11 @@ def portable(model: ir.Model) -> dict[str, int]:
         passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
         passes.DeduplicateInitializersPass()(model)
         passes.CommonSubexpressionEliminationPass()(model)
-        found = apply(PORTABLE, model)
+        counts = apply(PORTABLE, model)
         tidy(model)
-        for name, count in found.items():
+        for name, count in counts.items():
             fired[name] += count
-        if not any(found.values()):
+        if not any(counts.values()):
             break
     passes.DeduplicateInitializersPass(size_limit=_NO_LIMIT)(model)
     passes.RemoveUnusedOpsetsPass()(model)
@@ -104,21 +104,21 @@ def _gelu(op, x):
 # --- Masks and token ids --------------------------------------------------------------------
 
 
-def _selected(op, scores, there, away):
-    return op.Add(op.Mul(there, scores), away)
+def _selected(op, scores, kept, shift):
+    return op.Add(op.Mul(kept, scores), shift)
 
 
-def _masked(op, scores, there, away):
+def _masked(op, scores, kept, shift):
     """where(keep, scores, lowest) -> scores + (lowest where not keep): softmax is the same."""
-    gone = _hidden(there, away)
+    gone = _hidden(kept, shift)
     if gone is None:
         return None
-    return op.Add(scores, op.Mul(gone, new(op, np.array(LOWEST, np.float32), away, "lowest")))
+    return op.Add(scores, op.Mul(gone, new(op, np.array(LOWEST, np.float32), shift, "lowest")))
 
 
-def _hidden(there: ir.Value, away: ir.Value) -> ir.Value | None:
+def _hidden(kept: ir.Value, shift: ir.Value) -> ir.Value | None:
     """Cast(Not(keep)), if the two are Cast(keep) and that times lowest; all layers share them."""
-    cast, times = there.producer(), away.producer()
+    cast, times = kept.producer(), shift.producer()
     if cast is None or times is None or (cast.op_type, times.op_type) != ("Cast", "Mul"):
         return None
     for one, gone in (times.inputs, reversed(times.inputs)):
@@ -160,13 +160,13 @@ def _padded(op, x, pads, value):
 
 def _lengthened(op, x, pads, value, y):
     """Padding of one axis is a constant beside it."""
-    shape, wanted, fill = shape_of(x), constant(pads), constant(value)
+    shape, amounts, fill = shape_of(x), constant(pads), constant(value)
     whole = x.dtype is not None and x.dtype.is_integer()
-    if not whole or any(known is None for known in (shape, wanted, fill)):
+    if not whole or any(known is None for known in (shape, amounts, fill)):
         return None
-    before, after = wanted[: len(shape)], wanted[len(shape) :]
+    before, after = amounts[: len(shape)], amounts[len(shape) :]
     (axes,) = np.nonzero(before + after)
-    if len(axes) != 1 or wanted.min() < 0:
+    if len(axes) != 1 or amounts.min() < 0:
         return None
     axis = int(axes[0])
     if any(size is None for i, size in enumerate(shape) if i != axis):
@@ -214,8 +214,8 @@ _TO_NHWC, _TO_NCHW = [0, 2, 3, 1], [0, 3, 1, 2]
 
 def _channels(value: ir.Value) -> np.ndarray | None:
     """A constant as [C, 1, 1], for NCHW, if it varies along the last axis of NHWC only."""
-    found = vector(value)
-    return None if found is None else found.reshape(-1, 1, 1)
+    values = vector(value)
+    return None if values is None else values.reshape(-1, 1, 1)
 
 
 def _lifted(name):
@@ -262,8 +262,8 @@ def _mean_nhwc(op, x, axes):
 
 
 def _mean_nchw(op, x, axes):
-    found = constant(axes)
-    if found is None or sorted(found.tolist()) != [1, 2]:
+    axis_values = constant(axes)
+    if axis_values is None or sorted(axis_values.tolist()) != [1, 2]:
         return None
     new_axes = new(op, np.array([2, 3], np.int64), axes, "nchw")
     return op.ReduceMean(x, new_axes, keepdims=0)

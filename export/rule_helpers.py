@@ -28,8 +28,8 @@ def constant(value: ir.Value | None) -> np.ndarray | None:
 
 
 def scalar(value: ir.Value) -> float | None:
-    found = constant(value)
-    return None if found is None or found.size != 1 else float(found.reshape(()))
+    values = constant(value)
+    return None if values is None or values.size != 1 else float(values.reshape(()))
 
 
 def shape_of(value: ir.Value) -> list | None:
@@ -41,14 +41,14 @@ def shape_of(value: ir.Value) -> list | None:
 
 def vector(value: ir.Value, size: int | None = None) -> np.ndarray | None:
     """A constant that varies along its last axis only, as a vector; a scalar is repeated."""
-    found = constant(value)
-    if found is None:
+    values = constant(value)
+    if values is None:
         return None
-    if found.size == 1 and size:
-        return np.full(size, found.reshape(()), found.dtype)
-    if found.ndim == 0 or found.size != found.shape[-1] or (size and found.size != size):
+    if values.size == 1 and size:
+        return np.full(size, values.reshape(()), values.dtype)
+    if values.ndim == 0 or values.size != values.shape[-1] or (size and values.size != size):
         return None
-    return found.reshape(-1)
+    return values.reshape(-1)
 
 
 def new(op, array: np.ndarray, of: ir.Value, what: str) -> ir.Value:

@@ -25,8 +25,8 @@ def _reshaped_twice(op, x, first, second):
 
 
 def _reshape_once(op, x, first, second):
-    wanted = constant(second)
-    if wanted is None or 0 in wanted:
+    shape = constant(second)
+    if shape is None or 0 in shape:
         return None
     return op.Reshape(x, second)
 
@@ -36,13 +36,13 @@ def _reshaped(op, x, shape):
 
 
 def _as_it_was(op, x, shape, y):
-    before, wanted = shape_of(x), constant(shape)
-    if before is None or wanted is None or len(before) != len(wanted):
+    before, after = shape_of(x), constant(shape)
+    if before is None or after is None or len(before) != len(after):
         return None
     unknown = [i for i, size in enumerate(before) if size is None]
     same = all(
         w == b or (w == -1 and (b is None or not unknown))
-        for w, b in zip(wanted.tolist(), before, strict=True)
+        for w, b in zip(after.tolist(), before, strict=True)
     )
     return op.Identity(x) if same and len(unknown) <= 1 else None
 
@@ -83,13 +83,13 @@ def _dense(op, x, flat, weight, shape):
 
 def _product(op, x, flat, weight, shape, y):
     """A dense layer on [B, T, D] by way of [B * T, D]: MatMul takes it as it is."""
-    sizes, matrix, wanted = shape_of(x), shape_of(weight), constant(shape)
+    sizes, matrix, sizes_after = shape_of(x), shape_of(weight), constant(shape)
     if sizes is None or matrix is None or len(sizes) != 3 or len(matrix) != 2:
         return None
-    if wanted is None:
+    if sizes_after is None:
         same = _is_of(shape, x) and len(shape_of(y) or ()) == 3
     else:
-        same = wanted.tolist() == [*sizes[:2], matrix[1]]
+        same = sizes_after.tolist() == [*sizes[:2], matrix[1]]
     return op.MatMul(x, weight) if same and constant(weight) is not None else None
 
 
@@ -136,11 +136,11 @@ def _one_unknown(op, x, shape):
     known = [size for size in sizes if size is not None]
     if len(known) != len(sizes) - 1 or any(size.size != 1 or size < 1 for size in known):
         return None
-    wanted = [-1 if size is None else size.item() for size in sizes]
-    computed = shape_of(node.inputs[wanted.index(-1)])
+    target = [-1 if size is None else size.item() for size in sizes]
+    computed = shape_of(node.inputs[target.index(-1)])
     if computed != [1]:
         return None
-    return op.Reshape(x, new(op, np.array(wanted, np.int64), shape, "shape"))
+    return op.Reshape(x, new(op, np.array(target, np.int64), shape, "shape"))
 
 
 def _length_again(op, x, batch, length, width, starts, ends, axes):
@@ -150,8 +150,12 @@ def _length_again(op, x, batch, length, width, starts, ends, axes):
 
 def _length_once(op, x, batch, length, width, starts, ends, axes):
     """The length of what was reshaped to (batch, length, width)."""
-    found = [constant(v) for v in (starts, ends, axes)]
-    second = all(v is not None for v in found) and [v.tolist() for v in found] == [[1], [2], [0]]
+    slicing = [constant(v) for v in (starts, ends, axes)]
+    second = all(v is not None for v in slicing) and [v.tolist() for v in slicing] == [
+        [1],
+        [2],
+        [0],
+    ]
     return op.Identity(length) if second else None
 
 
@@ -175,9 +179,9 @@ def _embedding(x: ir.Value) -> ir.Value | None:
         return x if table is not None and table.ndim == 2 else None
     if node.op_type == "LayerNormalization":
         return _embedding(node.inputs[0])
-    found = [_embedding(v) for v in node.inputs] if node.op_type == "Add" else []
+    summands = [_embedding(v) for v in node.inputs] if node.op_type == "Add" else []
     # What is added is as long as the sentence, or one row for all of it.
-    return next((v for v in found if v is not None), None)
+    return next((v for v in summands if v is not None), None)
 
 
 RESHAPES = [

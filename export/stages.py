@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -17,6 +18,8 @@ from bench.edge.outputs import softmax
 from export import ladder, rewrites, weights
 from fusion_keras import metrics
 from fusion_keras.errors import UsageError
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,12 +49,11 @@ def run_apart(module: str, backend: str, *arguments: object) -> None:
         "CUDA_VISIBLE_DEVICES": "-1",
         "TF_CPP_MIN_LOG_LEVEL": "3",
     }
-    done = subprocess.run(
-        [sys.executable, "-m", module, *map(str, arguments)],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    _log.debug("%s", " ".join(command))
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    if done.stderr:
+        _log.debug("%s", done.stderr.rstrip())
     if done.returncode < 0:
         raise UsageError(
             f"{module} was killed (signal {-done.returncode}), perhaps for want of memory."
@@ -74,8 +76,8 @@ def reference(run: Path, folder: Path, samples: int, without: str = "") -> None:
 def convert(run: Path, folder: Path, shapes: Shapes, without: str = "") -> None:
     """`saved_model/`, `raw.onnx`, `weights.npz`, `tensorflow.npz`; see `export.convert`."""
     with np.load(folder / "inputs.npz") as inputs:
-        wanted = shapes.of({name: inputs[name] for name in inputs.files})
-    (folder / "shapes.json").write_text(json.dumps(wanted))
+        values = shapes.of({name: inputs[name] for name in inputs.files})
+    (folder / "shapes.json").write_text(json.dumps(values))
     run_apart("export.convert", "tensorflow", run, folder, without)
 
 
@@ -148,17 +150,17 @@ def tensorflow_rungs(folder: Path) -> list[ladder.Rung]:
         UsageError: one does not hold; names the first tap that parts.
     """
     with np.load(folder / "reference.npz") as a, np.load(folder / "tensorflow.npz") as b:
-        found = {**{n: a[n] for n in a.files}, **{n: b[n] for n in b.files}}
+        outputs = {**{n: a[n] for n in a.files}, **{n: b[n] for n in b.files}}
     rungs = []
     for name, before in (("keras", "jax"), ("saved_model", "keras")):
         rung = ladder.compare(
-            name, found[f"{name}/logits"], before, found[f"{before}/logits"], "float32"
+            name, outputs[f"{name}/logits"], before, outputs[f"{before}/logits"], "float32"
         )
-        ladder.check(rung, ladder.first_parting(_of(found, name), _of(found, before)))
+        ladder.check(rung, ladder.first_parting(_of(outputs, name), _of(outputs, before)))
         rungs.append(rung)
     return rungs
 
 
-def _of(found: dict[str, np.ndarray], graph: str) -> dict[str, np.ndarray]:
+def _of(outputs: dict[str, np.ndarray], graph: str) -> dict[str, np.ndarray]:
     """What one graph gave."""
-    return {n.removeprefix(f"{graph}/"): x for n, x in found.items() if n.startswith(f"{graph}/")}
+    return {n.removeprefix(f"{graph}/"): x for n, x in outputs.items() if n.startswith(f"{graph}/")}

@@ -64,14 +64,14 @@ def _converter_class():
     except ImportError as error:
         raise ArtifactError(f"TensorFlow is not installed here ({error}).") from None
     built = tf.sysconfig.get_build_info().get("is_tensorrt_build", True)
-    found = getattr(getattr(tf.experimental, "tensorrt", None), "Converter", None)
-    if found is None or not built:
+    converter = getattr(getattr(tf.experimental, "tensorrt", None), "Converter", None)
+    if converter is None or not built:
         raise ArtifactError(
             f"TensorFlow {tf.__version__} has no TF-TRT, which left its builds at 2.18. Use "
             "`python -m bench.engine`, which needs no TensorFlow, or a TensorFlow below 2.18 built "
             "with TensorRT, such as NVIDIA's for Jetson."
         )
-    return found
+    return converter
 
 
 @ends()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import re
 import signal
@@ -11,9 +12,11 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import app, flags
+from absl import logging as absl_logging
 from ml_collections import config_flags
 
+from fusion_keras import terminal
 from fusion_keras.errors import UsageError
 from fusion_keras.interrupts import Interrupts
 from fusion_keras.renamed import RenamedSetting
@@ -21,6 +24,7 @@ from fusion_keras.renamed import RenamedSetting
 _MEMORY = "Out of memory: lower --config.train.batch_size or --config.image.size."
 INTERRUPTED = "Interrupted. The same command goes on from the last finished epoch."
 CONFIG_FILE = Path(__file__).with_name("config.py")
+_log = logging.getLogger(__name__)
 
 
 def run(
@@ -29,11 +33,13 @@ def run(
     interrupted: str | Callable[[], str] = INTERRUPTED,
     *,
     takes_names: bool = False,
+    progress_on_stdout: bool = False,
 ) -> None:
     """Run an entry module's `main`; the process ends with a sentence, not a traceback.
 
     `interrupted` is what is said after Ctrl-C, or a function that tells it once the flags are
-    known. With `takes_names`, what is no flag goes to `main` as a list.
+    known. With `takes_names`, what is no flag goes to `main` as a list. Progress is shown on
+    stderr, or with `progress_on_stdout` among the results.
 
     Exit codes: 0 done, 2 the user can mend it, 130 interrupted.
     """
@@ -42,15 +48,21 @@ def run(
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         print(help_text)
         sys.exit(0)
-    logging.set_verbosity(logging.ERROR)
+    absl_logging.set_verbosity(absl_logging.ERROR)
+    define_verbosity(flags.FLAGS)
     # A terminated process ends as an interrupted one: in order, with a sentence.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+    def begin(*names: list[str]) -> None:
+        terminal.show(_level(), on_stdout=progress_on_stdout)
+        main(*names)
+
     with Interrupts() as interrupts:
         try:
             if takes_names:
-                app.run(lambda argv: guarded(lambda: main(argv[1:])), flags_parser=_flags)
+                app.run(lambda argv: guarded(lambda: begin(argv[1:])), flags_parser=_flags)
             else:
-                app.run(lambda argv: guarded(main), flags_parser=_parse)
+                app.run(lambda argv: guarded(begin), flags_parser=_parse)
         except KeyboardInterrupt:
             _stop_interrupted(interrupted)
         except ImportError:
@@ -58,6 +70,26 @@ def run(
             if not interrupts.pending:
                 raise
             _stop_interrupted(interrupted)
+
+
+def define_verbosity(values: flags.FlagValues) -> None:
+    """The flags `--quiet` and `--verbose`, unless they are there already."""
+    if "quiet" not in values:
+        flags.DEFINE_bool("quiet", False, "Show results and errors alone.", flag_values=values)
+        flags.DEFINE_bool("verbose", False, "Show every step.", flag_values=values)
+
+
+def _level() -> int:
+    """What of the log is shown.
+
+    Raises:
+        UsageError: as little and as much as there is.
+    """
+    if flags.FLAGS.quiet and flags.FLAGS.verbose:
+        raise UsageError("--quiet and --verbose are given: leave one of them out.")
+    if flags.FLAGS.quiet:
+        return logging.WARNING
+    return logging.DEBUG if flags.FLAGS.verbose else logging.INFO
 
 
 def _stop_interrupted(interrupted: str | Callable[[], str]) -> None:
@@ -90,13 +122,13 @@ def define_config(default: Path = CONFIG_FILE) -> flags.FlagHolder:
 
 def show_notes() -> None:
     """Show once each what a setting is called now; other warnings stay as they are."""
-    show, told = warnings.showwarning, set()
+    show, printed = warnings.showwarning, set()
 
     def shown(message, category, *place, **more):
         if not issubclass(category, RenamedSetting):
             show(message, category, *place, **more)
-        elif str(message) not in told:
-            told.add(str(message))
+        elif str(message) not in printed:
+            printed.add(str(message))
             print(f"note: {message}", file=sys.stderr)
 
     warnings.showwarning = shown
@@ -135,6 +167,7 @@ def guarded(main: Callable[[], None]) -> None:
     try:
         main()
     except UsageError as error:
+        _log.debug("What this sentence comes of:", exc_info=True)
         stop(str(error))
     except MemoryError:
         stop(_MEMORY)

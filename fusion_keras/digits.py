@@ -4,7 +4,7 @@ from pathlib import Path
 
 from absl import flags
 
-from fusion_keras import cli, huge_pages
+from fusion_keras import cli, huge_pages, terminal
 from fusion_keras.errors import UsageError
 
 CONFIG = cli.define_config(Path("configs/digits_small.py"))
@@ -49,6 +49,7 @@ FLAGS
   --example=0             figures 6 and 11 to 16: which test pair
   --config=configs/digits_small.py    the experiment; configs/digits.py is the paper's size
   --workdir=runs          everything goes to WORKDIR/NAME
+  --quiet, --verbose      show results and errors alone, or every step
 
 SMALLER BUDGETS, as --config.*: data.digits.train_pairs, data.digits.test_pairs, train.epochs,
 clstm.units.
@@ -60,15 +61,15 @@ def main() -> None:
     if FIGURE.value is None:
         raise UsageError("--figure=N is wanted; --help lists them.")
     config = cli.read_config(CONFIG)
-    given = {name: _ratios(name, flag.value) for name, flag in RATIOS.items() if flag.value}
+    ratios = {name: _ratios(name, flag.value) for name, flag in RATIOS.items() if flag.value}
     # Imported here so that --help and a mistyped flag answer at once: the stack takes seconds.
     with cli.quiet_native_logs():
         from fusion_keras.studies.digits import figures
     study = figures.Study(
-        config, Path(WORKDIR.value), _seeds(SEEDS.value), example=EXAMPLE.value, **given
+        config, Path(WORKDIR.value), _seeds(SEEDS.value), example=EXAMPLE.value, **ratios
     )
     picture = figures.make(FIGURE.value, study)
-    figures.report(FIGURE.value, study, picture)
+    terminal.print_results(*figures.report(FIGURE.value, picture))
 
 
 def _seeds(values: list[str]) -> tuple[int, ...]:

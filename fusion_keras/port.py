@@ -4,7 +4,7 @@ from pathlib import Path
 
 from absl import flags
 
-from fusion_keras import cli
+from fusion_keras import cli, terminal
 from fusion_keras.errors import UsageError
 
 CONFIG = cli.define_config()
@@ -34,6 +34,7 @@ FLAGS
   --classifier=DIR   config.json, model.safetensors and a tokenizer or preprocessor
   --variant=text     what the classifier reads: text or image
   --out=PATH         the file, or the new run directory
+  --quiet, --verbose  show results and errors alone, or every step
 
 SETTINGS, with --classifier
 """
@@ -62,7 +63,7 @@ def main() -> None:
         run = porting.from_pytorch(Path(RUN.value), Path(WEIGHTS.value), out)
     else:
         run = porting.from_classifier(config, Path(CLASSIFIER.value), out)
-    report.closing_table(run)
+    terminal.print_results(*report.closing(run))
 
 
 if __name__ == "__main__":

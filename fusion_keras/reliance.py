@@ -4,7 +4,7 @@ from pathlib import Path
 
 from absl import flags
 
-from fusion_keras import cli
+from fusion_keras import cli, terminal
 
 RUNS = flags.DEFINE_list("runs", [], "Directories of finished runs.")
 SPLIT = flags.DEFINE_string("split", "test", "train, valid or test.")
@@ -26,6 +26,7 @@ FLAGS
   --split=test    train, valid or test
   --repeats=10    shuffles of each modality
   --seed=0        of the shuffles
+  --quiet, --verbose  show results and errors alone, or every step
 """
 
 
@@ -34,8 +35,9 @@ def main() -> None:
     with cli.quiet_native_logs():
         from fusion_keras.studies import reliance
     folders = [Path(run) for run in RUNS.value]
-    reliance.report(folders, SPLIT.value, REPEATS.value, SEED.value)
+    results = reliance.measure(folders, SPLIT.value, REPEATS.value, SEED.value)
+    terminal.print_results(*reliance.report(results, folders, SPLIT.value, REPEATS.value))
 
 
 if __name__ == "__main__":
-    cli.run(main, HELP)
+    cli.run(main, HELP, progress_on_stdout=True)

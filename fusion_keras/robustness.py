@@ -4,7 +4,7 @@ from pathlib import Path
 
 from absl import flags
 
-from fusion_keras import cli
+from fusion_keras import cli, terminal
 
 RUN = flags.DEFINE_list("run", [], "Runs that the artifacts were exported from.")
 OUT = flags.DEFINE_string("out", "robustness.json", "The results; .csv and .png lie beside it.")
@@ -50,6 +50,7 @@ FLAGS
   --seed=0           of the draws
   --split=test       train, valid or test: choose a model on valid
   --reference=NAME   the curve that effective robustness is against (late, or else the first)
+  --quiet, --verbose  show results and errors alone, or every step
 """
 
 
@@ -60,26 +61,26 @@ def _help() -> str:
     return HELP.replace("{corruptions}", "\n".join(lines))
 
 
-def main(given: list[str]) -> None:
+def main(models: list[str]) -> None:
     # Imported here so that --help and a mistyped flag answer at once: the stack takes seconds.
     with cli.quiet_native_logs():
-        from fusion_keras.studies.robustness import study
-    study.measure(
-        study.Asked(
-            given=tuple(map(Path, given)),
-            runs=tuple(map(Path, RUN.value)),
-            out=Path(OUT.value),
-            precisions=tuple(PRECISION.value),
-            corruptions=tuple(CORRUPTIONS.value),
-            strengths=tuple(STRENGTHS.value),
-            repeats=REPEATS.value,
-            seed=SEED.value,
-            split=SPLIT.value,
-            reference=REFERENCE.value,
-        )
+        from fusion_keras.studies.robustness import report, study
+    options = study.Options(
+        models=tuple(map(Path, models)),
+        runs=tuple(map(Path, RUN.value)),
+        out=Path(OUT.value),
+        precisions=tuple(PRECISION.value),
+        corruptions=tuple(CORRUPTIONS.value),
+        strengths=tuple(STRENGTHS.value),
+        repeats=REPEATS.value,
+        seed=SEED.value,
+        split=SPLIT.value,
+        reference=REFERENCE.value,
     )
+    content = study.measure(options)
+    terminal.print_results(*report.results(content, options.out))
 
 
 if __name__ == "__main__":
     stopped = "Interrupted. The same command goes on from the last finished cell."
-    cli.run(main, _help(), stopped, takes_names=True)
+    cli.run(main, _help(), stopped, takes_names=True, progress_on_stdout=True)

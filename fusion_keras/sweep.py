@@ -6,7 +6,7 @@ from pathlib import Path
 
 from absl import flags
 
-from fusion_keras import cli, huge_pages
+from fusion_keras import cli, huge_pages, terminal
 from fusion_keras.errors import UsageError
 
 WORKDIR = flags.DEFINE_string("workdir", "runs/sweep", "Where runs, logs and results go.")
@@ -31,6 +31,7 @@ where the data has groups).
 FLAGS
   --workdir=runs/sweep    where runs, logs and results.json go
   --baseline=text         which combination the others are compared with (the first)
+  --quiet, --verbose      show results and errors alone, or every step
   all others              go to fusion_keras.train; see its --help (--framework=keras,pytorch
                           trains each run in both)
 """
@@ -54,15 +55,16 @@ def main(arguments: list[str]) -> None:
         for values in itertools.product(*(values for _, values in axes))
     ]
     swept = [name for name, values in axes if len(values) > 1]
-    failed = sweeping.sweep(combinations, swept, Path(WORKDIR.value), BASELINE.value)
-    if failed:
-        raise UsageError(f"{failed} of {len(combinations)} runs failed; see the table above.")
+    sweep = sweeping.sweep(combinations, swept, Path(WORKDIR.value), BASELINE.value)
+    terminal.print_results(*sweep.report())
+    if sweep.failed:
+        raise UsageError(f"{sweep.failed} of {len(combinations)} runs failed; see the table above.")
 
 
 def _axis(argument: str) -> tuple[str, list[str]]:
     """`--name=a,b` -> (name, [a, b])."""
-    name, found, value = argument.lstrip("-").partition("=")
-    if not argument.startswith("--") or not found:
+    name, equals, value = argument.lstrip("-").partition("=")
+    if not argument.startswith("--") or not equals:
         raise UsageError(f"Could not understand {argument!r}: wanted --name=value or --name=a,b.")
     if name in ("run", "describe"):
         raise UsageError(f"--{name} is for a single run: use fusion_keras.train.")
@@ -88,7 +90,8 @@ def split_values(value: str) -> list[str]:
 
 if __name__ == "__main__":
     huge_pages.restart_with()
-    own = tuple(f"--{name}=" for name in ("workdir", "baseline"))
-    passed = [a for a in sys.argv[1:] if not a.startswith(own) and a not in ("--help", "-h")]
+    own = ("--workdir=", "--baseline=")
+    alone = ("--help", "-h", "--quiet", "--verbose")
+    passed = [a for a in sys.argv[1:] if not a.startswith(own) and a not in alone]
     sys.argv[1:] = [a for a in sys.argv[1:] if a not in passed]
-    cli.run(lambda: main(passed), HELP)
+    cli.run(lambda: main(passed), HELP, progress_on_stdout=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from absl import flags
 
-from fusion_keras import cli, huge_pages, training_flags
+from fusion_keras import cli, huge_pages, terminal, training_flags
 from fusion_keras.errors import UsageError
 
 CONFIG = training_flags.define_for_entry()
@@ -57,6 +57,7 @@ FLAGS
   --run=DIR           the run directory itself
   --framework=keras   keras (on JAX), or pytorch, which needs fusion_keras[torch]
   --describe          show the architecture as a table, draw it to a picture, and stop
+  --quiet, --verbose  show results and errors alone, or every step
 
 SETTINGS, in any experiment file or as flags
 """
@@ -72,13 +73,13 @@ def main() -> None:
         from fusion_keras.training import experiment, report
 
     if DESCRIBE.value:
-        report.describe_config(config, Path(WORKDIR.value))
+        terminal.print_results(*report.described(config, Path(WORKDIR.value)))
         return
     folder = Path(RUN.value) if RUN.value else run_folder(config)
     if folder.suffix == ".partial":
         raise UsageError(f"{folder}: a run directory may not end in .partial.")
     run = experiment.train(config, folder, trainer)
-    report.closing_table(run)
+    terminal.print_results(*report.closing(run))
 
 
 def _pytorch():

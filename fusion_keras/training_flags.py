@@ -41,6 +41,7 @@ def define(values: flags.FlagValues, argv: Sequence[str]) -> flags.FlagHolder:
     meaning = "Finished runs of one modality each to start from."
     flags.DEFINE_list("parents", None, meaning, flag_values=values)
     flags.DEFINE_enum("framework", "keras", FRAMEWORKS, "What trains it.", flag_values=values)
+    cli.define_verbosity(values)
     return holder
 
 
@@ -48,9 +49,9 @@ def config_of(holder: flags.FlagHolder, values: flags.FlagValues) -> ConfigDict:
     """The config that the flags describe."""
     config = cli.read_config(holder)
     for name in _SETTINGS:
-        given = values[name].value
-        if given is not None:
-            config[name] = tuple(given) if name == "parents" else given
+        value = values[name].value
+        if value is not None:
+            config[name] = tuple(value) if name == "parents" else value
     return config
 
 

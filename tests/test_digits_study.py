@@ -26,6 +26,7 @@ from fusion_keras.studies.digits import cells, figures
 from fusion_keras.studies.digits.figures import make
 from fusion_keras.studies.digits.regimes import ORIGINAL, Study
 from fusion_keras.studies.robustness import load
+from fusion_keras.terminal import print_results
 from fusion_keras.training import experiment, porting, report
 from fusion_keras.training.experiment import load_model, train
 from fusion_keras.training.recipes import resolve
@@ -264,7 +265,7 @@ def test_an_interrupted_run_ends_as_an_undisturbed_one(run, digits, monkeypatch,
 
 
 def test_closing_table_names_the_study_as_the_next_step(run, capsys):
-    report.closing_table(run)
+    print_results(*report.closing(run))
     assert "python -m fusion_keras.digits --figure=1" in capsys.readouterr().out
 
 
@@ -280,7 +281,7 @@ def test_macs_of_a_loop_are_those_of_all_its_steps():
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_describe_shows_the_layers(variant, digits, capsys, tmp_path):
-    report.describe_config(digits.config(variant=variant), tmp_path)
+    print_results(*report.described(digits.config(variant=variant), tmp_path))
     shown = capsys.readouterr().out
     assert "logits" in shown
     assert "MACs" in shown
@@ -288,7 +289,7 @@ def test_describe_shows_the_layers(variant, digits, capsys, tmp_path):
 
 def test_what_is_not_made_for_a_clstm_says_so(run, tmp_path):
     with pytest.raises(UsageError, match=r"figures 3 and 4 of fusion_keras\.digits"):
-        reliance.report([run.folder], "test", 1, 0)
+        reliance.measure([run.folder], "test", 1, 0)
     with pytest.raises(UsageError, match=r"fusion_keras\.digits draws its accuracy under noise"):
         load.load([run.folder], [], ["fp32"], "test")
     with pytest.raises(UsageError, match="its weights are not carried over yet"):

@@ -200,11 +200,11 @@ def test_links_are_followed_to_a_model_and_to_its_weights(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     for path in (Path("cache/model.onnx"), cache / "model.onnx", hard / "model.onnx"):
         assert doctor.load(path).graph.initializers["matrix"].const_value.numpy().sum() == 2080
-        assert doctor.report(path)
+        assert doctor.report(path)[0]
     # Only the model is a link: its weights stand beside what it leads to.
     (blobs / "5f3a").rename(blobs / "weights")
     (alone / "model.onnx").symlink_to(blobs / "model.onnx")
-    assert doctor.report(alone / "model.onnx")
+    assert doctor.report(alone / "model.onnx")[0]
     (blobs / "weights").unlink()
     with pytest.raises(UsageError, match=r"alone/weights is not there"):
         doctor.report(alone / "model.onnx")

@@ -202,12 +202,15 @@ def test_arrays_of_unlike_length_are_a_bug(arrays):
 def test_evaluation_sees_every_row_once_in_order_in_full_batches(arrays, count):
     rows = np.arange(20, 20 - count, -1)
     seen = []
-    for inputs, labels, true_count in eval_batches(arrays, rows, 5):
-        assert labels.shape == (5,)
+    numbered = arrays | {"number": np.arange(N)}
+    for inputs, true_count in eval_batches(numbered, rows, 5):
+        assert set(inputs) == {"token_ids", "image", "number"}
+        numbers = inputs["number"]
+        assert numbers.shape == (5,)
         assert inputs["image"].shape == (5, 12, 12, 3)
-        np.testing.assert_array_equal(inputs["image"], arrays["image"][labels])
-        assert (labels[true_count:] == rows[0]).all()
-        seen += list(labels[:true_count])
+        np.testing.assert_array_equal(inputs["image"], arrays["image"][numbers])
+        assert (numbers[true_count:] == rows[0]).all()
+        seen += list(numbers[:true_count])
     assert seen == list(rows)
 
 

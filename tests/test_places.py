@@ -29,11 +29,13 @@ ORDER = (
 LEAVES = (
     "__init__",
     "errors",
+    "files",
     "interrupts",
     "metrics",
     "metric_sums",
     "config",
     "renamed",
+    "terminal",
     "huge_pages",
     "cli",
     "training_flags",

@@ -52,7 +52,7 @@ def test_a_modality_that_tells_nothing_costs_nothing(task):
 
 
 def test_all_that_a_model_uses_when_shuffled_leaves_chance(early):
-    whole = reliance.report([early], "test", 50, 0)
+    whole = reliance.measure([early], "test", 50, 0)
     # The images tell the classes without fail, and the model has learned to look at them.
     assert whole["accuracy"] > 0.9
     # 8 and 8 of two classes: each shuffle is right in half of the rows on average.
@@ -65,7 +65,7 @@ def test_all_that_a_model_uses_when_shuffled_leaves_chance(early):
 def test_runs_of_other_modalities_are_not_averaged(bench, early):
     alone = train(bench.config(fusion__junctions="0+-:concat"), bench.folder / "alone").folder
     with pytest.raises(UsageError, match="differ in nothing but the seed"):
-        reliance.report([early, alone], "test", 1, 0)
+        reliance.measure([early, alone], "test", 1, 0)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_runs_of_other_modalities_are_not_averaged(bench, early):
 )
 def test_what_cannot_be_measured_is_said(bench, early, runs, split, repeats, said):
     with pytest.raises(UsageError, match=said):
-        reliance.report([bench.folder / run for run in runs], split, repeats, 0)
+        reliance.measure([bench.folder / run for run in runs], split, repeats, 0)
 
 
 def test_settings_of_another_version_are_named(early, tmp_path):

@@ -15,7 +15,7 @@ from bench.report.__main__ import main as report
 from fusion_keras.data.tokens import load_tokenizer
 from fusion_keras.errors import UsageError
 from fusion_keras.studies.robustness import cells, curves, load, models, study
-from fusion_keras.studies.robustness.study import Asked, measure
+from fusion_keras.studies.robustness.study import Options, measure
 from fusion_keras.training import restored
 from fusion_keras.training.experiment import train
 from fusion_keras.training.run import read_json
@@ -266,7 +266,7 @@ def text(bench) -> Path:
 @pytest.fixture(scope="module")
 def measured(early, text, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("out") / "robust.json"
-    measure(Asked((early, text), out, corruptions=NAMES, strengths=FEW, repeats=2))
+    measure(Options((early, text), out, corruptions=NAMES, strengths=FEW, repeats=2))
     return out
 
 
@@ -331,7 +331,7 @@ def test_table_and_picture_lie_beside_the_file(measured):
 
 def test_the_same_seed_gives_the_same_file_whatever_else_is_measured(early, measured, tmp_path):
     out = tmp_path / "alone.json"
-    measure(Asked((early,), out, corruptions=NAMES[:1], strengths=FEW[:1], repeats=2))
+    measure(Options((early,), out, corruptions=NAMES[:1], strengths=FEW[:1], repeats=2))
     alone, both = read_json(out), read_json(measured)
     (key,) = [m["key"] for m in alone["models"]]
     for cell, counts in alone["cells"][key].items():
@@ -341,8 +341,8 @@ def test_the_same_seed_gives_the_same_file_whatever_else_is_measured(early, meas
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"given": ()}, "Give directories of finished runs"),
-        ({"given": (Path("nowhere"),)}, "neither a finished run nor an artifact"),
+        ({"models": ()}, "Give directories of finished runs"),
+        ({"models": (Path("nowhere"),)}, "neither a finished run nor an artifact"),
         ({"corruptions": ("rain",)}, "Unknown corruption 'rain'"),
         ({"corruptions": ("text_masking",)}, r"has no \[MASK\]"),
         ({"reference": "late"}, "one of the curves is wanted: text"),
@@ -353,9 +353,9 @@ def test_the_same_seed_gives_the_same_file_whatever_else_is_measured(early, meas
     ],
 )
 def test_what_cannot_be_measured_is_said(text, tmp_path, change, said):
-    asked = Asked((text,), tmp_path / "r.json", corruptions=("text_missing",), repeats=1)
+    options = Options((text,), tmp_path / "r.json", corruptions=("text_missing",), repeats=1)
     with pytest.raises(UsageError, match=said):
-        measure(dataclasses.replace(asked, **change))
+        measure(dataclasses.replace(options, **change))
     assert not list(tmp_path.iterdir())
 
 
@@ -382,7 +382,7 @@ def test_models_of_unlike_rows_are_not_compared(bench, text):
 def test_an_artifact_is_measured_beside_its_run_and_int8_beside_float(
     tiny_run, tiny_artifact, tmp_path
 ):
-    asked = Asked(
+    options = Options(
         (tiny_run, tiny_artifact),
         tmp_path / "r.json",
         precisions=("fp32", "int8"),
@@ -390,7 +390,7 @@ def test_an_artifact_is_measured_beside_its_run_and_int8_beside_float(
         strengths=("image_missing:1", "text_missing:1"),
         repeats=1,
     )
-    content = measure(asked)
+    content = measure(options)
     assert [m["precision"] for m in content["models"]] == ["", "fp32", "int8"]
     cells = [content["cells"][m["key"]] for m in content["models"]]
     assert cells[1] == cells[0]
@@ -418,7 +418,7 @@ def test_an_artifact_wants_its_own_run_whole_files_and_a_precision_it_has(
 
 def test_a_precision_of_runs_is_refused(text, tmp_path):
     with pytest.raises(UsageError, match="--precision is int8, and what was given are runs"):
-        measure(Asked((text,), tmp_path / "r.json", precisions=("int8",)))
+        measure(Options((text,), tmp_path / "r.json", precisions=("int8",)))
 
 
 def test_the_entry_takes_names_and_ends_with_a_sentence(entries, tmp_path):

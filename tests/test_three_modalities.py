@@ -31,7 +31,7 @@ from fusion_keras.reference.build import of_run, tensors
 from fusion_keras.reference.learn import PYTORCH
 from fusion_keras.studies.robustness import cells
 from fusion_keras.studies.robustness.load import load
-from fusion_keras.studies.robustness.study import Asked, measure
+from fusion_keras.studies.robustness.study import Options, measure
 from fusion_keras.training.experiment import load_model, train
 from fusion_keras.training.porting import from_pytorch, to_pytorch
 from fusion_keras.training.recipes import resolve
@@ -416,11 +416,11 @@ def test_sound_cannot_be_withheld_from_a_model_without(bench):
 @pytest.mark.slow
 def test_robustness_of_sound_runs_from_clean_to_missing(late, tmp_path):
     names = ("audio_noise", "audio_missing")
-    asked = Asked(
+    options = Options(
         (late.folder,), tmp_path / "r.json", corruptions=names, repeats=1,
         strengths=("audio_noise:0.01:100", "audio_missing:1"),
     )  # fmt: skip
-    content = measure(asked)
+    content = measure(options)
     assert [c["corruption"] for c in content["curves"]] == list(names)
     assert {c["modality"] for c in content["curves"]} == {"audio"}
     (contender,) = load([late.folder], [], [], "test")

@@ -12,6 +12,7 @@ from fusion_keras.backbones.cut import cut
 from fusion_keras.backbones.presets import load_text
 from fusion_keras.errors import UsageError
 from fusion_keras.renamed import RENAMED
+from fusion_keras.terminal import print_results
 from fusion_keras.training import loop, report
 from fusion_keras.training.experiment import load_model, train
 from fusion_keras.training.restored import config_of
@@ -345,7 +346,7 @@ def test_a_metric_that_only_one_split_has_is_left_out_of_the_table(inter, tmp_pa
     results = inter.read_json("metrics.json")
     del results["splits"]["valid"]["metrics"]["acc2_nonneg"]
     Run(tmp_path / "run").write_json("metrics.json", results)
-    report.closing_table(Run(tmp_path / "run"))
+    print_results(*report.closing(Run(tmp_path / "run")))
     shown = capsys.readouterr().out
     assert "acc2_nonzero" in shown
     assert "acc2_nonneg" not in shown

@@ -46,8 +46,8 @@ def _shapes(model):
     open_axes = {
         str(size) for x in model.graph.inputs for size in x.shape or () if not isinstance(size, int)
     }
-    found = [name(n) for n in nodes(model, "Shape", "Size")]
-    yield from found if len(found) > len(open_axes) else ()
+    computed = [name(n) for n in nodes(model, "Shape", "Size")]
+    yield from computed if len(computed) > len(open_axes) else ()
 
 
 def _layouts(model):

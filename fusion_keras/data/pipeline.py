@@ -70,7 +70,7 @@ def train_batches(
       UsageError: fewer rows than one batch.
     """
     steps_per_epoch(len(indices), batch_size)
-    _check(arrays)
+    _check_lengths(arrays)
     indices = np.asarray(indices)
 
     def gather(positions: np.ndarray, rng: np.random.Generator):
@@ -94,16 +94,20 @@ def train_batches(
 
 def eval_batches(
     arrays: Mapping[str, np.ndarray], indices: np.ndarray, batch_size: int
-) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray | dict[str, np.ndarray], int]]:
-    """Yields (inputs, targets, count) over `indices` in their order, never augmented.
+) -> Iterator[tuple[dict[str, np.ndarray], int]]:
+    """Yields (inputs, count) over `indices` in their order, never augmented.
 
     Every batch has batch_size rows, so that nothing is compiled twice: the last one is
     filled up with the first row again, and only its first `count` rows count.
 
+    Args:
+      arrays: name -> [N, ...]; labels and scores may be among them, and are left out.
+
     Raises:
       UsageError: no rows.
     """
-    _check(arrays)
+    arrays = {name: value for name, value in arrays.items() if name not in TARGETS}
+    _check_lengths(arrays)
     indices = np.asarray(indices)
     if len(indices) == 0:
         raise UsageError("got no rows to evaluate, wanted at least one; do check the split.")
@@ -112,7 +116,7 @@ def eval_batches(
         rows = indices[step * batch_size : (step + 1) * batch_size]
         padded = np.full(batch_size, indices[0])
         padded[: len(rows)] = rows
-        return (*split_targets(_rows(arrays, padded)), len(rows))
+        return _rows(arrays, padded), len(rows)
 
     steps = -(-len(indices) // batch_size)
     return iter(grain.MapDataset.range(steps).map(gather).to_iter_dataset(_READ))
@@ -132,7 +136,7 @@ def _rows(arrays: Mapping[str, np.ndarray], rows: np.ndarray) -> dict[str, np.nd
     return {name: np.asarray(value[rows]) for name, value in arrays.items()}
 
 
-def _check(arrays: Mapping[str, np.ndarray]):
+def _check_lengths(arrays: Mapping[str, np.ndarray]):
     lengths = {name: len(value) for name, value in arrays.items()}
-    if "label" not in lengths or len(set(lengths.values())) != 1:
-        raise ValueError(f'arrays need a "label" and equal lengths, got {lengths}')
+    if len(set(lengths.values())) != 1:
+        raise ValueError(f"arrays need equal lengths, got {lengths}")

@@ -106,10 +106,10 @@ def empty(spec: FusionSpec, presets: Mapping[str, Any], *, num_classes: int) -> 
 def filled(reference: nn.Module, arrays: dict[str, np.ndarray]) -> nn.Module:
     """Set every weight from a state dict of name -> array, as `state_dict` of ours makes it."""
     tensors = {name: torch.from_numpy(np.array(x)) for name, x in arrays.items()}
-    found = reference.load_state_dict(tensors, strict=False)
-    missing = [name for name in found.missing_keys if not name.endswith(_COUNTS)]
-    if missing or found.unexpected_keys:
-        raise ValueError(f"missing {missing[:3]}, unexpected {found.unexpected_keys[:3]}")
+    unmatched = reference.load_state_dict(tensors, strict=False)
+    missing = [name for name in unmatched.missing_keys if not name.endswith(_COUNTS)]
+    if missing or unmatched.unexpected_keys:
+        raise ValueError(f"missing {missing[:3]}, unexpected {unmatched.unexpected_keys[:3]}")
     return reference
 
 

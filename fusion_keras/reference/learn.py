@@ -6,15 +6,19 @@ the first GPU.
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
+from fusion_keras import terminal
 from fusion_keras.data.pipeline import steps_per_epoch, train_batches
+from fusion_keras.data.records import Dataset
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.state_dict import load_state_dict
 from fusion_keras.modalities import MODALITY
@@ -23,12 +27,13 @@ from fusion_keras.reference.build import present, twin
 from fusion_keras.reference.model import Reference
 from fusion_keras.training.adopted import DRAWS
 from fusion_keras.training.evaluate import validation_metrics
-from fusion_keras.training.experiment import Framework, Predict
-from fusion_keras.training.loop import console, history_csv, progress_bar, selection_key
+from fusion_keras.training.experiment import Framework, Predict, lesson_of
+from fusion_keras.training.loop import Lesson, epoch_line, history_csv, selection_key
 from fusion_keras.training.run import Run
 from fusion_keras.training.task import Task
 
 _BATCH = 64
+_log = logging.getLogger(__name__)
 # Inputs name -> array of one batch -> logits [B, C].
 Forward = Callable[[dict[str, np.ndarray]], torch.Tensor]
 
@@ -59,7 +64,7 @@ def fit(run: Run, task: Task) -> tuple[int, Predict]:
         return model(**taken(inputs))
 
     if not task.spec.frozen:
-        best = _learn(run, task, model, whole, task.arrays, task.rows, task.augmentation)
+        best = _learn(run, replace(lesson_of(task), model=model), whole, config)
     elif task.spec.decision == "score" and task.spec.weights:
         best = 0  # nothing is left to learn
     else:
@@ -72,30 +77,37 @@ def fit(run: Run, task: Task) -> tuple[int, Predict]:
         arrays, rows = _features(task, taps_of)
 
         def head(inputs):
-            given = {name: torch.from_numpy(x).to(device) for name, x in inputs.items()}
-            return model.fuse(*_nested(task, given), present(inputs, device))
+            tensors = {name: torch.from_numpy(x).to(device) for name, x in inputs.items()}
+            return model.fuse(*_nested(task, tensors), present(inputs, device))
 
         withheld = task.augmentation if task.spec.stand_ins else None
-        best = _learn(run, task, model, head, arrays, rows, withheld)
+        best = _learn(run, Lesson(model, arrays, rows, task.dataset, withheld), head, config)
     values = {name: x.cpu().numpy() for name, x in model.state_dict().items()}
     load_state_dict(task.graph.model, task.spec, values, "the trained reference")
-    return best, lambda wanted: {"logits": _logits(model, whole, task.arrays, wanted)}
+    return best, lambda rows: {"logits": _logits(model, whole, task.arrays, rows)}
 
 
 PYTORCH = Framework("pytorch", fit)
 
 
-def _learn(run, task, model: Reference, forward: Forward, arrays, rows, augmentation) -> int:
-    train, seed = task.config.train, task.config.seed
+def _learn(run: Run, lesson: Lesson, forward: Forward, config) -> int:
+    """Train the lesson's model, a Reference; gives the best epoch, whose weights it then has."""
+    train, seed = config.train, config.seed
+    model, arrays, rows = lesson.model, lesson.arrays, lesson.rows
     steps = steps_per_epoch(len(rows["train"]), train.batch_size)
     optimizer, scheduler = optimizers.make_optimizer(train, model, steps * train.epochs)
     batches = iter(
         train_batches(
-            arrays, rows["train"], train.batch_size, seed, train.epochs, augmentation=augmentation
+            arrays,
+            rows["train"],
+            train.batch_size,
+            seed,
+            train.epochs,
+            augmentation=lesson.augmentation,
         )
     )
     history, best_key, best_epoch, best = [], [], 0, {}
-    with progress_bar(f"{task.config.variant} s{seed}, PyTorch") as progress:
+    with terminal.progress_bar(f"{config.variant} s{seed}, PyTorch") as progress:
         bar = progress.add_task("", total=train.epochs * steps)
         for epoch in range(1, train.epochs + 1):
             started = time.perf_counter()
@@ -109,17 +121,13 @@ def _learn(run, task, model: Reference, forward: Forward, arrays, rows, augmenta
                 "seconds": round(time.perf_counter() - started, 3),
                 "loss": float(np.mean(losses)),
             }
-            line |= _validated(task, _logits(model, forward, arrays, rows["valid"]), rows["valid"])
+            logits = _logits(model, forward, arrays, rows["valid"])
+            line |= _validated(lesson.dataset, logits, rows["valid"])
             if not all(map(math.isfinite, (line["loss"], line["valid_nll"]))):
                 raise UsageError(f"Training diverged in epoch {epoch}: lower the rates.")
             history.append(line)
             run.write_bytes("history.csv", history_csv(history))
-            console.print(
-                f"epoch {epoch:3d}  loss {line['loss']:.4f}  valid accuracy "
-                f"{line['valid_accuracy']:.4f}  nll {line['valid_nll']:.4f}  "
-                f"{line['seconds']:.1f} s",
-                highlight=False,
-            )
+            _log.info("%s", epoch_line(line))
             key = selection_key(train.select, line)
             if not best or key > best_key:
                 best_key, best_epoch = key, epoch
@@ -130,9 +138,9 @@ def _learn(run, task, model: Reference, forward: Forward, arrays, rows, augmenta
     return best_epoch
 
 
-def _validated(task: Task, logits: np.ndarray, rows: np.ndarray) -> dict[str, float]:
-    found = validation_metrics({"logits": logits}, task.dataset, rows)
-    return {f"valid_{name}": value for name, value in found.items()}
+def _validated(dataset: Dataset, logits: np.ndarray, rows: np.ndarray) -> dict[str, float]:
+    scores = validation_metrics({"logits": logits}, dataset, rows)
+    return {f"valid_{name}": value for name, value in scores.items()}
 
 
 def step(forward: Forward, inputs, targets, train, optimizer, scheduler) -> float:
@@ -144,9 +152,9 @@ def step(forward: Forward, inputs, targets, train, optimizer, scheduler) -> floa
     """
     logits = forward(inputs)
     # Mixed labels are shares of each class, float [B, C].
-    wanted = torch.from_numpy(np.asarray(targets)).to(logits.device)
-    wanted = wanted if wanted.is_floating_point() else wanted.long()
-    loss = cross_entropy(logits, wanted, label_smoothing=train.label_smoothing)
+    labels = torch.from_numpy(np.asarray(targets)).to(logits.device)
+    labels = labels if labels.is_floating_point() else labels.long()
+    loss = cross_entropy(logits, labels, label_smoothing=train.label_smoothing)
     optimizer.zero_grad()
     loss.backward()
     optimizers.step(optimizer, scheduler, train)
@@ -158,8 +166,8 @@ def _logits(model: Reference, forward: Forward, arrays, rows: np.ndarray) -> np.
     model.eval()
     inputs = {name: x for name, x in arrays.items() if name != "label"}
     parts = [rows[i : i + _BATCH] for i in range(0, len(rows), _BATCH)]
-    found = [forward({n: np.asarray(x[part]) for n, x in inputs.items()}) for part in parts]
-    return torch.cat(found).cpu().numpy()
+    logits = [forward({n: np.asarray(x[part]) for n, x in inputs.items()}) for part in parts]
+    return torch.cat(logits).cpu().numpy()
 
 
 # --- Frozen parts: their taps, computed once --------------------------------------------------
@@ -167,12 +175,12 @@ def _logits(model: Reference, forward: Forward, arrays, rows: np.ndarray) -> np.
 
 def _flat(task: Task, taps: dict, mask) -> dict[str, torch.Tensor]:
     """Tap name -> [B, ...], as far as a junction takes it; and the mask."""
-    found = {
+    flat = {
         MODALITY[modality].tap(depth): tapped[depth]
         for modality, tapped in taps.items()
         for depth in task.spec.depths(modality)
     }
-    return found | ({} if mask is None else {"mask": mask})
+    return flat | ({} if mask is None else {"mask": mask})
 
 
 def _nested(task: Task, flat: dict[str, torch.Tensor]) -> tuple[dict, torch.Tensor | None]:
@@ -193,8 +201,8 @@ def _features(task: Task, taps_of) -> tuple[dict[str, np.ndarray], dict[str, np.
         return {n: torch.cat([p[n] for p in parts]).cpu().numpy() for n in parts[0]}
 
     inputs = {n: x for n, x in task.arrays.items() if n != "label"}
-    there = {n: x for n, x in inputs.items() if n.startswith("present_")}
-    arrays = {**features(inputs), **there, "label": task.arrays["label"]}
+    presence = {n: x for n, x in inputs.items() if n.startswith("present_")}
+    arrays = {**features(inputs), **presence, "label": task.arrays["label"]}
     rows = dict(task.rows)
     changed = [MODALITY[m] for m in task.spec.modalities if MODALITY[m].augmented]
     if task.augment is None or not changed:
@@ -204,7 +212,7 @@ def _features(task: Task, taps_of) -> tuple[dict[str, np.ndarray], dict[str, np.
         seen = {n: x[train] for n, x in inputs.items()}
         seen |= {m.input: m.augment(seen[m.input], task.augment, rng) for m in changed}
         drawn = features(seen)
-        same = {n: arrays[n][train] for n in ("label", *there)}
+        same = {n: arrays[n][train] for n in ("label", *presence)}
         draws.append({**drawn, **same})
     rows["train"] = len(task.dataset) + np.arange(DRAWS * len(train))
     return {n: np.concatenate([x, *(d[n] for d in draws)]) for n, x in arrays.items()}, rows

@@ -61,8 +61,8 @@ class Reference(nn.Module):
         )
         self.junctions = nn.ModuleList()
         for junction in spec["junctions"]:
-            mine = _mine(junction, taps)
-            self.junctions.append(JOINS[junction["join"]](junction, spec["pool"], mine))
+            joined = _taps_of(junction, taps)
+            self.junctions.append(JOINS[junction["join"]](junction, spec["pool"], joined))
         with torch.no_grad():
             sizes = [v.shape[1] for v in self._vectors(taps, mask)]
         self.by_score = spec["decision"] == "score"
@@ -80,7 +80,7 @@ class Reference(nn.Module):
 
     def _vectors(self, taps, mask):
         return [
-            join(_mine(junction, taps), mask if junction["text"] is not None else None)
+            join(_taps_of(junction, taps), mask if junction["text"] is not None else None)
             for junction, join in zip(self.spec["junctions"], self.junctions, strict=True)
         ]
 
@@ -101,23 +101,23 @@ class Reference(nn.Module):
 
     def _stood_in(self, taps: dict, mask, present: dict):
         """Learned vectors in the place of what is missing, a missing sentence of one token."""
-        found = {}
+        replaced = {}
         for modality, tapped in taps.items():
-            found[modality] = {}
+            replaced[modality] = {}
             for depth in set(tapped) & set(_depths(self.spec, modality)):
                 x = tapped[depth]
                 vector = self.stand_ins[f"{modality}_{depth}"]
                 vector = vector[:, None, None] if x.ndim == 4 else vector
-                there = present[modality].reshape(-1, *[1] * (x.ndim - 1))
-                found[modality][depth] = torch.where(there, x, vector)
+                is_present = present[modality].reshape(-1, *[1] * (x.ndim - 1))
+                replaced[modality][depth] = torch.where(is_present, x, vector)
         if mask is not None:
             one = torch.zeros_like(mask)
             one[:, 0] = True
             mask = torch.where(present["text"][:, None], mask, one)
-        return found, mask
+        return replaced, mask
 
 
-def _mine(junction: dict, taps: dict) -> dict:
+def _taps_of(junction: dict, taps: dict) -> dict:
     """Modality -> the tap that this junction takes."""
     # A junction without sound or a table has no such key.
     taken = [m for m in MODALITIES if junction.get(m) is not None]

@@ -8,11 +8,12 @@ gone, how its inputs look is not.
 
 from __future__ import annotations
 
+import logging
 import math
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
+from rich.console import RenderableType
 from rich.table import Table
 
 from fusion_keras.data.modalities import MODALITIES
@@ -21,9 +22,10 @@ from fusion_keras.fusion.architectures import of_spec
 from fusion_keras.metrics import paired_bootstrap
 from fusion_keras.training.evaluate import predict
 from fusion_keras.training.restored import restore
+from fusion_keras.training.run import read_json
 from fusion_keras.training.task import Task
 
-console = Console()
+_log = logging.getLogger(__name__)
 
 
 def correct_when_shuffled(task: Task, split: str, repeats: int, seed: int) -> dict[str, np.ndarray]:
@@ -46,24 +48,23 @@ def correct_when_shuffled(task: Task, split: str, repeats: int, seed: int) -> di
     taps = predict(task.graph.encoders, task.arrays, rows)
 
     def correct(inputs) -> np.ndarray:
-        arrays = {**inputs, "label": labels}
-        logits = predict(task.graph.fusion, arrays, np.arange(len(rows)))["logits"]
+        logits = predict(task.graph.fusion, inputs, np.arange(len(rows)))["logits"]
         return logits.argmax(-1) == labels
 
-    found = {"": correct(taps)[None]}
+    answers = {"": correct(taps)[None]}
     rng = np.random.default_rng(seed)
     for modality in task.spec.modalities:
         # The padding mask goes where its sentence goes.
-        mine = set(task.graph.encoder(modality).output)
+        moved = set(task.graph.encoder(modality).output)
         orders = [rng.permutation(len(rows)) for _ in range(repeats)]
-        found[modality] = np.stack(
-            [correct({n: x[o] if n in mine else x for n, x in taps.items()}) for o in orders]
+        answers[modality] = np.stack(
+            [correct({n: x[o] if n in moved else x for n, x in taps.items()}) for o in orders]
         )
-    return found
+    return answers
 
 
-def report(folders: list[Path], split: str, repeats: int, seed: int) -> dict:
-    """Print, over runs of one architecture, what shuffling each modality costs.
+def measure(folders: list[Path], split: str, repeats: int, seed: int) -> dict:
+    """What shuffling each modality costs, over runs of one architecture.
 
     Returns:
         "accuracy" and modality -> {"accuracy", "difference", "low", "high", "p_value"}, the
@@ -78,9 +79,9 @@ def report(folders: list[Path], split: str, repeats: int, seed: int) -> dict:
         raise UsageError(f"--repeats is {repeats}; at least 1 is wanted.")
     if seed < 0:
         raise UsageError(f"--seed is {seed}; 0 or more is wanted.")
-    found, known = [], None
+    answers, known = [], None
     for folder in folders:
-        console.print(f"{folder}", highlight=False, soft_wrap=True)
+        _log.info("%s", folder)
         task = restore(folder)
         of_spec(task.spec).refuse(task.config.variant, "reliance")
         if split not in task.rows:
@@ -94,23 +95,24 @@ def report(folders: list[Path], split: str, repeats: int, seed: int) -> dict:
             )
         known = now
         groups = None if task.dataset.groups is None else [task.dataset.groups[r] for r in rows]
-        found.append(correct_when_shuffled(task, split, repeats, seed))
-    whole = np.stack([f[""].mean(axis=0) for f in found])  # [runs, n]
+        answers.append(correct_when_shuffled(task, split, repeats, seed))
+    whole = np.stack([a[""].mean(axis=0) for a in answers])  # [runs, n]
     results = {"accuracy": float(whole.mean())}
-    for modality in (m for m in MODALITIES if m in found[0]):
-        shuffled = np.stack([f[modality].mean(axis=0) for f in found])
+    for modality in (m for m in MODALITIES if m in answers[0]):
+        shuffled = np.stack([a[modality].mean(axis=0) for a in answers])
         difference = paired_bootstrap(whole, shuffled, groups=groups)
         results[modality] = {"accuracy": float(shuffled.mean()), **difference}
-    _print(results, f"{task.config.variant} on {task.dataset.name}, {split}", len(folders), repeats)
     return results
 
 
-def _print(results: dict, title: str, runs: int, repeats: int) -> None:
+def report(results: dict, folders: list[Path], split: str, repeats: int) -> list[RenderableType]:
+    """What `measure` found, as a table, and what to do next."""
+    description, runs = read_json(folders[0] / "config.json"), len(folders)
     table = Table(
         "shuffled",
         "accuracy",
         "what it costs",
-        title=title,
+        title=f"{description['variant']} on {description['dataset']['name']}, {split}",
         caption=f"{runs} {'run' if runs == 1 else 'runs'}, {repeats} shuffles each; 95 % bootstrap "
         "intervals",
     )
@@ -121,10 +123,8 @@ def _print(results: dict, title: str, runs: int, repeats: int) -> None:
         table.add_row(
             modality, f"{100 * r['accuracy']:.1f} %", f"{100 * r['difference']:.1f}{interval}"
         )
-    console.print(table)
-    console.print(
+    return [
+        table,
         "Next: compare variants and seeds with\n"
         "  python -m fusion_keras.sweep --variant=text,image,late,inter,early --seed=0,1,2",
-        highlight=False,
-        soft_wrap=True,
-    )
+    ]

@@ -24,14 +24,14 @@ def predict(
 
     Args:
         model: outputs a dict of tensors [B, ...].
-        arrays: the model's inputs and `label`, each [N, ...].
+        arrays: the model's inputs, each [N, ...]; labels and scores among them are left out.
         indices: int [n], which rows.
 
     Returns:
         Output name -> float32 [n, ...].
     """
     parts = []
-    for inputs, _, count in eval_batches(arrays, indices, min(batch, len(indices))):
+    for inputs, count in eval_batches(arrays, indices, min(batch, len(indices))):
         outputs = model.predict_on_batch(inputs)
         parts.append({name: np.asarray(x[:count], np.float32) for name, x in outputs.items()})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
@@ -89,15 +89,15 @@ def predictions_csv(dataset: Dataset, outputs: dict[str, dict], rows: dict[str, 
 
 
 def _prediction_lines(dataset, outputs, rows) -> Iterator[list]:
-    regression = any("score" in found for found in outputs.values())
+    regression = any("score" in predicted for predicted in outputs.values())
     head = ["id", "split", "group", "target", "predicted", *(f"p_{c}" for c in dataset.classes)]
     yield head + (["score", "predicted_score"] if regression else [])
-    for split, found in outputs.items():
-        probs = probabilities(found["logits"])
+    for split, predicted in outputs.items():
+        probs = probabilities(predicted["logits"])
         for i, row in enumerate(rows[split]):
             group = dataset.groups[row] if dataset.groups is not None else ""
             names = [dataset.classes[dataset.labels[row]], dataset.classes[probs[i].argmax()]]
             line = [dataset.ids[row], split, group, *names, *(f"{p:.7g}" for p in probs[i])]
             if regression:
-                line += [f"{dataset.scores[row]:.7g}", f"{found['score'][i, 0]:.7g}"]
+                line += [f"{dataset.scores[row]:.7g}", f"{predicted['score'][i, 0]:.7g}"]
             yield line

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import functools
-import hashlib
 import io
+import logging
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,16 +18,18 @@ import fusion_keras.fusion.graph  # noqa: F401  (registers the layers of saved m
 from fusion_keras.data.pipeline import steps_per_epoch
 from fusion_keras.data.records import Dataset
 from fusion_keras.errors import UsageError
+from fusion_keras.files import digest, disk_errors, whole
 from fusion_keras.fusion.architectures import of_variant
 from fusion_keras.modalities import MODALITY
 from fusion_keras.training import adopted, loop, parents
 from fusion_keras.training.evaluate import predict, predictions_csv, split_metrics
 from fusion_keras.training.plan import Plan, make_plan
 from fusion_keras.training.recipes import resolve
-from fusion_keras.training.run import Run, as_json, damage, disk_errors, provenance
+from fusion_keras.training.run import Run, as_json, corrupt_run_errors, provenance
 from fusion_keras.training.task import Task, prepare
 
 GOLDEN_ROWS = 8
+_log = logging.getLogger(__name__)
 
 # Rows int [n] -> output name -> float32 [n, ...].
 Predict = Callable[[np.ndarray], dict[str, np.ndarray]]
@@ -112,7 +114,7 @@ def _is_done(run: Run, resolved) -> bool:
 def _table_digest(config) -> str:
     """sha256 of the file of labels; "" for the demo, or where it is not there any more."""
     path = Path(config.data.path).expanduser()
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    return digest(path) if path.is_file() else ""
 
 
 def _check_table(run: Run, config) -> None:
@@ -121,7 +123,7 @@ def _check_table(run: Run, config) -> None:
     Raises:
         UsageError: its rows have changed.
     """
-    with damage(run.folder):
+    with corrupt_run_errors(run.folder):
         before = run.read_json("config.json")["dataset"]["table_sha256"]
     now = _table_digest(config)
     if before and now and before != now:
@@ -167,21 +169,21 @@ def _parents(
             continue
         # What the run itself lacks is found out before hours are spent on its parents.
         dataset = plan.architecture.data(plan.config) if dataset is None else dataset
-        twin = _twin(parent.config, run)
-        if twin and parents.has_rows(twin, modality, dataset):
-            loop.console.print(f"The parent of {plan.config.variant} is there already: {twin}")
+        finished = _matching_run(parent.config, run)
+        if finished and parents.has_rows(finished, modality, dataset):
+            _log.info("The parent of %s is there already: %s", plan.config.variant, finished)
         else:
-            loop.console.print(f"First the parent of {plan.config.variant}: {modality}")
+            _log.info("First the parent of %s: %s", plan.config.variant, modality)
             target = run.partial / "parents" / modality
-            twin = carry_out(parent, target, framework, dataset.of_one(modality)).folder
-        folders[modality] = twin
+            finished = carry_out(parent, target, framework, dataset.of_one(modality)).folder
+        folders[modality] = finished
     return folders, dataset
 
 
-def _twin(wanted, run: Run) -> Path | None:
-    """A complete run beside this one that was trained with exactly this config."""
+def _matching_run(config, run: Run) -> Path | None:
+    """A complete run beside this one that was trained with exactly this config, resolved."""
     beside = sorted(path for path in run.folder.parent.glob("*") if path.is_dir())
-    return next((f for f in beside if Run(f, run.framework).is_of(wanted)), None)
+    return next((f for f in beside if Run(f, run.framework).is_of(config)), None)
 
 
 def _adopt(task: Task, folders: dict[str, Path]) -> None:
@@ -189,7 +191,7 @@ def _adopt(task: Task, folders: dict[str, Path]) -> None:
     for modality in (m for m in folders if m in task.spec.modalities):
         parents.check_rows(folders[modality], modality, task.dataset)
         model = load_model(folders[modality])
-        with damage(folders[modality]):
+        with corrupt_run_errors(folders[modality]):
             adopted.adopt(task, model, modality)
 
 
@@ -197,19 +199,10 @@ def _fit(run: Run, task: Task) -> tuple[int, Predict]:
     """Keras on JAX."""
     outputs = functools.partial(predict, task.graph.model, task.arrays)
     if not task.spec.frozen:
-        epoch = loop.fit(
-            run,
-            task.graph.model,
-            task.arrays,
-            task.dataset,
-            task.rows,
-            task.config,
-            task.augmentation,
-        )
-        return epoch, outputs
+        return loop.fit(run, lesson_of(task), task.config), outputs
     if not task.graph.fusion.trainable_variables:
         return 0, outputs
-    loop.console.print("Running the frozen parts once over the data.")
+    _log.info("Running the frozen parts once over the data.")
     fusion = task.graph.fusion
     # Of its own, over the same layers: what is compiled takes its optimiser along when the
     # model around it is saved.
@@ -217,7 +210,13 @@ def _fit(run: Run, task: Task) -> tuple[int, Predict]:
     arrays, rows = adopted.features(task)
     # They are augmented already; what is withheld behind a stand-in is drawn anew each time.
     withheld = task.augmentation if task.spec.stand_ins else None
-    return loop.fit(run, head, arrays, task.dataset, rows, task.config, withheld), outputs
+    lesson = loop.Lesson(head, arrays, rows, task.dataset, withheld)
+    return loop.fit(run, lesson, task.config), outputs
+
+
+def lesson_of(task: Task) -> loop.Lesson:
+    """The whole model, on the data as they are."""
+    return loop.Lesson(task.graph.model, task.arrays, task.rows, task.dataset, task.augmentation)
 
 
 KERAS = Framework("keras", _fit)
@@ -225,15 +224,15 @@ KERAS = Framework("keras", _fit)
 
 def describe(run: Run, task: Task, folders: dict[str, Path], **more) -> None:
     """Write down what is trained on what, before it begins; `more` joins `config.json`."""
-    dataset, given = task.dataset, task.config
-    architecture = of_variant(given.variant)
+    dataset, config = task.dataset, task.config
+    architecture = of_variant(config.variant)
     run.check_data(dataset.fingerprint)
     counts = {split: len(rows) for split, rows in task.rows.items()}
     description = {
-        "config": as_json(given),
+        "config": as_json(config),
         "framework": run.framework,
-        "variant": given.variant,
-        "seed": given.seed,
+        "variant": config.variant,
+        "seed": config.seed,
         "parents": {m: str(f) for m, f in folders.items() if run.partial not in f.parents},
         "spec": architecture.to_dict(task.spec),
         "classes": list(dataset.classes),
@@ -241,11 +240,11 @@ def describe(run: Run, task: Task, folders: dict[str, Path], **more) -> None:
             "name": dataset.name,
             "counts": counts,
             "fingerprint": dataset.fingerprint,
-            "table_sha256": _table_digest(given),
+            "table_sha256": _table_digest(config),
             "split_policy": dataset.split_policy,
             "notes": list(dataset.notes),
         },
-        "inputs": architecture.inputs(task.spec, task.presets, task.config),
+        "inputs": architecture.inputs(task.spec, task.presets, config),
         "parameters": task.graph.model.count_params(),
         "provenance": provenance(run.framework),
         **more,
@@ -285,7 +284,6 @@ def write_results(run: Run, task: Task, best_epoch: int, predict: Predict) -> No
 def _save_model(run: Run, model: keras.Model) -> None:
     # Without the compiled optimiser: the file is for inference and export.
     bare = keras.Model({x.name: x for x in model.inputs}, model.output, name=model.name)
-    temporary = run.partial / ".new.keras"
-    with disk_errors(run.partial / "model.keras"):
-        bare.save(temporary)
-        temporary.replace(run.partial / "model.keras")
+    target = run.partial / "model.keras"
+    with disk_errors(target), whole(target) as partial:
+        bare.save(partial)

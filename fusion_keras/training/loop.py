@@ -11,56 +11,60 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import logging
 import math
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import Progress
 from tensorboard.compat import tf
 from tensorboard.summary import Writer
 
+from fusion_keras import terminal
 from fusion_keras.data.pipeline import Change, steps_per_epoch, train_batches
 from fusion_keras.data.records import Dataset
 from fusion_keras.errors import UsageError
+from fusion_keras.files import disk_errors
 from fusion_keras.interrupts import Interrupts
 from fusion_keras.training import checkpoint
 from fusion_keras.training.evaluate import predict, validation_metrics
 from fusion_keras.training.optimizers import make_optimizer
-from fusion_keras.training.run import Run, disk_errors
+from fusion_keras.training.run import Run
 
-console = Console(stderr=True)
+_log = logging.getLogger(__name__)
 
 
-def fit(
-    run: Run,
-    model: keras.Model,
-    arrays: Mapping[str, np.ndarray],
-    dataset: Dataset,
-    rows: dict[str, np.ndarray],
-    config,
-    augmentation: Change | None,
-) -> int:
+@dataclass(frozen=True)
+class Lesson:
+    """What learns from what.
+
+    Attributes:
+        model: outputs `logits` and perhaps `score`.
+        arrays: the model's inputs, `label` and perhaps `score`, each [N, ...].
+        rows: "train" and "valid" -> int [n].
+        dataset: labels, scores and groups for the validation metrics.
+        augmentation: changes each batch; None changes nothing.
+    """
+
+    model: Any
+    arrays: Mapping[str, np.ndarray]
+    rows: Mapping[str, np.ndarray]
+    dataset: Dataset
+    augmentation: Change | None
+
+
+def fit(run: Run, lesson: Lesson, config) -> int:
     """Train the model, or go on training it; it ends with the best epoch's weights.
 
     Args:
         run: where checkpoints and history go.
-        model: outputs `logits` and perhaps `score`; compiled here.
-        arrays: the model's inputs, `label` and perhaps `score`, each [N, ...].
-        dataset: labels, scores and groups for the validation metrics.
-        rows: "train" and "valid" -> int [n].
+        lesson: its model is compiled here.
         config: the resolved config.
-        augmentation: changes each batch; None changes nothing.
 
     Returns:
         The best epoch, counted from 1.
@@ -68,27 +72,27 @@ def fit(
     Raises:
         UsageError: the loss is no longer finite, or a checkpoint cannot be read or written.
     """
-    train = config.train
+    train, model, rows = config.train, lesson.model, lesson.rows
     steps = steps_per_epoch(len(rows["train"]), train.batch_size)
     optimizer = make_optimizer(train, model, steps * train.epochs)
     model.compile(optimizer=optimizer, **losses_of(model, train))
-    state = _EpochState(run, model, optimizer, train)
+    state = _EpochState(run, lesson, optimizer, train)
     if not state.finished:
         batches = train_batches(
-            arrays,
+            lesson.arrays,
             rows["train"],
             train.batch_size,
             config.seed,
             train.epochs,
             start_step=state.epoch * steps,
-            augmentation=augmentation,
+            augmentation=lesson.augmentation,
         ).map(_targets_of_outputs)
         with (
-            progress_bar(f"{config.variant} s{config.seed}") as progress,
+            terminal.progress_bar(f"{config.variant} s{config.seed}") as progress,
             Interrupts() as interrupts,
         ):
             interrupts.check()
-            watcher = _Watcher(state, arrays, dataset, rows["valid"], steps, progress, interrupts)
+            watcher = _Watcher(state, steps, progress, interrupts)
             with contextlib.closing(watcher):
                 model.fit(
                     batches,
@@ -116,11 +120,11 @@ def losses_of(model: keras.Model, train) -> dict:
     """What `compile` takes besides the optimiser: a loss for each output, and their weights."""
 
     def cross_entropy(labels, logits):
-        wanted = labels  # mixed ones are shares of each class already
+        shares = labels  # mixed ones are shares of each class already
         if len(labels.shape) < 2 or labels.shape[-1] == 1:
-            wanted = ops.one_hot(ops.cast(ops.reshape(labels, (-1,)), "int32"), logits.shape[-1])
+            shares = ops.one_hot(ops.cast(ops.reshape(labels, (-1,)), "int32"), logits.shape[-1])
         return keras.losses.categorical_crossentropy(
-            wanted, logits, from_logits=True, label_smoothing=train.label_smoothing
+            shares, logits, from_logits=True, label_smoothing=train.label_smoothing
         )
 
     def squared_error(scores, predicted):
@@ -135,10 +139,11 @@ def losses_of(model: keras.Model, train) -> dict:
 
 
 class _EpochState:
-    """What a checkpoint holds, in memory."""
+    """What a checkpoint holds, in memory, and what it is of."""
 
-    def __init__(self, run: Run, model, optimizer, train):
-        self.run, self.model, self.train = run, model, train
+    def __init__(self, run: Run, lesson: Lesson, optimizer, train):
+        self.run, self.lesson, self.train = run, lesson, train
+        model = lesson.model
         self.variables = [*model.variables, *optimizer.variables]
         self.epoch = 0
         self.best_epoch = 0
@@ -152,7 +157,7 @@ class _EpochState:
             self.best_key, self.history = values["best_key"], values["history"]
             # The process may have been killed between the checkpoint and this file.
             run.write_bytes("history.csv", history_csv(self.history))
-            console.print(f"Resuming after epoch {self.epoch} of {train.epochs}.")
+            _log.info("Resuming after epoch %d of %d.", self.epoch, train.epochs)
 
     @property
     def finished(self) -> bool:
@@ -167,7 +172,7 @@ class _EpochState:
         if not self.best or key > self.best_key:
             self.best_key, self.best_epoch = key, self.epoch
             # Copies: the next epoch donates these buffers to its own results.
-            self.best = [np.array(v.value) for v in self.model.variables]
+            self.best = [np.array(v.value) for v in self.lesson.model.variables]
         values = {
             "epoch": self.epoch,
             "best_epoch": self.best_epoch,
@@ -194,16 +199,20 @@ def history_csv(history: list[dict]) -> bytes:
     return text.getvalue().encode()
 
 
+def epoch_line(line: dict) -> str:
+    """A line of history, as it is said."""
+    return (
+        f"epoch {line['epoch']:3d}  loss {line['loss']:.4f}  valid accuracy "
+        f"{line['valid_accuracy']:.4f}  nll {line['valid_nll']:.4f}  {line['seconds']:.1f} s"
+    )
+
+
 class _Watcher(keras.callbacks.Callback):
     """Shows progress; validates, logs and saves at the end of each epoch."""
 
-    def __init__(
-        self, state: _EpochState, arrays, dataset, valid_rows, steps, progress, interrupts
-    ):
+    def __init__(self, state: _EpochState, steps: int, progress: Progress, interrupts: Interrupts):
         super().__init__()
-        self.state, self.arrays, self.dataset = state, arrays, dataset
-        self.valid_rows, self.steps, self.progress = valid_rows, steps, progress
-        self.interrupts = interrupts
+        self.state, self.progress, self.interrupts = state, progress, interrupts
         with self._board_errors():
             self.board = Writer(str(state.run.partial / "tensorboard"))
         epochs = state.train.epochs
@@ -221,7 +230,8 @@ class _Watcher(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         loss = float(logs["loss"])
         seconds = time.perf_counter() - self.started
-        outputs = predict(self.model, self.arrays, self.valid_rows)
+        lesson, rows = self.state.lesson, self.state.lesson.rows["valid"]
+        outputs = predict(lesson.model, lesson.arrays, rows)
         # The loss is of the weights before the last step, the predictions are of those after.
         if not math.isfinite(loss) or not all(np.isfinite(x).all() for x in outputs.values()):
             raise UsageError(
@@ -229,17 +239,14 @@ class _Watcher(keras.callbacks.Callback):
                 "--config.train.learning_rate (or text_rate, image_rate), or clip the gradient "
                 "with --config.train.clip_norm=1."
             )
-        scores = validation_metrics(outputs, self.dataset, self.valid_rows)
+        scores = validation_metrics(outputs, lesson.dataset, rows)
         line = {"epoch": epoch + 1, "seconds": round(seconds, 3), "loss": loss}
         line.update({f"valid_{name}": value for name, value in scores.items()})
         self._to_board(line)
         self.state.end_epoch(line)
-        if not console.is_terminal or self.state.train.epochs <= 30:
-            console.print(
-                f"epoch {epoch + 1:3d}  loss {loss:.4f}  valid accuracy "
-                f"{scores['accuracy']:.4f}  nll {scores['nll']:.4f}  {seconds:.1f} s",
-                highlight=False,
-            )
+        # Of many epochs a person watches the bar.
+        level = logging.DEBUG if terminal.moves() and self.state.train.epochs > 30 else logging.INFO
+        _log.log(level, "%s", epoch_line(line))
         if self.state.finished:
             self.model.stop_training = True
 
@@ -262,19 +269,3 @@ class _Watcher(keras.callbacks.Callback):
             # TensorBoard writes through TensorFlow, which has its own errors for a full disk.
             except tf.errors.OpError as error:
                 raise OSError(error.message) from error
-
-
-def progress_bar(title: str, unit: str = "steps") -> Progress:
-    """A bar over the steps of a training, or other units, with the time that is left."""
-    return Progress(
-        TextColumn(f"[bold]{title}"),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(f"{unit},"),
-        TimeElapsedColumn(),
-        TextColumn("gone,"),
-        TimeRemainingColumn(),
-        TextColumn("left"),
-        console=console,
-    )

@@ -14,10 +14,17 @@ from fusion_keras.errors import UsageError
 from fusion_keras.fusion.architectures import of_variant
 from fusion_keras.fusion.variants import FROZEN
 from fusion_keras.modalities import MODALITY
-from fusion_keras.training.run import as_json, completed, damage, differences, read_json
+from fusion_keras.training.run import (
+    as_json,
+    changes,
+    completed,
+    corrupt_run_errors,
+    read_json,
+    worded,
+)
 
 
-def named(given) -> dict[str, Path]:
+def named(config) -> dict[str, Path]:
     """Modality -> the finished run that `config.parents` names for it.
 
     Raises:
@@ -25,8 +32,8 @@ def named(given) -> dict[str, Path]:
             or a run that does not fit this one.
     """
     folders = {}
-    taken = of_variant(given.variant).backbones(given)
-    for folder in map(Path, given.parents):
+    taken = of_variant(config.variant).backbones(config)
+    for folder in map(Path, config.parents):
         modality = _variant(folder)
         if modality not in MODALITIES or modality in folders:
             kind = "a second one" if modality in folders else "a run"
@@ -34,12 +41,12 @@ def named(given) -> dict[str, Path]:
                 f"--parents names {folder}, {kind} of variant {modality!r}; one run of each of "
                 f"{', '.join(taken)} is wanted."
             )
-        _check_settings(folder, modality, given)
+        _check_settings(folder, modality, config)
         folders[modality] = folder
     missing = [m for m in taken if m not in folders]
-    if given.variant in FROZEN and folders and missing:
+    if config.variant in FROZEN and folders and missing:
         raise UsageError(
-            f"--parents names no {missing[0]} run; {given.variant} needs one run of each of "
+            f"--parents names no {missing[0]} run; {config.variant} needs one run of each of "
             f"{', '.join(taken)}."
         )
     return folders
@@ -51,24 +58,26 @@ def _variant(folder: Path) -> str:
             f"{folder} is no finished run: --parents wants the directories of finished runs of "
             f"{', '.join(MODALITIES)} alone."
         )
-    with damage(folder):
+    with corrupt_run_errors(folder):
         return read_json(folder / "config.json")["config"]["variant"]
 
 
 def _check_settings(folder: Path, modality: str, config) -> None:
     """Refuse a parent made with another backbone, image size or data set."""
-    with damage(folder):
+    with corrupt_run_errors(folder):
         theirs = completed(read_json(folder / "config.json")["config"])
     ours = as_json(config)
     sections = [modality, "data"]
     if config.variant == "late_score":
         sections += ["fusion.hidden", "fusion.junctions"]
-    with damage(folder):
-        pairs = [({s: _shared(theirs, s)}, {s: _shared(ours, s)}) for s in sections]
-        differing = [phrase for old, new in pairs for phrase in differences(old, new)]
-    if differing:
+    with corrupt_run_errors(folder):
+        changed = {}
+        for section in sections:
+            parts = [{section: _shared(values, section)} for values in (theirs, ours)]
+            changed |= changes(*parts)
+    if changed:
         raise UsageError(
-            f"The parent {folder} differs from this run in {'; '.join(differing)}: train the "
+            f"The parent {folder} differs from this run in {'; '.join(worded(changed))}: train the "
             "parent with the same settings."
         )
 
@@ -103,7 +112,7 @@ def check_rows(folder: Path, modality: str, dataset: Dataset) -> None:
     Raises:
         UsageError: another order of classes, other rows, or another split.
     """
-    with damage(folder):
+    with corrupt_run_errors(folder):
         classes = read_json(folder / "config.json")["classes"]
         with (folder / "splits.csv").open(newline="", encoding="utf-8") as file:
             theirs = {row["id"]: (row["split"], row[modality]) for row in csv.DictReader(file)}

@@ -116,10 +116,10 @@ def _missing(plan: Plan) -> dict[str, str]:
     config, frozen = plan.config, plan.config.variant in FROZEN
     # Junctions given by hand may leave a modality out.
     taken = plan.architecture.backbones(config)
-    wanted = [m for m in taken if frozen or m in config.parent.warm_start]
+    learned_ahead = [m for m in taken if frozen or m in config.parent.warm_start]
     if frozen:
-        return dict.fromkeys(wanted, "")
-    deepest = {m: plan.spec.depths(m)[-1] for m in wanted}
+        return dict.fromkeys(learned_ahead, "")
+    deepest = {m: plan.spec.depths(m)[-1] for m in learned_ahead}
     # Before the first layer there is nothing to learn ahead.
     return {m: _alone(m, depth) for m, depth in deepest.items() if depth != 0}
 

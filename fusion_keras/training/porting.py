@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import hashlib
+import logging
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -15,18 +15,19 @@ from safetensors.numpy import load_file, save
 from fusion_keras.backbones.hf_files import Weights
 from fusion_keras.backbones.sources import read_json as read_source
 from fusion_keras.errors import UsageError
+from fusion_keras.files import digest, disk_errors, write
 from fusion_keras.fusion.architectures import of_spec, of_values
 from fusion_keras.fusion.spec import from_dict
 from fusion_keras.fusion.state_dict import load_state_dict, state_dict
 from fusion_keras.training.evaluate import predict
 from fusion_keras.training.experiment import describe, load_model, write_results
-from fusion_keras.training.loop import console
 from fusion_keras.training.plan import plan_of
 from fusion_keras.training.recipes import resolve
 from fusion_keras.training.restored import config_of
-from fusion_keras.training.run import Run, damage, disk_errors, read_json
+from fusion_keras.training.run import Run, corrupt_run_errors, read_json
 from fusion_keras.training.task import Task, prepare
 
+_log = logging.getLogger(__name__)
 # Hugging Face's model_type -> what a classifier's file puts before the backbone's names.
 _PREFIXES = {"bert": "bert", "vit": "vit", "mobilenet_v2": "mobilenet_v2"}
 
@@ -46,15 +47,13 @@ def to_pytorch(folder: Path, target: Path) -> int:
     """
     model = load_model(folder)
     values = read_json(folder / "config.json")
-    with damage(folder):
+    with corrupt_run_errors(folder):
         of_values(values["spec"]).refuse(values["variant"], "port")
         spec = from_dict(values["spec"])
     arrays = {n: np.ascontiguousarray(x) for n, x in state_dict(model, spec).items()}
-    temporary = target.with_name(f".{target.name}.new")
     with disk_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(save(arrays, {"format": "pt"}))
-        temporary.replace(target)
+    write(target, save(arrays, {"format": "pt"}))
     return len(arrays)
 
 
@@ -148,10 +147,8 @@ def class_order(theirs: list[str], ours: list[str], source: Path) -> list[int]:
             f"{source} tells {some} apart, the data {', '.join(ours)}: name the classes alike, in "
             "its id2label or in --config.data.manifest.classes."
         )
-    console.print(
-        f"note: {source} does not name its classes; taken in the order {', '.join(ours)}",
-        highlight=False,
-        soft_wrap=True,
+    _log.warning(
+        "note: %s does not name its classes; taken in the order %s", source, ", ".join(ours)
     )
     return list(range(len(ours)))
 
@@ -160,11 +157,11 @@ def _ported(config, target: Path, source: Path, fill: Callable[[Task], None]) ->
     run = Run(target, "ported")
     if run.complete:
         raise UsageError(f"{target} is there already: give another --out.")
-    digest = _sha256(source)
+    weights_digest = _sha256(source)
     with run.open(config):
         task = prepare(plan_of(config))
         fill(task)
-        describe(run, task, {}, ported={"from": str(source), "sha256": digest})
+        describe(run, task, {}, ported={"from": str(source), "sha256": weights_digest})
         outputs = functools.partial(predict, task.graph.model, task.arrays)
         write_results(run, task, 0, outputs)
         run.finish()
@@ -173,7 +170,6 @@ def _ported(config, target: Path, source: Path, fill: Callable[[Task], None]) ->
 
 def _sha256(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return digest(path)
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror}): check the path.") from error

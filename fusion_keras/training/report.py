@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import RenderableType
 from rich.table import Table
 
+from fusion_keras.files import disk_errors
 from fusion_keras.fusion.architectures import of_values, of_variant
 from fusion_keras.fusion.describe import Part
 from fusion_keras.modalities import MODALITY
 from fusion_keras.training.recipes import resolve
-from fusion_keras.training.run import Run, damage, disk_errors
+from fusion_keras.training.run import Run, corrupt_run_errors
 from fusion_keras.training.task import set_up_keras
 
-console = Console()
 SHOWN = (
     "accuracy", "acc2_nonneg", "acc2_nonzero", "weighted_f1", "macro_f1", "auroc", "ece",
     "acc7", "acc5", "mae", "pearson",
@@ -22,36 +22,36 @@ SHOWN = (
 SHARES = ("accuracy", "acc2_nonneg", "acc2_nonzero", "weighted_f1", "macro_f1", "acc7", "acc5")
 
 
-def closing_table(run: Run) -> None:
-    """Print a finished run's metrics on validation and test, and what to do next."""
-    with damage(run.folder):
-        _closing_table(run, run.read_json("config.json"), run.read_json("metrics.json"))
+def closing(run: Run) -> list[RenderableType]:
+    """A finished run's metrics on validation and test, and what to do next."""
+    with corrupt_run_errors(run.folder):
+        description = run.read_json("config.json")
+        return [
+            *(f"note: {note}" for note in description["dataset"]["notes"]),
+            _metrics_table(description, run.read_json("metrics.json")),
+            f"Run: {run.folder}",
+            f"Next: {of_values(description['spec']).next_steps(description)}",
+        ]
 
 
-def _closing_table(run: Run, description: dict, results: dict) -> None:
-    data = description["dataset"]
+def _metrics_table(description: dict, results: dict) -> Table:
     splits = results["splits"]
     table = Table(
-        title=f"{description['variant']} on {data['name']}, seed {description['seed']}, "
-        f"{description['parameters']:,} parameters",
+        title=f"{description['variant']} on {description['dataset']['name']}, "
+        f"seed {description['seed']}, {description['parameters']:,} parameters",
         caption="95 % bootstrap intervals; majority is the largest class of each split",
     )
     table.add_column("metric")
-    for split, found in splits.items():
-        table.add_column(f"{split} (n = {found['count']})", justify="right")
+    for split, scored in splits.items():
+        table.add_column(f"{split} (n = {scored['count']})", justify="right")
     for name in SHOWN:
         # Some depend on what is in a split: whether its labels are the signs of its scores.
-        if all(name in found["metrics"] for found in splits.values()):
+        if all(name in s["metrics"] for s in splits.values()):
             table.add_row(name, *(_cell(name, s["metrics"][name]) for s in splits.values()))
     table.add_section()
     majority = (s["metrics"]["majority"]["value"] for s in splits.values())
     table.add_row("majority", *(f"{100 * value:.1f} %" for value in majority))
-    for note in data["notes"]:
-        console.print(f"note: {note}", highlight=False)
-    console.print(table)
-    console.print(f"Run: {run.folder}", highlight=False, soft_wrap=True)
-    following = of_values(description["spec"]).next_steps(description)
-    console.print(f"Next: {following}", highlight=False, soft_wrap=True)
+    return table
 
 
 def _cell(name: str, values: dict) -> str:
@@ -65,8 +65,8 @@ def _cell(name: str, values: dict) -> str:
     return f"{value:.3f}{interval}"
 
 
-def describe_config(config, folder: Path) -> None:
-    """Print what a config would build, as a table, and draw it to a picture."""
+def described(config, folder: Path) -> list[RenderableType]:
+    """What a config would build, as a table; draws it to a picture, too."""
     config = resolve(config)
     set_up_keras(config)
     architecture = of_variant(config.variant)
@@ -86,17 +86,13 @@ def describe_config(config, folder: Path) -> None:
     named = [Path(config[m].preset).name for m in spec.modalities if m in readers]
     title = ": ".join([config.variant, " and ".join(_listed(named))] if named else [config.variant])
     assumed = f"; {classes} classes are assumed" if readers else ""
-    console.print(_parts_table(parts, title, f"one example{assumed}"))
+    results = [_parts_table(parts, title, f"one example{assumed}")]
     picture = folder / config.name / f"{config.variant}.png"
     with disk_errors(picture):
         picture.parent.mkdir(parents=True, exist_ok=True)
         if architecture.draw(spec, config, parts, title, picture):
-            console.print(f"Picture: {picture}", highlight=False, soft_wrap=True)
-    console.print(
-        "Next: train it with the same command without --describe",
-        highlight=False,
-        soft_wrap=True,
-    )
+            results.append(f"Picture: {picture}")
+    return [*results, "Next: train it with the same command without --describe"]
 
 
 def _listed(names: list[str]) -> list[str]:

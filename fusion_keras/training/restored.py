@@ -9,7 +9,7 @@ from fusion_keras.errors import UsageError
 from fusion_keras.renamed import with_todays_names
 from fusion_keras.training.experiment import load_model
 from fusion_keras.training.plan import plan_of
-from fusion_keras.training.run import damage, read_json
+from fusion_keras.training.run import corrupt_run_errors, read_json
 from fusion_keras.training.task import Task, prepare
 
 
@@ -50,6 +50,6 @@ def restore(folder: Path) -> Task:
     if task.dataset.fingerprint != read_json(folder / "config.json")["dataset"]["fingerprint"]:
         raise UsageError(f"The data has changed since {folder} was trained: restore the data.")
     model = load_model(folder)
-    with damage(folder):
+    with corrupt_run_errors(folder):
         task.graph.model.set_weights(model.get_weights())
     return task

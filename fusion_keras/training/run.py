@@ -14,6 +14,7 @@ import contextlib
 import fcntl
 import io
 import json
+import logging
 import os
 import platform
 import subprocess
@@ -24,16 +25,19 @@ import numpy as np
 from ml_collections import ConfigDict
 
 import fusion_keras
+from fusion_keras import files
 from fusion_keras.config import get_config
 from fusion_keras.errors import UsageError
+from fusion_keras.files import disk_errors
 from fusion_keras.renamed import with_todays_names
 
 CHECKPOINT = "checkpoint.npz"
-# Where things are kept changes nothing in a run.
-_WHEREABOUTS = ("data.cache_dir ",)
+# Settings that change nothing in a run: where things are kept.
+_WHEREABOUTS = ("data.cache_dir",)
 _PACKAGES = ("keras", "keras-hub", "jax", "jaxlib", "numpy", "grain", "tokenizers", "pillow")
 # Besides, by what trained the run.
 _PACKAGES_OF = {"keras": (), "pytorch": ("torch", "transformers"), "ported": ()}
+_log = logging.getLogger(__name__)
 
 
 class Run:
@@ -153,9 +157,10 @@ class Run:
         old, framework = described.get("config", {}), described.get("framework", "keras")
         if framework != self.framework:
             return f"framework was {framework}, is {self.framework}"
-        old = completed(old)
-        found = [d for d in differences(old, as_json(config)) if not d.startswith(_WHEREABOUTS)]
-        return "; ".join(found[:4]) + (f"; and {len(found) - 4} more" if len(found) > 4 else "")
+        changed = changes(completed(old), as_json(config))
+        phrases = worded({n: pair for n, pair in changed.items() if n not in _WHEREABOUTS})
+        more = f"; and {len(phrases) - 4} more" if len(phrases) > 4 else ""
+        return "; ".join(phrases[:4]) + more
 
     def finish(self) -> None:
         """Name the run complete."""
@@ -172,11 +177,8 @@ class Run:
 
     def write_bytes(self, name: str, content: bytes) -> None:
         """Write a file so that it is either whole or as it was."""
-        target = self.path / name
-        temporary = target.with_name(f".{target.name}.new")
-        with disk_errors(target):
-            temporary.write_bytes(content)
-            os.replace(temporary, target)
+        files.write(self.path / name, content)
+        _log.debug("wrote %s, %d bytes", self.path / name, len(content))
 
     def write_npz(self, name: str, arrays: dict[str, np.ndarray]) -> None:
         buffer = io.BytesIO()
@@ -202,19 +204,7 @@ def read_json(path: Path) -> dict:
 
 
 @contextlib.contextmanager
-def disk_errors(path: Path):
-    """Turn an unwritable or full disk into a sentence."""
-    try:
-        yield
-    except OSError as error:
-        raise UsageError(
-            f"Could not write {path}: {error.strerror or error}. Free some space or name another "
-            "place; what was complete before is intact."
-        ) from error
-
-
-@contextlib.contextmanager
-def damage(folder: Path):
+def corrupt_run_errors(folder: Path):
     """Turn whatever a file of a run lacks into a sentence.
 
     Around reading of what was written by a run; not around work that may fail of itself.
@@ -254,16 +244,21 @@ def _filled(values: dict, defaults: dict) -> dict:
     return values | {name: fill(name, default) for name, default in defaults.items()}
 
 
-def differences(old, new, prefix="") -> list[str]:
-    """One phrase for each setting that differs between two nested dicts."""
-    found = []
+def changes(old: dict, new: dict, prefix: str = "") -> dict[str, tuple]:
+    """Dotted name -> (before, now) of each setting that differs between two nested dicts."""
+    changed = {}
     for name in sorted(set(old) | set(new)):
         a, b = old.get(name), new.get(name)
         if isinstance(a, dict) and isinstance(b, dict):
-            found += differences(a, b, f"{prefix}{name}.")
+            changed |= changes(a, b, f"{prefix}{name}.")
         elif a != b:
-            found.append(f"{prefix}{name} was {a!r}, is {b!r}")
-    return found
+            changed[f"{prefix}{name}"] = (a, b)
+    return changed
+
+
+def worded(changed: dict[str, tuple]) -> list[str]:
+    """What `changes` found, a phrase each."""
+    return [f"{name} was {before!r}, is {now!r}" for name, (before, now) in changed.items()]
 
 
 def provenance(framework: str) -> dict:
@@ -280,10 +275,10 @@ def provenance(framework: str) -> dict:
 
 def _git_state() -> dict | None:
     """Commit and whether the tree was clean; None outside a repository."""
-    here = Path(__file__).parent
+    package = Path(__file__).parent
 
     def git(*arguments):
-        command = ["git", "-C", str(here), *arguments]
+        command = ["git", "-C", str(package), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import math
 import re
 import subprocess
@@ -13,17 +14,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
+from rich.console import RenderableType
 from rich.live import Live
 from rich.table import Table
 
+from fusion_keras import terminal
 from fusion_keras.errors import UsageError
+from fusion_keras.files import disk_errors, last_line, write
 from fusion_keras.metrics import paired_bootstrap
 from fusion_keras.training import planning
-from fusion_keras.training.run import damage, disk_errors, read_json
+from fusion_keras.training.run import corrupt_run_errors, read_json
 
-console = Console()
 SEEDS = ("seed", "config.seed")
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -49,10 +52,42 @@ class Member:
         return self.folder.with_name(self.folder.name + ".log")
 
 
+@dataclass(frozen=True)
+class Sweep:
+    """What became of a sweep.
+
+    Attributes:
+        members: its runs.
+        baseline: label of the group that others are compared with.
+        workdir: where runs, logs and results.json are.
+        groups: label -> runs, mean and spread of the test accuracy, and the paired difference to
+            the baseline; None without a finished run.
+    """
+
+    members: list[Member]
+    baseline: str
+    workdir: Path
+    groups: dict[str, dict | None]
+
+    @property
+    def failed(self) -> int:
+        """How many runs failed."""
+        return sum(m.status == "failed" for m in self.members)
+
+    def report(self) -> list[RenderableType]:
+        """Tables of the runs and of the groups, and what to do next."""
+        return [
+            _progress_table(self.members),
+            _groups_table(self.groups, self.baseline),
+            f"Runs, logs and results.json: {self.workdir}",
+            f"Next: look at one of them with\n  tensorboard --logdir={self.workdir}",
+        ]
+
+
 def sweep(
     combinations: list[dict[str, str]], swept: list[str], workdir: Path, baseline: str | None
-) -> int:
-    """Train every combination and print the comparison.
+) -> Sweep:
+    """Train every combination, compare them, and write results.json.
 
     Args:
         combinations: flag name -> value, for each run.
@@ -60,8 +95,8 @@ def sweep(
         workdir: where runs and logs go.
         baseline: label of the group that others are compared with; None for the first.
 
-    Returns:
-        How many runs failed.
+    Raises:
+        UsageError: combinations that cannot be, of which none is trained.
     """
     members = [_member(settings, swept, workdir) for settings in combinations]
     for i, member in enumerate(members):
@@ -79,11 +114,22 @@ def sweep(
     planning.check_all({m.folder: (m.label, m.flags) for m in members})
     with disk_errors(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
-    with Live(_progress_table(members), console=console, refresh_per_second=2) as live:
-        for member in members:
-            _train(member, lambda: live.update(_progress_table(members)))
-    _report(members, groups, baseline or groups[0], workdir)
-    return sum(m.status == "failed" for m in members)
+    # Transient: the table as it is in the end is a result.
+    with Live(
+        _progress_table(members), console=terminal.console(), refresh_per_second=2, transient=True
+    ) as live:
+        try:
+            for member in members:
+                _train(member, lambda: live.update(_progress_table(members)))
+        except BaseException:
+            live.transient = False
+            raise
+    baseline = baseline or groups[0]
+    results = _results(members, groups, baseline)
+    finished = {group: entry for group, entry in results.items() if entry}
+    if finished:  # or what an earlier sweep has found stays
+        write(workdir / "results.json", (json.dumps(finished, indent=2) + "\n").encode())
+    return Sweep(members, baseline, workdir, results)
 
 
 def _member(settings: dict[str, str], swept: list[str], workdir: Path) -> Member:
@@ -106,6 +152,7 @@ def _member(settings: dict[str, str], swept: list[str], workdir: Path) -> Member
 
 def _train(member: Member, refresh) -> None:
     command = [sys.executable, "-m", "fusion_keras.train", f"--run={member.folder}", *member.flags]
+    _log.debug("%s", " ".join(command))
     member.status, started = "running", time.perf_counter()
     refresh()
     with disk_errors(member.log), member.log.open("ab") as log:
@@ -114,7 +161,7 @@ def _train(member: Member, refresh) -> None:
             while process.poll() is None:
                 time.sleep(0.5)
                 member.seconds = time.perf_counter() - started
-                member.note = _last_line(member.log)
+                member.note = last_line(member.log)
                 refresh()
         finally:
             # Interrupted: the run keeps its checkpoint, and the child must not go on alone.
@@ -122,20 +169,11 @@ def _train(member: Member, refresh) -> None:
             process.wait()
     if process.returncode == 0:
         member.status, member.note = "done", ""
-        with damage(member.folder):
-            found = read_json(member.folder / "metrics.json")["splits"]["test"]["metrics"]
-        member.metrics = found
+        with corrupt_run_errors(member.folder):
+            member.metrics = read_json(member.folder / "metrics.json")["splits"]["test"]["metrics"]
     else:
-        member.status, member.note = "failed", _last_line(member.log)
+        member.status, member.note = "failed", last_line(member.log)
     refresh()
-
-
-def _last_line(log: Path) -> str:
-    """The newest line of a log; of a progress bar, its newest state."""
-    with log.open("rb") as file:
-        file.seek(max(0, log.stat().st_size - 4000))
-        lines = re.split(r"[\r\n]+", file.read().decode("utf-8", "replace"))
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 def _progress_table(members: list[Member]) -> Table:
@@ -157,9 +195,25 @@ def _progress_table(members: list[Member]) -> Table:
     return table
 
 
-def _report(members: list[Member], groups: list[str], baseline: str, workdir: Path) -> None:
-    """Mean and spread per group, and the paired difference to the baseline."""
+def _results(members: list[Member], groups: list[str], baseline: str) -> dict[str, dict | None]:
+    """As `Sweep.groups`."""
     done = {g: [m for m in members if m.group == g and m.status == "done"] for g in groups}
+    results = {}
+    for group, runs in done.items():
+        if not runs:
+            results[group] = None
+            continue
+        values = np.array([m.metrics["accuracy"]["value"] for m in runs])
+        results[group] = {
+            "runs": len(runs),
+            "mean": values.mean(),
+            "spread": float(values.std(ddof=1)) if len(values) > 1 else None,
+            "difference": _difference(runs, done[baseline]) if group != baseline else None,
+        }
+    return results
+
+
+def _groups_table(groups: dict[str, dict | None], baseline: str) -> Table:
     table = Table(
         "",
         "runs",
@@ -170,33 +224,13 @@ def _report(members: list[Member], groups: list[str], baseline: str, workdir: Pa
         title="test split, mean over runs",
         caption="spread: standard deviation; differences: paired, 95 % bootstrap interval",
     )
-    results = {}
-    for group, runs in done.items():
-        if not runs:
+    for group, entry in groups.items():
+        if entry is None:
             table.add_row(group, "0", "", "", "", "")
-            continue
-        values = np.array([m.metrics["accuracy"]["value"] for m in runs])
-        entry = {
-            "runs": len(runs),
-            "mean": values.mean(),
-            "spread": float(values.std(ddof=1)) if len(values) > 1 else None,
-        }
-        difference = _difference(runs, done[baseline]) if group != baseline else None
-        entry["difference"] = difference
-        results[group] = entry
-        table.add_row(group, str(len(runs)), f"{100 * entry['mean']:.1f} %", *_cells(entry))
-    console.print(table)
-    if results:  # or what an earlier sweep has found stays
-        temporary = workdir / ".results.json.new"
-        with disk_errors(workdir / "results.json"):
-            temporary.write_text(json.dumps(results, indent=2) + "\n")
-            temporary.replace(workdir / "results.json")
-    console.print(f"Runs, logs and results.json: {workdir}", highlight=False, soft_wrap=True)
-    console.print(
-        f"Next: look at one of them with\n  tensorboard --logdir={workdir}",
-        highlight=False,
-        soft_wrap=True,
-    )
+        else:
+            accuracy = f"{100 * entry['mean']:.1f} %"
+            table.add_row(group, str(entry["runs"]), accuracy, *_cells(entry))
+    return table
 
 
 def _cells(entry: dict) -> tuple[str, str, str]:
@@ -222,9 +256,9 @@ def _difference(runs: list[Member], others: list[Member]) -> dict | None:
         return None
     correct = [np.array([[t[side][i][0] for i in example] for t in tables]) for side in (0, 1)]
     groups = [group for group, *_ in example.values()]
-    found = paired_bootstrap(*correct, groups=groups if any(groups) else None)
+    difference = paired_bootstrap(*correct, groups=groups if any(groups) else None)
     # JSON has no nan: with a single group there is no interval.
-    return {name: None if math.isnan(value) else value for name, value in found.items()}
+    return {name: None if math.isnan(value) else value for name, value in difference.items()}
 
 
 def _seed(member: Member) -> str:
@@ -233,7 +267,7 @@ def _seed(member: Member) -> str:
 
 def _predictions(member: Member) -> dict[str, tuple[bool, str, str, str]]:
     """id -> (predicted correctly, group, target, digest of its text), for the test split."""
-    with damage(member.folder):
+    with corrupt_run_errors(member.folder):
         texts = {row["id"]: row["text"] for row in _rows(member.folder / "splits.csv")}
         return {
             r["id"]: (r["predicted"] == r["target"], r["group"], r["target"], texts[r["id"]])

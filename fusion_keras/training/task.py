@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -20,6 +21,8 @@ from fusion_keras.fusion.graph import Graph
 from fusion_keras.modalities import MODALITY
 from fusion_keras.modalities.augmentation import augmentation
 from fusion_keras.training.plan import Plan
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +89,7 @@ def prepare(plan: Plan, dataset: Dataset | None = None) -> Task:
     config, spec, architecture = plan.config, plan.spec, plan.architecture
     set_up_keras(config)
     dataset = architecture.data(config) if dataset is None else dataset
+    _log.debug("%s: %d rows", dataset.name, len(dataset))
     regression = config.regression
     presets = architecture.presets(config, dataset.encodings)
     # The length is open: an exported model may take shorter inputs than training has.
@@ -94,6 +98,7 @@ def prepare(plan: Plan, dataset: Dataset | None = None) -> Task:
     for modality in map(MODALITY.get, presets):
         if config.train[f"{modality.name}_rate"] == 0:
             graph.model.get_layer(modality.part).trainable = False
+    _log.debug("built %s: %d parameters", config.variant, graph.model.count_params())
     arrays = {"label": dataset.labels, **architecture.arrays(dataset, spec)}
     if regression:
         arrays["score"] = dataset.scores

@@ -6,10 +6,8 @@ the same in every cell and for every model, so that cells and models compare pai
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -17,9 +15,10 @@ import numpy as np
 
 from fusion_keras.data.digit_set import fingerprint, read_digits, split_examples
 from fusion_keras.errors import UsageError
+from fusion_keras.files import digest, disk_errors, write
 from fusion_keras.training.evaluate import predict
 from fusion_keras.training.experiment import load_model
-from fusion_keras.training.run import damage, disk_errors, read_json
+from fusion_keras.training.run import corrupt_run_errors, read_json
 
 # Audio ratio, image ratio.
 Cell = tuple[float, float]
@@ -43,32 +42,30 @@ class Cells:
             stamp: of model and pairs; answers under another stamp do not count.
         """
         self.path, self.stamp = path, stamp
-        self._found: dict[str, str] = {}
+        self._answers: dict[str, str] = {}
         if path.is_file():
             values = read_json(path)
-            with damage(path.parent):
+            with corrupt_run_errors(path.parent):
                 if values["stamp"] == stamp:
-                    self._found = dict(values["cells"])
+                    self._answers = dict(values["cells"])
                     self._count = int(values["pairs"])
 
     def __contains__(self, cell: Cell) -> bool:
-        return self._key(cell) in self._found
+        return self._key(cell) in self._answers
 
     def __getitem__(self, cell: Cell) -> np.ndarray:
         """bool [pairs], whether each is answered rightly."""
-        with damage(self.path.parent):
-            packed = np.frombuffer(bytes.fromhex(self._found[self._key(cell)]), np.uint8)
+        with corrupt_run_errors(self.path.parent):
+            packed = np.frombuffer(bytes.fromhex(self._answers[self._key(cell)]), np.uint8)
             return np.unpackbits(packed, count=self._count).astype(bool)
 
     def __setitem__(self, cell: Cell, correct: np.ndarray) -> None:
         self._count = len(correct)
-        self._found[self._key(cell)] = np.packbits(correct).tobytes().hex()
-        values = {"stamp": self.stamp, "pairs": self._count, "cells": self._found}
-        temporary = self.path.with_name(f".{self.path.name}.new")
+        self._answers[self._key(cell)] = np.packbits(correct).tobytes().hex()
+        values = {"stamp": self.stamp, "pairs": self._count, "cells": self._answers}
         with disk_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(values) + "\n")
-            os.replace(temporary, self.path)
+        write(self.path, (json.dumps(values) + "\n").encode())
 
     @staticmethod
     def _key(cell: Cell) -> str:
@@ -88,25 +85,25 @@ def cells_of(folder: Path, config, path: Path) -> Cells:
     """
     digits = read_digits(config.data, config.clstm.image, config.clstm.steps)
     now = fingerprint(digits, config.data)
-    with damage(folder):
+    with corrupt_run_errors(folder):
         before = read_json(folder / "config.json")["dataset"]["fingerprint"]
-        model = hashlib.sha256((folder / "model.keras").read_bytes()).hexdigest()
+        model = digest(folder / "model.keras")
     if now != before:
         raise UsageError(f"The data has changed since {folder} was trained: restore the data.")
     return Cells(path, f"{model} {now}")
 
 
 def evaluate(
-    folder: Path, config, cells: Cells, wanted: Iterable[Cell], done: Callable[[], None]
+    folder: Path, config, cells: Cells, grid: Iterable[Cell], done: Callable[[], None]
 ) -> None:
-    """Work out the wanted cells that are missing; `done` is called after each.
+    """Work out the cells of a grid that are missing; `done` is called after each.
 
     Args:
         folder, config: a complete run and its config.
         cells: its answers, filled here.
-        wanted: which cells.
+        grid: which cells.
     """
-    missing = [cell for cell in dict.fromkeys(wanted) if cell not in cells]
+    missing = [cell for cell in dict.fromkeys(grid) if cell not in cells]
     if not missing:
         return
     digits = read_digits(config.data, config.clstm.image, config.clstm.steps)
@@ -121,8 +118,8 @@ def evaluate(
             if image not in images:
                 seen = split_examples(digits, config.data, "test", image_snr=image)
                 images[image] = np.stack([seen.image(k) for k in places])
-            arrays = {"image": images[image], "spectrogram": spectrograms, "label": labels}
-            logits = predict(model, arrays, np.arange(len(labels)), _BATCH)["logits"]
+            inputs = {"image": images[image], "spectrogram": spectrograms}
+            logits = predict(model, inputs, np.arange(len(labels)), _BATCH)["logits"]
             cells[audio, image] = logits.argmax(-1) == labels
             done()
 

@@ -28,11 +28,11 @@ def fusion_levels(maps: dict[str, np.ndarray], trained: tuple, study, title: Tit
     figure = _figure(12.5, 8.6)
     axes = figure.subplots(2, len(maps))
     first = next(iter(maps.values()))
-    leads = [first - found for found in maps.values()][1:]
+    leads = [first - accuracies for accuracies in maps.values()][1:]
     widest = max(0.01, *(float(np.abs(lead).max()) for lead in leads))
-    for i, (variant, found) in enumerate(maps.items()):
+    for i, (variant, accuracies) in enumerate(maps.items()):
         name = _NAMES[variant]
-        _heat(axes[0, i], found, study, trained, f"{name}: accuracy", "viridis", (0, 1))
+        _heat(axes[0, i], accuracies, study, trained, f"{name}: accuracy", "viridis", (0, 1))
         if i == 0:
             axes[1, 0].axis("off")
             continue
@@ -49,8 +49,8 @@ def regimes(maps: dict[tuple, np.ndarray], study, title: Title) -> bytes:
     for i, audio in enumerate(study.train_audio):
         for j, image in enumerate(study.train_image):
             heading = f"trained: audio {ratio_name(audio)}, image {ratio_name(image)}"
-            found = maps[audio, image]
-            _heat(axes[i, j], found, study, (audio, image), heading, "viridis", (0, 1))
+            accuracies = maps[audio, image]
+            _heat(axes[i, j], accuracies, study, (audio, image), heading, "viridis", (0, 1))
     return _png(figure, title)
 
 
@@ -114,12 +114,12 @@ def noisy(images: dict, spectrograms: dict, label: int, title: Title) -> bytes:
     return _png(figure, (f"{heading}: the digit {label}", run))
 
 
-def over_time(found: dict, scenarios: dict, label: int, begins: int, title: Title) -> bytes:
+def over_time(activations: dict, scenarios: dict, label: int, begins: int, title: Title) -> bytes:
     """Scenario -> activations [T, classes], a panel each; the true class is named in red."""
     figure = _figure(12.5, 4.4)
-    axes = figure.subplots(1, len(found))
-    largest = max(float(np.abs(values).max()) for values in found.values())
-    for axis, (name, values) in zip(axes, found.items(), strict=True):
+    axes = figure.subplots(1, len(activations))
+    largest = max(float(np.abs(values).max()) for values in activations.values())
+    for axis, (name, values) in zip(axes, activations.items(), strict=True):
         picture = axis.imshow(
             values.T, cmap="RdBu_r", aspect="auto", vmin=-largest, vmax=largest, origin="lower"
         )

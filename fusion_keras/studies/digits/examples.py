@@ -36,15 +36,15 @@ def noisy(config, place: int, study):
         images[ratio] = _at(digits, config, place, ratio, math.inf).image(place)[..., 0]
         rows.append(_spread("image", ratio, images, place))
     for ratio in study.test_audio:
-        found = _at(digits, config, place, math.inf, ratio)
-        spectrograms[ratio] = found.spectrogram(place)
+        example = _at(digits, config, place, math.inf, ratio)
+        spectrograms[ratio] = example.spectrogram(place)
         rows.append(_spread("spectrogram", ratio, spectrograms, place))
-    label = found.digit(place)
+    label = example.digit(place)
     return rows, lambda title: drawings.noisy(images, spectrograms, label, title)
 
 
-def _spread(kind: str, ratio: float, found: dict[float, np.ndarray], place: int) -> dict:
-    values = found[ratio]
+def _spread(kind: str, ratio: float, inputs: dict[float, np.ndarray], place: int) -> dict:
+    values = inputs[ratio]
     return {
         "input": kind,
         "example": place,
@@ -66,14 +66,14 @@ def over_time(folder: Path, config, place: int):
     sizes = CLSTM.spec(config).sizes
     model = with_steps(load_model(folder), config.variant, sizes)
     digits = read_digits(config.data, sizes.image, sizes.steps)
-    found, rows = {}, []
+    activations, rows = {}, []
     for name, (audio, image) in SCENARIOS.items():
         example = _at(digits, config, place, image, audio)[place]
         inputs = {n: example[n][None] for n in ("image", "spectrogram")}
-        found[name] = np.asarray(model.predict_on_batch(inputs)["steps"])[0]  # [T, classes]
-        rows += _rows(name, (audio, image), place, int(example["label"]), found[name])
+        activations[name] = np.asarray(model.predict_on_batch(inputs)["steps"])[0]  # [T, classes]
+        rows += _rows(name, (audio, image), place, int(example["label"]), activations[name])
     label, begins = int(example["label"]), _onset(digits, config, place)
-    return rows, lambda title: drawings.over_time(found, SCENARIOS, label, begins, title)
+    return rows, lambda title: drawings.over_time(activations, SCENARIOS, label, begins, title)
 
 
 def _rows(name: str, cell: Cell, place: int, label: int, steps: np.ndarray) -> list[dict]:

@@ -12,9 +12,9 @@ import math
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
 from fusion_keras.errors import UsageError
+from fusion_keras.files import disk_errors, write
 from fusion_keras.fusion.architectures import CLSTM
 from fusion_keras.metrics import paired_bootstrap
 from fusion_keras.studies.digits import drawings, examples
@@ -28,9 +28,7 @@ from fusion_keras.studies.digits.regimes import (
     trained,
 )
 from fusion_keras.training.recipes import resolve
-from fusion_keras.training.run import disk_errors
 
-console = Console()
 # Audio and image ratio in training of the figures that compare three levels of fusion:
 # section 5.1, and the captions of figures 7 to 10.
 FUSION_FIGURES = {1: (0.5, 0.25), 7: (1, 0.5), 8: (2, 0.25), 9: (1, 0.25), 10: (1, 0.125)}
@@ -70,8 +68,8 @@ def make(figure: int, study: Study) -> Path:
         rows, draw = _regimes(study)
     else:
         rows, draw = _one_input(figure, study)
-    _write(target.with_suffix(".csv"), _table(rows).encode())
-    _write(target, draw(_title(figure, study)))
+    write(target.with_suffix(".csv"), _table(rows).encode())
+    write(target, draw(_title(figure, study)))
     return target
 
 
@@ -119,14 +117,14 @@ def _fusion_levels(figure: int, study: Study):
     """Figures 1 and 7 to 10: three levels of fusion over the grid, and the first's lead."""
     audio, image = FUSION_FIGURES[figure]
     regimes = [Regime(variant, audio, image) for variant in CLSTM.variants]
-    found, groups = answers(study, regimes, study.grid), recordings_of(study.config)
+    correct, groups = answers(study, regimes, study.grid), recordings_of(study.config)
     rows = []
     for regime in regimes:
         for cell in study.grid:
-            lead = _difference(found[regimes[0]][cell], found[regime][cell], groups)
+            lead = _difference(correct[regimes[0]][cell], correct[regime][cell], groups)
             named = {f"initial_minus_this{end}": value for end, value in lead.items()}
-            rows.append(_row(regime, cell, found[regime][cell], groups, study) | named)
-    maps = {r.variant: _map(found[r], study) for r in regimes}
+            rows.append(_row(regime, cell, correct[regime][cell], groups, study) | named)
+    maps = {r.variant: _map(correct[r], study) for r in regimes}
     return rows, lambda title: drawings.fusion_levels(maps, (audio, image), study, title)
 
 
@@ -137,9 +135,9 @@ def _regimes(study: Study):
         for audio in study.train_audio
         for image in study.train_image
     ]
-    found, groups = answers(study, regimes, study.grid), recordings_of(study.config)
-    rows = [_row(r, c, found[r][c], groups, study) for r in regimes for c in study.grid]
-    maps = {(r.audio, r.image): _map(found[r], study) for r in regimes}
+    correct, groups = answers(study, regimes, study.grid), recordings_of(study.config)
+    rows = [_row(r, c, correct[r][c], groups, study) for r in regimes for c in study.grid]
+    maps = {(r.audio, r.image): _map(correct[r], study) for r in regimes}
     return rows, lambda title: drawings.regimes(maps, study, title)
 
 
@@ -152,8 +150,8 @@ def _one_input(figure: int, study: Study):
     ratios = tuple(dict.fromkeys((ORIGINAL, *ratios)))
     regimes = [Regime(variant, 0, r) if images else Regime(variant, r, 0) for r in ratios]
     grid = [(0, t) if images else (t, 0) for t in tested]
-    found, groups = answers(study, regimes, grid), recordings_of(study.config)
-    rows = [_row(r, c, found[r][c], groups, study) for r in regimes for c in grid]
+    correct, groups = answers(study, regimes, grid), recordings_of(study.config)
+    rows = [_row(r, c, correct[r][c], groups, study) for r in regimes for c in grid]
     width = len(grid)
     curves = {x: rows[i * width : (i + 1) * width] for i, x in enumerate(ratios)}
     name = "image" if images else "audio"
@@ -169,15 +167,15 @@ def _activations(figure: int, study: Study):
     return examples.over_time(folder, config, place)
 
 
-def _map(found: dict[Cell, np.ndarray], study: Study) -> np.ndarray:
+def _map(correct: dict[Cell, np.ndarray], study: Study) -> np.ndarray:
     """Mean accuracies [audio, image]."""
-    means = [found[cell].mean() for cell in study.grid]
+    means = [correct[cell].mean() for cell in study.grid]
     return np.reshape(means, (len(study.test_audio), len(study.test_image)))
 
 
 def _row(regime: Regime, cell: Cell, correct: np.ndarray, groups, study: Study) -> dict:
     # The difference to a model that answers nothing rightly is the accuracy itself.
-    found = _difference(correct, np.zeros_like(correct), groups)
+    accuracy = _difference(correct, np.zeros_like(correct), groups)
     return {
         "variant": regime.variant,
         "train_audio": ratio_name(regime.audio),
@@ -186,14 +184,14 @@ def _row(regime: Regime, cell: Cell, correct: np.ndarray, groups, study: Study) 
         "test_image": ratio_name(cell[1]),
         "seeds": " ".join(map(str, study.seeds)),
         "pairs": correct.shape[1],
-        **{f"accuracy{end}": value for end, value in found.items()},
+        **{f"accuracy{end}": value for end, value in accuracy.items()},
     }
 
 
 def _difference(ours: np.ndarray, theirs: np.ndarray, groups) -> dict[str, float]:
     """Under "" the mean difference, under "_low" and "_high" its 95 % interval over recordings."""
-    found = paired_bootstrap(ours, theirs, groups=groups, repeats=_RESAMPLES)
-    return {"": found["difference"], "_low": found["low"], "_high": found["high"]}
+    difference = paired_bootstrap(ours, theirs, groups=groups, repeats=_RESAMPLES)
+    return {"": difference["difference"], "_low": difference["low"], "_high": difference["high"]}
 
 
 # --- What is said and written -------------------------------------------------------------------
@@ -232,21 +230,12 @@ def _table(rows: list[dict]) -> str:
     return text.getvalue()
 
 
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.new")
-    with disk_errors(path):
-        temporary.write_bytes(content)
-        temporary.replace(path)
-
-
-def report(figure: int, study: Study, picture: Path) -> None:
-    """Print where the output is and what to do next."""
-    console.print(f"Figure: {picture}", highlight=False, soft_wrap=True)
-    console.print(f"Numbers: {picture.with_suffix('.csv')}", highlight=False, soft_wrap=True)
+def report(figure: int, picture: Path) -> list[str]:
+    """Where the output of a figure is and what to do next."""
     following = next((f for f in FIGURES if f > figure), FIGURES[0])
-    console.print(
+    return [
+        f"Figure: {picture}",
+        f"Numbers: {picture.with_suffix('.csv')}",
         f"Next: another one with\n  python -m fusion_keras.digits --figure={following} and the "
         "same settings; runs that both need are not trained again.",
-        highlight=False,
-        soft_wrap=True,
-    )
+    ]

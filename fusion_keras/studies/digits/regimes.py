@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import logging
 import math
 import time
 from pathlib import Path
@@ -16,10 +17,12 @@ import jax
 import keras
 import numpy as np
 
+from fusion_keras import terminal
 from fusion_keras.studies.digits.cells import Cell, cells_of, evaluate, ratio_name
-from fusion_keras.training import experiment, loop
+from fusion_keras.training import experiment
 from fusion_keras.training.run import Run
 
+_log = logging.getLogger(__name__)
 ORIGINAL = math.inf
 
 
@@ -91,8 +94,8 @@ def trained(study: Study, regimes: list[Regime]) -> dict[tuple[Regime, int], Pat
     start = time.perf_counter()
     for done, key in enumerate(waiting):
         left = (time.perf_counter() - start) / max(done, 1) * (len(waiting) - done) / 60
-        said = f", about {left:.0f} min left" if done else ""
-        loop.console.print(f"Training {folders[key].name}, {len(waiting) - done} to go{said}")
+        left_text = f", about {left:.0f} min left" if done else ""
+        _log.info("Training %s, %d to go%s", folders[key].name, len(waiting) - done, left_text)
         experiment.train(config_of(study, *key), folders[key])
         # What was compiled for one model is of no use to the next.
         keras.backend.clear_session()
@@ -104,20 +107,20 @@ def answers(
     study: Study, regimes: list[Regime], grid: list[Cell]
 ) -> dict[Regime, dict[Cell, np.ndarray]]:
     """Regime -> cell -> bool [seeds, pairs], whether each test pair is answered rightly."""
-    folders, found = trained(study, regimes), {}
+    folders, cells_by_run = trained(study, regimes), {}
     for (regime, seed), folder in folders.items():
         config = config_of(study, regime, seed)
-        found[regime, seed] = cells_of(folder, config, _answer_file(study, folder))
-    total = len(found) * len(grid)
-    known = sum(cell in cells for cells in found.values() for cell in grid)
-    with loop.progress_bar("testing", "cells") as progress:
+        cells_by_run[regime, seed] = cells_of(folder, config, _answer_file(study, folder))
+    total = len(cells_by_run) * len(grid)
+    known = sum(cell in cells for cells in cells_by_run.values() for cell in grid)
+    with terminal.progress_bar("testing", "cells") as progress:
         task = progress.add_task("", total=total, completed=known)
-        for (regime, seed), cells in found.items():
+        for (regime, seed), cells in cells_by_run.items():
             progress.update(task, description=f"{regime}-s{seed}")
             config = config_of(study, regime, seed)
             evaluate(folders[regime, seed], config, cells, grid, lambda: progress.advance(task))
     return {
-        regime: {c: np.stack([found[regime, s][c] for s in study.seeds]) for c in grid}
+        regime: {c: np.stack([cells_by_run[regime, s][c] for s in study.seeds]) for c in grid}
         for regime in regimes
     }
 

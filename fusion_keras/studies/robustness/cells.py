@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from fusion_keras import files, terminal
 from fusion_keras.data.corrupt import CORRUPTIONS, MISSING, corrupted, present
 from fusion_keras.data.log_mel import log_mel
 from fusion_keras.data.tokens import encode
@@ -23,14 +22,12 @@ from fusion_keras.errors import UsageError
 from fusion_keras.interrupts import Interrupts
 from fusion_keras.modalities import MODALITY
 from fusion_keras.studies.robustness.models import Contender, Rows
-from fusion_keras.training.run import differences, disk_errors
+from fusion_keras.training.run import changes, worded
 
 FORMAT = "fusion_keras robustness 1"
 
 # Where a model's right answers to the undamaged rows are.
 CLEAN = "clean"
-
-console = Console(markup=False)
 
 
 def input_of(corruption: str) -> str:
@@ -90,18 +87,18 @@ class Store:
     def _before(self) -> dict:
         try:
             before = json.loads(self.path.read_text())
-            found, old = before["format"], before["settings"]
+            format_, settings = before["format"], before["settings"]
             cells = {key: dict(held) for key, held in before["cells"].items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            found, old, cells = None, {}, {}
-        if found != FORMAT:
+            format_, settings, cells = None, {}, {}
+        if format_ != FORMAT:
             raise UsageError(
                 f"{self.path} is there and holds no robustness of this version: give another "
                 "--out, or remove it."
             )
-        if differing := differences(old, self.settings):
+        if changed := worded(changes(settings, self.settings)):
             raise UsageError(
-                f"{self.path} was measured with other settings ({'; '.join(differing)}): give "
+                f"{self.path} was measured with other settings ({'; '.join(changed)}): give "
                 "another --out, or remove it."
             )
         return cells
@@ -115,11 +112,9 @@ class Store:
     def write(self, **more) -> None:
         """Write the file so that it is whole or as it was; `more` joins what it holds."""
         self.content |= more
-        temporary = self.path.with_name(f".{self.path.name}.new")
-        with disk_errors(self.path):
+        with files.disk_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(self.content, allow_nan=False) + "\n")
-            os.replace(temporary, self.path)
+        files.write(self.path, (json.dumps(self.content, allow_nan=False) + "\n").encode())
 
 
 def _described(rows: Rows) -> dict:
@@ -137,25 +132,25 @@ def fill(store: Store, contenders: Sequence[Contender], grid: dict[str, tuple[fl
     Args:
         grid: corruption -> strengths, without 0; all are measured undamaged, too.
     """
-    wanted = [(CLEAN, "", 0.0)]
-    wanted += [(cell_name(n, s), n, s) for n, strengths in grid.items() for s in strengths]
+    grid_cells = [(CLEAN, "", 0.0)]
+    grid_cells += [(cell_name(n, s), n, s) for n, strengths in grid.items() for s in strengths]
     missing = {
         cell: [
             c
             for c in contenders
             if not store.has(c.key, cell) and (not n or input_of(n) in c.rows.inputs)
         ]
-        for cell, n, _ in wanted
+        for cell, n, _ in grid_cells
     }
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    bar = Progress(*columns, TimeRemainingColumn(), console=console)
+    bar = Progress(*columns, TimeRemainingColumn(), console=terminal.console())
     with bar as progress, Interrupts() as interrupts:
         task = progress.add_task("", total=sum(map(len, missing.values())))
-        for cell, name, strength in wanted:
+        for cell, name, strength in grid_cells:
             progress.update(task, description=cell)
             counts = _counts(missing[cell], name, strength, store.settings)
-            for key, found in counts.items():
-                store.add(key, cell, found)
+            for key, rightly in counts.items():
+                store.add(key, cell, rightly)
             if counts:
                 store.write()
             progress.advance(task, len(missing[cell]))
@@ -183,8 +178,8 @@ def _counts(contenders, name: str, strength: float, settings: dict) -> dict[str,
 def _same(rows: Rows, name: str) -> str:
     """Equal for rows that a corruption changes alike."""
     array = rows.inputs[input_of(name)]
-    told = MISSING.get(name) in rows.inputs
-    digest = hashlib.sha256(f"{array.shape} {told}".encode())
+    is_told = MISSING.get(name) in rows.inputs
+    digest = hashlib.sha256(f"{array.shape} {is_told}".encode())
     digest.update(np.ascontiguousarray(array))
     if input_of(name) == "token_ids":
         digest.update(rows.tokenizer.to_str().encode())
@@ -199,8 +194,8 @@ def damaged(
     A model that takes what is missing as an input is told so, and keeps the others.
     """
     at = input_of(name)
-    if (told := MISSING.get(name)) in rows.inputs:
-        return {told: present(name, len(rows.labels), strength, seed, repeat)}
+    if (presence := MISSING.get(name)) in rows.inputs:
+        return {presence: present(name, len(rows.labels), strength, seed, repeat)}
     if CORRUPTIONS[name].of == "text":
         texts = corrupted(name, rows.texts, strength, seed, repeat)
         return {at: encode(texts, rows.tokenizer, rows.inputs[at].shape[1])[0]}

@@ -85,19 +85,19 @@ def curves_of(
         it, paired by row, each a list over the strengths (95 % bootstrap intervals, None where
         there is nothing to resample); relative and effective.
     """
-    held: dict[str, list[dict]] = {}
+    models_of: dict[str, list[dict]] = {}
     for name, model in zip(names_of(models), models, strict=True):
-        held.setdefault(name, []).append(model)
+        models_of.setdefault(name, []).append(model)
     curves = []
     for corruption, strengths in grid.items():
         strengths = (0.0, *strengths)
-        found = {
+        shares_of = {
             name: [np.stack([correct(m["key"], corruption, s) for m in some]) for s in strengths]
-            for name, some in held.items()
+            for name, some in models_of.items()
         }
-        base = [share.mean() for share in found[reference]]
-        for name, some in held.items():
-            kind, shares = CORRUPTIONS[corruption], found[name]
+        base = [share.mean() for share in shares_of[reference]]
+        for name, some in models_of.items():
+            kind, shares = CORRUPTIONS[corruption], shares_of[name]
             accuracy = [float(share.mean()) for share in shares]
             curves.append(
                 {
@@ -122,8 +122,10 @@ def _intervals(shares: list[np.ndarray], groups) -> dict[str, list[float | None]
     alone = [paired_bootstrap(share, np.zeros_like(share), **how) for share in shares]
     drops = [paired_bootstrap(shares[0], share, **how) for share in shares]
     columns = {}
-    for start, found in (("", alone), ("drop_", drops)):
-        columns[start[:-1] or "accuracy"] = [f["difference"] for f in found]
+    for start, intervals in (("", alone), ("drop_", drops)):
+        columns[start[:-1] or "accuracy"] = [interval["difference"] for interval in intervals]
         for end in ("low", "high"):
-            columns[start + end] = [None if math.isnan(f[end]) else f[end] for f in found]
+            columns[start + end] = [
+                None if math.isnan(interval[end]) else interval[end] for interval in intervals
+            ]
     return columns

@@ -5,12 +5,12 @@ An artifact holds no data set: its run has it, and the artifact says of which ru
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from fusion_keras.errors import UsageError
+from fusion_keras.files import digest
 from fusion_keras.fusion.architectures import of_spec
 from fusion_keras.studies.robustness.models import (
     KEPT_BYTES,
@@ -22,32 +22,32 @@ from fusion_keras.studies.robustness.models import (
     rows_of,
 )
 from fusion_keras.training.restored import restore
-from fusion_keras.training.run import as_json, damage, read_json
+from fusion_keras.training.run import as_json, corrupt_run_errors, read_json
 from fusion_keras.training.task import Task
 
 _ARTIFACT = "fusion_keras artifact"
 
 
 def load(
-    given: Sequence[Path], runs: Sequence[Path], precisions: Sequence[str], split: str
+    folders: Sequence[Path], runs: Sequence[Path], precisions: Sequence[str], split: str
 ) -> list[Contender]:
-    """The models of runs and artifacts, in the order given; of an artifact, one a precision.
+    """The models of runs and artifacts, in their order; of an artifact, one a precision.
 
     Args:
-        given: directories of either kind.
-        runs: those that artifacts were exported from; `given` ones need not be repeated.
+        folders: of either kind.
+        runs: those that artifacts were exported from; `folders` need not be repeated.
         precisions: of artifacts.
         split: train, valid or test.
 
     Raises:
         UsageError: one cannot be read, or two have unlike rows; an artifact's run is not there.
     """
-    if not given:
+    if not folders:
         raise UsageError(
             "Give directories of finished runs, or artifacts: python -m fusion_keras.robustness RUN"
         )
-    given = list(dict.fromkeys(given))
-    digests = {_digest(run / "model.keras"): run for run in [*runs, *given] if not _is(run)}
+    folders = list(dict.fromkeys(folders))
+    digests = {_digest(run / "model.keras"): run for run in [*runs, *folders] if not _is(run)}
     tasks: dict[Path, Task] = {}
 
     def task_of(run: Path) -> Task:
@@ -56,8 +56,8 @@ def load(
             of_spec(tasks[run].spec).refuse(tasks[run].config.variant, "robustness")
         return tasks[run]
 
-    found, room = [], KEPT_BYTES // len(given)
-    for path in given:
+    contenders, room = [], KEPT_BYTES // len(folders)
+    for path in folders:
         if _is(path):
             meta = _meta(path)
             run = digests.get(meta["model_sha256"])
@@ -68,19 +68,21 @@ def load(
                     "name it, --run=RUN."
                 )
             rows = rows_of(task_of(run), split)
-            found += [_artifact(path, meta, p, task_of(run), rows) for p in precisions]
+            contenders += [_artifact(path, meta, p, task_of(run), rows) for p in precisions]
         else:
             task = task_of(path)
             rows = rows_of(task, split)
             key = _digest(path / "model.keras")
-            found.append(_contender(key, path, task, "", rows, keras_classes(task, rows, room)))
-    for other in found[1:]:
-        if other.rows.digest != found[0].rows.digest:
+            classes = keras_classes(task, rows, room)
+            contenders.append(_contender(key, path, task, "", rows, classes))
+    first = contenders[0]
+    for other in contenders[1:]:
+        if other.rows.digest != first.rows.digest:
             raise UsageError(
-                f"{other.path} and {found[0].path} have other {split} rows: give models of one "
+                f"{other.path} and {first.path} have other {split} rows: give models of one "
                 "data set and one split."
             )
-    return found
+    return contenders
 
 
 def _is(folder: Path) -> bool:
@@ -90,8 +92,7 @@ def _is(folder: Path) -> bool:
 
 def _digest(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return digest(path)
     except OSError:
         raise UsageError(
             f"{path.parent} is neither a finished run nor an artifact: it has no {path.name} that "
@@ -115,7 +116,7 @@ def _meta(folder: Path) -> dict:
         UsageError: it is damaged or of another version.
     """
     meta = read_json(folder / "meta.json")
-    with damage(folder):
+    with corrupt_run_errors(folder):
         if not str(meta["format"]).startswith(_ARTIFACT):
             raise ValueError(f"its format is {meta['format']!r}")
         _ = meta["model_sha256"] + "", [model["file"] for model in meta["models"].values()]

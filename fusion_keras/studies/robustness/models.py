@@ -62,8 +62,8 @@ class Rows:
     @property
     def digest(self) -> str:
         """sha256 of what two models must share to be compared on: ids, labels, groups."""
-        told = [self.name, self.ids, self.labels.tolist(), self.groups, list(self.classes)]
-        return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+        shared = [self.name, self.ids, self.labels.tolist(), self.groups, list(self.classes)]
+        return hashlib.sha256(json.dumps(shared).encode()).hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,31 +130,29 @@ def keras_classes(task: Task, rows: Rows, room: int = KEPT_BYTES) -> Classes:
     Args:
         room: how many bytes may be kept of the encoders' outputs.
     """
-    encoders, labels = task.graph.encoders, rows.labels
-    everything = np.arange(len(labels))
+    encoders, everything = task.graph.encoders, np.arange(len(rows.labels))
     if _tap_bytes(encoders, rows) > room:
 
         def whole(changed):
-            arrays = {**rows.inputs, **changed, "label": labels}
-            return predict(task.graph.model, arrays, everything)["logits"].argmax(-1)
+            inputs = {**rows.inputs, **changed}
+            return predict(task.graph.model, inputs, everything)["logits"].argmax(-1)
 
         return whole
     parts = {MODALITY[m].input: task.graph.encoder(m) for m in task.graph.tap_names}
     clean = {}
 
     def taps(name: str, array: np.ndarray) -> dict[str, np.ndarray]:
-        return predict(parts[name], {name: array, "label": labels}, everything)
+        return predict(parts[name], {name: array}, everything)
 
     def classes(changed: dict[str, np.ndarray]) -> np.ndarray:
-        found = {}
+        outputs = {}
         for name in parts:
             if name not in changed and name not in clean:
                 clean[name] = taps(name, rows.inputs[name])
-            found |= taps(name, changed[name]) if name in changed else clean[name]
-        told = [m.present for m in MODALITY.values() if m.present in rows.inputs]
-        present = {name: {**rows.inputs, **changed}[name] for name in told}
-        arrays = {**found, **present, "label": labels}
-        return predict(task.graph.fusion, arrays, everything)["logits"].argmax(-1)
+            outputs |= taps(name, changed[name]) if name in changed else clean[name]
+        names = [m.present for m in MODALITY.values() if m.present in rows.inputs]
+        present = {name: {**rows.inputs, **changed}[name] for name in names}
+        return predict(task.graph.fusion, outputs | present, everything)["logits"].argmax(-1)
 
     return classes
 
@@ -191,12 +189,12 @@ def onnx_classes(file: Path, rows: Rows) -> Classes:
 
     def classes(changed: dict[str, np.ndarray]) -> np.ndarray:
         inputs = {**rows.inputs, **changed}
-        found = []
+        parts = []
         for start in range(0, count, size):
             # The last batch is filled up with its last row.
             batch = np.minimum(np.arange(start, start + size), count - 1)
             (logits,) = session.run(["logits"], {name: inputs[name][batch] for name in taken})
-            found.append(logits.argmax(-1)[: count - start])
-        return np.concatenate(found)
+            parts.append(logits.argmax(-1)[: count - start])
+        return np.concatenate(parts)
 
     return classes

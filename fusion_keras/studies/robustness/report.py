@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
+from rich.console import RenderableType
 from rich.table import Table
 
-from fusion_keras.training.run import disk_errors
-
-console = Console(markup=False)
+from fusion_keras import files
 
 # Okabe and Ito, "Color Universal Design" (jfly.uni-koeln.de/color): told apart by all eyes.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
@@ -25,39 +22,34 @@ _PER_LEVEL = ("accuracy", "low", "high", "drop", "drop_low", "drop_high")
 
 
 def write(content: dict, out: Path) -> None:
-    """Print the table, write OUT.csv and OUT.png, and say what to do next.
+    """Write OUT.csv and OUT.png.
 
     Args:
         content: what `study.measure` returns.
         out: its JSON file.
     """
-    for corruption in _by_corruption(content):
-        console.print(_table(corruption))
-    console.print(
+    files.write(out.with_suffix(".csv"), table_csv(content["curves"]).encode())
+    picture = io.BytesIO()
+    draw(content).savefig(picture, format="png", dpi=110)
+    files.write(out.with_suffix(".png"), picture.getvalue())
+
+
+def results(content: dict, out: Path) -> list[RenderableType]:
+    """Tables of the curves, where the files are, and what to do next; takes what `write` does."""
+    return [
+        *(_table(corruption) for corruption in _by_corruption(content)),
         "Accuracy from clean to the strongest; last drop: clean minus that, 95 % interval; rel., "
-        f"eff.: relative and effective robustness (MultiBench), against {content['reference']}."
-    )
-    pages, picture = out.with_suffix(".csv"), out.with_suffix(".png")
-    _replace(pages, table_csv(content["curves"]).encode())
-    file = io.BytesIO()
-    draw(content).savefig(file, format="png", dpi=110)
-    _replace(picture, file.getvalue())
-    console.print(f"Results: {out}\n         {pages}\n         {picture}", soft_wrap=True)
-    console.print(f"Next: put it into the report with\n  python -m bench.report {out}")
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.new")
-    with disk_errors(path):
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
+        f"eff.: relative and effective robustness (MultiBench), against {content['reference']}.",
+        f"Results: {out}\n         {out.with_suffix('.csv')}\n         {out.with_suffix('.png')}",
+        f"Next: put it into the report with\n  python -m bench.report {out}",
+    ]
 
 
 def _by_corruption(content: dict) -> list[list[dict]]:
-    held: dict[str, list[dict]] = {}
+    curves: dict[str, list[dict]] = {}
     for curve in content["curves"]:
-        held.setdefault(curve["corruption"], []).append(curve)
-    return list(held.values())
+        curves.setdefault(curve["corruption"], []).append(curve)
+    return list(curves.values())
 
 
 # ---- Terminal and CSV ------------------------------------------------------------------------
@@ -98,9 +90,9 @@ def table_csv(curves: list[dict]) -> str:
         for i, strength in enumerate(curve["strengths"]):
             numbers = [curve[n][i] for n in _PER_LEVEL]
             numbers += [curve["relative"], curve["effective"]]
-            told = ["" if number is None else f"{number:.6g}" for number in numbers]
+            cells = ["" if number is None else f"{number:.6g}" for number in numbers]
             place = (curve["modality"], curve["corruption"], f"{strength:g}", curve["levels"][i])
-            writer.writerow([curve["name"], seeds, *place, *told])
+            writer.writerow([curve["name"], seeds, *place, *cells])
     return text.getvalue()
 
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
 
 from fusion_keras.data.corrupt import CORRUPTIONS
 from fusion_keras.errors import UsageError
@@ -35,15 +35,15 @@ from fusion_keras.studies.robustness.models import Contender
 # What MultiBench takes for the reference of effective robustness, if it is there.
 LATE = "late"
 
-console = Console(markup=False)
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
+class Options:
     """What is measured; see the help of `python -m fusion_keras.robustness`.
 
     Attributes:
-        given: runs and artifacts.
+        models: runs and artifacts.
         runs: those that artifacts were exported from.
         out: the JSON file; .csv and .png lie beside it.
         precisions: of artifacts.
@@ -55,7 +55,7 @@ class Asked:
         reference: the curve that effective robustness is against; "" for `late`, or the first.
     """
 
-    given: tuple[Path, ...]
+    models: tuple[Path, ...]
     out: Path = Path("robustness.json")
     runs: tuple[Path, ...] = ()
     precisions: tuple[str, ...] = ("fp32",)
@@ -67,8 +67,8 @@ class Asked:
     reference: str = ""
 
 
-def measure(asked: Asked) -> dict:
-    """Measure what is missing, write OUT.json, OUT.csv and OUT.png, and print the table.
+def measure(options: Options) -> dict:
+    """Measure what is missing, write OUT.json, OUT.csv and OUT.png.
 
     Returns:
         What the JSON file holds.
@@ -76,22 +76,25 @@ def measure(asked: Asked) -> dict:
     Raises:
         UsageError: whatever the user can mend.
     """
-    _check(asked)
-    strengths = parse_strengths(asked.strengths)
-    console.print("Restoring the models and their data.")
-    contenders = load(asked.given, asked.runs, asked.precisions, asked.split)
-    if asked.precisions != Asked.precisions and not any(c.precision for c in contenders):
+    _check(options)
+    strengths = parse_strengths(options.strengths)
+    _log.info("Restoring the models and their data.")
+    contenders = load(options.models, options.runs, options.precisions, options.split)
+    if options.precisions != Options.precisions and not any(c.precision for c in contenders):
         raise UsageError(
-            f"--precision is {','.join(asked.precisions)}, and what was given are runs, which have "
-            "but one: give an artifact with it, and its run as --run."
+            f"--precision is {','.join(options.precisions)}, and what was given are runs, which "
+            "have but one: give an artifact with it, and its run as --run."
         )
-    grid = grid_of(asked.corruptions, strengths, contenders)
-    if not asked.corruptions and "text_masking" not in grid and "text_dropping" in grid:
-        console.print(f"Left out: text_masking, {_obstacle('text_masking', contenders)}.")
+    grid = grid_of(options.corruptions, strengths, contenders)
+    if not options.corruptions and "text_masking" not in grid and "text_dropping" in grid:
+        why = _unsupported_reason("text_masking", contenders)
+        _log.info("Left out: text_masking, %s.", why)
     models = _described(contenders)
-    reference = _reference(asked.reference, models)
+    reference = _reference(options.reference, models)
     rows = contenders[0].rows
-    store = Store(asked.out, rows, split=asked.split, seed=asked.seed, repeats=asked.repeats)
+    store = Store(
+        options.out, rows, split=options.split, seed=options.seed, repeats=options.repeats
+    )
     fill(store, contenders, grid)
     cells = store.content["cells"]
 
@@ -100,35 +103,35 @@ def measure(asked: Asked) -> dict:
         of = next(c for c in contenders if c.key == key)
         if not strength or input_of(corruption) not in of.rows.inputs:
             return np.asarray(cells[key][CLEAN], float)
-        found = np.asarray(cells[key][cell_name(corruption, strength)], float)
-        return found / draws(corruption, asked.repeats)
+        counts = np.asarray(cells[key][cell_name(corruption, strength)], float)
+        return counts / draws(corruption, options.repeats)
 
     curves = curves_of(models, grid, correct, rows.groups, reference)
     store.write(models=models, reference=reference, curves=curves)
-    report.write(store.content, asked.out)
+    report.write(store.content, options.out)
     return store.content
 
 
-def _check(asked: Asked) -> None:
-    if asked.repeats < 1:
-        raise UsageError(f"--repeats is {asked.repeats}; at least 1 is wanted.")
-    if asked.seed < 0:
-        raise UsageError(f"--seed is {asked.seed}; 0 or more is wanted.")
-    if asked.out.suffix != ".json":
-        raise UsageError(f"--out is {asked.out}; a file that ends in .json is wanted.")
-    unknown = [name for name in asked.corruptions if name not in CORRUPTIONS]
+def _check(options: Options) -> None:
+    if options.repeats < 1:
+        raise UsageError(f"--repeats is {options.repeats}; at least 1 is wanted.")
+    if options.seed < 0:
+        raise UsageError(f"--seed is {options.seed}; 0 or more is wanted.")
+    if options.out.suffix != ".json":
+        raise UsageError(f"--out is {options.out}; a file that ends in .json is wanted.")
+    unknown = [name for name in options.corruptions if name not in CORRUPTIONS]
     if unknown:
         raise UsageError(f"Unknown corruption {unknown[0]!r}; there are {', '.join(CORRUPTIONS)}.")
 
 
-def parse_strengths(given: Sequence[str]) -> dict[str, tuple[float, ...]]:
+def parse_strengths(texts: Sequence[str]) -> dict[str, tuple[float, ...]]:
     """("image_noise:0.1:1",) -> {"image_noise": (0.1, 1.0)}, ascending.
 
     Raises:
         UsageError: an unknown name, no number, or one without a meaning.
     """
-    found = {}
-    for text in given:
+    strengths = {}
+    for text in texts:
         name, *numbers = text.split(":")
         if name not in CORRUPTIONS or not numbers:
             raise UsageError(
@@ -136,11 +139,11 @@ def parse_strengths(given: Sequence[str]) -> dict[str, tuple[float, ...]]:
                 f"{', '.join(CORRUPTIONS)}."
             )
         try:
-            found[name] = tuple(sorted({float(number) for number in numbers}))
+            strengths[name] = tuple(sorted({float(number) for number in numbers}))
         except ValueError:
             raise UsageError(f"--strengths is {text!r}; numbers are wanted after the :.") from None
-        CORRUPTIONS[name].check(name, found[name])
-    return found
+        CORRUPTIONS[name].check(name, strengths[name])
+    return strengths
 
 
 def grid_of(
@@ -151,7 +154,7 @@ def grid_of(
     Raises:
         UsageError: one that was named cannot be suffered.
     """
-    why = {name: _obstacle(name, contenders) for name in CORRUPTIONS}
+    why = {name: _unsupported_reason(name, contenders) for name in CORRUPTIONS}
     for name in dict.fromkeys([*names, *strengths]):
         if why[name]:
             raise UsageError(f"{name} cannot be measured: {why[name]}.")
@@ -163,7 +166,7 @@ def grid_of(
     }
 
 
-def _obstacle(name: str, contenders: Sequence[Contender]) -> str:
+def _unsupported_reason(name: str, contenders: Sequence[Contender]) -> str:
     takes = [c for c in contenders if input_of(name) in c.rows.inputs]
     if not takes:
         kind = MODALITY[CORRUPTIONS[name].modality].plural
@@ -183,11 +186,11 @@ def _described(contenders: Sequence[Contender]) -> list[dict]:
     ]
 
 
-def _reference(asked: str, models: Sequence[dict]) -> str:
+def _reference(name: str, models: Sequence[dict]) -> str:
     """The name of a curve: what is asked for, or the first of late fusion, or the first."""
     names = names_of(models)
-    if asked and asked not in names:
+    if name and name not in names:
         known = ", ".join(dict.fromkeys(names))
-        raise UsageError(f"--reference is {asked!r}; one of the curves is wanted: {known}.")
+        raise UsageError(f"--reference is {name!r}; one of the curves is wanted: {known}.")
     late = (n for n, m in zip(names, models, strict=True) if m["variant"] == LATE)
-    return asked or next(late, names[0])
+    return name or next(late, names[0])
