@@ -1,11 +1,15 @@
 """What the doctor finds, and that each remedy it names is one that the exporter has."""
 
+from pathlib import Path
+
+import numpy as np
 import onnx
 import onnx.parser
 import onnx_ir as ir
 import pytest
 
 from export import doctor, pipeline, rewrites
+from export.checks import fusions
 from export.cost import costs, of_longest
 from fusion_keras.errors import UsageError
 from tests.support.onnx_graphs import GRAPHS, parse
@@ -44,6 +48,23 @@ SICK = {
     "weights stored twice": "a = MatMul (x, matrix)\n y = MatMul (a, copy)",
     "operators of TensorFlow's runtime": "y = StatefulPartitionedCall (x)",
 }
+# The same graphs after the remedy.
+CURED = {
+    "LayerNormalization in pieces": "y = LayerNormalization <axis = -1> (x, bias, bias2)",
+    "GELU in pieces": "y = Gelu (x)",
+    "attention in a form": ATTENTION.format(mask="m = Add (s, zero)"),
+    "normalisation behind convolutions": "y = Conv (image, kernel, scale)",
+    "shapes computed at run time": "r = Reshape (x, rows)\n y = Add (r, half)",
+    "transposes between convolutions": """
+    c = Conv (image, kernel)
+    r = Relu (c)
+    y = Conv (r, narrow)
+""",
+    "uint8 inputs that do more": "f = Cast <to = 1> (pixels)\n"
+    " y = Slice (f, first, end, axes, steps)",
+    "inputs of int64": "i = Cast <to = 1> (ids)\n y = Add (i, half)",
+    "weights stored twice": "a = MatMul (x, matrix)\n y = MatMul (a, matrix)",
+}
 
 
 def model_of(nodes: str) -> ir.Model:
@@ -69,14 +90,16 @@ def model_of(nodes: str) -> ir.Model:
 
 @pytest.mark.parametrize("what", SICK)
 def test_doctor_names_it(monkeypatch, what):
-    monkeypatch.setattr(doctor, "_LARGE", 64)
+    monkeypatch.setattr(fusions, "_LARGE", 64)
     found = doctor.examine(model_of(SICK[what]))
     assert [f.what for f in found if f.what.startswith(what)], found
     assert all(f.where and f.remedy for f in found)
 
 
-def test_doctor_finds_nothing_in_a_healthy_graph():
-    assert doctor.examine(model_of(ATTENTION.format(mask="m = Add (s, zero)"))) == []
+@pytest.mark.parametrize("what", CURED)
+def test_a_remedy_leads_to_no_other_finding(monkeypatch, what):
+    monkeypatch.setattr(fusions, "_LARGE", 64)
+    assert doctor.examine(model_of(CURED[what])) == []
 
 
 @pytest.mark.parametrize("name", ["layer_norm", "gelu", "batch_norm_scale", "batch_norm_shift"])
@@ -144,6 +167,57 @@ def test_doctor_as_a_command(entries, tmp_path):
         assert code == 2
         assert said.startswith("error: ")
         assert path.name in said.replace("\n", "")
+
+
+def saved_outside(folder, name="weights"):
+    """A model whose weights, 1 to 64, stand in a file of their own beside it."""
+    folder.mkdir()
+    model = parse("y = MatMul (x, matrix)")
+    weights = onnx.numpy_helper.from_array(np.arange(1, 65, dtype=np.float32).reshape(8, 8))
+    weights.name = "matrix"
+    model.graph.initializer[0].CopyFrom(weights)
+    onnx.save(
+        model,
+        folder / "model.onnx",
+        save_as_external_data=True,
+        location=name,
+        size_threshold=0,
+    )
+    return folder
+
+
+def test_links_are_followed_to_a_model_and_to_its_weights(tmp_path, monkeypatch):
+    blobs, cache, alone, hard = (tmp_path / n for n in ("blobs", "cache", "alone", "hard"))
+    saved_outside(blobs)
+    for folder in (cache, alone, hard):
+        folder.mkdir()
+    # As a cache of models has it: files under other names, linked under their own.
+    (blobs / "weights").rename(blobs / "5f3a")
+    (cache / "model.onnx").symlink_to("../blobs/model.onnx")
+    (cache / "weights").symlink_to("../blobs/5f3a")
+    (hard / "model.onnx").hardlink_to(blobs / "model.onnx")
+    (hard / "weights").hardlink_to(blobs / "5f3a")
+    monkeypatch.chdir(tmp_path)
+    for path in (Path("cache/model.onnx"), cache / "model.onnx", hard / "model.onnx"):
+        assert doctor.load(path).graph.initializers["matrix"].const_value.numpy().sum() == 2080
+        assert doctor.report(path)[0]
+    # Only the model is a link: its weights stand beside what it leads to.
+    (blobs / "5f3a").rename(blobs / "weights")
+    (alone / "model.onnx").symlink_to(blobs / "model.onnx")
+    assert doctor.report(alone / "model.onnx")[0]
+    (blobs / "weights").unlink()
+    with pytest.raises(UsageError, match=r"alone/weights is not there"):
+        doctor.report(alone / "model.onnx")
+
+
+def test_weights_outside_of_the_models_folder_stay_refused(tmp_path):
+    (tmp_path / "weights").write_bytes(bytes(256))
+    saved_outside(tmp_path / "model")
+    path = tmp_path / "model" / "model.onnx"
+    path.write_bytes(path.read_bytes().replace(b"weights", b"../wei1"))
+    (tmp_path / "weights").rename(tmp_path / "wei1")
+    with pytest.raises(UsageError, match="outside"):
+        doctor.report(path)
 
 
 def test_costs_are_those_worked_out_by_hand():

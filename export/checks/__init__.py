@@ -1,0 +1,1 @@
+"""What `export.doctor` looks for in a graph, each file a kind of fault."""
