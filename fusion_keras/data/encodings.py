@@ -60,7 +60,10 @@ def read_text(path: Path, encoding: str = "", setting: str = "") -> str:
     wide = _wide(content) if codec == "utf-8-sig" else ""
     remedy = "remove the NUL byte, or copy the file anew if it is damaged"
     advice = _convert(path, wide, setting) if wide else remedy
-    offset = content.find(b"\0")
+    if codec == "utf-8-sig":
+        offset = content.find(b"\0")
+    else:
+        offset = len(text[: text.index("\0")].encode(codec))
     raise UsageError(_sentence(path, content, offset, encoding or "UTF-8", advice))
 
 

@@ -22,6 +22,8 @@ _JSON_LINES = (".jsonl", ".ndjson", ".json")
 
 # What pandas, spreadsheets, data bases and JSON write where there is nothing.
 MISSING = ("nan", "<na>", "#n/a", "n/a", "none", "null")
+# Those that may also be meant: no emotion, no garage.
+PERHAPS_NAMES = ("n/a", "none", "null")
 
 _SPLIT_NAMES = {
     "train": "train",
