@@ -90,13 +90,13 @@ def define_config(default: Path = CONFIG_FILE) -> flags.FlagHolder:
 
 def show_notes() -> None:
     """Show once each what a setting is called now; other warnings stay as they are."""
-    show, told = warnings.showwarning, set()
+    show, printed = warnings.showwarning, set()
 
     def shown(message, category, *place, **more):
         if not issubclass(category, RenamedSetting):
             show(message, category, *place, **more)
-        elif str(message) not in told:
-            told.add(str(message))
+        elif str(message) not in printed:
+            printed.add(str(message))
             print(f"note: {message}", file=sys.stderr)
 
     warnings.showwarning = shown

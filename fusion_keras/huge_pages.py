@@ -31,6 +31,6 @@ def environment(of: Mapping[str, str], system: Path = _SYSTEM) -> dict[str, str]
 
 def restart_with() -> None:
     """Start this program again, in the same process, if it does not ask for large pages yet."""
-    wanted = environment(os.environ)
-    if wanted != dict(os.environ):
-        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], wanted)
+    changed = environment(os.environ)
+    if changed != dict(os.environ):
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], changed)

@@ -128,8 +128,8 @@ def bootstrap_intervals(
     unknown = sorted(set(names or ()) - set(replicates))
     if unknown:
         raise ValueError(f"got metrics {unknown}, wanted some of {list(replicates)}.")
-    wanted = list(replicates) if names is None else names
-    return {name: _interval(replicates[name], level, count) for name in wanted}
+    chosen = replicates if names is None else names
+    return {name: _interval(replicates[name], level, count) for name in chosen}
 
 
 def summarise(
@@ -147,10 +147,10 @@ def summarise(
 
     Arguments and errors are those of `classification_metrics` and `bootstrap_intervals`.
     """
-    given = {"scores": scores, "predicted_scores": predicted_scores}
+    regression = {"scores": scores, "predicted_scores": predicted_scores}
     resampling = {"groups": groups, "repeats": repeats, "level": level, "seed": seed}
-    values = classification_metrics(probs, labels, **given)
-    intervals = bootstrap_intervals(None, probs, labels, **given, **resampling)
+    values = classification_metrics(probs, labels, **regression)
+    intervals = bootstrap_intervals(None, probs, labels, **regression, **resampling)
     return {
         name: {"value": value, "low": intervals[name][0], "high": intervals[name][1]}
         for name, value in values.items()

@@ -48,9 +48,9 @@ def config_of(holder: flags.FlagHolder, values: flags.FlagValues) -> ConfigDict:
     """The config that the flags describe."""
     config = cli.read_config(holder)
     for name in _SETTINGS:
-        given = values[name].value
-        if given is not None:
-            config[name] = tuple(given) if name == "parents" else given
+        value = values[name].value
+        if value is not None:
+            config[name] = tuple(value) if name == "parents" else value
     return config
 
 

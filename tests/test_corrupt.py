@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from fusion_keras.data import corrupt
-from fusion_keras.data.augment import AugmentSpec, missing
+from fusion_keras.data.augment import GREY, AugmentSpec, missing
 from fusion_keras.data.corrupt import CORRUPTIONS, corrupted
 from fusion_keras.data.log_mel import log_mel
 from fusion_keras.errors import UsageError
@@ -113,7 +113,7 @@ def test_jpeg_is_pillows_own_at_100_minus_the_strength():
 @pytest.mark.parametrize(("share", "hidden"), [(0.25, 32**2), (1, 64**2)])
 def test_occlusion_hides_its_share_with_a_grey_square(share, hidden):
     changed = corrupt.occlude_image(image(high=100), share, rng())
-    grey = (changed == corrupt.GREY).all(axis=-1)
+    grey = (changed == GREY).all(axis=-1)
     assert grey.sum() == hidden
     rows, columns = np.nonzero(grey)
     assert (np.ptp(rows) + 1) * (np.ptp(columns) + 1) == hidden
@@ -207,7 +207,7 @@ def test_what_is_missing_is_what_training_withholds():
 def test_a_share_of_the_examples_goes_without():
     images = np.zeros((1000, 2, 2, 3), np.uint8)
     changed = corrupted("image_missing", images, 0.25, 0, 0)
-    assert (changed == corrupt.GREY).all(axis=(1, 2, 3)).mean() == pytest.approx(0.25, abs=0.04)
+    assert (changed == GREY).all(axis=(1, 2, 3)).mean() == pytest.approx(0.25, abs=0.04)
 
 
 @pytest.mark.parametrize("strength", [0.01, 0.1])

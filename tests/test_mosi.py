@@ -77,9 +77,9 @@ def test_labels_scores_and_groups(read):
     assert "image" not in records.raw
 
 
-@pytest.mark.parametrize("joint", ["_", "$_$"])
-def test_video_and_clip_in_one_column(read, joint):
-    rows = [{"id": f"{row['video_id']}{joint}{row['clip_id']}", **row} for row in ROWS]
+@pytest.mark.parametrize("separator", ["_", "$_$"])
+def test_video_and_clip_in_one_column(read, separator):
+    rows = [{"id": f"{row['video_id']}{separator}{row['clip_id']}", **row} for row in ROWS]
     records = read(_without(rows, "video_id", "clip_id"))
     assert records.ids == read(ROWS).ids
     assert records.groups == read(ROWS).groups

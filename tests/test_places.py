@@ -29,6 +29,7 @@ ORDER = (
 LEAVES = (
     "__init__",
     "errors",
+    "files",
     "interrupts",
     "metrics",
     "metric_sums",

@@ -82,7 +82,7 @@ def test_every_gradient_equals_pytorchs(architecture):
     found = jax.jit(jax.grad(loss))([v.value for v in model.trainable_variables])
     by_id = {id(v): x for v, x in zip(model.trainable_variables, found, strict=True)}
     ours = {
-        name: weight.there(*(np.asarray(by_id[id(v)]) for v in weight.variables))
+        name: weight.to_pytorch(*(np.asarray(by_id[id(v)]) for v in weight.variables))
         for name, weight in weights(model, spec).items()
         if weight.variables
     }

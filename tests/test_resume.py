@@ -89,7 +89,7 @@ def test_a_run_killed_twice_ends_as_an_undisturbed_one(bench, tmp_path):
     # The second process went on and did not start anew.
     begun = len(epochs(run.partial))
     # What a kill in the middle of writing leaves behind.
-    for name in (".checkpoint.npz.new", ".history.csv.new", ".new.keras"):
+    for name in (".new.checkpoint.npz", ".new.history.csv", ".new.model.keras"):
         (run.partial / name).write_bytes(b"half")
     process = start(bench, run.folder)
     said = process.communicate()[1]

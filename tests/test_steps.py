@@ -173,7 +173,7 @@ def movements(pair: Pair, values: dict, reference) -> tuple[np.ndarray, np.ndarr
     ours, others = {}, {}
     for name, after in named.items():
         weight = pair.weights[name]
-        now = weight.there(*(np.asarray(values.get(id(v), v.value)) for v in weight.variables))
+        now = weight.to_pytorch(*(np.asarray(values.get(id(v), v.value)) for v in weight.variables))
         ours[name], others[name] = now - weight.read(), after - weight.read()
     for moved in (ours, others):
         for name, x in key_biases(moved).items():

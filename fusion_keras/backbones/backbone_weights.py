@@ -25,10 +25,10 @@ def _encoder_layer(layer, names: tuple[str, ...]) -> dict[str, Weight]:
         dense(layer._feedforward_output_dense),
         norm(layer._feedforward_layer_norm),
     )
-    found = {}
+    tensors = {}
     for name, part in zip(names, parts, strict=True):
-        found |= under(name, part)
-    return found
+        tensors |= under(name, part)
+    return tensors
 
 
 _BERT_LAYER = (
@@ -56,7 +56,7 @@ _VIT_LAYER = (
 def text(part) -> dict[str, Weight]:
     """Of a BERT, perhaps cut: names of `transformers`' BertModel."""
     named = _named(part)
-    found = {
+    tensors = {
         "embeddings.word_embeddings.weight": same(named["token_embedding"].embeddings),
         "embeddings.position_embeddings.weight": same(
             named["position_embedding"].position_embeddings
@@ -65,10 +65,10 @@ def text(part) -> dict[str, Weight]:
         **under("embeddings.LayerNorm", norm(named["embeddings_layer_norm"])),
     }
     for i, layer in enumerate(_encoder_layers(part)):
-        found |= under(f"encoder.layer.{i}", _encoder_layer(layer, _BERT_LAYER))
+        tensors |= under(f"encoder.layer.{i}", _encoder_layer(layer, _BERT_LAYER))
     if "pooled_dense" in named:
-        found |= under("pooler.dense", dense(named["pooled_dense"]))
-    return found
+        tensors |= under("pooler.dense", dense(named["pooled_dense"]))
+    return tensors
 
 
 def image(part) -> dict[str, Weight]:
@@ -79,29 +79,29 @@ def image(part) -> dict[str, Weight]:
 def _vit(part) -> dict[str, Weight]:
     named = _named(part)
     positions = named["position_embedding"].position_embeddings
-    found = {
+    tensors = {
         "embeddings.cls_token": same(named["class_token"].token),
         "embeddings.position_embeddings": reshaped(positions, (1, *positions.shape)),
         **under("embeddings.patch_embeddings.projection", convolution(named["patch_embedding"])),
     }
     for i, layer in enumerate(_encoder_layers(part)):
-        found |= under(f"layers.{i}", _encoder_layer(layer, _VIT_LAYER))
+        tensors |= under(f"layers.{i}", _encoder_layer(layer, _VIT_LAYER))
     if "layer_norm" in named:
-        found |= under("layernorm", norm(named["layer_norm"]))
-    return found
+        tensors |= under("layernorm", norm(named["layer_norm"]))
+    return tensors
 
 
 def mobilenet_v2(part) -> dict[str, Weight]:
     """Our layers carry the names of Hugging Face's modules."""
-    found = {}
+    tensors = {}
     for layer in part.layers:
         kind = type(layer).__name__
         if "Conv2D" in kind:
-            found |= under(layer.name, convolution(layer))
+            tensors |= under(layer.name, convolution(layer))
         elif "BatchNormalization" in kind:
             statistics = {
                 "running_mean": same(layer.moving_mean),
                 "running_var": same(layer.moving_variance),
             }
-            found |= under(layer.name, norm(layer) | statistics)
-    return found
+            tensors |= under(layer.name, norm(layer) | statistics)
+    return tensors

@@ -142,11 +142,11 @@ def _loop(step, carry, inputs):
     """
     if keras.backend.backend() == "jax":
         return ops.scan(step, carry, inputs)
-    each = []
+    outputs = []
     for t in range(inputs.shape[0]):
-        carry, found = step(carry, inputs[t])
-        each.append(found)
-    return carry, None if each[0] is None else ops.stack(each)
+        carry, output = step(carry, inputs[t])
+        outputs.append(output)
+    return carry, None if outputs[0] is None else ops.stack(outputs)
 
 
 @_register

@@ -36,10 +36,10 @@ def read_config(directory: Path, model_type: str) -> dict:
             f"got {path} that is not valid JSON ({error}), wanted a Hugging Face config; "
             "copy the file again."
         ) from error
-    found = config.get("model_type") if isinstance(config, dict) else None
-    if found != model_type:
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if kind != model_type:
         raise UsageError(
-            f"got model_type {found!r} in {path}, wanted {model_type!r}; "
+            f"got model_type {kind!r} in {path}, wanted {model_type!r}; "
             "name a checkpoint of that kind."
         )
     return config
@@ -91,10 +91,10 @@ class Weights:
                 f"got no tensor {name!r} in {self._path}, wanted one of shape {list(shape)}; "
                 "the weights and config.json are of different models."
             )
-        found = tuple(self._file.get_slice(full).get_shape())
-        if found != tuple(shape):
+        stored = tuple(self._file.get_slice(full).get_shape())
+        if stored != tuple(shape):
             raise UsageError(
-                f"got shape {list(found)} for {full!r} in {self._path}, wanted {list(shape)}; "
+                f"got shape {list(stored)} for {full!r} in {self._path}, wanted {list(shape)}; "
                 "the weights and config.json are of different models."
             )
         return self._file.get_tensor(full).astype(np.float32)

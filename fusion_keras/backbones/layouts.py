@@ -16,17 +16,17 @@ class Weight:
 
     Attributes:
         variables: several where PyTorch keeps side by side what Keras has apart.
-        there: their values, in that order -> PyTorch's array.
-        back: PyTorch's array -> their values.
+        to_pytorch: their values, in that order -> PyTorch's array.
+        to_keras: PyTorch's array -> their values.
     """
 
     variables: tuple[keras.Variable, ...]
-    there: Callable[..., np.ndarray]
-    back: Callable[[np.ndarray], list[np.ndarray]]
+    to_pytorch: Callable[..., np.ndarray]
+    to_keras: Callable[[np.ndarray], list[np.ndarray]]
 
     def read(self) -> np.ndarray:
         """float32, in PyTorch's layout."""
-        return self.there(*(_array(v) for v in self.variables))
+        return self.to_pytorch(*(_array(v) for v in self.variables))
 
 
 def _array(variable) -> np.ndarray:
@@ -83,6 +83,8 @@ def side_by_side(parts: list[Weight]) -> Weight:
     """Tensors of equal shape, one below the other."""
     return Weight(
         tuple(part.variables[0] for part in parts),
-        lambda *values: np.concatenate([p.there(x) for p, x in zip(parts, values, strict=True)]),
-        lambda x: [p.back(y)[0] for p, y in zip(parts, np.split(x, len(parts)), strict=True)],
+        lambda *values: np.concatenate(
+            [p.to_pytorch(x) for p, x in zip(parts, values, strict=True)]
+        ),
+        lambda x: [p.to_keras(y)[0] for p, y in zip(parts, np.split(x, len(parts)), strict=True)],
     )

@@ -311,7 +311,7 @@ def _minilm_directory():
 def _image_class(directory):
     """The backbone class that a directory's config.json names."""
     config = read_json(directory / "config.json")
-    found = config.get("registered_name") or config.get("model_type")
+    kind = config.get("registered_name") or config.get("model_type")
     classes = {
         "vit": ViTBackbone,
         "keras_hub>ViTBackbone": ViTBackbone,
@@ -319,9 +319,9 @@ def _image_class(directory):
         "mobilenet_v2": MobileNetV2Backbone,
         "fusion_keras>MobileNetV2Backbone": MobileNetV2Backbone,
     }
-    if found not in classes:
+    if kind not in classes:
         raise UsageError(
-            f"got a model of type {found!r} in {directory / 'config.json'} for the image "
+            f"got a model of type {kind!r} in {directory / 'config.json'} for the image "
             f"backbone, wanted one of {', '.join(classes)}; choose another preset."
         )
-    return classes[found]
+    return classes[kind]

@@ -12,15 +12,14 @@ import contextlib
 import hashlib
 import json
 import os
-import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
 from fusion_keras.errors import UsageError
+from fusion_keras.files import UNFINISHED, digest, whole
 
 # Raise it when the same inputs shall give other arrays: a change in how images are decoded
 # or texts tokenised. Entries of older versions are then no longer found.
@@ -62,19 +61,20 @@ def cached_array(
     Raises:
       UsageError: the folder cannot be written, or is full.
     """
-    found = _read(folder, key, shape, dtype)
-    if found is not None:
-        return found
+    entry = _read(folder, key, shape, dtype)
+    if entry is not None:
+        return entry
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_stale(folder)
         notes: dict = {}
-        with _renamed_when_whole(folder / f"{key}.npy") as file:
-            sha256 = _write_rows(file, shape, dtype, build(notes))
+        with whole(folder / f"{key}.npy", contested=True) as partial:
+            _write_rows(partial, shape, dtype, build(notes))
+            sha256 = digest(partial)
             # Mapped before it has its name, under which it may be deleted at once.
-            array = np.load(file.name, mmap_mode="r", allow_pickle=False)
-        with _renamed_when_whole(folder / f"{key}.json") as file:
-            file.write(json.dumps({"sha256": sha256, "notes": notes}).encode())
+            array = np.load(partial, mmap_mode="r", allow_pickle=False)
+        with whole(folder / f"{key}.json", contested=True) as partial:
+            partial.write_text(json.dumps({"sha256": sha256, "notes": notes}), encoding="utf-8")
         # Through JSON, so that the first reader gets what every later one gets.
         return array, json.loads(json.dumps(notes))
     except OSError as error:
@@ -92,9 +92,8 @@ def _read(
     """The entry if it is whole, else None: then it is built again."""
     try:
         entry = json.loads((folder / f"{key}.json").read_text(encoding="utf-8"))
-        with open(folder / f"{key}.npy", "rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != entry["sha256"]:
-                return None
+        if digest(folder / f"{key}.npy") != entry["sha256"]:
+            return None
         array = np.load(folder / f"{key}.npy", mmap_mode="r", allow_pickle=False)
         notes = entry["notes"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -103,43 +102,27 @@ def _read(
 
 
 def _write_rows(
-    file: BinaryIO, shape: tuple[int, ...], dtype: np.dtype | type, pieces: Iterable[np.ndarray]
-) -> str:
-    """Writes the .npy file piece by piece and returns its sha256.
+    path: Path, shape: tuple[int, ...], dtype: np.dtype | type, pieces: Iterable[np.ndarray]
+):
+    """Writes the .npy file piece by piece.
 
     Not through a writable memory map: on a full disk that kills the process with SIGBUS,
     where `write` raises an error that can be told.
     """
     header = {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(file, header)
     rows = 0
-    for piece in pieces:
-        file.write(np.ascontiguousarray(piece, dtype=dtype).data)
-        rows += len(piece)
+    with path.open("xb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for piece in pieces:
+            file.write(np.ascontiguousarray(piece, dtype=dtype).data)
+            rows += len(piece)
     if rows != shape[0]:
         raise ValueError(f"built {rows} rows of {shape[0]}")
-    file.flush()
-    file.seek(0)
-    return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextlib.contextmanager
-def _renamed_when_whole(path: Path) -> Iterator[BinaryIO]:
-    """A file open for writing that gets its name only when the block ends without error."""
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with open(temporary, "x+b") as file:
-            yield file
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
 
 
 def _remove_stale(folder: Path):
     """Removes what killed processes left; younger files may belong to a living one."""
-    for path in folder.glob("*.tmp"):
+    for path in folder.glob(f"*{UNFINISHED}"):
         with contextlib.suppress(OSError):
             if time.time() - path.stat().st_mtime > _STALE_SECONDS:
                 path.unlink()

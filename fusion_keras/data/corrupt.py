@@ -20,12 +20,10 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFilter
 
+from fusion_keras.data.augment import GREY
 from fusion_keras.data.modalities import PRESENT
 from fusion_keras.data.noise import add_white_noise
 from fusion_keras.errors import UsageError
-
-# What stands for an image, or a part of one, that is not there; as in training.
-GREY = 127
 
 # The stagger of a keyboard's rows, in keys.
 _ROWS = (("qwertyuiop", 0.0), ("asdfghjkl", 0.25), ("zxcvbnm", 0.75))

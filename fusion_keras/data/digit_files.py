@@ -70,25 +70,25 @@ def _read_idx(path: Path, magic: int) -> np.ndarray:
         with gzip.open(path, "rb") as file:
             header = np.frombuffer(file.read(4 + 4 * rank), ">u4")
             if len(header) != 1 + rank or header[0] != magic:
-                found = header[0] if len(header) else "nothing"
+                number = header[0] if len(header) else "nothing"
                 raise UsageError(
-                    f"got the magic number {found} in {path}, wanted {magic}; {_GET_MNIST}"
+                    f"got the magic number {number} in {path}, wanted {magic}; {_GET_MNIST}"
                 )
             shape = tuple(int(edge) for edge in header[1:])
-            wanted = int(np.prod(shape, dtype=object))
-            if wanted > _LARGEST:
+            size = int(np.prod(shape, dtype=object))
+            if size > _LARGEST:
                 raise UsageError(
-                    f"got a header of {wanted} values in {path}, wanted at most {_LARGEST}; "
+                    f"got a header of {size} values in {path}, wanted at most {_LARGEST}; "
                     f"{_GET_MNIST}"
                 )
-            data = file.read(wanted + 1)
+            data = file.read(size + 1)
     # What gzip trips over in a damaged file; EOFError where it is cut.
     except (OSError, EOFError, zlib.error, ValueError) as error:
         raise UsageError(f"got {error} from {path}, wanted a gzip file; {_GET_MNIST}") from error
-    if len(data) != wanted or not wanted:
-        kept = "more than" if len(data) > wanted else f"{len(data)} of"
+    if len(data) != size or not size:
+        kept = "more than" if len(data) > size else f"{len(data)} of"
         raise UsageError(
-            f"got {kept} the {wanted} values {shape} in {path}, wanted all and at least one; "
+            f"got {kept} the {size} values {shape} in {path}, wanted all and at least one; "
             f"{_GET_MNIST}"
         )
     return np.frombuffer(data, np.uint8).reshape(shape)

@@ -116,10 +116,10 @@ def split_examples(
         UsageError: a ratio that is none, or more pairs than there are.
     """
     field = f"{split}_pairs"
-    wanted, found = data.digits[field], count_pairs(digits, split)
-    if not 1 <= wanted <= found:
+    pairs, available = data.digits[field], count_pairs(digits, split)
+    if not 1 <= pairs <= available:
         raise UsageError(
-            f"got data.digits.{field}={wanted}, wanted 1 to {found}, the pairs of that split."
+            f"got data.digits.{field}={pairs}, wanted 1 to {available}, the pairs of that split."
         )
     return Examples(
         digits,
@@ -127,7 +127,7 @@ def split_examples(
         data.split_seed,
         data.digits.image_snr if image_snr is None else image_snr,
         data.digits.audio_snr if audio_snr is None else audio_snr,
-        wanted,
+        pairs,
     )
 
 

@@ -7,24 +7,15 @@ model's value range is not done here: it is part of the model graph.
 
 import io
 import warnings
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 from PIL import __version__ as pillow_version
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-)
 
-from fusion_keras.data.cache import cached_array, content_key
-from fusion_keras.data.paths import file_digest, is_file
+from fusion_keras.data import media
+from fusion_keras.data.paths import is_file
 from fusion_keras.data.records import SkipLog
 from fusion_keras.errors import UsageError
 
@@ -34,10 +25,9 @@ MAX_PIXELS = 89_478_485
 
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _WHITE = (255, 255, 255, 255)
-_IMAGES_AT_ONCE = 64
 
 
-class BadImage(ValueError):
+class BadImage(media.BadFile):
     """The file cannot be used as an image; the message is the reason, without the path."""
 
 
@@ -112,11 +102,8 @@ def decode_all(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Decodes N image files, or takes them from the cache.
 
-    Unusable files are added to `skips` with their reason, and the caller checks its limit;
-    without a log the first one ends the run.
-
     Args:
-      skips, origins: the log, and N descriptions of the rows for it ("x.csv line 7").
+      skips, origins: as `media.decoded` takes them.
 
     Returns:
       (uint8 [N, S, S, 3] memory map, with zeros where a file is unusable;
@@ -125,66 +112,22 @@ def decode_all(
     Raises:
       UsageError: an unusable file and no log, or the cache folder cannot be written.
     """
-
-    def build(notes: dict) -> Iterator[np.ndarray]:
-        reasons = notes["unusable"] = {}
-        for start, images in _decode_in_threads(paths, spec):
-            rows = np.zeros((len(images), spec.size, spec.size, 3), np.uint8)
-            for row, image in enumerate(images):
-                if isinstance(image, BadImage):
-                    reasons[str(start + row)] = str(image)
-                else:
-                    rows[row] = image
-            yield rows
-
-    with ThreadPoolExecutor() as pool:
-        digests = list(pool.map(file_digest, paths))
-    # Another Pillow may bring another JPEG decoder, hence other pixels.
-    key = content_key("images", pillow_version, asdict(spec), digests)
-    shape = (len(paths), spec.size, spec.size, 3)
-    images, notes = cached_array(folder, key, shape, np.uint8, build)
-
-    usable = np.ones(len(paths), bool)
-    for index, reason in notes["unusable"].items():
-        row = int(index)
-        usable[row] = False
-        sentence = f"image {paths[row]}: {reason}"
-        if skips is None:
-            raise UsageError(f"got {sentence}, wanted a readable image; do mend or remove it.")
-        skips.add(origins[row] if origins else skips.source, sentence)
-    return images, usable
-
-
-def _decode_in_threads(
-    paths: list[Path], spec: ImageSpec
-) -> Iterator[tuple[int, list[np.ndarray | BadImage]]]:
-    """Yields (index of the first, images) piece by piece. Pillow works outside the GIL."""
-
-    def attempt(path: Path) -> np.ndarray | BadImage:
-        try:
-            return decode(path, spec)
-        except BadImage as error:
-            return error
-
-    columns = (
-        TextColumn("decoding images"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with (
-        warnings.catch_warnings(),
-        Progress(*columns) as progress,
-        ThreadPoolExecutor() as pool,
-    ):
-        # What Pillow warns of (broken EXIF, huge files) is met or reported by `decode`. Set
-        # here, because the filters belong to the process and not to a thread.
+    # What Pillow warns of (broken EXIF, huge files) is met or reported by `decode`. Set here,
+    # because the filters belong to the process and not to a thread.
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        task = progress.add_task("", total=len(paths))
-        for start in range(0, len(paths), _IMAGES_AT_ONCE):
-            images = list(pool.map(attempt, paths[start : start + _IMAGES_AT_ONCE]))
-            yield start, images
-            progress.advance(task, len(images))
+        return media.decoded(
+            "image",
+            paths,
+            lambda path: decode(path, spec),
+            # Another Pillow may bring another JPEG decoder, hence other pixels.
+            method=("images", pillow_version, asdict(spec)),
+            row=(spec.size, spec.size, 3),
+            dtype=np.uint8,
+            folder=folder,
+            skips=skips,
+            origins=origins,
+        )
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -105,8 +105,8 @@ def log_mel(waveform: np.ndarray) -> np.ndarray:
 @functools.cache
 def _bands() -> list[tuple[slice, np.ndarray]]:
     """The bins that a band has, and their weights."""
-    found = [(np.flatnonzero(column), column) for column in mel_filters().T]
-    return [(slice(b[0], b[-1] + 1), column[b[0] : b[-1] + 1].copy()) for b, column in found]
+    bands = [(np.flatnonzero(column), column) for column in mel_filters().T]
+    return [(slice(b[0], b[-1] + 1), column[b[0] : b[-1] + 1].copy()) for b, column in bands]
 
 
 def _mel(frequency):

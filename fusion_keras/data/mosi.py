@@ -190,13 +190,13 @@ def _clip_files(records: Records, folder: Path) -> list[Path]:
 
 def _ready_frames(records: Records, folder: Path) -> list[Path | str]:
     """The file that holds each clip's frame, or that there is none."""
-    found = []
+    frames = []
     for name, video, origin in zip(records.ids, records.groups, records.origins, strict=True):
         stems = (name, _nested(name, video))
         paths = (inside(folder, s + suffix, origin) for s in stems for suffix in _FRAME_SUFFIXES)
         path = next(filter(is_file, paths), None)
-        found.append(path or f"no frame {name} (.jpg, .jpeg or .png) in {folder}")
-    return found
+        frames.append(path or f"no frame {name} (.jpg, .jpeg or .png) in {folder}")
+    return frames
 
 
 def _nested(name: str, video: str) -> str:

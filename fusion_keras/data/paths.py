@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 from pathlib import Path, PureWindowsPath
 
 from fusion_keras.errors import UsageError
+from fusion_keras.files import digest
 
 
 def inside(root: Path, relative: str, where: str) -> Path:
@@ -55,9 +55,6 @@ def file_digest(path: Path) -> str:
     """sha256 of a file's content, or why it cannot be read: what a cache knows it by."""
     try:
         # Only a regular file: opening a pipe would wait for ever.
-        if not is_file(path):
-            return "missing"
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return digest(path) if is_file(path) else "missing"
     except OSError as error:
         return f"unreadable: {error.strerror}"

@@ -215,7 +215,7 @@ class Dataset:
     @property
     def notes(self) -> tuple[str, ...]:
         """All that is to be said of it."""
-        return self.source_notes + tuple(note for found in self.notes_of.values() for note in found)
+        return self.source_notes + tuple(note for notes in self.notes_of.values() for note in notes)
 
     @functools.cached_property
     def fingerprint(self) -> str:

@@ -8,15 +8,13 @@ averaged here, as on the device. (FFmpeg's own mix of two channels to float is t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
+from fusion_keras.data import media
 from fusion_keras.data.cache import cached_array, content_key
 from fusion_keras.data.log_mel import (
     BANDS,
@@ -28,18 +26,15 @@ from fusion_keras.data.log_mel import (
     mel_filters,
     samples_of,
 )
-from fusion_keras.data.paths import file_digest, is_file
+from fusion_keras.data.paths import is_file
 from fusion_keras.data.records import SkipLog
 from fusion_keras.errors import UsageError
 
-_AT_ONCE = 64
-# Fewer files are done before a progress bar could be read.
-_PROGRESS_FROM = 50
 # A track that ends earlier than its header says, by more seconds than codecs pad, was cut off.
 _TOLERANCE = 0.25
 
 
-class BadSound(ValueError):
+class BadSound(media.BadFile):
     """The file cannot be used as sound; the message is the reason, without the path."""
 
 
@@ -82,11 +77,9 @@ def decode_all(
     """The log-mel energies of N sound files, or from the cache.
 
     A longer clip than `seconds` keeps its middle, a shorter one is followed by silence.
-    Unusable files are added to `skips` with their reason, and the caller checks its limit;
-    without a log the first one ends the run.
 
     Args:
-      skips, origins: the log, and N descriptions of the rows for it ("x.csv line 7").
+      skips, origins: as `media.decoded` takes them.
 
     Returns:
       (float32 [N, F, 64] memory map, with zeros where a file is unusable;
@@ -96,36 +89,20 @@ def decode_all(
       UsageError: an unusable file and no log, clips of no possible length, or the cache folder
         cannot be written.
     """
-    shape, samples = (len(paths), count_frames(seconds), BANDS), samples_of(seconds)
-
-    def energies(path: Path) -> np.ndarray:
-        return log_mel(fit(decode(path), samples))
-
-    def build(notes: dict) -> Iterator[np.ndarray]:
-        reasons = notes["unusable"] = {}
-        for start, found in _in_threads(paths, energies):
-            rows = np.zeros((len(found), *shape[1:]), np.float32)
-            for row, sound in enumerate(found):
-                if isinstance(sound, BadSound):
-                    reasons[str(start + row)] = str(sound)
-                else:
-                    rows[row] = sound
-            yield rows
-
+    samples = samples_of(seconds)
     # Another FFmpeg may decode otherwise, and other filters give other energies.
     filters = hashlib.sha256(mel_filters()).hexdigest()
-    key = content_key("log-mel 1", av.__version__, filters, seconds, _digests(paths))
-    audio, notes = cached_array(folder, key, shape, np.float32, build)
-
-    usable = np.ones(len(paths), bool)
-    for index, reason in notes["unusable"].items():
-        row = int(index)
-        usable[row] = False
-        sentence = f"sound {paths[row]}: {reason}"
-        if skips is None:
-            raise UsageError(f"got {sentence}, wanted a readable sound; do mend or remove it.")
-        skips.add(origins[row] if origins else skips.source, sentence)
-    return audio, usable
+    return media.decoded(
+        "sound",
+        paths,
+        lambda path: log_mel(fit(decode(path), samples)),
+        method=("log-mel 1", av.__version__, filters, seconds),
+        row=(count_frames(seconds), BANDS),
+        dtype=np.float32,
+        folder=folder,
+        skips=skips,
+        origins=origins,
+    )
 
 
 def waveforms(paths: list[Path], seconds: float, folder: Path) -> np.ndarray:
@@ -136,23 +113,19 @@ def waveforms(paths: list[Path], seconds: float, folder: Path) -> np.ndarray:
     """
     samples = samples_of(seconds)
 
+    def waveform(path: Path) -> np.ndarray:
+        try:
+            return fit(decode(path), samples)
+        except BadSound as error:
+            raise UsageError(
+                f"got sound {path}: {error}, wanted what was read before; do put the file back."
+            ) from error
+
     def build(notes: dict) -> Iterator[np.ndarray]:
-        for start, found in _in_threads(paths, lambda path: fit(decode(path), samples)):
-            for row, sound in enumerate(found):
-                if isinstance(sound, BadSound):
-                    raise UsageError(
-                        f"got sound {paths[start + row]}: {sound}, wanted what was read before; do "
-                        "put the file back."
-                    )
-            yield np.stack(found)
+        return map(np.stack, media.in_threads(waveform, paths, "decoding sounds"))
 
-    key = content_key("waveforms 1", av.__version__, seconds, _digests(paths))
+    key = content_key("waveforms 1", av.__version__, seconds, media.digests(paths))
     return cached_array(folder, key, (len(paths), samples), np.float32, build)[0]
-
-
-def _digests(paths: list[Path]) -> list[str]:
-    with ThreadPoolExecutor() as pool:
-        return list(pool.map(file_digest, paths))
 
 
 def _decoded(path: Path) -> tuple[np.ndarray, float]:
@@ -184,22 +157,3 @@ def _check_riff(path: Path) -> None:
     size = path.stat().st_size
     if kind == b"RIFF" and written and size < promised:
         raise BadSound(f"cut off at {size} of {promised} bytes")
-
-
-def _in_threads(
-    paths: list[Path], of: Callable[[Path], np.ndarray]
-) -> Iterator[tuple[int, list[np.ndarray | BadSound]]]:
-    """Yields (index of the first, what is made of each) piece by piece; PyAV leaves the GIL."""
-
-    def attempt(path: Path) -> np.ndarray | BadSound:
-        try:
-            return of(path)
-        except BadSound as error:
-            return error
-
-    starts = range(0, len(paths), _AT_ONCE)
-    if len(paths) > _PROGRESS_FROM:
-        starts = track(starts, "reading sound", console=Console(stderr=True))
-    with ThreadPoolExecutor() as pool:
-        for start in starts:
-            yield start, list(pool.map(attempt, paths[start : start + _AT_ONCE]))

@@ -121,15 +121,15 @@ def check_records(records: Records) -> Records:
     _check_ids(records)
     present = np.unique(records.labels)
     if len(present) < 2:
-        found = ", ".join(records.classes[c] for c in present) or "none"
+        classes = ", ".join(records.classes[c] for c in present) or "none"
         raise UsageError(
-            f"got labels of fewer than two classes in {source} ({found}), wanted two or more; do "
+            f"got labels of fewer than two classes in {source} ({classes}), wanted two or more; do "
             "check the label column."
         )
     if records.splits is None:
         return records
-    found = _check_classes(records, source) + _divided_groups(records, source)
-    notes = records.notes + tuple(note for note in found if note not in records.notes)
+    oddities = _check_classes(records, source) + _divided_groups(records, source)
+    notes = records.notes + tuple(note for note in oddities if note not in records.notes)
     return dataclasses.replace(records, notes=notes)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,10 +13,10 @@ import av
 import numpy as np
 from PIL import Image
 
+from fusion_keras.data.media import in_threads
 from fusion_keras.errors import UsageError
+from fusion_keras.files import whole
 
-# Fewer files are done before a progress bar could be read.
-_PROGRESS_FROM = 50
 # Part of each frame's name: a change of the method must not find the frames of the old one.
 _METHOD = "middle-frame 1"
 # When the last frame stands further before the middle than this, in seconds, then the header
@@ -70,16 +69,16 @@ def extract_middle_frames(videos: Sequence[Path], folder: Path) -> list[Path | V
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor() as pool:
             targets = list(pool.map(lambda video: _target(video, folder), videos))
-            missing = [
-                (video, target)
-                for video, target in zip(videos, targets, strict=True)
-                if isinstance(target, Path) and not target.is_file()
-            ]
-            # PyAV and Pillow release the GIL while they decode and compress.
-            results = pool.map(lambda pair: _extract(*pair), missing)
-            failed = {t: e for t, e in _with_progress(results, len(missing)) if e is not None}
+        missing = [
+            (video, target)
+            for video, target in zip(videos, targets, strict=True)
+            if isinstance(target, Path) and not target.is_file()
+        ]
+        # PyAV and Pillow release the GIL while they decode and compress.
+        pieces = in_threads(lambda pair: _extract(*pair), missing, "reading middle frames")
+        failed = {target: error for piece in pieces for target, error in piece if error}
     except OSError as error:
         raise UsageError(
             f"got '{error.strerror or error}' from the frame cache {folder}, wanted a writable "
@@ -160,20 +159,7 @@ def _extract(video: Path, target: Path) -> tuple[Path, VideoError | None]:
         frame = middle_frame(video)
     except VideoError as error:
         return target, error
-    temporary = target.with_name(f"{target.name}.{os.getpid()}-{threading.get_ident()}.tmp")
-    try:
+    with whole(target, contested=True) as partial:
         # Level 1: three times as fast as the default, and only a few percent larger.
-        Image.fromarray(frame).save(temporary, format="PNG", compress_level=1)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+        Image.fromarray(frame).save(partial, format="PNG", compress_level=1)
     return target, None
-
-
-def _with_progress(results: Iterator, total: int) -> Iterator:
-    if total <= _PROGRESS_FROM:
-        return results
-    from rich.console import Console
-    from rich.progress import track
-
-    return track(results, "reading middle frames", total, console=Console(stderr=True))

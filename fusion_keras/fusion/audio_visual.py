@@ -171,11 +171,11 @@ def _halves(model: keras.Model) -> Graph:
 
     inputs = {x.name: x for x in model.inputs}
     features = model.get_layer(FEATURES).output
-    given = keras.Input(features.shape[1:], dtype=features.dtype, name=FEATURES)
-    logits = model.get_layer("logits")(model.get_layer("hidden")(given))
+    feature_input = keras.Input(features.shape[1:], dtype=features.dtype, name=FEATURES)
+    logits = model.get_layer("logits")(model.get_layer("hidden")(feature_input))
     return Graph(
         model=model,
         encoders=keras.Model(inputs, {FEATURES: features}, name="encoders"),
-        fusion=keras.Model({FEATURES: given}, {"logits": logits}, name="fusion"),
+        fusion=keras.Model({FEATURES: feature_input}, {"logits": logits}, name="fusion"),
         tap_names={},
     )

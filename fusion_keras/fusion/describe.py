@@ -110,12 +110,12 @@ def describe_layers(model: keras.Model) -> list[Part]:
 def _backbone(spec, graph, modality) -> Part:
     part = graph.model.get_layer(MODALITY[modality].part)
     taps = ", ".join(str(d) for d in spec.depths(modality))
-    (given,) = (x for x in graph.model.inputs if x.name == MODALITY[modality].input)
-    length = given.shape[1] or 1
+    (model_input,) = (x for x in graph.model.inputs if x.name == MODALITY[modality].input)
+    length = model_input.shape[1] or 1
     shapes = " ".join(_shape(x, length) for x in part.outputs)
     return Part(
         f"{modality}, taps {taps}",
-        _shape(given),
+        _shape(model_input),
         shapes,
         part.count_params(),
         count_macs(part, length),

@@ -36,17 +36,17 @@ class ScoreAverage(layers.Layer):
 
     def __init__(self, weights: tuple[float, ...] = (), **kwargs):
         super().__init__(**kwargs)
-        self.given = tuple(weights)
+        self.fixed = tuple(weights)
 
     def build(self, input_shape):
-        if not self.given:
+        if not self.fixed:
             self.share = self.add_weight(
                 shape=(len(input_shape),), initializer="zeros", name="share"
             )
 
     def call(self, logits):
         probs = ops.softmax(ops.cast(ops.stack(logits, axis=-1), "float32"), axis=1)  # [B, C, M]
-        share = ops.convert_to_tensor(self.given) if self.given else ops.softmax(self.share)
+        share = ops.convert_to_tensor(self.fixed) if self.fixed else ops.softmax(self.share)
         mean = ops.sum(probs * ops.cast(share, "float32"), axis=-1)
         return ops.log(ops.maximum(mean, 1e-7))
 
@@ -54,7 +54,7 @@ class ScoreAverage(layers.Layer):
         return input_shape[0]
 
     def get_config(self):
-        return {**super().get_config(), "weights": self.given}
+        return {**super().get_config(), "weights": self.fixed}
 
 
 @dataclass(frozen=True)
@@ -187,8 +187,8 @@ def _fusion_part(spec, taps, num_classes, regression) -> keras.Model:
     seen = _stood_in(spec, inputs) if spec.stand_ins else inputs
     vectors = []
     for i, junction in enumerate(spec.junctions):
-        mine = {m: seen[MODALITY[m].tap(d)] for m, d in junction.depths.items()}
-        vectors.append(join(junction, mine, seen.get(MASK), spec.pool, f"junction{i}"))
+        tapped = {m: seen[MODALITY[m].tap(d)] for m, d in junction.depths.items()}
+        vectors.append(join(junction, tapped, seen.get(MASK), spec.pool, f"junction{i}"))
     outputs = _head(spec, vectors, num_classes, regression)
     return keras.Model(inputs, outputs, name="fusion")
 

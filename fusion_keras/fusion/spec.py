@@ -112,8 +112,8 @@ class FusionSpec:
 
     def depths(self, modality: str) -> list[Depth]:
         """The depths at which `modality` is tapped, each once, shallow first."""
-        found = {j.depths[modality] for j in self.junctions if modality in j.depths}
-        return sorted(found, key=lambda d: (d == LAST, 0 if d == LAST else d))
+        depths = {j.depths[modality] for j in self.junctions if modality in j.depths}
+        return sorted(depths, key=lambda d: (d == LAST, 0 if d == LAST else d))
 
     @property
     def modalities(self) -> tuple[str, ...]:

@@ -29,8 +29,8 @@ class StandIn(layers.Layer):
         )
 
     def call(self, x, present):
-        there = ops.cast(ops.reshape(present, (-1, *[1] * (len(x.shape) - 1))), x.dtype)
-        return there * x + (1 - there) * ops.cast(self.vector, x.dtype)
+        kept = ops.cast(ops.reshape(present, (-1, *[1] * (len(x.shape) - 1))), x.dtype)
+        return kept * x + (1 - kept) * ops.cast(self.vector, x.dtype)
 
     def compute_output_spec(self, x, present):
         return keras.KerasTensor(x.shape, dtype=x.dtype)
@@ -44,9 +44,9 @@ class PresentMask(layers.Layer):
     """
 
     def call(self, mask, present):
-        there = ops.cast(present, mask.dtype)
-        first = there * mask[:, :1] + (1 - there)
-        return ops.concatenate([first, there * mask[:, 1:]], axis=1)
+        kept = ops.cast(present, mask.dtype)
+        first = kept * mask[:, :1] + (1 - kept)
+        return ops.concatenate([first, kept * mask[:, 1:]], axis=1)
 
     def compute_output_spec(self, mask, present):
         return keras.KerasTensor(mask.shape, dtype=mask.dtype)

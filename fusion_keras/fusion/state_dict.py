@@ -60,9 +60,9 @@ def load_state_dict(
         UsageError: a tensor is missing, too many, of another shape, or not finite. Nothing has
             been changed then.
     """
-    wanted = weights(model, spec)
-    given = {name: x for name, x in arrays.items() if not name.endswith(_IGNORED)}
-    missing, other = sorted(wanted.keys() - given), sorted(given.keys() - wanted.keys())
+    expected = weights(model, spec)
+    tensors = {name: x for name, x in arrays.items() if not name.endswith(_IGNORED)}
+    missing, other = sorted(expected.keys() - tensors), sorted(tensors.keys() - expected.keys())
     if missing or other:
         parts = [f"lacks {_some(missing)}"] if missing else []
         parts += [f"has {_some(other)}, which this model has not"] if other else []
@@ -70,17 +70,19 @@ def load_state_dict(
             f"{source} {' and '.join(parts)}: weights of a model of the same variant, junctions "
             "and backbones are wanted."
         )
-    for name, weight in wanted.items():
+    for name, weight in expected.items():
         shape = weight.read().shape
-        if given[name].shape != shape:
+        if tensors[name].shape != shape:
             raise UsageError(
-                f"{source} has {name} of shape {tuple(given[name].shape)}, wanted {shape}: it "
+                f"{source} has {name} of shape {tuple(tensors[name].shape)}, wanted {shape}: it "
                 "belongs to a model of other sizes."
             )
-        if not np.isfinite(given[name]).all():
+        if not np.isfinite(tensors[name]).all():
             raise UsageError(f"{source} has {name} with values that are not finite.")
-    values = {name: w.back(np.asarray(given[name], np.float32)) for name, w in wanted.items()}
-    for name, weight in wanted.items():
+    values = {
+        name: w.to_keras(np.asarray(tensors[name], np.float32)) for name, w in expected.items()
+    }
+    for name, weight in expected.items():
         for variable, value in zip(weight.variables, values[name], strict=True):
             variable.assign(value)
 
@@ -92,16 +94,16 @@ def weights(model: keras.Model, spec) -> dict[str, Weight]:
 
 def junction_weights(model: keras.Model, spec: FusionSpec) -> dict[str, Weight]:
     """Those of backbones, junctions and heads."""
-    found = {}
+    tensors = {}
     for modality in (MODALITY[m] for m in spec.modalities):
-        found |= under(modality.name, modality.weights(model.get_layer(modality.part)))
+        tensors |= under(modality.name, modality.weights(model.get_layer(modality.part)))
     fusion = model.get_layer("fusion")
     for names in tap_names(spec).values() if spec.stand_ins else ():
-        found |= {f"stand_ins.{n}": same(fusion.get_layer(f"{n}_stand_in").vector) for n in names}
+        tensors |= {f"stand_ins.{n}": same(fusion.get_layer(f"{n}_stand_in").vector) for n in names}
     for i, junction in enumerate(spec.junctions):
         named = _Prefixed(fusion, f"junction{i}")
-        found |= under(f"junctions.{i}", _junction(junction, named))
-    return found | _heads(fusion, spec)
+        tensors |= under(f"junctions.{i}", _junction(junction, named))
+    return tensors | _heads(fusion, spec)
 
 
 def _some(names: list[str]) -> str:
@@ -126,29 +128,29 @@ def _junction(junction: Junction, layer: _Prefixed) -> dict[str, Weight]:
     modalities = list(junction.depths)
     if junction.join == "concat":
         return {}
-    found = {}
+    tensors = {}
     if junction.join == "linear":
         for i, modality in enumerate(modalities):
-            found |= under(f"norms.{i}", norm(layer(f"_{modality}_norm")))
-        return found | under("project", dense(layer()))
+            tensors |= under(f"norms.{i}", norm(layer(f"_{modality}_norm")))
+        return tensors | under("project", dense(layer()))
     for i, modality in enumerate(modalities):
-        found |= under(f"project.{i}", _projection(junction, modality, layer))
+        tensors |= under(f"project.{i}", _projection(junction, modality, layer))
     if junction.join == "gate" and len(modalities) == 2:
-        found |= under("gate", dense(layer("_gate")))
+        tensors |= under("gate", dense(layer("_gate")))
     if junction.join == "gate" and len(modalities) > 2:
         for i, modality in enumerate(modalities):
-            found |= under(f"gates.{i}", dense(layer(f"_{modality}_gate")))
+            tensors |= under(f"gates.{i}", dense(layer(f"_{modality}_gate")))
     if junction.join == "attention":
         for i in range(junction.blocks):
-            found |= under(f"blocks.{i}", _block(layer(f"_block{i}")))
-        found |= under("norm", norm(layer("_norm")))
+            tensors |= under(f"blocks.{i}", _block(layer(f"_block{i}")))
+        tensors |= under("norm", norm(layer("_norm")))
     if junction.join == "cross":
         for modality in modalities:
             for i in range(junction.blocks):
                 parts = _Prefixed(layer.model, f"{layer.prefix}_{modality}_block{i}_")
-                found |= under(f"{modality}.{i}", _cross_block(parts))
-            found |= under(f"{modality}_norm", norm(layer(f"_{modality}_last_norm")))
-    return found
+                tensors |= under(f"{modality}.{i}", _cross_block(parts))
+            tensors |= under(f"{modality}_norm", norm(layer(f"_{modality}_last_norm")))
+    return tensors
 
 
 def _projection(junction: Junction, modality: str, layer: _Prefixed) -> dict[str, Weight]:
@@ -183,11 +185,11 @@ def _block(layer) -> dict[str, Weight]:
 
 
 def _cross_block(layer: _Prefixed) -> dict[str, Weight]:
-    found = {}
+    tensors = {}
     for name in ("norm1", "norm_context", "norm2"):
-        found |= under(name, norm(layer(name)))
-    found |= under("attention", _attention(layer("attention")))
-    return found | under("mlp.0", dense(layer("mlp1"))) | under("mlp.2", dense(layer("mlp2")))
+        tensors |= under(name, norm(layer(name)))
+    tensors |= under("attention", _attention(layer("attention")))
+    return tensors | under("mlp.0", dense(layer("mlp1"))) | under("mlp.2", dense(layer("mlp2")))
 
 
 def _heads(fusion, spec: FusionSpec) -> dict[str, Weight]:
@@ -197,17 +199,17 @@ def _heads(fusion, spec: FusionSpec) -> dict[str, Weight]:
         names = [(f"head{i}_hidden", f"head{i}_logits") for i in range(len(spec.junctions))]
     else:
         names = [("head_hidden", "logits")]
-    found = {}
+    tensors = {}
     for i, (hidden, logits) in enumerate(names):
         if spec.hidden:
-            found |= under(f"heads.{i}.0", dense(fusion.get_layer(hidden)))
-        found |= under(f"heads.{i}.{last}", dense(fusion.get_layer(logits)))
+            tensors |= under(f"heads.{i}.0", dense(fusion.get_layer(hidden)))
+        tensors |= under(f"heads.{i}.{last}", dense(fusion.get_layer(logits)))
     if spec.decision == "score" and not spec.weights:
-        found["share"] = same(fusion.get_layer("logits").share)
+        tensors["share"] = same(fusion.get_layer("logits").share)
     names = [layer.name for layer in fusion.layers]
     if "score" in names:
-        found |= under("score", dense(fusion.get_layer("score")))
-    return found
+        tensors |= under("score", dense(fusion.get_layer("score")))
+    return tensors
 
 
 # --- The C-LSTMs, by the reference's names ------------------------------------------------------
@@ -221,21 +223,21 @@ def clstm_weights(model) -> dict[str, Weight]:
         keras.layers.Conv2D: convolution,  # of runs from before PaddedConv2D
         keras.layers.Dense: dense,
     }
-    found = {}
+    tensors = {}
     for layer in model.layers:
         if type(layer) in kinds:
-            found |= under(layer.name, kinds[type(layer)](layer))
-    return found
+            tensors |= under(layer.name, kinds[type(layer)](layer))
+    return tensors
 
 
 def _conv_lstm(layer) -> dict[str, Weight]:
-    found = {
+    tensors = {
         "seen.weight": moved(layer.kernel, (3, 2, 0, 1)),
         "seen.bias": same(layer.bias),
         "hidden.weight": moved(layer.recurrent_kernel, (3, 2, 0, 1)),
     }
     heard = getattr(layer, "audio_kernel", None)
-    return found if heard is None else {**found, "heard.weight": moved(heard, (1, 0))}
+    return tensors if heard is None else {**tensors, "heard.weight": moved(heard, (1, 0))}
 
 
 def _lstm(layer) -> dict[str, Weight]:

@@ -42,12 +42,12 @@ def augmentation(spec: AugmentSpec, classes: int) -> Callable[[Batch, np.random.
 def _withheld(batch: Batch, spec: AugmentSpec, rng: np.random.Generator) -> np.ndarray:
     """Take a modality from some examples; returns bool [B], who has no sentence."""
     count = len(batch["label"])
-    told = [m for m in MODALITY.values() if m.present in batch]
-    taken = told or [m for m in MODALITY.values() if m.input in batch]
+    optional = [m for m in MODALITY.values() if m.present in batch]
+    taken = optional or [m for m in MODALITY.values() if m.input in batch]
     without = missing(count, [m.name for m in taken], spec, rng)
     for modality in taken:
         rows = without[modality.name]
-        if told:
+        if optional:
             batch[modality.present] = 1 - rows[:, None].astype(np.float32)
         elif rows.any():
             batch[modality.input] = modality.emptied(batch[modality.input], rows)

@@ -63,9 +63,9 @@ class Image(Modality):
     files = augmented = True
 
     def reader(self, config) -> ImageReader:
-        return ImageReader(self._found(config)[1])
+        return ImageReader(self._find(config)[1])
 
-    def _found(self, config):
+    def _find(self, config):
         source, spec, scaling = find_image(config.image.preset, config.image.size or None)
         if config.image.resize:
             spec = dataclasses.replace(spec, resize=config.image.resize)
@@ -97,11 +97,11 @@ class Image(Modality):
         return values
 
     def facts(self, config) -> Facts:
-        return self._found(config)[0].facts
+        return self._find(config)[0].facts
 
     def load(self, config, encoding: dict | None = None) -> ImagePreset:
         preset = load_image(config.image.preset, config.image.size or None)
-        return dataclasses.replace(preset, image_spec=self._found(config)[1])
+        return dataclasses.replace(preset, image_spec=self._find(config)[1])
 
     def placeholder(self, preset: ImagePreset, length: int | None) -> keras.KerasTensor:
         return keras.Input(preset.backbone.input.shape[1:], dtype="uint8", name=self.input)

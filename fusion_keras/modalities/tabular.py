@@ -223,9 +223,9 @@ class Tabular(Modality):
         return layers.Reshape((1, width), name=f"{name}_token")(x)
 
     def weights(self, part: keras.Model) -> dict[str, Weight]:
-        found = {}
+        tensors = {}
         for layer in part.layers:
             if isinstance(layer, layers.Dense):
                 # layer_0 is layers.0 of a list of PyTorch's.
-                found |= under(layer.name.replace("layer_", "layers."), dense(layer))
-        return found
+                tensors |= under(layer.name.replace("layer_", "layers."), dense(layer))
+        return tensors

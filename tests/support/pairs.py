@@ -130,7 +130,7 @@ def _draw(named: dict) -> None:
     for name, weight in named.items():
         shape = weight.read().shape
         values = _drawn(name, shape, np.random.default_rng(zlib.crc32(name.encode())))
-        for variable, value in zip(weight.variables, weight.back(values), strict=True):
+        for variable, value in zip(weight.variables, weight.to_keras(values), strict=True):
             variable.assign(value.astype("float32"))
 
 
@@ -346,7 +346,7 @@ def plain_train(**changes):
 def in_pytorch(pair: Pair, by_id: dict) -> dict[str, np.ndarray]:
     """Id of a variable -> its gradient, as PyTorch's name -> array; what is missing is left out."""
     return {
-        name: weight.there(*(np.asarray(by_id[id(v)]) for v in weight.variables))
+        name: weight.to_pytorch(*(np.asarray(by_id[id(v)]) for v in weight.variables))
         for name, weight in pair.weights.items()
         if all(id(v) in by_id for v in weight.variables)
     }
