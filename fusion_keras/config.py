@@ -103,6 +103,13 @@ def _manifest(data: ConfigDict) -> None:
     data.manifest.score_column = "score"
     # The classes in order; () takes them from the file.
     data.manifest.classes = ()
+    # Make one class of those that differ only in case or in characters that are not seen.
+    data.manifest.join_classes = False
+    # Cells that are missing values, in any case, as empty ones are. As labels none, null and n/a
+    # are classes, with a note.
+    data.manifest.missing = ("nan", "<na>", "#n/a", "n/a", "none", "null")
+    # Encoding of the file, by Python's name (gb18030, cp932, cp1252, ...); "" is UTF-8.
+    data.manifest.encoding = ""
 
 
 def _mosi(data: ConfigDict) -> None:

@@ -248,3 +248,58 @@ def test_a_data_set_can_be_given_a_name_but_the_demo_stays_the_demo(config):
     config.source = "demo"
     with pytest.raises(UsageError, match="always called the demo's"):
         load_dataset(config)
+
+
+def write_table(config, rows, encoding="utf-8"):
+    lines = ["text,label,split", *(",".join(row) for row in rows)]
+    Path(config.path).write_text("\n".join(lines), encoding=encoding)
+    config.manifest.image_column = ""
+
+
+def test_how_a_table_is_read_can_be_set(config):
+    rows = [(f"\u597d {i}", "Good" if i % 2 else "good", "train") for i in range(40)]
+    rows += [(f"\u5dee {i}", "bad", ("train", "valid", "test")[i % 3]) for i in range(60)]
+    rows += [("-", "bad", "train"), ("\u597d", "good", "valid"), ("\u597d", "good", "test")]
+    write_table(config, rows, encoding="gb18030")
+    config.manifest.update({"encoding": "gbk", "join_classes": True, "missing": ("-",)})
+    dataset = load_dataset(config)
+    assert dataset.raw["text"][0] == "\u597d 0"
+    assert dataset.classes == ("bad", "good")
+    assert len(dataset) == 102
+    joined, _, skipped = dataset.source_notes
+    assert joined.startswith("manifest.csv: 1 spellings of classes are read as another: 'Good' (20")
+    assert skipped == "manifest.csv line 102: no text: '-'"
+
+
+def test_classes_of_few_rows_are_noted(config):
+    splits = ["train"] * 30 + ["valid"] * 10 + ["test"] * 20
+    rows = [("t", "abc"[i % 3] if i > 2 else "d", split) for i, split in enumerate(splits)]
+    write_table(config, [*rows, ("t", "c", "test")])
+    counts = {s: [row[1] for row in rows if row[2] == s].count("b") for s in ("train", "test")}
+    assert counts == {"train": 9, "test": 7}
+    absent, learned, measured = load_dataset(config).source_notes[-3:]
+    assert absent == "manifest.csv: the test split has no row of class d"
+    assert learned == (
+        "manifest.csv: 4 of 4 classes have fewer than 10 train rows, too few to be learned "
+        "(a 9; b 9; c 9; ..., the first in manifest.csv line 2)"
+    )
+    assert measured.startswith("manifest.csv: 3 of 4 classes have fewer than 10 test rows, too few")
+    assert "to be measured (a 6; b 7; c 8, the first in manifest.csv line 42)" in measured
+
+
+def test_classes_out_of_proportion_to_the_rows_are_noted(config):
+    rows = [("t", f"name {i % 30}", ("train", "valid", "test")[i // 30 % 3]) for i in range(270)]
+    write_table(config, rows)
+    notes = load_dataset(config).source_notes
+    assert (
+        "manifest.csv: 30 classes in 270 rows, 9.0 rows for each: is the label column one of "
+        "classes?" in notes
+    )
+    write_table(config, [*rows, *rows[:90]])
+    assert not any("rows for each" in note for note in load_dataset(config).source_notes)
+
+
+def test_enough_rows_of_each_class_need_no_note(config):
+    rows = [("t", "ab"[i % 2], ("train", "valid", "test")[i % 3]) for i in range(60)]
+    write_table(config, rows)
+    assert load_dataset(config).source_notes == ()

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fusion_keras.config import get_config
 from fusion_keras.data.manifest import read_manifest
+from fusion_keras.data.table import MISSING
 from fusion_keras.errors import UsageError
 
 HEADER = "id,split,text,image,label"
@@ -294,3 +296,211 @@ def test_the_constructed_faces_are_read_wholly(data_root):
     records = read_manifest(data_root / "mosi_fer" / "manifest.csv")
     assert Counter(records.splits) == {"train": 1284, "valid": 229, "test": 686}
     assert np.array_equal(records.scores >= 0, records.labels == 1)
+
+
+def labelled(write, labels, **settings):
+    """Rows of a text and a label each, in order."""
+    path = write("text,label", *(f"t{i},{label}" for i, label in enumerate(labels)))
+    return read_manifest(path, image_column="", **settings)
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "values"),
+    [
+        (["01", "02", "03"], ("01", "02", "03"), [0, 1, 2]),
+        (["1", "2", "3"], ("01", "02", "03"), [0, 1, 2]),
+        (["0", "1", "2"], ("2", "1", "0"), [2, 1, 0]),
+        (["2.0", "1", "2"], ("1", "2"), [1, 0, 1]),
+        (["0.5", "1.5"], ("1.5", "0.5"), [1, 0]),
+        (["1", "01", "2"], ("1", "01", "2"), [0, 1, 2]),
+        (["0", "1", "2.0"], ("a", "b", "c"), [0, 1, 2]),
+        (["nan", "a"], ("a", "nan"), [1, 0]),
+    ],
+)
+def test_a_label_that_is_a_given_name_is_that_class(write, labels, classes, values):
+    records = labelled(write, labels, classes=classes)
+    assert (records.labels.tolist(), records.classes) == (values, classes)
+    assert records.skips.entries == []
+
+
+@pytest.mark.parametrize("labels", [["1", "2", "3"], ["1", "2", "1"], ["0", "1", "2", "3"]])
+def test_numbers_that_are_no_indices_are_refused_with_both_readings(write, labels):
+    with pytest.raises(UsageError) as caught:
+        labelled(write, labels, classes=("negative", "neutral", "positive"), max_skipped=1.0)
+    message = str(caught.value)
+    assert f"got the labels {', '.join(sorted(set(labels)))} (" in message
+    assert "counted from 0, " in message
+    assert "1 is neutral, 2 is positive" in message
+    assert "counted from 1, " in message
+    assert "1 is negative, 2 is neutral" in message
+
+
+def test_the_line_of_the_first_number_that_is_no_index_is_shown(write):
+    with pytest.raises(UsageError, match=r"\('7' in set.csv line 4\).*8 is none; wanted names, or"):
+        labelled(write, ["0", "1", "7", "8"], classes=("a", "b"))
+
+
+ALIKE = {
+    "case": ("Positive", "positive"),
+    "no-break space": ("very\u00a0bad", "very bad"),
+    "zero width": ("bad\u200b", "bad"),
+    "combining": ("caf\u00e9", "cafe\u0301"),
+    "variant": ("\u2764\ufe0f", "\u2764"),
+    "spaces": ("very  bad", "very bad"),
+}
+
+
+@pytest.mark.parametrize(("one", "other"), ALIKE.values(), ids=ALIKE.keys())
+def test_classes_that_look_the_same_are_noted_and_joined_if_asked(write, one, other):
+    labels = [one, "x", other, other, "x"]
+    records = labelled(write, labels)
+    assert len(records.classes) == 3
+    (note,) = records.notes
+    assert "2 classes differ only in case or in characters that are not seen" in note
+    assert "(1 rows, first line 2)" in note
+    assert "(2 rows, first line 4)" in note
+    assert "data.manifest.join_classes" in note
+    joined = labelled(write, labels, join_classes=True)
+    assert set(joined.classes) == {other, "x"}
+    assert [joined.classes[v] for v in joined.labels] == [other, "x", other, other, "x"]
+    assert "1 spellings of classes are read as another" in joined.notes[0]
+    given = labelled(write, labels, join_classes=True, classes=(one, "x"))
+    assert given.labels.tolist() == [0, 1, 0, 0, 1]
+
+
+def test_a_label_that_looks_like_a_given_class_is_told_of_joining(write):
+    with pytest.raises(
+        UsageError, match=r"line 3: .*looks like 'Bad' \(data.manifest.join_classes"
+    ):
+        labelled(write, ["Bad", "bad", "good"], classes=("Bad", "good"))
+    with pytest.raises(UsageError, match=r"got the classes 'Bad' and 'bad' with join_classes"):
+        labelled(write, ["Bad", "bad"], classes=("Bad", "bad"), join_classes=True)
+
+
+@pytest.mark.parametrize(
+    ("labels", "several"),
+    [
+        (["a;b", "b;a", "a"], 2),
+        (["fire|flood", "storm"], 1),
+        (["comedy/drama", "drama", "comedy", "horror"], 1),
+        (["['x']", "[]", "y"], 2),
+        (["R&B/Soul", "Rock", "Hip-Hop"], 0),
+        (["rock & roll", "pop"], 0),
+        (["C++", "C"], 0),
+    ],
+)
+def test_cells_that_look_like_several_labels_are_noted(write, labels, several):
+    records = labelled(write, labels)
+    count = f"{several} of {len(labels)} classes look like several labels"
+    assert [count in note for note in records.notes] == [True] * bool(several)
+    assert labelled(write, labels, classes=tuple(labels)).notes == ()
+
+
+@pytest.mark.parametrize("label", [["a", "b"], {"a": 1}])
+def test_a_list_of_labels_is_refused_with_its_line(write, label):
+    rows = [{"text": "x", "label": "a"}, {"text": "y", "label": label}]
+    with pytest.raises(UsageError, match=r"under 'label' in x.jsonl line 2, wanted one label"):
+        read_manifest(write(*map(json.dumps, rows), name="x.jsonl"), image_column="")
+
+
+def test_a_class_that_may_be_a_missing_value_is_noted(write):
+    records = labelled(write, ["None", "joy", "None"])
+    assert records.classes == ("None", "joy")
+    assert "the class 'None' (2 rows, first line 2) may be a missing value" in records.notes[0]
+
+
+@pytest.mark.parametrize("cell", ["nan", "NaN", "None", "NULL", "N/A", "<NA>", " null "])
+def test_a_missing_value_is_no_text_and_no_file(write, cell):
+    rows = [f"x,train,{cell},images/0.png,1", f"y,train,t,{cell},1"]
+    records = read_manifest(write(HEADER, *ROWS, *rows), max_skipped=0.5)
+    assert len(records) == 4
+    assert records.skips.entries == [
+        f"set.csv line 6: no text: {cell!r}",
+        f"set.csv line 7: no image: {cell!r}",
+    ]
+    kept = read_manifest(write(HEADER, *ROWS, rows[0]), missing=())
+    assert kept.raw["text"][-1] == cell
+
+
+def test_what_is_missing_can_be_said(write):
+    row = "x,train,-,images/0.png,1"
+    assert read_manifest(write(HEADER, *ROWS, row)).raw["text"][-1] == "-"
+    with pytest.raises(UsageError, match="line 6: no text: '-'"):
+        read_manifest(write(HEADER, *ROWS, row), missing=("-",))
+
+
+def test_an_image_that_is_called_like_a_missing_value_is_an_image(write):
+    path = write(HEADER, *ROWS, "x,train,t,none,1")
+    (path.parent / "none").write_bytes((path.parent / "images" / "0.png").read_bytes())
+    assert read_manifest(path).raw["image"][-1].name == "none"
+
+
+def test_nan_and_null_of_json_are_missing(write):
+    lines = ['{"text": NaN, "label": 1}', '{"text": null, "label": 1}', '{"label": 1}']
+    good = [json.dumps({"text": f"t{i}", "label": i % 2}) for i in range(4)]
+    path = write(*good, *lines, name="x.jsonl")
+    records = read_manifest(path, image_column="", max_skipped=0.5)
+    assert [entry.split(": ", 1)[1] for entry in records.skips.entries] == [
+        "no text: 'nan'",
+        "empty text",
+        "empty text",
+    ]
+
+
+def test_a_number_may_be_a_missing_value(write):
+    path = write("text,label,age", "a,x,1", "b,y,NaN", "c,x,", "d,y,old", "e,x,2")
+    records = read_manifest(path, image_column="", numbers=("age",), max_skipped=0.5)
+    assert [row["age"] for row in records.raw["tabular"]] == ["1", "", "", "2"]
+    assert records.skips.entries == ["set.csv line 5: age 'old' is no number"]
+
+
+def test_notes_of_the_table_are_the_records(write):
+    rows = [f"t{i}\t{i % 2}" for i in range(9)]
+    path = write("text\tlabel", *rows, '"t\t1', 'u"\t0', name="x.tsv")
+    records = read_manifest(path, image_column="")
+    assert len(records) == 11
+    assert "quotes are read as text" in records.notes[0]
+
+
+def test_another_encoding_is_read_where_it_is_stated(write):
+    rows = [row.replace("good", "\u597d") for row in ROWS]
+    path = write(HEADER, *rows, encoding="gbk")
+    assert read_manifest(path, encoding="gb18030").raw["text"][0] == "\u597d day"
+    with pytest.raises(UsageError, match=r"--config\.data\.manifest\.encoding="):
+        read_manifest(path)
+
+
+def test_the_setting_of_missing_values_is_what_other_sources_take():
+    assert get_config().data.manifest.missing == MISSING
+
+
+# Of each file: the settings, rows, what some note or the refusal says.
+CASES = {
+    "tsv_quotes.tsv": ({}, 203, "the first in line 52"),
+    "labels_zero_padded.csv": ({"classes": ("01", "02", "03")}, 399, ""),
+    "labels_one_based.csv": ({"classes": ("bad", "so", "good")}, None, "1 is bad, 2 is so"),
+    "labels_case.csv": ({}, 300, "4 classes differ only in case"),
+    "labels_list.jsonl": ({}, None, "line 1, wanted one label"),
+    "text_nan.csv": ({}, None, "got 10 unusable of 200 rows"),
+    "text_nan.jsonl": ({}, None, "got 10 unusable of 200 rows"),
+    "text_list.jsonl": ({}, None, "line 1, wanted one text"),
+    "trailing_commas.csv": ({}, 100, ""),
+    "gbk.csv": ({}, None, "gb18030 (GBK: '\u6211\u5f88\u9ad8\u5174"),
+    "long_cell.csv": ({}, 100, ""),
+}
+
+
+@pytest.mark.parametrize(("name", "right"), CASES.items())
+def test_the_small_inputs_are_read_rightly(data_root, name, right):
+    path = data_root.parent / "cases" / name
+    if not path.is_file():
+        pytest.skip(f"no small inputs at {path.parent}")
+    settings, rows, said = right
+    if rows is None:
+        with pytest.raises(UsageError) as caught:
+            read_manifest(path, image_column="", **settings)
+        assert said in str(caught.value)
+        return
+    records = read_manifest(path, image_column="", **settings)
+    assert len(records) == rows
+    assert any(said in note for note in records.notes) if said else records.notes == ()

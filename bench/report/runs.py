@@ -26,7 +26,11 @@ FILES = ("config.json", "metrics.json", "predictions.csv")
 _BROKEN = (KeyError, TypeError, ValueError, AttributeError, IndexError, csv.Error)
 # Where things are kept, how they are called, and the seed: what two seeds may differ in.
 _FREE = ("seed", "name", "parents", "variant")
-_FREE_DATA = ("name", "path", "raw_dir", "frames_dir", "cache_dir", "max_skipped")
+# How a table is read shows in its rows, which are compared.
+_FREE_DATA = (
+    *("name", "path", "raw_dir", "frames_dir", "cache_dir"),
+    *("max_skipped", "missing", "encoding", "join_classes"),
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from fusion_keras.data.cache import cache_dir, cached_array, content_key
 from fusion_keras.data.demo import make_demo
 from fusion_keras.data.manifest import read_manifest
 from fusion_keras.data.mosi import read_mosi
+from fusion_keras.data.odd_classes import class_notes
 from fusion_keras.data.records import Dataset, Reader, Reading, Records
 from fusion_keras.data.splits import assign_splits, check_records
 from fusion_keras.errors import UsageError
@@ -61,7 +62,8 @@ def load_dataset(data: DataConfig, readers: Mapping[str, Reader] = MappingProxyT
     records, policy = _with_splits(records, data)
     count = len(records)
     records, readings = _read_all(records, readers, folder)
-    notes = records.notes + tuple(records.skips.entries if records.skips else ())
+    notes = (*records.notes, *class_notes(records))
+    notes += tuple(records.skips.entries if records.skips else ())
     return Dataset(
         name=data.name or records.name,
         ids=records.ids,

@@ -5,22 +5,24 @@ Columns are found by name and can be renamed. Files are relative to the table's 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from fusion_keras.data.labels import number_labels
 from fusion_keras.data.paths import inside, is_file
 from fusion_keras.data.records import MAX_SKIPPED, Records, SkipLog
 from fusion_keras.data.splits import check_records
-from fusion_keras.data.table import Row, Table, parse_number, parse_split, read_table
+from fusion_keras.data.table import (
+    MISSING,
+    PERHAPS_NAMES,
+    Table,
+    parse_number,
+    parse_split,
+    read_table,
+)
 from fusion_keras.errors import UsageError
-
-# Whole numbers are labels also in the spelling of a float column: pandas writes 1.0 for 1
-# as soon as another cell of the column is empty.
-_INTEGER = re.compile(r"([+-]?\d{1,18})(\.0*)?")
-_SENTIMENT_ORDER = ("negative", "neutral", "non-negative", "positive")
 
 
 def read_manifest(
@@ -37,6 +39,9 @@ def read_manifest(
     numbers: Sequence[str] = (),
     categories: Sequence[str] = (),
     classes: Sequence[str] | None = None,
+    join_classes: bool = False,
+    missing: Sequence[str] = MISSING,
+    encoding: str = "",
     max_skipped: float = MAX_SKIPPED,
 ) -> Records:
     """Reads a CSV, TSV or JSON-lines table (see `table.read_table`) into `Records`.
@@ -48,34 +53,43 @@ def read_manifest(
     names; one that is named otherwise must exist; "" leaves it out. Without an id column a
     row is called by its line.
 
-    Labels are names or integers. The order of the classes is `classes` if given (integers are
-    then indices into it, unless it lists them); else ascending integers; else negative,
-    neutral, non-negative, positive if all are among these; else alphabetical.
+    Labels are names or integers, one a row (see `labels.number_labels`).
 
-    A row is skipped and noted if its text, label, id or group is empty, its label is not in
-    `classes`, its image or sound is missing, a cell of `numbers` is neither a number nor empty, or
-    its length is wrong. Texts are kept as they are,
+    A row is skipped and noted if its text, label, id or group is empty or its text or label a
+    missing value, its label is not in `classes`, its image or sound is missing, a cell of `numbers`
+    is neither a number nor missing, or its length is wrong. Texts are otherwise kept as they are,
     be it one word, emoji or broken encoding.
 
     Args:
+      classes, join_classes: see `labels.number_labels`.
+      missing: what is a missing value where it is a whole cell, in any case. As a label none of
+        `table.PERHAPS_NAMES` is, and none of `classes`.
+      encoding: of the file, by Python's name; "" is UTF-8.
       max_skipped: the greatest share of rows that may be skipped (see `records.MAX_SKIPPED`).
 
     Raises:
       UsageError: the table cannot be read, a column is missing, a split is unknown, a score is
-        no finite number, an id comes twice, a path leaves the folder, labels are real numbers,
-        there are fewer than two classes, a split is empty or training lacks a class, or more
-        rows than allowed cannot be used.
+        no finite number, an id comes twice, a path leaves the folder, a cell that is used holds
+        a list, labels are real numbers, or numbers that are no indices into `classes`, there are
+        fewer than two classes, a split is empty or training lacks a class, or more rows than
+        allowed cannot be used.
     """
     path = Path(path)
     skips = SkipLog(path.name, max_skipped)
-    table = read_table(path, skips)
+    table = read_table(
+        path, skips, encoding=encoding, encoding_flag="--config.data.manifest.encoding"
+    )
+    classes = tuple(classes or ())
+    words = {word.strip().casefold() for word in missing}
+    no_labels = words.difference(PERHAPS_NAMES)
     table.require(text_column, "text")
     table.require(label_column, "label")
     if image_column:
         table.require(image_column, "image path", ', or "" for text only')
     if audio_column:
         table.require(audio_column, "sound path", ', or "" for none')
-    for name in (*numbers, *categories):
+    names = (*numbers, *categories)
+    for name in names:
         table.require(name, "number" if name in numbers else "category")
     split_column = _optional(table, split_column, "split")
     id_column = _optional(table, id_column, "id")
@@ -92,15 +106,19 @@ def read_manifest(
         sound = _file(row.cells[audio_column], path.parent, where) if audio_column else None
         empty = [c for c in (text_column, label_column, id_column, group_column) if c]
         reason = next((f"empty {c}" for c in empty if not row.cells[c].strip()), "")
-        if row.cells[label_column].strip().lower() == "nan":
-            reason = f"no {label_column}: {row.cells[label_column]!r}"  # pandas' empty cell
-        if not reason and image_column and (image is None or not is_file(image)):
-            reason = f"no image file {row.cells[image_column]!r}"
-        if not reason and audio_column and (sound is None or not is_file(sound)):
-            reason = f"no sound file {row.cells[audio_column]!r}"
+        label = row.cells[label_column]
+        if _is_one(label, no_labels) and label.strip() not in classes:
+            reason = f"no {label_column}: {label!r}"
+        if not reason and _is_one(row.cells[text_column], words):
+            reason = f"no {text_column}: {row.cells[text_column]!r}"
+        if not reason and image_column:
+            reason = _no_file(image, "image", row.cells[image_column], words)
+        if not reason and audio_column:
+            reason = _no_file(sound, "sound", row.cells[audio_column], words)
         for name in numbers if not reason else ():
-            if row.cells[name].strip() and parse_number(row.cells[name]) is None:
-                reason = f"{name} {row.cells[name]!r} is no number"
+            number = row.cells[name]
+            if number.strip() and not _is_one(number, words) and parse_number(number) is None:
+                reason = f"{name} {number!r} is no number"
         if reason:
             skips.add(row.line, reason)
             continue
@@ -113,29 +131,55 @@ def read_manifest(
         skips.check()
         raise UsageError(f"got no usable row in {path}, wanted at least one; do mend the file.")
 
-    cells = [row.cells[label_column].strip() for row in rows]
-    labels, names = _number_labels(cells, rows, tuple(classes or ()), skips)
+    labels = number_labels(
+        [row.cells[label_column].strip() for row in rows],
+        [row.line for row in rows],
+        skips.source,
+        given=classes,
+        join=join_classes,
+    )
+    for row, value, cell in zip(rows, labels.values, labels.cells, strict=True):
+        if value < 0:
+            skips.add(row.line, labels.unknown[cell])
     skips.check()
     raw: dict[str, list] = {"text": [row.cells[text_column] for row in rows]}
     if image_column:
         raw["image"] = images
     if audio_column:
         raw["audio"] = sounds
-    if numbers or categories:
-        raw["tabular"] = [{n: row.cells[n] for n in (*numbers, *categories)} for row in rows]
+    if names:
+        raw["tabular"] = [
+            {
+                n: "" if n in numbers and _is_one(row.cells[n], words) else row.cells[n]
+                for n in names
+            }
+            for row in rows
+        ]
     records = Records(
         name=path.parent.resolve().name if path.stem == "manifest" else path.stem,
         ids=[row.cells[id_column].strip() if id_column else f"line{row.line}" for row in rows],
         splits=splits if split_column else None,
         raw=raw,
-        labels=labels,
-        classes=names,
+        labels=labels.values,
+        classes=labels.classes,
         scores=np.array(scores, np.float32) if score_column else None,
         groups=[row.cells[group_column].strip() for row in rows] if group_column else None,
+        notes=(*table.notes, *labels.notes),
         origins=[f"{path.name} line {row.line}" for row in rows],
         skips=skips,
     )
-    return check_records(records.select(np.flatnonzero(labels >= 0)))
+    return check_records(records.select(np.flatnonzero(labels.values >= 0)))
+
+
+def _is_one(cell: str, words: set[str]) -> bool:
+    return cell.strip().casefold() in words
+
+
+def _no_file(path: Path | None, kind: str, cell: str, words: set[str]) -> str:
+    """Why there is no file, or ""."""
+    if path is not None and is_file(path):
+        return ""
+    return f"no {kind}: {cell!r}" if _is_one(cell, words) else f"no {kind} file {cell!r}"
 
 
 def _optional(table: Table, name: str, default: str) -> str:
@@ -157,38 +201,3 @@ def _score(cell: str, where: str) -> float:
 
 def _file(cell: str, folder: Path, where: str) -> Path | None:
     return inside(folder, cell.strip(), where) if cell.strip() else None
-
-
-def _number_labels(
-    cells: list[str], rows: list[Row], classes: tuple[str, ...], skips: SkipLog
-) -> tuple[np.ndarray, tuple[str, ...]]:
-    """int32 [N] indices, -1 for a label that `classes` lacks (then skipped), and the classes."""
-    whole = [match and str(int(match[1])) for match in map(_INTEGER.fullmatch, cells)]
-    if all(whole):
-        cells = whole
-    elif all(parse_number(cell) is not None for cell in cells):
-        row, cell = next((r, c) for r, c, w in zip(rows, cells, whole, strict=True) if not w)
-        raise UsageError(
-            f"got the label {cell!r} in {skips.source} line {row.line}, wanted a class name or an "
-            "integer; do name the column of classes as label_column, and this one as score_column."
-        )
-    if not classes:
-        classes = _order(set(cells), integers=all(whole))
-    elif len(set(classes)) < len(classes):
-        raise UsageError(f"got classes {classes}, wanted distinct names; do remove the repetition.")
-    index = {name: i for i, name in enumerate(classes)}
-    if all(whole) and not any(cell in index for cell in cells):
-        index = {str(i): i for i in range(len(classes))}
-    labels = np.array([index.get(cell, -1) for cell in cells], np.int32)
-    for row, cell, label in zip(rows, cells, labels, strict=True):
-        if label < 0:
-            skips.add(row.line, f"label {cell!r} is none of {', '.join(classes)}")
-    return labels, classes
-
-
-def _order(names: set[str], integers: bool) -> tuple[str, ...]:
-    if integers:
-        return tuple(sorted(names, key=int))
-    if {name.lower() for name in names} <= set(_SENTIMENT_ORDER):
-        return tuple(sorted(names, key=lambda name: (_SENTIMENT_ORDER.index(name.lower()), name)))
-    return tuple(sorted(names))

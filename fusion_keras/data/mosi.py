@@ -16,7 +16,7 @@ import numpy as np
 from fusion_keras.data.paths import inside, is_file
 from fusion_keras.data.records import MAX_SKIPPED, SPLITS, Records, SkipLog
 from fusion_keras.data.splits import STANDARD_MOSI_COUNTS, STANDARD_MOSI_FOLDS, check_records
-from fusion_keras.data.table import Table, parse_number, parse_split, read_table
+from fusion_keras.data.table import MISSING, Table, parse_number, parse_split, read_table
 from fusion_keras.data.video import VideoError, extract_middle_frames
 from fusion_keras.errors import UsageError
 
@@ -53,7 +53,8 @@ def read_mosi(
     The sound of a clip is the track of `sound_dir/<video>/<clip>.mp4`; where that is a clip is
     found out when it is decoded.
 
-    A row is skipped and noted if its text is empty, or its clip is missing or does not decode.
+    A row is skipped and noted if its text is empty or a missing value (`table.MISSING`), or its
+    clip is missing or does not decode.
     With `decode` False clips stand in the place of their frames, and are only looked for later.
 
     Raises:
@@ -71,8 +72,9 @@ def read_mosi(
         if not Path(folder).is_dir():
             raise UsageError(f"got {folder}, which is no folder; do check the path.")
     skips = SkipLog(label_file.name, max_skipped)
-    records = _read_labels(read_table(label_file, skips), skips)
-    notes = _deviations(records, label_file.name)
+    table = read_table(label_file, skips)
+    records = _read_labels(table, skips)
+    notes = (*table.notes, *_deviations(records, label_file.name))
     if raw_dir and not decode:
         images = _clip_files(records, Path(raw_dir))
     elif raw_dir:
@@ -84,8 +86,9 @@ def read_mosi(
     usable = []
     for row, image in enumerate(images):
         reason = image if isinstance(image, str) else ""
-        if not records.raw["text"][row].strip():
-            reason = "empty text"
+        text = records.raw["text"][row].strip()
+        if not text or text.casefold() in MISSING:
+            reason = f"no text: {text!r}" if text else "empty text"
         if reason:
             skips.add(records.origins[row], reason)
         else:
@@ -108,6 +111,10 @@ def _read_labels(table: Table, skips: SkipLog) -> Records:
     if "id" not in table.columns or "video_id" in table.columns:
         table.require("video_id", "video", " (or `id` for video and clip in one)")
         table.require("clip_id", "clip")
+    else:
+        table.require("id", "video and clip")
+    if split_column:
+        table.require(split_column, "split")
     videos, ids, splits, scores, origins = [], [], [], [], []
     for row in table.rows:
         where = f"{skips.source} line {row.line}"

@@ -6,20 +6,24 @@ an unpaired surrogate, which JSON can spell and UTF-8 cannot; it becomes U+FFFD.
 
 from __future__ import annotations
 
-import codecs
-import csv
 import dataclasses
-import io
 import json
 import math
+from collections import Counter
 from pathlib import Path
 
+from fusion_keras.data.encodings import read_text
 from fusion_keras.data.records import SPLITS, SkipLog
+from fusion_keras.data.separated import Line, separated
 from fusion_keras.errors import UsageError
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _JSON_LINES = (".jsonl", ".ndjson", ".json")
 
+# What pandas, spreadsheets, data bases and JSON write where there is nothing.
+MISSING = ("nan", "<na>", "#n/a", "n/a", "none", "null")
+# Those that may also be meant: no emotion, no garage.
+PERHAPS_NAMES = ("n/a", "none", "null")
 
 _SPLIT_NAMES = {
     "train": "train",
@@ -36,40 +40,73 @@ _SPLIT_NAMES = {
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One row: `line` is where it begins in the file, counted from 1."""
+    """One row: `line` is where it begins in the file, counted from 1.
+
+    nested: the columns whose cell is a JSON list or object; it stands in `cells` as JSON.
+    """
 
     line: int
     cells: dict[str, str]
+    nested: frozenset[str] = frozenset()
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table in memory. A column that a JSON row lacks reads as the empty text."""
+    """A table in memory. A column that a JSON row lacks reads as the empty text.
+
+    Attributes:
+      columns: distinct names; a column without one is nobody's.
+      repeated: those that more than one column has; nobody may ask for them.
+      notes: sentences about what could have been meant otherwise.
+    """
 
     path: Path
     columns: tuple[str, ...]
     rows: list[Row]
+    repeated: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
 
     def require(self, name: str, purpose: str, hint: str = "") -> str:
-        """Gives `name` back, or raises UsageError that lists the columns found."""
-        if name in self.columns:
-            return name
-        raise UsageError(
-            f"got no column {name!r} in {self.path} (columns: {', '.join(self.columns)}), wanted "
-            f"one for the {purpose}; do name the right one{hint}."
-        )
+        """Gives `name` back, or raises UsageError that lists the columns found.
+
+        It is one too that a row has a list or an object there: one value is wanted.
+        """
+        if name in self.repeated:
+            raise UsageError(
+                f"got the column {name!r} twice in {self.path}, wanted distinct names; do rename "
+                "one."
+            )
+        if name not in self.columns:
+            raise UsageError(
+                f"got no column {name!r} in {self.path} (columns: {', '.join(self.columns)}), "
+                f"wanted one for the {purpose}; do name the right one{hint}."
+            )
+        for row in self.rows:
+            if name in row.nested:
+                raise UsageError(
+                    f"got {shortened(row.cells[name])} under {name!r} in {self.path.name} line "
+                    f"{row.line}, wanted one {purpose}, no list or object; do write one value a "
+                    f"row, or name another column{hint}."
+                )
+        return name
 
 
-def read_table(path: str | Path, skips: SkipLog) -> Table:
+def read_table(
+    path: str | Path, skips: SkipLog, *, encoding: str = "", encoding_flag: str = ""
+) -> Table:
     """Reads a whole table; rows of a wrong length go to `skips`, and its total is set.
 
-    Cells are separated as the suffix says (.csv: comma, .tsv: tab), quoted as RFC 4180 does;
-    .jsonl, .ndjson and .json hold one JSON object a line. The encoding is UTF-8, with or
-    without a byte-order mark. Blank lines are passed over.
+    Cells are separated as the suffix says (.csv: comma, .tsv: tab), quoted as RFC 4180 does, in
+    a .tsv where it shows that; .jsonl, .ndjson and .json hold one JSON object a line. Blank lines
+    are passed over. Beyond the last named column nothing may stand, unless most rows have
+    something there: a comma that nobody quoted has pushed a cell out of its column.
+
+    Args:
+      encoding, encoding_flag: see `encodings.read_text`.
 
     Raises:
-      UsageError: the file is missing or unreadable, is not UTF-8, holds a NUL byte, cannot
-        be parsed, or has no rows.
+      UsageError: the file is missing or unreadable, is not of the encoding, holds a NUL byte,
+        cannot be parsed, or has no rows.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -78,9 +115,9 @@ def read_table(path: str | Path, skips: SkipLog) -> Table:
             f"got {path}, wanted a table whose name ends in "
             f"{', '.join([*_SEPARATORS, *_JSON_LINES])}; do rename or convert it."
         )
-    text = _read_text(path)
+    text = read_text(path, encoding, encoding_flag)
     if suffix in _SEPARATORS:
-        table, broken = _parse_separated(path, text, _SEPARATORS[suffix])
+        table, broken = _table_of(path, *separated(path, text, _SEPARATORS[suffix]))
     else:
         table, broken = _parse_json_lines(path, text), []
     skips.total = len(table.rows) + len(broken)
@@ -89,6 +126,11 @@ def read_table(path: str | Path, skips: SkipLog) -> Table:
     if skips.total == 0:
         raise UsageError(f"got no rows in {path}, wanted at least one; do check the file.")
     return table
+
+
+def shortened(text: str, length: int = 40) -> str:
+    """A cell as it is shown in a message."""
+    return text if len(text) <= length else text[: length - 3] + "..."
 
 
 def parse_number(cell: str) -> float | None:
@@ -111,77 +153,48 @@ def parse_split(cell: str, where: str) -> str:
     return split
 
 
-def _read_text(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise UsageError(f"got {path}, which does not exist; do check the path.") from None
-    except OSError as error:
-        raise UsageError(f"got {path}, which cannot be read: {error.strerror}.") from None
-    try:
-        text = content.decode("utf-8-sig")
-        offset = content.find(b"\0")
-        if offset < 0:
-            return text
-        advice = "remove the NUL byte, or copy the file anew if it is damaged"
-    except UnicodeDecodeError as error:
-        # The codec drops a byte-order mark before it counts; we count in the file.
-        offset = error.start + (len(codecs.BOM_UTF8) if content.startswith(codecs.BOM_UTF8) else 0)
-        wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        encoding = "UTF-16" if wide else "WINDOWS-1252"
-        advice = f"convert the file, for example with `iconv -f {encoding} -t UTF-8 {path.name}`"
-    line = content.count(b"\n", 0, offset) + 1
-    raise UsageError(
-        f"got byte 0x{content[offset]:02x} at offset {offset} (line {line}) of {path}, wanted "
-        f"UTF-8 text; do {advice}."
-    )
+def _table_of(path: Path, lines: list[Line], notes: tuple[str, ...]):
+    """-> the table, and (line, reason) for each row of a wrong length; the first is the header."""
+    header = [cell.strip() for cell in lines[0].cells] if lines else []
+    lines = lines[1:]
+    named = max((i for i, name in enumerate(header, start=1) if name), default=0)
+    beyond = [any(cell.strip() for cell in line.cells[named:]) for line in lines]
+    often = 2 * sum(beyond) > len(lines)
+    rows, broken = [], []
+    for line, over in zip(lines, beyond, strict=True):
+        if len(line.cells) != len(header):
+            reason = f"{len(line.cells)} cells under {len(header)} columns (unquoted separator?)"
+            broken.append((line.begin, reason))
+        elif over and not often:
+            reason = f"a value beyond the last named column, {header[named - 1]!r}"
+            broken.append((line.begin, f"{reason} (unquoted separator?)"))
+        else:
+            cells = zip(header, line.cells, strict=True)
+            rows.append(Row(line.begin, {name: cell for name, cell in cells if name}))
+    counts = Counter(name for name in header if name)
+    repeated = frozenset(name for name, count in counts.items() if count > 1)
+    return Table(path, tuple(counts), rows, repeated, notes), broken
 
 
-def _parse_separated(path: Path, text: str, separator: str):
-    """-> the table, and (line, reason) for each row of a wrong length."""
-    # strict: an unclosed quote would otherwise swallow the rest of the file in silence.
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    columns: tuple[str, ...] = ()
-    rows, broken, begin = [], [], 1
-    try:
-        for cells in reader:
-            line, begin = begin, reader.line_num + 1
-            if not cells:
-                continue
-            if not columns:
-                columns = _checked_header(path, cells)
-            elif len(cells) != len(columns):
-                broken.append(
-                    (line, f"{len(cells)} cells under {len(columns)} columns (unquoted separator?)")
-                )
-            else:
-                rows.append(Row(line, dict(zip(columns, cells, strict=True))))
-    except csv.Error as error:
-        raise UsageError(
-            f"got {error} in the row that begins at line {begin} of {path}, wanted every quote "
-            "closed and quotes inside a quoted cell doubled; do mend that row."
-        ) from None
-    return Table(path, columns, rows), broken
+class _Object(dict):
+    """A JSON object, and the names in it that come more than once."""
 
-
-def _checked_header(path: Path, cells: list[str]) -> tuple[str, ...]:
-    columns = tuple(cell.strip() for cell in cells)
-    twice = sorted({name for name in columns if columns.count(name) > 1})
-    if twice:
-        raise UsageError(
-            f"got the column {twice[0]!r} twice in {path}, wanted distinct names; do rename one."
-        )
-    return columns
+    def __init__(self, pairs):
+        pairs = [(name.strip(), value) for name, value in pairs]
+        super().__init__(pairs)
+        self.repeated = set()
+        if len(self) < len(pairs):
+            self.repeated = {n for n, count in Counter(n for n, _ in pairs).items() if count > 1}
 
 
 def _parse_json_lines(path: Path, text: str) -> Table:
     columns: dict[str, None] = {}  # an ordered set
-    rows = []
+    found, repeated = [], set()
     for line, entry in enumerate(text.split("\n"), start=1):
         if not entry.strip():
             continue
         try:
-            value = json.loads(entry)
+            value = json.loads(entry, object_pairs_hook=_Object)
         except (json.JSONDecodeError, RecursionError):
             value = None
         if not isinstance(value, dict):
@@ -189,11 +202,14 @@ def _parse_json_lines(path: Path, text: str) -> Table:
                 f"got line {line} of {path}, which is no JSON object, wanted one object a line "
                 '({"text": ..., "image": ..., "label": ...}); do write it so.'
             )
-        cells = {key.strip(): _json_cell(path, line, key, cell) for key, cell in value.items()}
+        nested = frozenset(name for name, cell in value.items() if isinstance(cell, list | dict))
+        cells = {name: _json_cell(path, line, name, cell) for name, cell in value.items() if name}
         columns.update(dict.fromkeys(cells))
-        rows.append((line, cells))
+        repeated |= value.repeated
+        found.append((line, cells, nested))
     names = tuple(columns)
-    return Table(path, names, [Row(n, {k: c.get(k, "") for k in names}) for n, c in rows])
+    rows = [Row(n, {k: cells.get(k, "") for k in names}, nested) for n, cells, nested in found]
+    return Table(path, names, rows, frozenset(repeated))
 
 
 def _json_cell(path: Path, line: int, key: str, value) -> str:
@@ -203,7 +219,7 @@ def _json_cell(path: Path, line: int, key: str, value) -> str:
         return str(value).lower()
     if isinstance(value, int | float):
         return str(value)
-    # A nested value that the caller does not ask for does no harm; as text it never matches.
+    # A nested value that the caller does not ask for does no harm.
     if not isinstance(value, str):
         return json.dumps(value)
     if "\0" in value:

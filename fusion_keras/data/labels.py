@@ -1,0 +1,185 @@
+"""Cells of a label column -> numbered classes."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from fusion_keras.data.odd_classes import SHOWN, Column, alike, listed, name_notes, seen, spelt
+from fusion_keras.data.table import parse_number, shortened
+from fusion_keras.errors import UsageError
+
+# Whole numbers are labels also in the spelling of a float column: pandas writes 1.0 for 1
+# as soon as another cell of the column is empty.
+_INTEGER = re.compile(r"([+-]?\d{1,18})(\.0*)?")
+_SENTIMENT_ORDER = ("negative", "neutral", "non-negative", "positive")
+
+
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """N numbered labels.
+
+    Attributes:
+      values: int32 [N], indices into `classes`; -1 for a cell that is none of them.
+      classes: their names in order.
+      cells: N, as they were understood: joined, if that was asked for.
+      unknown: cell -> why it is none of `classes`.
+      notes: sentences with counts and first lines.
+    """
+
+    values: np.ndarray
+    classes: tuple[str, ...]
+    cells: list[str]
+    unknown: dict[str, str]
+    notes: tuple[str, ...]
+
+
+def number_labels(
+    cells: Sequence[str],
+    lines: Sequence[int],
+    source: str,
+    *,
+    given: tuple[str, ...] = (),
+    join: bool = False,
+) -> Labels:
+    """Numbers the labels of N rows.
+
+    A cell that is literally one of the given names is that class. Whole numbers are otherwise
+    names as far as names are whole numbers ("1" is "01"), else indices, if they are exactly
+    0..K-1. Without given names the order is ascending for whole numbers; else negative, neutral,
+    non-negative, positive if all are among these; else alphabetical.
+
+    Args:
+      cells: N, none of them empty.
+      lines: N, where they stand.
+      source: the file, for messages.
+      given: K names in order; () takes what is found.
+      join: makes one class of names that differ only in case or in characters that nobody sees,
+        in the spelling that is given, or that most rows have.
+
+    Raises:
+      UsageError: a name is given twice, labels are real numbers, or numbers are no indices.
+    """
+    if len(set(given)) < len(given):
+        raise UsageError(f"got classes {given}, wanted distinct names; do remove the repetition.")
+    column = Column([cell.strip() for cell in cells], list(lines), source)
+    notes = []
+    if join:
+        column, notes = _joined(column, given)
+    names, index = _given(column, given) if given else _found(column)
+    values = np.array([index.get(cell, -1) for cell in column.cells], np.int32)
+    unknown = {c: _why_unknown(c, names) for c in set(column.cells) if c not in index}
+    used = Column(
+        [names[value] for value in values if value >= 0],
+        [line for line, value in zip(column.lines, values, strict=True) if value >= 0],
+        source,
+    )
+    notes += name_notes(used, bool(given))
+    return Labels(values, names, column.cells, unknown, tuple(notes))
+
+
+def _found(column: Column) -> tuple[tuple[str, ...], dict[str, int]]:
+    """-> the classes that the cells are, and cell -> its class."""
+    distinct = column.counts
+    whole = {cell: value for cell in distinct if (value := _whole(cell)) is not None}
+    if len(whole) == len(distinct):
+        names = tuple(map(str, sorted(set(whole.values()))))
+        return names, {cell: names.index(str(value)) for cell, value in whole.items()}
+    _refuse_real(column, distinct)
+    if {name.lower() for name in distinct} <= set(_SENTIMENT_ORDER):
+        names = sorted(distinct, key=lambda name: (_SENTIMENT_ORDER.index(name.lower()), name))
+    else:
+        names = sorted(distinct)
+    return tuple(names), {name: i for i, name in enumerate(names)}
+
+
+def _given(column: Column, names: tuple[str, ...]) -> tuple[tuple[str, ...], dict[str, int]]:
+    index = {name: i for i, name in enumerate(names)}
+    distinct = column.counts
+    rest = {cell: _whole(cell) for cell in distinct if cell not in index}
+    numerals = {_whole(name): i for i, name in enumerate(names)}
+    numerals.pop(None, None)
+    if numerals:
+        values = Counter(map(_whole, names))
+        index |= {c: numerals[v] for c, v in rest.items() if v in numerals and values[v] == 1}
+    elif rest and len(rest) == len(distinct) and None not in rest.values():
+        if set(rest.values()) != set(range(len(names))):
+            raise UsageError(_both_readings(column, rest, names))
+        index |= rest
+    if set(distinct) - index.keys():
+        _refuse_real(column, distinct)
+    return names, index
+
+
+def _whole(cell: str) -> int | None:
+    match = _INTEGER.fullmatch(cell)
+    return int(match[1]) if match else None
+
+
+def _refuse_real(column: Column, distinct: Iterable[str]) -> None:
+    """Labels that are all numbers and not all whole are no classes."""
+    if any(parse_number(cell) is None for cell in distinct):
+        return
+    real = [cell for cell in distinct if _whole(cell) is None]
+    if real:
+        raise UsageError(
+            f"got the label {real[0]!r} in {column.source} line {column.first(real[:1])}, wanted a "
+            "class name or an integer; do name the column of classes as label_column, and this "
+            "one as score_column."
+        )
+
+
+def _both_readings(column: Column, whole: dict[str, int], names: tuple[str, ...]) -> str:
+    found = sorted(set(whole.values()))
+    strange = [c for c, value in whole.items() if value not in range(len(names))] or list(whole)
+
+    def reading(start: int) -> str:
+        shown = [
+            f"{value} is {names[value - start] if 0 <= value - start < len(names) else 'none'}"
+            for value in found[: 2 * SHOWN]
+        ]
+        return ", ".join(shown) + (", ..." if len(found) > 2 * SHOWN else "")
+
+    numbers = ", ".join(map(str, found[: 2 * SHOWN])) + (", ..." if found[2 * SHOWN :] else "")
+    return (
+        f"got the labels {numbers} ({strange[0]!r} in {column.source} line "
+        f"{column.first(strange[:1])}) with {len(names)} classes {', '.join(names)}: counted from "
+        f"0, {reading(0)}; counted from 1, {reading(1)}; wanted names, or exactly 0 to "
+        f"{len(names) - 1}; do write one of these, or list the numbers themselves as classes."
+    )
+
+
+def _why_unknown(cell: str, names: tuple[str, ...]) -> str:
+    reason = f"label {shortened(cell)!r} is none of {', '.join(names)}"
+    alike = next((name for name in names if seen(name) == seen(cell)), None)
+    if alike is None:
+        return reason
+    return f"{reason}, but looks like {spelt(alike)} (data.manifest.join_classes joins them)"
+
+
+def _joined(column: Column, given: tuple[str, ...]) -> tuple[Column, list[str]]:
+    counts = column.counts
+    spelling: dict[str, str] = {}
+    for group in alike(dict.fromkeys([*given, *counts])):
+        named = [name for name in group if name in given]
+        if len(named) > 1:
+            raise UsageError(
+                f"got the classes {' and '.join(map(spelt, named))} with join_classes, which "
+                "makes one of them; do give one, or leave join_classes off."
+            )
+        best = named[0] if named else max(group, key=counts.__getitem__)
+        spelling |= {name: best for name in group if name != best and name in counts}
+    if not spelling:
+        return column, []
+    shown = [
+        f"{spelt(name)} ({counts[name]} rows, first line {column.first([name])}) as {spelt(best)}"
+        for name, best in list(spelling.items())[:SHOWN]
+    ]
+    note = f"{column.source}: {len(spelling)} spellings of classes are read as another: "
+    note += listed(shown, spelling)
+    cells = [spelling.get(cell, cell) for cell in column.cells]
+    return dataclasses.replace(column, cells=cells), [note]
