@@ -1,5 +1,6 @@
 """Many files of one kind become the rows of one array, once; what cannot be used is told."""
 
+import logging
 import time
 
 import numpy as np
@@ -40,7 +41,10 @@ def test_the_key_is_of_the_method_and_the_files_content(tmp_path):
     assert {path.stem for path in cache.iterdir()} == {key}
 
 
-def test_results_come_in_order_and_progress_is_no_output(capsys):
+def test_results_come_in_order_and_progress_is_no_output(capsys, caplog):
+    # As an entry without --quiet.
+    caplog.set_level(logging.INFO, "fusion_keras")
+
     def slow_first(n):
         time.sleep(0.02 if n % 64 == 0 else 0)
         return n
