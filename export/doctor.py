@@ -129,9 +129,14 @@ def report(path: Path) -> tuple[bool, list[RenderableType]]:
         return True, [*said, "Nothing found that an engine would stumble over."]
     table = Table("found", "times", "where", "remedy", show_lines=True)
     for finding in findings:
-        names = "\n".join(name[-40:] for name in finding.where[:3])
+        names = "\n".join(_short(name) for name in finding.where[:3])
         table.add_row(finding.what, str(len(finding.where)), names, finding.remedy)
     return False, [*said, table]
+
+
+def _short(name: str) -> str:
+    """A place in at most 60 letters: the number before a long name, and the name's end."""
+    return name if len(name) <= 60 else f"{name[:20]}...{name[-37:]}"
 
 
 def main() -> None:

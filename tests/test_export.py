@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from bench.edge import artifact as bench_artifact
+from bench.edge import predict as bench_predict
 from bench.edge.artifact import golden, read
 from bench.edge.predict import main as predict
 
@@ -74,6 +75,47 @@ def test_predict_takes_one_modality_where_training_withheld_the_other(artifact, 
     assert predict([str(artifact), "--text", "a good day"]) == 0
     assert predict([str(artifact)]) == 2
     assert "wanted" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["-bad", "-h", "--so bad", "-5", "-", "--imagery", "-i=x y"])
+def test_predict_takes_a_sentence_that_begins_with_a_dash(artifact, capsys, text):
+    assert predict([str(artifact), "--text", text, "--precision", "fp32"]) == 0
+    answer = [line for line in capsys.readouterr().out.splitlines() if " ms " not in line]
+    assert predict([str(artifact), f"--text={text}"]) == 0
+    again = [line for line in capsys.readouterr().out.splitlines() if " ms " not in line]
+    assert answer == again
+    with pytest.raises(SystemExit):
+        predict([str(artifact), "--text", "--precision=fp32"])
+
+
+def test_predict_tells_that_a_sentence_is_cut(artifact, capsys):
+    assert predict([str(artifact), "--text", "good " * 12]) == 0
+    printed = capsys.readouterr()
+    assert "note: the sentence is 14 tokens long and the model takes 12: its last 2" in printed.err
+    assert printed.out.splitlines()[0] in ("negative", "positive")
+    assert predict([str(artifact), "--text", "good " * 10]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_predict_refuses_answers_that_are_not_the_exports(artifact, capsys, monkeypatch, precision):
+    class Saturating:
+        """A session as on a CPU that cuts off sums: large numbers end at a bound."""
+
+        def __init__(self, session):
+            self.get_inputs, self.get_outputs = session.get_inputs, session.get_outputs
+            self._run = session.run
+
+        def run(self, names, feed):
+            return [np.minimum(x, x.mean()) for x in self._run(names, feed)]
+
+    opened = bench_predict._session
+    monkeypatch.setattr(bench_predict, "_session", lambda path: Saturating(opened(path)))
+    assert predict([str(artifact), "--text", "a good day", f"--precision={precision}"]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert f"error: {precision} answers wrong on this machine: logits differ" in printed.err
+    assert ("VNNI" in printed.err) == (precision == "int8")
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.edge import inputs
+from bench.edge import inputs, proof
 from bench.edge.artifact import ArtifactError, read
 from bench.edge.outputs import softmax
 
@@ -32,11 +32,12 @@ def predict(folder: Path, precision: str, given: Mapping[str, Any]) -> dict:
             missing.
 
     Returns:
-        "label", "probabilities" (class -> float), "milliseconds" (stage -> float), and "score"
-        where the model predicts one.
+        "label", "probabilities" (class -> float), "milliseconds" (stage -> float), "notes" (what
+        of the inputs the model does not get), and "score" where the model predicts one.
 
     Raises:
-        ArtifactError: the artifact, a file or the combination of inputs cannot be used.
+        ArtifactError: the artifact, a file or the combination of inputs cannot be used, or the
+            model answers otherwise here than at the export.
     """
     times = _Times()
     meta = times("check the files", read, folder)
@@ -44,22 +45,24 @@ def predict(folder: Path, precision: str, given: Mapping[str, Any]) -> dict:
         raise ArtifactError(f"{folder} has no {precision}; it has {', '.join(meta['models'])}.")
     kinds = inputs.kinds_of(meta)
     _check_given(meta, kinds, given)
-    session = times("load the model", _session, folder / meta["models"][precision]["file"])
+    session, first = times("load the model", _proven, folder, meta, precision)
     missing = tuple(kind.modality for kind in kinds.values() if kind.modality not in given)
-    feed = inputs.present(meta, missing)
+    feed, notes = inputs.present(meta, missing), []
     for name, kind in kinds.items():
         make = times(kind.loads, kind.encoder, folder, meta)
         feed[name] = times(kind.stage, make, given.get(kind.modality))
+        notes.append(kind.note(make, given.get(kind.modality)))
     # A graph of a fixed batch answers as many times.
     feed = {name: np.repeat(x, meta["shapes"]["batch"] or 1, axis=0) for name, x in feed.items()}
     names = [output.name for output in session.get_outputs()]
-    times("first inference", session.run, names, feed)
+    times.found["first inference"] = 1000 * first
     found = dict(zip(names, times("inference", session.run, names, feed), strict=True))
     shares = softmax(found["logits"][0])
     answer = {
         "label": meta["classes"][int(shares.argmax())],
         "probabilities": dict(zip(meta["classes"], shares.tolist(), strict=True)),
         "milliseconds": times.found,
+        "notes": [note for note in notes if note],
     }
     if "score" in found:
         answer["score"] = float(found["score"][0, 0])
@@ -90,6 +93,29 @@ def _check_given(meta: dict, kinds: Mapping[str, inputs.Kind], given: Mapping[st
             raise ArtifactError(f"{meta['variant']} wants --{modality}.")
 
 
+def _proven(folder: Path, meta: dict, precision: str):
+    """A session that answers as the export's did; and the seconds of its first inference."""
+    session = _session(folder / meta["models"][precision]["file"])
+    names = [output.name for output in session.get_outputs()]
+    taken = {value.name for value in session.get_inputs()}
+
+    def infer(feed):
+        given = {name: x for name, x in feed.items() if name in taken}
+        return dict(zip(names, session.run(names, given), strict=True))
+
+    try:
+        _, first = proof.compare(infer, folder, meta, precision, meta["shapes"]["batch"] or 1)
+    except proof.WrongOutputs as error:
+        why = ""
+        if precision.startswith("int8"):
+            why = " A CPU without VNNI cuts off sums of int8 products."
+        raise ArtifactError(
+            f"{precision} answers wrong on this machine: {error}{why} Take another --precision "
+            f"({', '.join(meta['models'])})."
+        ) from None
+    return session, first
+
+
 def _session(path: Path):
     import onnxruntime
 
@@ -98,6 +124,19 @@ def _session(path: Path):
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         raise ArtifactError(f"ONNX Runtime refuses {path}: {reason}") from None
+
+
+def _joined(arguments: list[str]) -> list[str]:
+    """Flags and values, what follows --text joined to it: a sentence may begin with "-"."""
+    flags = ("--help", "--precision", *(f"--{kind.modality}" for kind in inputs.KINDS.values()))
+    joined: list[str] = []
+    for argument in arguments:
+        is_flag = argument.partition("=")[0] in flags
+        if joined and joined[-1] == "--text" and not is_flag:
+            joined[-1] = f"--text={argument}"
+        else:
+            joined.append(argument)
+    return joined
 
 
 def main(arguments: list[str]) -> int:
@@ -114,7 +153,7 @@ def main(arguments: list[str]) -> int:
         default="fp32",
         help="fp32 (default), fp16, int8, int8_static: what the artifact has",
     )
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(_joined(arguments))
     try:
         every = {kind.modality: getattr(options, kind.modality) for kind in inputs.KINDS.values()}
         given = {modality: value for modality, value in every.items() if value is not None}
@@ -127,6 +166,8 @@ def main(arguments: list[str]) -> int:
         return 2
     except KeyboardInterrupt:
         return 130
+    for note in answer["notes"]:
+        print(f"note: {note}", file=sys.stderr)
     print(answer["label"])
     for name, share in answer["probabilities"].items():
         print(f"  {100 * share:5.1f} %  {name}")

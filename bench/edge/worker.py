@@ -10,9 +10,10 @@ import time
 
 import numpy as np
 
-from bench.edge import latency
-from bench.edge.artifact import ArtifactError, golden, queries
+from bench.edge import latency, proof
+from bench.edge.artifact import ArtifactError, queries
 from bench.edge.method import Contender
+from bench.edge.proof import fitted
 
 # Samples of a warm-up, whatever its clock says.
 _FEWEST, _MOST = 24, 2000
@@ -42,7 +43,16 @@ def serve(contender: Contender, warm_up: float, seed: int, settling: int, open_r
         seconds = {"load": time.perf_counter() - start}
         if runner.build_seconds:
             seconds["engine_build"] = runner.build_seconds
-        parity, seconds["first_inference"] = prove(runner, contender)
+        try:
+            parity, seconds["first_inference"] = proof.compare(
+                runner.infer,
+                contender.folder,
+                contender.meta,
+                contender.precision,
+                contender.batch,
+            )
+        except proof.WrongOutputs as error:
+            raise ArtifactError(f"its outputs are wrong, nothing was timed: {error}") from None
         feeds = Feeds(contender, seed)
         timer = _Timer(runner, contender, feeds)
         samples = _warm_up(timer, warm_up)
@@ -56,53 +66,6 @@ def serve(contender: Contender, warm_up: float, seed: int, settling: int, open_r
                 pipe.send(timer.block(number, count, settling))
             else:
                 pipe.send(_stages(runner, contender, argument))
-
-
-# --- Right, before fast -------------------------------------------------------------------------
-
-
-def prove(runner, contender: Contender) -> tuple[dict, float]:
-    """Compare with the artifact's golden outputs; returns (what was found, seconds of the first).
-
-    The bounds are those of the export's ladder for this precision.
-
-    Raises:
-        ArtifactError: the outputs are not the artifact's.
-    """
-    inputs, outputs = golden(contender.folder)
-    rows, batch, first = len(outputs["logits"]), contender.batch, None
-    answers = {name: [] for name in outputs}
-    for at in range(0, rows, batch):
-        taken = np.arange(at, at + batch) % rows
-        feed = _fitted({name: x[taken] for name, x in inputs.items()}, contender.meta)
-        start = time.perf_counter()
-        answer = runner.infer(feed)
-        first = first or time.perf_counter() - start
-        for name, parts in answers.items():
-            parts.append(np.asarray(answer[name], np.float64)[: rows - at])
-    compared = {
-        name: _compared(name, np.concatenate(parts), outputs[name].astype(np.float64), contender)
-        for name, parts in answers.items()
-    }
-    return compared["logits"], first
-
-
-def _compared(name: str, answer: np.ndarray, expected: np.ndarray, contender: Contender) -> dict:
-    ladder = contender.meta["ladder"]
-    tolerance = next(r for r in ladder if r["name"] == contender.precision)["tolerance"]
-    if answer.shape != expected.shape:
-        raise ArtifactError(f"it gives {name} {answer.shape} where {expected.shape} is wanted.")
-    max_abs = float(np.abs(answer - expected).max())
-    relative = max_abs / max(1.0, float(np.abs(expected).max()))
-    cosine = float((answer * expected).sum() / (np.linalg.norm(answer) * np.linalg.norm(expected)))
-    # Written so that a nan does not hold.
-    if not (relative <= tolerance["relative"] and cosine >= tolerance["cosine"]):
-        raise ArtifactError(
-            f"its outputs are wrong, nothing was timed: {name} differ from the artifact's golden "
-            f"ones by up to {relative:.2g} of the largest ({tolerance['relative']:.2g} is "
-            f"allowed), their cosine is {cosine:.6g} ({tolerance['cosine']:.6g} is)."
-        )
-    return {"relative": relative, "allowed": tolerance["relative"], "cosine": cosine}
 
 
 # --- Inputs -------------------------------------------------------------------------------------
@@ -120,7 +83,7 @@ class Feeds:
         self._feeds = []
         for rows in order:
             feed = {name: np.ascontiguousarray(x[rows]) for name, x in arrays.items()}
-            self._feeds.append(feed if padded else _fitted(feed, contender.meta))
+            self._feeds.append(feed if padded else fitted(feed, contender.meta))
         self._next = 0
 
     def begin(self, number: int) -> None:
@@ -131,16 +94,6 @@ class Feeds:
         feed = self._feeds[self._next % len(self._feeds)]
         self._next += 1
         return feed
-
-
-def _fitted(feed: dict[str, np.ndarray], meta: dict) -> dict[str, np.ndarray]:
-    """Sentences cut to the smallest length of the artifact that holds them all."""
-    if "token_ids" not in feed or meta["shapes"]["length"]:
-        return feed
-    ids = feed["token_ids"]
-    longest = int((ids != 0).sum(axis=1).max())
-    length = next(size for size in meta["lengths"] if size >= longest)
-    return {**feed, "token_ids": np.ascontiguousarray(ids[:, :length])}
 
 
 # --- Time ---------------------------------------------------------------------------------------

@@ -74,7 +74,7 @@ def _kind(node: ir.Node) -> ir.DataType | None:
 CHECKS = [
     Check(
         "quantisation that is not symmetric int8, all that TensorRT takes: zero points other than "
-        "0, or types without a sign",
+        "0, or other types, such as uint8",
         _asymmetric,
         _AGAIN,
         fatal=True,

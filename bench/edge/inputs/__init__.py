@@ -31,6 +31,7 @@ class Kind:
         queries: (folder of the artifact's queries) -> examples as they came.
         flag: arguments of the flag.
         loads: what making the encoder is called where it takes time.
+        note: (encoder, what is given) -> what of it the model does not get, a sentence, or "".
     """
 
     modality: str
@@ -39,6 +40,7 @@ class Kind:
     queries: Callable[[Path], list]
     flag: dict[str, str]
     loads: str = ""
+    note: Callable[[Any, Any], str] = lambda encoder, given: ""
 
 
 def _without_folder(make) -> Callable[[Path, dict], Callable[[Any], np.ndarray]]:
@@ -54,6 +56,7 @@ KINDS = {
         text.queries,
         {"help": "the sentence"},
         loads="load the tokenizer",
+        note=text.Tokens.note,
     ),
     "image": Kind(
         "image", "image", _without_folder(image.picture), image.queries, {"help": "an image file"}

@@ -30,9 +30,7 @@ class Tokens:
 
         A longer one than the longest loses its end, but keeps its last token, [SEP].
         """
-        # Half a surrogate pair, as broken JSON escapes leave it, becomes "?".
-        text = text or ""
-        ids = self.tokenizer.encode(text.encode("utf-8", "replace").decode("utf-8")).ids
+        ids = self._ids(text)
         longest = self.lengths[-1]
         if len(ids) > longest:
             ids = [*ids[: longest - 1], ids[-1]]
@@ -40,6 +38,22 @@ class Tokens:
         padded = np.zeros((1, length), np.int32)
         padded[0, : len(ids)] = ids
         return padded
+
+    def note(self, text: str | None) -> str:
+        """What of a sentence the model does not get, said in a sentence; empty if it gets all."""
+        count, longest = len(self._ids(text)), self.lengths[-1]
+        if count <= longest:
+            return ""
+        return (
+            f"the sentence is {count} tokens long and the model takes {longest}: its last "
+            f"{count - longest} were left out. Give it in parts, or train with a larger "
+            "config.data.max_length."
+        )
+
+    def _ids(self, text: str | None) -> list[int]:
+        # Half a surrogate pair, as broken JSON escapes leave it, becomes "?".
+        text = text or ""
+        return self.tokenizer.encode(text.encode("utf-8", "replace").decode("utf-8")).ids
 
 
 def queries(folder: Path) -> list[str]:
