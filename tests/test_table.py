@@ -51,7 +51,7 @@ def test_a_quote_in_a_tsv_swallows_no_rows(read):
     assert not skipped
     (note,) = table.notes
     assert note.startswith("x.tsv: 1 rows have a cell that begins with a quote, the first in line")
-    assert "line 42 would run to line 44, over rows" in note
+    assert "line 42 would run to line 44, over cells of rows" in note
 
 
 @pytest.mark.parametrize("text", ['"Love" is all', '"never closed'])
@@ -66,6 +66,22 @@ def test_a_tsv_that_quotes_is_read_as_one(read):
     assert texts(table)[40:42] == ['two\ttabs\t"and" \n a break', "one"]
     assert [row.line for row in table.rows[40:43]] == [42, 44, 45]
     assert table.notes == ()
+
+
+def test_a_quoted_cell_of_a_tsv_that_may_be_rows_is_named(read):
+    """Nothing tells more than the number of cells: it is read as quoted."""
+    rows = [f"day {i}\t{i / 10}" for i in range(20)]
+    text = "\n".join(["text\tscore", *rows, '"one\t7.1', 'two"\t7.2'])
+    table, _ = read("x.tsv", text)
+    assert texts(table)[20:] == ["one\t7.1\ntwo"]
+    assert "1 quoted cells run over lines that look like rows" in table.notes[0]
+    assert "from line 22 to 23" in table.notes[0]
+
+
+def test_a_quote_in_a_tsv_swallows_no_cell(read):
+    table, skipped = read("x.tsv", tsv('"so\tpos"'))
+    assert (texts(table)[40], table.rows[40].cells["label"]) == ('"so', 'pos"')
+    assert (len(table.rows), skipped) == (81, [])
 
 
 def test_quotes_inside_cells_of_a_tsv_are_text(read):

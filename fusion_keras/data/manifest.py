@@ -5,6 +5,7 @@ Columns are found by name and can be renamed. Files are relative to the table's 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -80,8 +81,6 @@ def read_manifest(
         path, skips, encoding=encoding, encoding_flag="--config.data.manifest.encoding"
     )
     classes = tuple(classes or ())
-    words = {word.strip().casefold() for word in missing}
-    no_labels = words.difference(PERHAPS_NAMES)
     table.require(text_column, "text")
     table.require(label_column, "label")
     if image_column:
@@ -96,6 +95,17 @@ def read_manifest(
     group_column = _optional(table, group_column, "group")
     score_column = _optional(table, score_column, "score")
 
+    wanted = _Wanted(
+        text_column,
+        image_column,
+        audio_column,
+        label_column,
+        tuple(name for name in (id_column, group_column) if name),
+        tuple(numbers),
+        classes,
+        frozenset(word.strip().casefold() for word in missing),
+    )
+
     rows, images, sounds, splits, scores = [], [], [], [], []
     for row in table.rows:
         where = f"{path.name} line {row.line}"
@@ -104,21 +114,7 @@ def read_manifest(
         score = _score(row.cells[score_column], where) if score_column else None
         image = _file(row.cells[image_column], path.parent, where) if image_column else None
         sound = _file(row.cells[audio_column], path.parent, where) if audio_column else None
-        empty = [c for c in (text_column, label_column, id_column, group_column) if c]
-        reason = next((f"empty {c}" for c in empty if not row.cells[c].strip()), "")
-        label = row.cells[label_column]
-        if _is_one(label, no_labels) and label.strip() not in classes:
-            reason = f"no {label_column}: {label!r}"
-        if not reason and _is_one(row.cells[text_column], words):
-            reason = f"no {text_column}: {row.cells[text_column]!r}"
-        if not reason and image_column:
-            reason = _no_file(image, "image", row.cells[image_column], words)
-        if not reason and audio_column:
-            reason = _no_file(sound, "sound", row.cells[audio_column], words)
-        for name in numbers if not reason else ():
-            number = row.cells[name]
-            if number.strip() and not _is_one(number, words) and parse_number(number) is None:
-                reason = f"{name} {number!r} is no number"
+        reason = wanted.lacking(row.cells, image, sound)
         if reason:
             skips.add(row.line, reason)
             continue
@@ -148,13 +144,7 @@ def read_manifest(
     if audio_column:
         raw["audio"] = sounds
     if names:
-        raw["tabular"] = [
-            {
-                n: "" if n in numbers and _is_one(row.cells[n], words) else row.cells[n]
-                for n in names
-            }
-            for row in rows
-        ]
+        raw["tabular"] = [wanted.tabular(row.cells, categories) for row in rows]
     records = Records(
         name=path.parent.resolve().name if path.stem == "manifest" else path.stem,
         ids=[row.cells[id_column].strip() if id_column else f"line{row.line}" for row in rows],
@@ -171,15 +161,48 @@ def read_manifest(
     return check_records(records.select(np.flatnonzero(labels.values >= 0)))
 
 
-def _is_one(cell: str, words: set[str]) -> bool:
-    return cell.strip().casefold() in words
+@dataclasses.dataclass(frozen=True)
+class _Wanted:
+    """What a row must have, by the names of columns ("" for none), and what counts as nothing."""
 
+    text: str
+    image: str
+    audio: str
+    label: str
+    names: tuple[str, ...]  # of the row, of its group
+    numbers: tuple[str, ...]
+    classes: tuple[str, ...]
+    missing: frozenset[str]
 
-def _no_file(path: Path | None, kind: str, cell: str, words: set[str]) -> str:
-    """Why there is no file, or ""."""
-    if path is not None and is_file(path):
+    def is_missing(self, cell: str) -> bool:
+        return cell.strip().casefold() in self.missing
+
+    def tabular(self, cells: dict[str, str], categories: Sequence[str]) -> dict[str, str]:
+        """The cells of numbers and categories; a number that is missing is empty."""
+        numbers = {n: "" if self.is_missing(cells[n]) else cells[n] for n in self.numbers}
+        return numbers | {name: cells[name] for name in categories}
+
+    def lacking(self, cells: dict[str, str], image: Path | None, sound: Path | None) -> str:
+        """Why the row with these cells and files cannot be used, or ""."""
+        label = cells[self.label]
+        unnamed = label.strip().casefold() not in PERHAPS_NAMES
+        if self.is_missing(label) and unnamed and label.strip() not in self.classes:
+            return f"no {self.label}: {label!r}"
+        for column in (self.text, self.label, *self.names):
+            if not cells[column].strip():
+                return f"empty {column}"
+        if self.is_missing(cells[self.text]):
+            return f"no {self.text}: {cells[self.text]!r}"
+        for kind, column, path in (("image", self.image, image), ("sound", self.audio, sound)):
+            if column and (path is None or not is_file(path)):
+                # A file that is called so is one.
+                what = f"{kind}:" if self.is_missing(cells[column]) else f"{kind} file"
+                return f"no {what} {cells[column]!r}"
+        for column in self.numbers:
+            cell = cells[column]
+            if cell.strip() and not self.is_missing(cell) and parse_number(cell) is None:
+                return f"{column} {cell!r} is no number"
         return ""
-    return f"no {kind}: {cell!r}" if _is_one(cell, words) else f"no {kind} file {cell!r}"
 
 
 def _optional(table: Table, name: str, default: str) -> str:

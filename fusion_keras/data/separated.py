@@ -26,8 +26,8 @@ def separated(path: Path, text: str, separator: str) -> tuple[list[Line], tuple[
     """-> the lines that are not blank, and notes on quotes that may be meant otherwise.
 
     Commas are quoted as RFC 4180 does. Quotes in a tab-separated file are text unless it shows
-    that it quotes: every cell that begins with one ends with one, and none runs over lines that
-    are rows of their own.
+    that it quotes: every cell that begins with one ends with one, and none runs over what is
+    likely to be cells of rows.
 
     Raises:
       UsageError: a quote of a comma-separated file is not closed.
@@ -40,34 +40,39 @@ def separated(path: Path, text: str, separator: str) -> tuple[list[Line], tuple[
             f"got {problem} of {path}, wanted every quote closed and quotes inside a quoted cell "
             "doubled; do mend that row."
         )
-    swallowed = _swallowing(text, lines, separator, sure=False)
-    if not swallowed:
-        return lines, ()
-    return lines, (
-        f"{path.name}: {len(swallowed)} quoted cells run over lines that look like rows of their "
-        f"own, the first from line {swallowed[0].begin} to {swallowed[0].end - 1}; if its quote is "
-        "text, do quote the cell and double it",
-    )
+    found = _swallowing(text, lines, separator)
+    return lines, _named(path, [line for line in found.likely if line.end - line.begin > 1])
 
 
 def _tab_separated(path: Path, text: str) -> tuple[list[Line], tuple[str, ...]]:
     """-> its rows, and a note where a quote begins a cell and is taken as text."""
     plain = _plain_lines(text, "\t")
-    first = next((ln.begin for ln in plain if any(c.startswith('"') for c in ln.cells)), 0)
-    if not first:
+    begun = [line.begin for line in plain if any(cell.startswith('"') for cell in line.cells)]
+    if not begun:
         return plain, ()
-    quoted, problem = _quoted_lines(text, "\t")
-    swallowed = [] if problem else _swallowing(text, quoted, "\t", sure=True)
-    if not problem and not swallowed:
-        return quoted, ()
-    if swallowed:
-        ends = swallowed[0].begin, swallowed[0].end - 1
-        problem = f"the one in line {ends[0]} would run to line {ends[1]}, over rows"
-    count = sum(any(cell.startswith('"') for cell in line.cells) for line in plain)
+    lines, problem = _quoted_lines(text, "\t")
+    found = _Swallowing([], []) if problem else _swallowing(text, lines, "\t")
+    if not problem and not found.likely:
+        return lines, _named(path, found.possible)
+    if found.likely:
+        first, last = found.likely[0].begin, found.likely[0].end - 1
+        problem = f"the one in line {first} would run to line {last}, over cells of rows"
     return plain, (
-        f"{path.name}: {count} rows have a cell that begins with a quote, the first in line "
-        f"{first}; quotes are read as text, for not all are closed as in a quoted table "
+        f"{path.name}: {len(begun)} rows have a cell that begins with a quote, the first in line "
+        f"{begun[0]}; quotes are read as text, for not all are closed as in a quoted table "
         f"({problem})",
+    )
+
+
+def _named(path: Path, swallowed: list[Line]) -> tuple[str, ...]:
+    """A note, where there are any."""
+    if not swallowed:
+        return ()
+    first, last = swallowed[0].begin, swallowed[0].end - 1
+    return (
+        f"{path.name}: {len(swallowed)} quoted cells run over lines that look like rows of their "
+        f"own, the first from line {first} to {last}; if its quote is text, do quote the cell and "
+        "double it",
     )
 
 
@@ -96,24 +101,36 @@ def _quoted_lines(text: str, separator: str) -> tuple[list[Line], str]:
     return lines, ""
 
 
-def _swallowing(text: str, lines: list[Line], separator: str, sure: bool) -> list[Line]:
-    """Rows over several lines each of which, read without quotes, would have as many cells.
+@dataclasses.dataclass(frozen=True)
+class _Swallowing:
+    """Rows whose lines, read without quotes, have as many cells as the header each.
 
-    Unless that is `sure` to make it a row, as tabs are, each must also have in some column a value
-    that other rows have there, too: a label, a split.
+    Attributes:
+      possible: over several lines.
+      likely: those of which in some column each line has a value that other rows have there, too
+        (a label, a split), and those that have too few cells with quotes.
     """
-    several = [line for line in lines if line.end - line.begin > 1]
-    if not several:
-        return []
-    plain = {line.begin: line.cells for line in _plain_lines(text, separator)}
-    width = len(lines[0].cells)
-    single = [line.cells for line in lines[1:] if line.end - line.begin == 1]
-    known = [{cells[i] for cells in single if len(cells) == width} for i in range(width)]
 
-    def of_rows(line: Line) -> bool:
+    possible: list[Line]
+    likely: list[Line]
+
+
+def _swallowing(text: str, lines: list[Line], separator: str) -> _Swallowing:
+    width = len(lines[0].cells) if lines else 0
+    odd = [ln for ln in lines if ln.end - ln.begin > 1 or len(ln.cells) != width]
+    if not odd or width < 2:
+        return _Swallowing([], [])
+    plain = {line.begin: line.cells for line in _plain_lines(text, separator)}
+    single = [ln.cells for ln in lines[1:] if ln.end - ln.begin == 1 and len(ln.cells) == width]
+    known = [set(cells) for cells in zip(*single, strict=True)] or [set()] * width
+    possible, likely = [], []
+    for line in odd:
         parts = [plain.get(number, []) for number in range(line.begin, line.end)]
         if any(len(cells) != width for cells in parts):
-            return False
-        return sure or any(all(cells[i] in known[i] for cells in parts) for i in range(width))
-
-    return [line for line in several if width > 1 and of_rows(line)]
+            continue
+        if len(parts) > 1:
+            possible.append(line)
+        shared = any(all(cells[i] in known[i] for cells in parts) for i in range(width))
+        if len(line.cells) != width or shared:
+            likely.append(line)
+    return _Swallowing(possible, likely)
