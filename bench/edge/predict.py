@@ -19,6 +19,7 @@ import numpy as np
 
 from bench.edge import inputs, proof
 from bench.edge.artifact import ArtifactError, read
+from bench.edge.entry import ends
 from bench.edge.outputs import softmax
 
 
@@ -139,6 +140,7 @@ def _joined(arguments: list[str]) -> list[str]:
     return joined
 
 
+@ends(install="pip install numpy onnxruntime tokenizers pillow")
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bench.predict",
@@ -154,18 +156,9 @@ def main(arguments: list[str]) -> int:
         help="fp32 (default), fp16, int8, int8_static: what the artifact has",
     )
     options = parser.parse_args(_joined(arguments))
-    try:
-        every = {kind.modality: getattr(options, kind.modality) for kind in inputs.KINDS.values()}
-        given = {modality: value for modality, value in every.items() if value is not None}
-        answer = predict(options.artifact, options.precision, given)
-    except ArtifactError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except ImportError as error:
-        print(f"error: {error}: pip install numpy onnxruntime tokenizers pillow", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
+    every = {kind.modality: getattr(options, kind.modality) for kind in inputs.KINDS.values()}
+    given = {modality: value for modality, value in every.items() if value is not None}
+    answer = predict(options.artifact, options.precision, given)
     for note in answer["notes"]:
         print(f"note: {note}", file=sys.stderr)
     print(answer["label"])
@@ -176,7 +169,3 @@ def main(arguments: list[str]) -> int:
     for stage, milliseconds in answer["milliseconds"].items():
         print(f"{milliseconds:10.2f} ms  {stage}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
