@@ -545,7 +545,7 @@ def test_a_run_becomes_an_artifact_that_is_measured(entries, digits, variant, tm
         "spectrogram": ((3, 201), "float32"),
     }
     assert bench_predict.main([str(folder), "--image=a.png"]) == 2
-    assert "spectrogram of a recording" in capsys.readouterr().err
+    assert "input spectrogram is not made of files here" in capsys.readouterr().err
     out = tmp_path / "results.json"
     done = entries.run("bench", folder, f"--out={out}", "--precision=all")
     assert done.returncode == 0, done.stderr
