@@ -1,5 +1,6 @@
 """Check trainings without starting them: `python -m fusion_keras.plan FLAGS [-- FLAGS ...]`."""
 
+import itertools
 import sys
 
 from fusion_keras import cli
@@ -19,12 +20,8 @@ trainings could not be done.
 
 
 def main(arguments: list[str]) -> None:
-    groups = [[]]
-    for argument in arguments:
-        if argument == "--":
-            groups.append([])
-        else:
-            groups[-1].append(argument)
+    divided = itertools.groupby(arguments, lambda argument: argument == "--")
+    groups = [list(flags) for between, flags in divided if not between] or [[]]
     with cli.quiet_native_logs():
         from fusion_keras.training import planning
 
@@ -33,6 +30,8 @@ def main(arguments: list[str]) -> None:
         try:
             print(planning.described(planning.plan_of_flags(flags)), flush=True)
         except UsageError as error:
+            if len(groups) == 1:
+                raise
             wrong.append(f"{' '.join(flags)}: {error}")
             print(wrong[-1], file=sys.stderr, flush=True)
     if wrong:

@@ -147,6 +147,9 @@ def test_the_command_says_what_would_be_trained(tiny, entries):
     lines = done.stdout.splitlines()
     assert lines[0].startswith("text s0, of text, on ")
     assert lines[1].endswith("text trained first, image trained first")
+    done = entries.run("fusion_keras.plan", "--", *text, "--seed=-1")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: config.seed is -1")
     done = entries.run("fusion_keras.plan", *text, "--", *late, "--seed=-1")
     assert done.returncode == 2
     assert "error: 1 of 2 could not be trained: " in done.stderr
