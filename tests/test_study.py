@@ -125,5 +125,5 @@ def test_one_command_leads_from_data_to_a_report_and_goes_on_where_it_stopped(ti
     assert "done before" not in first.stdout
     assert (tmp_path / "report.html").is_file()
     second = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert second.stdout.count("done before") == 4, "three exports and the measurement"
+    assert second.stdout.count("done before") == 5, "the check, three exports, the measurement"
     assert "late-s0 int8" in (tmp_path / "report.md").read_text()
