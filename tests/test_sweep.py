@@ -61,7 +61,7 @@ def correct(folder) -> dict[str, bool]:
 
 @pytest.mark.slow
 def test_a_sweep_compares_skips_what_is_done_and_goes_on_past_a_failure(entries, bench, tmp_path):
-    # With one rate training diverges, which no plan foresees; the others must be trained all the same.
+    # At one rate training diverges, which no plan foresees; the others are trained all the same.
     axes = {"train__learning_rate": "0.0005,1e30,0.05", "seed": "0,1"}
     first = sweep(entries, bench, tmp_path, **axes)
     assert first.returncode == 2
