@@ -133,6 +133,8 @@ def test_without_pytorch_the_extra_is_named(library, tmp_path):
 def test_an_interrupted_training_says_how_it_goes_on(framework, said):
     stopped = (
         "import os, signal\n"
+        # A shell's background job starts with SIGINT ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "cli.run(lambda: os.kill(os.getpid(), signal.SIGINT), '', train.interrupted)"
     )
     found = entry(stopped, f"--framework={framework}")
