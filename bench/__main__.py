@@ -1,7 +1,7 @@
 """Measure how long exported models take: `python -m bench ARTIFACT [ARTIFACT ...]`.
 
 Every ARTIFACT at every precision on every runner, and for every --batch, --threads, --inputs and
---hz, is a contender. Each runs in a process of its own, is proven right against the artifact's
+--hz, is a contender. Each runs in a process of its own, is checked against the artifact's
 golden outputs, warmed up, and then timed in rounds: all contenders take turns, in an order drawn
 anew for each round. So a machine that slows down slows all of them, and ratios hold.
 

@@ -54,7 +54,7 @@ def export(request: Request) -> dict:
     """Write the artifact; returns its `meta.json`.
 
     Raises:
-        UsageError: whatever the user can mend, or a rung of the ladder that does not hold.
+        UsageError: whatever the user can fix, or a rung of the ladder that does not hold.
     """
     description = request.checked()
     lengths = request.lengths(description)

@@ -55,9 +55,7 @@ def run_apart(module: str, backend: str, *arguments: object) -> None:
     if done.stderr:
         _log.debug("%s", done.stderr.rstrip())
     if done.returncode < 0:
-        raise UsageError(
-            f"{module} was killed (signal {-done.returncode}), perhaps for want of memory."
-        )
+        raise UsageError(f"{module} was killed (signal {-done.returncode}), perhaps out of memory.")
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()] or ["no message"]
         said = next((x for x in reversed(lines) if x.startswith("error: ")), lines[-1])

@@ -41,7 +41,7 @@ def run(
     known. With `takes_names`, what is no flag goes to `main` as a list. Progress is shown on
     stderr, or with `progress_on_stdout` among the results.
 
-    Exit codes: 0 done, 2 the user can mend it, 130 interrupted.
+    Exit codes: 0 done, 2 the user can fix it, 130 interrupted.
     """
     if any(a in ("--help", "-h", "-help") for a in sys.argv[1:]):
         # Piped into `head`, the help ends where the reader stops reading.
@@ -146,7 +146,7 @@ def read_config(holder: flags.FlagHolder):
 
 
 def parsing_sentence(error: Exception) -> str:
-    """What a user can mend of an error in flags, or in an experiment file."""
+    """What a user can fix of an error in flags, or in an experiment file."""
     if isinstance(error, UsageError):
         return str(error)
     kind = ""
@@ -163,7 +163,7 @@ def parsing_sentence(error: Exception) -> str:
 
 
 def guarded(main: Callable[[], None]) -> None:
-    """Call `main`; what the user can mend becomes a sentence and exit code 2."""
+    """Call `main`; what the user can fix becomes a sentence and exit code 2."""
     try:
         main()
     except UsageError as error:

@@ -1,4 +1,4 @@
-"""The one exception that stands for a mistake the user can mend."""
+"""The one exception that stands for a mistake the user can fix."""
 
 
 class UsageError(Exception):

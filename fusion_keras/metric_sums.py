@@ -55,7 +55,7 @@ def _check_finite(values: np.ndarray, name: str) -> None:
     if bad:
         raise UsageError(
             f"got {bad} of {values.size} values in {name} that are nan or infinite, wanted finite "
-            "ones; do look for a diverged training (lower the learning rate) or a damaged file."
+            "ones; look for a diverged training (lower the learning rate) or a damaged file."
         )
 
 
@@ -66,7 +66,7 @@ def _as_probabilities(probs: np.ndarray) -> np.ndarray:
         raise ValueError(f"got probs of shape {probs.shape}, wanted [N >= 1, C >= 2].")
     _check_finite(probs, "probs")
     if probs.min() < 0 or np.abs(probs.sum(axis=1) - 1).max() > SUM_TOLERANCE:
-        raise ValueError("got rows of probs that do not sum to 1; do apply softmax to logits.")
+        raise ValueError("got rows of probs that do not sum to 1; apply softmax to logits.")
     return probs
 
 

@@ -191,7 +191,7 @@ def paired_bootstrap(
     if a.shape != b.shape or a.ndim not in (1, 2) or a.size == 0:
         raise ValueError(
             f"got correct_a of shape {a.shape} and correct_b of shape {b.shape}, wanted the same "
-            "[N] or [seeds, N] for both; do compare runs over the same ids and as many seeds."
+            "[N] or [seeds, N] for both; compare runs over the same ids and as many seeds."
         )
     gain = np.atleast_2d(a - b).mean(axis=0)  # [N]
     unit, count = _units(groups, len(gain))

@@ -220,7 +220,7 @@ def test_late_fusion_refuses_unfit_parents(bench, entries, finished, tmp_path):
 
     refuse(entries, late(finished), r"names no image run")
     refuse(entries, late(finished, finished), r"a second one of variant 'text'")
-    refuse(entries, late(tmp_path / "none", finished), r"none is no finished run")
+    refuse(entries, late(tmp_path / "none", finished), r"none is not a finished run")
     refuse(entries, late(finished, finished, text__dropout=0.3), r"text\.dropout was \S+, is 0\.3")
     refuse(entries, late(finished, finished, data__max_length=9), r"data\.max_length was 12, is 9")
     score = bench.flags(variant="late_score", run=tmp_path / "run", fusion__junctions="1+1:add")

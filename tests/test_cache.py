@@ -212,7 +212,7 @@ def test_unusable_images_are_reported_with_their_line_also_from_the_cache(tmp_pa
         assert len(skips.entries) == 2
         assert skips.entries[0].startswith(f"x.csv line 3: image {paths[1]}")
         assert skips.entries[1] == f"x.csv line 5: image {paths[3]}: no such file"
-    with pytest.raises(UsageError, match=r"1\.png.*mend or remove"):
+    with pytest.raises(UsageError, match=r"1\.png.*fix or remove"):
         decode_all(paths, SPEC, tmp_path / "cache")
 
 

@@ -203,7 +203,7 @@ def test_settings_that_cannot_be_are_told(digits, wrong, said):
     [
         ({"image_size": 10}, "divisor of 28"),
         ({"image_size": 0}, "divisor of 28"),
-        ({"samples": 500}, "do set 600"),
+        ({"samples": 500}, "set 600"),
         ({"split": "voice"}, "one of example, speaker"),
     ],
 )
@@ -274,7 +274,7 @@ def test_padding_stands_in_front_and_is_silent():
 def test_lengths_are_whole_numbers_of_columns():
     assert [count_steps(n) for n in (400, 600, 18400)] == [1, 2, 91]
     assert [whole_steps(n) for n in (1, 400, 401, 18262)] == [400, 400, 600, 18400]
-    with pytest.raises(UsageError, match="do set 400"):
+    with pytest.raises(UsageError, match="set 400"):
         count_steps(200)
 
 

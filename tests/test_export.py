@@ -188,7 +188,7 @@ def test_an_interrupted_export_leaves_nothing_behind(run, tmp_path):
     ("flags", "said"),
     [
         (["--out=x"], "--run=RUN"),
-        (["--run=none", "--out=x"], "no finished run"),
+        (["--run=none", "--out=x"], "not a finished run"),
         (["--precisions=fp8"], "fp8"),
         (["--buckets=2"], "3 to 12"),
         (["--buckets=many"], "numbers"),

@@ -51,7 +51,7 @@ WRONG = {
     "no sound": ({"variant": "audio", "audio__preset": "tiny_audio"}, "without sound"),
     "no columns": ({"variant": "tabular"}, "name no column"),
     "a part": ({"data__part": "third"}, "all, first or second"),
-    "a parent": ({"variant": "inter", "parents": ("nowhere",)}, "nowhere is no finished run"),
+    "a parent": ({"variant": "inter", "parents": ("nowhere",)}, "nowhere is not a finished run"),
     "a setting": ({"data__demo__size": 50}, "manifest reads no such setting"),
     "a source": ({"data__source": "mosei"}, "'mosei', wanted one of"),
 }

@@ -72,7 +72,7 @@ def test_other_weights_make_no_run(inter, weights, tmp_path):
     (tmp_path / "cut.safetensors").write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(UsageError, match=r"cut\.safetensors cannot be read as safetensors"):
         porting.from_pytorch(inter, tmp_path / "cut.safetensors", tmp_path / "run")
-    with pytest.raises(UsageError, match="is no finished run"):
+    with pytest.raises(UsageError, match="is not a finished run"):
         porting.from_pytorch(tmp_path, weights, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -143,7 +143,7 @@ def test_a_missing_engine_is_one_sentence(name, library, tiny_artifact, meta, mo
 
 
 def test_a_missing_run_is_one_sentence(tiny_artifact, meta, tmp_path):
-    with pytest.raises(ArtifactError, match=r"no finished run: it has no model\.keras"):
+    with pytest.raises(ArtifactError, match=r"not a finished run: it has no model\.keras"):
         open_runner("keras", tiny_artifact, meta, "fp32", run=tmp_path)
     with pytest.raises(ArtifactError, match="no number of threads"):
         workstation.keras_call(tmp_path, 2)

@@ -128,7 +128,7 @@ def test_repeated_names_end_the_read_only_where_they_are_asked_for(read, name, t
     table, _ = read(name, text)
     assert table.require("text", "text") == "text"
     assert texts(table) == ["a"]
-    with pytest.raises(UsageError, match=r"got the column 'n' twice in .*do rename one"):
+    with pytest.raises(UsageError, match=r"got the column 'n' twice in .*; rename one"):
         table.require("n", "number")
 
 
@@ -171,7 +171,7 @@ def test_utf_16_is_known_by_its_mark_or_its_zeros(read):
 
 
 def test_a_stated_encoding_that_is_wrong_is_told(read):
-    with pytest.raises(UsageError, match="its bytes are UTF-8: do leave --encoding out"):
+    with pytest.raises(UsageError, match="its bytes are UTF-8: leave --encoding out"):
         read("x.csv", "text,label\ncaf\u00e9,a\n", stated="ascii")
     for unknown in ("latin-99", "zip", "\0"):
         with pytest.raises(UsageError, match="wanted one that Python knows"):

@@ -184,7 +184,7 @@ def test_a_run_from_before_a_setting_existed_has_its_default(bench, shallow, tmp
 
 
 def test_a_folder_that_is_no_run_is_refused(bench, tmp_path):
-    with pytest.raises(UsageError, match=r"config\.json.*no finished run"):
+    with pytest.raises(UsageError, match=r"config\.json.*not a finished run"):
         train(bench.config(), tmp_path)
 
 
@@ -308,7 +308,7 @@ def test_a_damaged_model_is_refused(shallow, tmp_path):
     with pytest.raises(UsageError, match=r"model\.keras cannot be read.*copy the file again"):
         load_model(tmp_path)
     path.unlink()
-    with pytest.raises(UsageError, match=r"no finished run: it has no model\.keras"):
+    with pytest.raises(UsageError, match=r"not a finished run: it has no model\.keras"):
         load_model(tmp_path)
 
 

@@ -16,7 +16,7 @@ Main = Callable[[list[str]], int]
 def ends(interrupted: str = "Interrupted.", *, install: str = "") -> Callable[[Main], Main]:
     """Decorate a `main(arguments) -> exit code`: it ends in a sentence, not in a traceback.
 
-    Exit codes: 2 the user can mend it, 130 interrupted.
+    Exit codes: 2 the user can fix it, 130 interrupted.
 
     Args:
         interrupted: what is said after Ctrl-C; a `KeyboardInterrupt` with a message of its own

@@ -2,4 +2,4 @@
 
 
 class BenchError(Exception):
-    """What the user can mend; the message says what was got, what is wanted, what to do."""
+    """What the user can fix; the message says what was got, what is wanted, what to do."""

@@ -91,7 +91,7 @@ class Worker:
         self._process.join(5)
         code = self._process.exitcode
         if code is not None and code < 0:
-            hint = ", perhaps for want of memory" if code == -signal.SIGKILL else ""
+            hint = ", perhaps out of memory" if code == -signal.SIGKILL else ""
             return f"its process was killed ({signal.Signals(-code).name}){hint}."
         return f"its process ended by itself (exit code {code})."
 

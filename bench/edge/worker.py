@@ -1,4 +1,4 @@
-"""One contender in a process of its own: opened, proven right, warmed up, then timed on demand.
+"""One contender in a process of its own: opened, checked, warmed up, then timed on demand.
 
 Within one process the idle threads of one engine would slow down the other.
 """

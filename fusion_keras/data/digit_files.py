@@ -22,11 +22,11 @@ _IMAGES_MAGIC, _LABELS_MAGIC = 2051, 2049
 _LARGEST = 2**28
 _WAV_NAME = re.compile(r"(\d)_([^_]+)_(\d+)\.wav")
 _GET_MNIST = (
-    "do put the four .gz files of MNIST there (https://ossci-datasets.s3.amazonaws.com/mnist/ "
+    "put the four .gz files of MNIST there (https://ossci-datasets.s3.amazonaws.com/mnist/ "
     "is torchvision's mirror of http://yann.lecun.com/exdb/mnist)."
 )
 _GET_FSDD = (
-    "do put the .wav files of https://github.com/Jakobovski/free-spoken-digit-dataset "
+    "put the .wav files of https://github.com/Jakobovski/free-spoken-digit-dataset "
     "(folder recordings) there."
 )
 
@@ -111,7 +111,7 @@ def read_spoken(folder: Path) -> tuple[list[np.ndarray], np.ndarray, list[str]]:
     for path, name in zip(paths, names, strict=True):
         if name is None:
             raise UsageError(
-                f"got {path}, wanted a name like 7_jackson_32.wav (digit, speaker, index); do "
+                f"got {path}, wanted a name like 7_jackson_32.wav (digit, speaker, index); "
                 "rename or remove it."
             )
     digits = np.array([int(name[1]) for name in names], np.int32)
@@ -131,7 +131,7 @@ def read_wav(path: Path) -> np.ndarray:
     if kind != (RATE, 1, 16):
         raise UsageError(
             f"got {kind[0]} Hz, {kind[1]} channels and {kind[2]} bits in {path}, wanted {RATE} Hz, "
-            "1 and 16; do convert it, or take it out."
+            "1 and 16; convert it, or take it out."
         )
     if len(data) != 2 * frames or not frames:
         raise UsageError(

@@ -48,7 +48,7 @@ def check_folder(data) -> None:
     if not data.path:
         raise UsageError(
             "got no data.path, wanted the folder that holds mnist/*.gz and fsdd/recordings/*.wav; "
-            "do set --config.data.path=FOLDER."
+            "set --config.data.path=FOLDER."
         )
 
 

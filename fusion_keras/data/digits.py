@@ -80,7 +80,7 @@ def load_digits(
         or split that cannot be; too few speakers to divide.
     """
     if image_size < 1 or 28 % image_size:
-        raise UsageError(f"got image_size={image_size}, wanted a divisor of 28; do set 28 or 14.")
+        raise UsageError(f"got image_size={image_size}, wanted a divisor of 28; set 28 or 14.")
     if split not in SPLIT_POLICIES:
         raise UsageError(f"got split={split!r}, wanted one of {', '.join(SPLIT_POLICIES)}.")
     if samples is not None:
@@ -114,7 +114,7 @@ def _by_speaker(speakers: list[str], seed: int) -> list[str]:
     )
     if len(names) < 3:
         raise UsageError(
-            f"got {len(names)} speakers ({', '.join(names)}), wanted at least 3 to divide; do add "
+            f"got {len(names)} speakers ({', '.join(names)}), wanted at least 3 to divide; add "
             "recordings, or split by example."
         )
     count = max(1, round(FRACTIONS[1] * len(names)))
@@ -148,7 +148,7 @@ class Pairs:
         self._ends = np.cumsum(counts)
         if not len(self):
             raise UsageError(
-                f"got no {split} image and recording of one digit, wanted at least one; do add "
+                f"got no {split} image and recording of one digit, wanted at least one; add "
                 "recordings."
             )
 

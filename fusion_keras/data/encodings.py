@@ -43,7 +43,7 @@ def read_text(path: Path, encoding: str = "", setting: str = "") -> str:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise UsageError(f"got {path}, which does not exist; do check the path.") from None
+        raise UsageError(f"got {path}, which does not exist; check the path.") from None
     except OSError as error:
         raise UsageError(f"got {path}, which cannot be read: {error.strerror}.") from None
     codec = _codec(encoding)
@@ -73,7 +73,7 @@ def _codec(encoding: str) -> str:
         "".encode(name)  # also bytes-to-bytes codecs, such as zip, are registered
     except (LookupError, ValueError):
         raise UsageError(
-            f"got the encoding {encoding!r}, wanted one that Python knows; do name it as in "
+            f"got the encoding {encoding!r}, wanted one that Python knows; name it as in "
             "utf-8, gb18030, shift_jis or cp1252."
         ) from None
     return "utf-8-sig" if name == "utf-8" else name
@@ -92,10 +92,10 @@ def _advice(path: Path, content: bytes, offset: int, setting: str) -> str:
     if wide:
         return _convert(path, wide, setting)
     if _decodes(content, "utf-8"):
-        return f"its bytes are UTF-8: do leave {setting} out"
+        return f"its bytes are UTF-8: leave {setting} out"
     fitting = fitting_encodings(content)
     if not fitting:
-        return "its bytes fit no usual encoding: do copy the file anew, it may be damaged"
+        return "its bytes fit no usual encoding: copy the file anew, it may be damaged"
     begin = content.rfind(b"\n", 0, offset) + 1
     end = content.find(b"\n", offset)
     row = content[begin : end if end >= 0 else len(content)]
@@ -111,8 +111,8 @@ def _convert(path: Path, name: str, setting: str, choice: bool = False) -> str:
     tool = name.upper().replace("_", "-")
     command = f"`iconv -f {tool} -t UTF-8 {path.name}`"
     if not setting:
-        return f"do {which} and convert the file, for example with {command}"
-    return f"do {which} with {setting}={name}, or convert the file, for example with {command}"
+        return f"{which} and convert the file, for example with {command}"
+    return f"{which} with {setting}={name}, or convert the file, for example with {command}"
 
 
 def _excerpt(row: bytes, name: str, at: int) -> str:

@@ -65,7 +65,7 @@ def number_labels(
       UsageError: a name is given twice, labels are real numbers, or numbers are no indices.
     """
     if len(set(given)) < len(given):
-        raise UsageError(f"got classes {given}, wanted distinct names; do remove the repetition.")
+        raise UsageError(f"got classes {given}, wanted distinct names; remove the repetition.")
     column = Column([cell.strip() for cell in cells], list(lines), source)
     notes = []
     if join:
@@ -128,7 +128,7 @@ def _refuse_real(column: Column, distinct: Iterable[str]) -> None:
     if real:
         raise UsageError(
             f"got the label {real[0]!r} in {column.source} line {column.first(real[:1])}, wanted a "
-            "class name or an integer; do name the column of classes as label_column, and this "
+            "class name or an integer; name the column of classes as label_column, and this "
             "one as score_column."
         )
 
@@ -149,7 +149,7 @@ def _both_readings(column: Column, whole: dict[str, int], names: tuple[str, ...]
         f"got the labels {numbers} ({strange[0]!r} in {column.source} line "
         f"{column.first(strange[:1])}) with {len(names)} classes {', '.join(names)}: counted from "
         f"0, {reading(0)}; counted from 1, {reading(1)}; wanted names, or exactly 0 to "
-        f"{len(names) - 1}; do write one of these, or list the numbers themselves as classes."
+        f"{len(names) - 1}; write one of these, or list the numbers themselves as classes."
     )
 
 
@@ -169,7 +169,7 @@ def _joined(column: Column, given: tuple[str, ...]) -> tuple[Column, list[str]]:
         if len(named) > 1:
             raise UsageError(
                 f"got the classes {' and '.join(map(spelt, named))} with join_classes, which "
-                "makes one of them; do give one, or leave join_classes off."
+                "makes one of them; give one, or leave join_classes off."
             )
         best = named[0] if named else max(group, key=counts.__getitem__)
         spelling |= {name: best for name in group if name != best and name in counts}

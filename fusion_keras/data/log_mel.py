@@ -33,7 +33,7 @@ def samples_of(seconds: float) -> int:
     """
     if not WINDOW / RATE <= seconds <= 600:
         raise UsageError(
-            f"got clips of {seconds} seconds, wanted {WINDOW / RATE} to 600; do set audio.seconds."
+            f"got clips of {seconds} seconds, wanted {WINDOW / RATE} to 600; set audio.seconds."
         )
     return round(seconds * RATE)
 

@@ -6,7 +6,7 @@ Columns are found by name and can be renamed. Files are relative to the table's 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -106,26 +106,10 @@ def read_manifest(
         frozenset(word.strip().casefold() for word in missing),
     )
 
-    rows, images, sounds, splits, scores = [], [], [], [], []
-    for row in table.rows:
-        where = f"{path.name} line {row.line}"
-        # These end the run, whether or not the row is usable otherwise.
-        split = parse_split(row.cells[split_column], where) if split_column else None
-        score = _score(row.cells[score_column], where) if score_column else None
-        image = _file(row.cells[image_column], path.parent, where) if image_column else None
-        sound = _file(row.cells[audio_column], path.parent, where) if audio_column else None
-        reason = wanted.lacking(row.cells, image, sound)
-        if reason:
-            skips.add(row.line, reason)
-            continue
-        rows.append(row)
-        images.append(image)
-        sounds.append(sound)
-        splits.append(split)
-        scores.append(score)
+    rows = list(_usable(table, wanted, split_column, score_column, skips))
     if not rows:
         skips.check()
-        raise UsageError(f"got no usable row in {path}, wanted at least one; do mend the file.")
+        raise UsageError(f"got no usable row in {path}, wanted at least one; fix the file.")
 
     labels = number_labels(
         [row.cells[label_column].strip() for row in rows],
@@ -140,19 +124,19 @@ def read_manifest(
     skips.check()
     raw: dict[str, list] = {"text": [row.cells[text_column] for row in rows]}
     if image_column:
-        raw["image"] = images
+        raw["image"] = [row.image for row in rows]
     if audio_column:
-        raw["audio"] = sounds
+        raw["audio"] = [row.sound for row in rows]
     if names:
         raw["tabular"] = [wanted.tabular(row.cells, categories) for row in rows]
     records = Records(
         name=path.parent.resolve().name if path.stem == "manifest" else path.stem,
         ids=[row.cells[id_column].strip() if id_column else f"line{row.line}" for row in rows],
-        splits=splits if split_column else None,
+        splits=[row.split for row in rows] if split_column else None,
         raw=raw,
         labels=labels.values,
         classes=labels.classes,
-        scores=np.array(scores, np.float32) if score_column else None,
+        scores=np.array([row.score for row in rows], np.float32) if score_column else None,
         groups=[row.cells[group_column].strip() for row in rows] if group_column else None,
         notes=(*table.notes, *labels.notes),
         origins=[f"{path.name} line {row.line}" for row in rows],
@@ -205,6 +189,38 @@ class _Wanted:
         return ""
 
 
+@dataclasses.dataclass(frozen=True)
+class _Row:
+    """A row that can be used; None stands for a column that is left out."""
+
+    line: int
+    cells: dict[str, str]
+    image: Path | None
+    sound: Path | None
+    split: str | None
+    score: float | None
+
+
+def _usable(
+    table: Table, wanted: _Wanted, split_column: str, score_column: str, skips: SkipLog
+) -> Iterator[_Row]:
+    """Yield the rows that lack nothing; note the others in `skips`."""
+    folder = table.path.parent
+    for row in table.rows:
+        line, cells = row.line, row.cells
+        where = f"{table.path.name} line {line}"
+        # These end the run, whether or not the row is usable otherwise.
+        split = parse_split(cells[split_column], where) if split_column else None
+        score = _score(cells[score_column], where) if score_column else None
+        image = _file(cells[wanted.image], folder, where) if wanted.image else None
+        sound = _file(cells[wanted.audio], folder, where) if wanted.audio else None
+        reason = wanted.lacking(cells, image, sound)
+        if reason:
+            skips.add(line, reason)
+        else:
+            yield _Row(line, cells, image, sound, split, score)
+
+
 def _optional(table: Table, name: str, default: str) -> str:
     """The column's name if it is to be used, "" if not."""
     if not name or (name == default and name not in table.columns):
@@ -216,7 +232,7 @@ def _score(cell: str, where: str) -> float:
     score = parse_number(cell)
     if score is None:
         raise UsageError(
-            f"got the score {cell!r} in {where}, wanted a number; do mend it, or leave the column "
+            f"got the score {cell!r} in {where}, wanted a number; fix it, or leave the column "
             'out with score_column="".'
         )
     return score

@@ -89,7 +89,7 @@ def decoded(
         usable[index] = False
         sentence = f"{kind} {paths[index]}: {reason}"
         if skips is None:
-            raise UsageError(f"got {sentence}, wanted a readable {kind}; do mend or remove it.")
+            raise UsageError(f"got {sentence}, wanted a readable {kind}; fix or remove it.")
         skips.add(origins[index] if origins else skips.source, sentence)
     return array, usable
 

@@ -65,12 +65,10 @@ def read_mosi(
     """
     label_file = Path(label_file)
     if raw_dir and frames_dir:
-        raise UsageError(
-            "got both raw_dir and frames_dir, wanted at most one; do drop one of them."
-        )
+        raise UsageError("got both raw_dir and frames_dir, wanted at most one; drop one of them.")
     for folder in filter(None, (raw_dir, frames_dir, sound_dir)):
         if not Path(folder).is_dir():
-            raise UsageError(f"got {folder}, which is no folder; do check the path.")
+            raise UsageError(f"got {folder}, which is no folder; check the path.")
     skips = SkipLog(label_file.name, max_skipped)
     table = read_table(label_file, skips)
     records = _read_labels(table, skips)
@@ -130,7 +128,7 @@ def _read_labels(table: Table, skips: SkipLog) -> Records:
         else:
             raise UsageError(
                 f"got the video {video!r} in {where}, which is not in CMU-MOSI's standard split, "
-                "wanted one that is, or a `mode` column; do add that column."
+                "wanted one that is, or a `mode` column; add that column."
             )
     return Records(
         name="mosi",
@@ -158,7 +156,7 @@ def _names(cells: dict[str, str], where: str) -> tuple[str, str]:
     got = cells.get("id") if not video else f"{video}, {clip}"
     raise UsageError(
         f"got the video and clip {got!r} in {where}, wanted names of letters, digits, - and _, "
-        "as in 03bSnISJMiM_1; do mend them."
+        "as in 03bSnISJMiM_1; fix them."
     )
 
 
@@ -166,7 +164,7 @@ def _score(cell: str, where: str) -> float:
     score = parse_number(cell)
     if score is None or not -3 <= score <= 3:
         raise UsageError(
-            f"got the label {cell!r} in {where}, wanted a sentiment score from -3 to 3; do mend it."
+            f"got the label {cell!r} in {where}, wanted a sentiment score from -3 to 3; fix it."
         )
     return score
 

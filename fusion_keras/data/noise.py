@@ -14,7 +14,7 @@ def check_snr(snr: float, name: str) -> None:
     """Refuse what is no power ratio. Raises UsageError."""
     if not snr >= 0:  # false for NaN also
         raise UsageError(
-            f"got {name}={snr}, wanted a power ratio of 0 or more; do set inf for the original, "
+            f"got {name}={snr}, wanted a power ratio of 0 or more; set inf for the original, "
             "0 to leave the signal out, or 10 ** (dB / 10) for a ratio in decibels."
         )
 

@@ -26,7 +26,7 @@ def inside(root: Path, relative: str, where: str) -> Path:
         target = _followed(root / relative)
     if target is None or not target.is_relative_to(root):
         raise UsageError(
-            f"got the path {relative!r} in {where}, wanted one that stays inside {root}; do put "
+            f"got the path {relative!r} in {where}, wanted one that stays inside {root}; put "
             "the file there and name it relative to that folder."
         )
     return target

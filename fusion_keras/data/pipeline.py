@@ -33,7 +33,7 @@ def steps_per_epoch(rows: int, batch_size: int) -> int:
         raise UsageError(f"got batch_size={batch_size}, wanted at least 1")
     if rows < batch_size:
         raise UsageError(
-            f"got {rows} rows to train on, wanted at least one batch of {batch_size}; do lower "
+            f"got {rows} rows to train on, wanted at least one batch of {batch_size}; lower "
             "the batch size or add data."
         )
     return rows // batch_size
@@ -110,7 +110,7 @@ def eval_batches(
     _check_lengths(arrays)
     indices = np.asarray(indices)
     if len(indices) == 0:
-        raise UsageError("got no rows to evaluate, wanted at least one; do check the split.")
+        raise UsageError("got no rows to evaluate, wanted at least one; check the split.")
 
     def gather(step: int):
         rows = indices[step * batch_size : (step + 1) * batch_size]

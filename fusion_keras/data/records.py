@@ -51,7 +51,7 @@ class SkipLog:
         if not 0 <= self.limit <= 1:
             raise UsageError(
                 f"got max_skipped={self.limit}, wanted the share of rows that may be skipped, "
-                "from 0 to 1; do set 0.01 for one row in a hundred."
+                "from 0 to 1; set 0.01 for one row in a hundred."
             )
 
     def add(self, where: int | str, reason: str) -> None:
@@ -67,7 +67,7 @@ class SkipLog:
         shown = "; ".join(self.entries[:3]) + ("; ..." if count > 3 else "")
         raise UsageError(
             f"got {count} unusable of {self.total} rows in {self.source} ({shown}), wanted at most "
-            f"{self.limit:.2%}; do mend these rows, or raise max_skipped."
+            f"{self.limit:.2%}; fix these rows, or raise max_skipped."
         )
 
 

@@ -38,7 +38,7 @@ def separated(path: Path, text: str, separator: str) -> tuple[list[Line], tuple[
     if problem:
         raise UsageError(
             f"got {problem} of {path}, wanted every quote closed and quotes inside a quoted cell "
-            "doubled; do mend that row."
+            "doubled; fix that row."
         )
     found = _swallowing(text, lines, separator)
     return lines, _named(path, [line for line in found.likely if line.end - line.begin > 1])
@@ -71,7 +71,7 @@ def _named(path: Path, swallowed: list[Line]) -> tuple[str, ...]:
     first, last = swallowed[0].begin, swallowed[0].end - 1
     return (
         f"{path.name}: {len(swallowed)} quoted cells run over lines that look like rows of their "
-        f"own, the first from line {first} to {last}; if its quote is text, do quote the cell and "
+        f"own, the first from line {first} to {last}; if its quote is text, quote the cell and "
         "double it",
     )
 

@@ -118,7 +118,7 @@ def waveforms(paths: list[Path], seconds: float, folder: Path) -> np.ndarray:
             return fit(decode(path), samples)
         except BadSound as error:
             raise UsageError(
-                f"got sound {path}: {error}, wanted what was read before; do put the file back."
+                f"got sound {path}: {error}, wanted what was read before; put the file back."
             ) from error
 
     def build(notes: dict) -> Iterator[np.ndarray]:

@@ -27,7 +27,7 @@ def count_steps(samples: int) -> int:
     if samples < WINDOW or (samples - WINDOW) % STRIDE:
         raise UsageError(
             f"got {samples} samples of sound, wanted {WINDOW} and a multiple of {STRIDE} more; "
-            f"do set {whole_steps(samples)}."
+            f"set {whole_steps(samples)}."
         )
     return (samples - WINDOW) // STRIDE + 1
 

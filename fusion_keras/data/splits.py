@@ -73,7 +73,7 @@ def assign_splits(
     if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
         raise UsageError(
             f"got split fractions {tuple(fractions)}, wanted three positive shares (train, valid, "
-            "test) that add up to 1; do set for example (0.7, 0.1, 0.2)."
+            "test) that add up to 1; set for example (0.7, 0.1, 0.2)."
         )
     parts = _allot(labels, groups, fractions, f"split {seed}")
     return [SPLITS[part] for part in parts]
@@ -100,7 +100,7 @@ def halve(
     """
     if not 0 < fraction < 1:
         raise UsageError(
-            f"got fraction {fraction}, wanted a share strictly between 0 and 1; do set 0.5."
+            f"got fraction {fraction}, wanted a share strictly between 0 and 1; set 0.5."
         )
     parts = _allot(labels, groups, (fraction, 1 - fraction), f"halve {seed}")
     return np.flatnonzero(parts == 0), np.flatnonzero(parts == 1)
@@ -123,7 +123,7 @@ def check_records(records: Records) -> Records:
     if len(present) < 2:
         classes = ", ".join(records.classes[c] for c in present) or "none"
         raise UsageError(
-            f"got labels of fewer than two classes in {source} ({classes}), wanted two or more; do "
+            f"got labels of fewer than two classes in {source} ({classes}), wanted two or more; "
             "check the label column."
         )
     if records.splits is None:
@@ -140,7 +140,7 @@ def _check_ids(records: Records) -> None:
             places = records.origins or [f"row {n}" for n in range(len(records))]
             raise UsageError(
                 f"got the id {name!r} twice ({places[first[name]]} and {places[row]}), wanted "
-                "distinct ids; do rename or remove one."
+                "distinct ids; rename or remove one."
             )
         first[name] = row
 
@@ -152,14 +152,14 @@ def _check_classes(records: Records, source: str) -> list[str]:
         rows = np.flatnonzero(splits == split)
         if len(rows) == 0:
             raise UsageError(
-                f"got no {split} rows in {source}, wanted rows in each of {', '.join(SPLITS)}; do "
+                f"got no {split} rows in {source}, wanted rows in each of {', '.join(SPLITS)}; "
                 "add them, or drop the split column for a seeded split."
             )
         missing = np.setdiff1d(np.arange(len(records.classes)), records.labels[rows])
         absent = ", ".join(records.classes[c] for c in missing)
         if absent and split == "train":
             raise UsageError(
-                f"got no train row of class {absent} in {source}, wanted every class in train; do "
+                f"got no train row of class {absent} in {source}, wanted every class in train; "
                 "add rows, or leave the class out."
             )
         if absent:
@@ -186,7 +186,7 @@ def _allot(labels, groups, fractions, salt: str) -> np.ndarray:
     if len(units) < len(fractions):
         kind = "rows" if groups is None else "groups"
         raise UsageError(
-            f"got {len(units)} {kind}, wanted at least {len(fractions)} to divide; do add data."
+            f"got {len(units)} {kind}, wanted at least {len(fractions)} to divide; add data."
         )
     counts = np.zeros((len(units), labels.max() + 1))  # [units, classes]
     np.add.at(counts, (unit_of_row, labels), 1)
@@ -198,7 +198,7 @@ def _allot(labels, groups, fractions, salt: str) -> np.ndarray:
     if len(np.unique(parts)) < len(fractions):
         raise UsageError(
             f"got {len(units)} groups, one of them so large that a part of the split stays empty, "
-            f"wanted shares near {tuple(fractions)}; do give finer groups or a split column."
+            f"wanted shares near {tuple(fractions)}; give finer groups or a split column."
         )
     return parts[unit_of_row]
 

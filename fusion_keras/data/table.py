@@ -73,19 +73,18 @@ class Table:
         """
         if name in self.repeated:
             raise UsageError(
-                f"got the column {name!r} twice in {self.path}, wanted distinct names; do rename "
-                "one."
+                f"got the column {name!r} twice in {self.path}, wanted distinct names; rename one."
             )
         if name not in self.columns:
             raise UsageError(
                 f"got no column {name!r} in {self.path} (columns: {', '.join(self.columns)}), "
-                f"wanted one for the {purpose}; do name the right one{hint}."
+                f"wanted one for the {purpose}; name the right one{hint}."
             )
         for row in self.rows:
             if name in row.nested:
                 raise UsageError(
                     f"got {shortened(row.cells[name])} under {name!r} in {self.path.name} line "
-                    f"{row.line}, wanted one {purpose}, no list or object; do write one value a "
+                    f"{row.line}, wanted one {purpose}, no list or object; write one value a "
                     f"row, or name another column{hint}."
                 )
         return name
@@ -113,7 +112,7 @@ def read_table(
     if suffix not in _SEPARATORS and suffix not in _JSON_LINES:
         raise UsageError(
             f"got {path}, wanted a table whose name ends in "
-            f"{', '.join([*_SEPARATORS, *_JSON_LINES])}; do rename or convert it."
+            f"{', '.join([*_SEPARATORS, *_JSON_LINES])}; rename or convert it."
         )
     text = read_text(path, encoding, encoding_flag)
     if suffix in _SEPARATORS:
@@ -124,7 +123,7 @@ def read_table(
     for line, reason in broken:
         skips.add(line, reason)
     if skips.total == 0:
-        raise UsageError(f"got no rows in {path}, wanted at least one; do check the file.")
+        raise UsageError(f"got no rows in {path}, wanted at least one; check the file.")
     return table
 
 
@@ -147,7 +146,7 @@ def parse_split(cell: str, where: str) -> str:
     split = _SPLIT_NAMES.get(cell.strip().lower())
     if split is None:
         raise UsageError(
-            f"got the split {cell!r} in {where}, wanted one of {', '.join(SPLITS)}; do mend it, or "
+            f"got the split {cell!r} in {where}, wanted one of {', '.join(SPLITS)}; fix it, or "
             "leave the split column out."
         )
     return split
@@ -200,7 +199,7 @@ def _parse_json_lines(path: Path, text: str) -> Table:
         if not isinstance(value, dict):
             raise UsageError(
                 f"got line {line} of {path}, which is no JSON object, wanted one object a line "
-                '({"text": ..., "image": ..., "label": ...}); do write it so.'
+                '({"text": ..., "image": ..., "label": ...}); write it so.'
             )
         nested = frozenset(name for name, cell in value.items() if isinstance(cell, list | dict))
         cells = {name: _json_cell(path, line, name, cell) for name, cell in value.items() if name}
@@ -224,7 +223,6 @@ def _json_cell(path: Path, line: int, key: str, value) -> str:
         return json.dumps(value)
     if "\0" in value:
         raise UsageError(
-            f"got a NUL character under {key!r} in line {line} of {path}, wanted text; "
-            "do remove it."
+            f"got a NUL character under {key!r} in line {line} of {path}, wanted text; remove it."
         )
     return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

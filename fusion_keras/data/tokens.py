@@ -41,7 +41,7 @@ def load_tokenizer(directory: str | Path) -> Tokenizer:
     except Exception as error:
         raise UsageError(
             f"got an unreadable tokenizer in {directory} ({error}), wanted the tokenizer.json or "
-            "vocab.txt of a BERT model; do copy the directory again."
+            "vocab.txt of a BERT model; copy the directory again."
         ) from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -57,7 +57,7 @@ def load_tokenizer(directory: str | Path) -> Tokenizer:
         problem = "that does not frame a text as [CLS] ... [SEP]"
     if problem:
         raise UsageError(
-            f"got a tokenizer {problem} in {directory}, wanted BERT's; do choose a BERT model."
+            f"got a tokenizer {problem} in {directory}, wanted BERT's; choose a BERT model."
         )
     return tokenizer
 
@@ -129,7 +129,7 @@ def _from_directory(directory: Path) -> Tokenizer:
         return _word_piece(vocabulary, description.get("config", {}).get("lowercase", True))
     raise UsageError(
         f"got {directory}, which has no tokenizer.json, vocab.txt or "
-        "assets/tokenizer/vocabulary.txt; do name the directory of a BERT model."
+        "assets/tokenizer/vocabulary.txt; name the directory of a BERT model."
     )
 
 

@@ -82,7 +82,7 @@ def extract_middle_frames(videos: Sequence[Path], folder: Path) -> list[Path | V
     except OSError as error:
         raise UsageError(
             f"got '{error.strerror or error}' from the frame cache {folder}, wanted a writable "
-            "folder with about 0.3 MB free for each video; do free that space, or choose another "
+            "folder with about 0.3 MB free for each video; free that space, or choose another "
             "cache folder."
         ) from error
     return [failed.get(target, target) for target in targets]

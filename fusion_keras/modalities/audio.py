@@ -29,7 +29,7 @@ class AudioReader:
     def require(self, records: Records) -> None:
         if "audio" not in records.raw:
             raise UsageError(
-                f"got the source {records.name!r} without sound, wanted sound for this variant; do "
+                f"got the source {records.name!r} without sound, wanted sound for this variant; "
                 "name where it is (data.manifest.audio_column, data.mosi.raw_dir), or leave audio "
                 "out of fusion.modalities."
             )

@@ -43,7 +43,7 @@ class ImageReader:
         if "image" not in records.raw:
             raise UsageError(
                 f"got the source {records.name!r} without images, wanted images for this variant; "
-                "do name where they are (data.manifest.image_column, data.mosi.raw_dir or "
+                "name where they are (data.manifest.image_column, data.mosi.raw_dir or "
                 "data.mosi.frames_dir), or choose variant=text."
             )
 

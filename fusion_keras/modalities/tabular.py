@@ -93,7 +93,7 @@ class TabularReader:
         if "tabular" not in records.raw:
             raise UsageError(
                 f"got the source {records.name!r} without columns of numbers and categories, which "
-                "a manifest has; do choose source=manifest, or leave tabular out of "
+                "a manifest has; choose source=manifest, or leave tabular out of "
                 "fusion.modalities."
             )
 
@@ -114,7 +114,7 @@ def _standard(name: str, rows: Sequence[dict[str, str]]) -> dict:
     values = [parse_number(row[name]) for row in rows if row[name].strip()]
     if not values:
         raise UsageError(
-            f"got no number in column {name!r} of any training row, wanted some; do leave it out "
+            f"got no number in column {name!r} of any training row, wanted some; leave it out "
             "of tabular.numbers."
         )
     deviation = float(np.std(values))
@@ -127,7 +127,7 @@ def _levels(name: str, rows: Sequence[dict[str, str]]) -> dict:
     if not 1 <= len(levels) <= MOST_LEVELS:
         raise UsageError(
             f"got {len(levels)} values in column {name!r} of the training rows, wanted 1 to "
-            f"{MOST_LEVELS} for a category; do leave it out of tabular.categories, or name it in "
+            f"{MOST_LEVELS} for a category; leave it out of tabular.categories, or name it in "
             "tabular.numbers."
         )
     return {"name": name, "levels": levels}

@@ -60,7 +60,7 @@ def train(config, folder: Path, framework: Framework | None = None) -> Run:
         The complete run.
 
     Raises:
-        UsageError: whatever the user can mend; also that the complete run has other settings.
+        UsageError: whatever the user can fix; also that the complete run has other settings.
     """
     framework = framework or KERAS
     run, resolved = Run(folder, framework.name), resolve(config)
@@ -90,7 +90,7 @@ def carry_out(
             return run
         folders, dataset = _parents(plan, run, framework, dataset)
         task = prepare(plan, dataset)
-        # Before anything is written down: a refused setting can be mended in the same folder.
+        # Before anything is written down: a refused setting can be fixed in the same folder.
         steps_per_epoch(len(task.rows["train"]), plan.config.train.batch_size)
         describe(run, task, folders)
         _adopt(task, folders)
@@ -141,7 +141,7 @@ def load_model(folder: Path) -> keras.Model:
     """
     path = folder / "model.keras"
     if not path.is_file():
-        raise UsageError(f"{folder} is no finished run: it has no {path.name}.")
+        raise UsageError(f"{folder} is not a finished run: it has no {path.name}.")
     if not zipfile.is_zipfile(path):
         raise UsageError(
             f"The model {path} cannot be read: it is cut short or damaged. Train the run again, or "

@@ -55,7 +55,7 @@ def named(config) -> dict[str, Path]:
 def _variant(folder: Path) -> str:
     if not (folder / "model.keras").exists():
         raise UsageError(
-            f"{folder} is no finished run: --parents wants the directories of finished runs of "
+            f"{folder} is not a finished run: --parents wants the directories of finished runs of "
             f"{', '.join(MODALITIES)} alone."
         )
     with corrupt_run_errors(folder):

@@ -43,7 +43,7 @@ def check_all(runs: dict[Path, tuple[str, Sequence[str]]]) -> None:
     """
     said: dict[str, list[str]] = {}
     for folder, (label, arguments) in runs.items():
-        # What became of a finished run's presets and parents is nobody's business any more.
+        # What became of a finished run's presets and parents no longer matters.
         if Run(folder).complete:
             continue
         try:

@@ -69,7 +69,7 @@ def from_pytorch(folder: Path, weights: Path, target: Path) -> Run:
         UsageError: the file is damaged or of another model, or the run's data is not there.
     """
     if not (folder / "metrics.json").exists():
-        raise UsageError(f"{folder} is no finished run: the directory of a finished run is wanted.")
+        raise UsageError(f"{folder} is not a finished run: give the directory of one.")
     try:
         arrays = load_file(weights)
     except (SafetensorError, OSError) as error:

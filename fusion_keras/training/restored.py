@@ -45,7 +45,7 @@ def restore(folder: Path) -> Task:
         UsageError: the run is not complete, or the data or the presets have changed.
     """
     if not (folder / "metrics.json").exists():
-        raise UsageError(f"{folder} is no finished run: the directory of a finished run is wanted.")
+        raise UsageError(f"{folder} is not a finished run: give the directory of one.")
     task = prepare(plan_of(config_of(folder)))
     if task.dataset.fingerprint != read_json(folder / "config.json")["dataset"]["fingerprint"]:
         raise UsageError(f"The data has changed since {folder} was trained: restore the data.")

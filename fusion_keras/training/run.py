@@ -198,7 +198,7 @@ def read_json(path: Path) -> dict:
             raise ValueError("no JSON object")
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"Could not read {path} ({error}): it is no finished run, or it was damaged."
+            f"Could not read {path} ({error}): it is not a finished run, or it was damaged."
         ) from error
     return values
 

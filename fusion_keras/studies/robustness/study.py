@@ -74,7 +74,7 @@ def measure(options: Options) -> dict:
         What the JSON file holds.
 
     Raises:
-        UsageError: whatever the user can mend.
+        UsageError: whatever the user can fix.
     """
     _check(options)
     strengths = parse_strengths(options.strengths)
