@@ -20,6 +20,7 @@ from fusion_keras import terminal
 from fusion_keras.errors import UsageError
 from fusion_keras.interrupts import Interrupts
 from fusion_keras.renamed import RenamedSetting
+from fusion_keras.setting_names import check_names
 
 _MEMORY = "Out of memory: lower --config.train.batch_size or --config.image.size."
 INTERRUPTED = "Interrupted. The same command goes on from the last finished epoch."
@@ -115,6 +116,7 @@ def define_config(default: Path = CONFIG_FILE) -> flags.FlagHolder:
     """The flags `--config` and `--config.*`. A mistyped field already shows here."""
     show_notes()
     try:
+        check_names(sys.argv)
         return config_flags.DEFINE_config_file("config", str(default))
     except Exception as error:
         stop(parsing_sentence(error))

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict, config_flags
 
 from fusion_keras import cli
 from fusion_keras.errors import UsageError
+from fusion_keras.setting_names import check_names
 
 FRAMEWORKS = ("keras", "pytorch")
 # What is also a setting of the config.
@@ -24,8 +25,10 @@ def define(values: flags.FlagValues, argv: Sequence[str]) -> flags.FlagHolder:
         argv: the command line, its name first; the config's flags depend on its file.
 
     Raises:
+        UsageError: a setting that there is not.
         Exception: whatever an experiment file raises; `cli.parsing_sentence` tells of it.
     """
+    check_names(argv)
     holder = config_flags.DEFINE_config_file(
         "config", str(cli.CONFIG_FILE), flag_values=values, sys_argv=list(argv)
     )

@@ -35,6 +35,7 @@ LEAVES = (
     "metric_sums",
     "config",
     "renamed",
+    "setting_names",
     "terminal",
     "huge_pages",
     "cli",

@@ -152,6 +152,8 @@ def _member(settings: dict[str, str], swept: list[str], workdir: Path) -> Member
 
 def _train(member: Member, refresh) -> None:
     command = [sys.executable, "-m", "fusion_keras.train", f"--run={member.folder}", *member.flags]
+    if _log.isEnabledFor(logging.DEBUG):
+        command.append("--verbose")  # into its log
     _log.debug("%s", " ".join(command))
     member.status, started = "running", time.perf_counter()
     refresh()

@@ -7,13 +7,14 @@ no mistake for the text model of a sweep.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from ml_collections import ConfigDict
 
 from fusion_keras.config import get_config
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.architectures import ARCHITECTURES, of_variant
+from fusion_keras.setting_names import settings
 
 
 def check_read(config: ConfigDict, fill: Callable[[ConfigDict], ConfigDict]) -> None:
@@ -32,8 +33,8 @@ def check_read(config: ConfigDict, fill: Callable[[ConfigDict], ConfigDict]) -> 
     reads = [*architecture.reads, *_of_source(architecture.sources[source])]
     plain = get_config()
     plain.variant, plain.recipe, plain.data.source = config.variant, config.recipe, source
-    before = dict(_fields(fill(plain)))
-    for name, value in _fields(config):
+    before = dict(settings(fill(plain)))
+    for name, value in settings(config):
         if value == before[name] or _among(name, reads):
             continue
         if any(_among(name, other.reads) for other in ARCHITECTURES):
@@ -56,12 +57,3 @@ def _of_source(fields: tuple[str, ...]) -> list[str]:
 def _among(name: str, read: Sequence[str]) -> bool:
     """Whether a field, or a section that it lies in, is among these."""
     return any(name == one or name.startswith(f"{one}.") for one in read)
-
-
-def _fields(config: ConfigDict, prefix: str = "") -> Iterator[tuple[str, object]]:
-    """(dotted name, value) of every field."""
-    for name, value in config.items():
-        if isinstance(value, ConfigDict):
-            yield from _fields(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
