@@ -31,7 +31,7 @@ from export.stages import in_batches
 from fusion_keras import cli
 from fusion_keras.fusion.architectures import of_values
 from fusion_keras.fusion.graph import Graph
-from fusion_keras.training.experiment import load_model
+from fusion_keras.training.restored import load_model
 from fusion_keras.training.run import read_json
 
 # The newest that tf2onnx 1.17 writes; `export.rewrites` goes on from there.

@@ -22,8 +22,8 @@ def get_config() -> ConfigDict:
     # Which fusion: text, image, audio, late, inter, early, late_score, hybrid or input; of
     # digits clstm_initial, clstm_second or clstm_fc.
     config.variant = "inter"
-    # How to train: "best" (ours), "paper" (Willis and Bakos 2025, section 3.5), "demo", or
-    # "digits" (Barnum et al. 2020, appendix A.2).
+    # How to train: "best" (ours), "paper" (Willis and Bakos 2025, section 3.5), "distil" (of a
+    # teacher's student), "demo", or "digits" (Barnum et al. 2020, appendix A.2).
     config.recipe = "demo"
     # Seeds initial weights, data order, dropout and augmentation.
     config.seed = 0
@@ -42,6 +42,7 @@ def get_config() -> ConfigDict:
     config.clstm = _clstm()
     config.train = _train()
     config.parent = _parent()
+    config.teacher = _teacher()
     config.augment = _augment()
     return config.lock()
 
@@ -290,6 +291,25 @@ def _parent() -> ConfigDict:
     # Epochs of the parents trained on the way; None: their own recipe's.
     parent.epochs = placeholder(int)
     return parent
+
+
+def _teacher() -> ConfigDict:
+    teacher = ConfigDict()
+    # Finished runs whose answers this run learns from, of any variant; several are averaged as
+    # probabilities. () for none.
+    teacher.runs = ()
+    # Share of the loss that follows the teacher instead of the label; a row without a label
+    # follows the teacher alone.
+    teacher.share = 0.5
+    # Softens the answers of both before they are compared; 1 leaves them as they are.
+    teacher.temperature = 1.0
+    # Rows added for each training row: its sentence with the image (sound, ...) of another one.
+    # Only the teacher knows what they are.
+    teacher.pairs = 2
+    # A CSV, TSV or JSON lines file of rows without labels, its columns called as the manifest's.
+    # Where a row has no image (or no sentence), it gets one of a training row.
+    teacher.unlabelled = ""
+    return teacher
 
 
 def _augment() -> ConfigDict:

@@ -69,7 +69,7 @@ def _axis(argument: str) -> tuple[str, list[str]]:
     if name in ("run", "describe"):
         raise UsageError(f"--{name} is for a single run: use fusion_keras.train.")
     # These are lists already; one run takes the whole of it.
-    return name, [value] if name == "parents" else split_values(value)
+    return name, [value] if name in ("parents", "teacher") else split_values(value)
 
 
 def split_values(value: str) -> list[str]:

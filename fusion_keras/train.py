@@ -29,6 +29,9 @@ HELP = """Train one fusion variant; the result is a run directory.
       --config.data.path=DIGITS
       trains a C-LSTM on written and spoken digits; python -m fusion_keras.digits repeats
       the whole study.
+  ... --variant=early --recipe=distil --teacher=runs/demo/late-s0
+      trains on what a finished run says of the training rows, of the same sentences with
+      other images, and of --config.teacher.unlabelled=FILE, rows without labels.
   ... --framework=pytorch
       trains the PyTorch reference of the same command: the same initial weights, batches and
       recipe; dropout is drawn by PyTorch. Its run is a run like any other.
@@ -47,11 +50,14 @@ VARIANTS
 
 FLAGS
   --variant=inter     which of these (also --config.variant)
-  --recipe=best       best (ours), paper (Willis and Bakos 2025), demo, or digits
+  --recipe=best       best (ours), paper (Willis and Bakos 2025), distil (of a teacher's
+                      student), demo, or digits
   --seed=0            another seed, another run directory
   --dtype=float32     or bfloat16
   --parents=A,B       finished runs of one modality each to start from; late fusion trains
                       them if they are not given, and recipe best those of images and sound
+  --teacher=A,B       finished runs of any variant whose answers it learns from, their
+                      probabilities averaged; see recipe distil and config.teacher below
   --config=FILE       an experiment from configs/, or your own
   --workdir=runs      runs go to WORKDIR/NAME/VARIANT-sSEED
   --run=DIR           the run directory itself

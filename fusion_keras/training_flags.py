@@ -43,6 +43,8 @@ def define(values: flags.FlagValues, argv: Sequence[str]) -> flags.FlagHolder:
     flags.DEFINE_integer("seed", None, meaning, flag_values=values)
     meaning = "Finished runs of one modality each to start from."
     flags.DEFINE_list("parents", None, meaning, flag_values=values)
+    meaning = "Finished runs whose answers it learns from."
+    flags.DEFINE_list("teacher", None, meaning, flag_values=values)
     flags.DEFINE_enum("framework", "keras", FRAMEWORKS, "What trains it.", flag_values=values)
     cli.define_verbosity(values)
     return holder
@@ -55,6 +57,8 @@ def config_of(holder: flags.FlagHolder, values: flags.FlagValues) -> ConfigDict:
         value = values[name].value
         if value is not None:
             config[name] = tuple(value) if name == "parents" else value
+    if values["teacher"].value is not None:
+        config.teacher.runs = tuple(values["teacher"].value)
     return config
 
 

@@ -28,9 +28,9 @@ from fusion_keras.studies.digits.regimes import ORIGINAL, Study
 from fusion_keras.studies.robustness import load
 from fusion_keras.terminal import print_results
 from fusion_keras.training import experiment, porting, report
-from fusion_keras.training.experiment import load_model, train
+from fusion_keras.training.experiment import train
 from fusion_keras.training.recipes import resolve
-from fusion_keras.training.restored import restore
+from fusion_keras.training.restored import load_model, restore
 from fusion_keras.training.run import Run
 from tests.support.digits_layout import Digits
 from tests.support.shared import slow_but

@@ -9,8 +9,8 @@ import pytest
 from fusion_keras.errors import UsageError
 from fusion_keras.reference.learn import PYTORCH
 from fusion_keras.reference.optimizers import rate_factor
-from fusion_keras.training.experiment import load_model, train
-from fusion_keras.training.restored import restore
+from fusion_keras.training.experiment import train
+from fusion_keras.training.restored import load_model, restore
 from fusion_keras.training.run import read_json
 from tests.support import tiny
 from tests.support.pairs import called

@@ -10,8 +10,7 @@ import numpy as np
 
 from fusion_keras.fusion.architectures import FUSION, of_values
 from fusion_keras.fusion.state_dict import state_dict
-from fusion_keras.training.experiment import load_model
-from fusion_keras.training.restored import config_of
+from fusion_keras.training.restored import config_of, load_model
 from fusion_keras.training.run import read_json
 
 OLDER = Path(__file__).with_name("older_run")

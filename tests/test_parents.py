@@ -8,9 +8,10 @@ import pytest
 from fusion_keras.errors import UsageError
 from fusion_keras.training import adopted
 from fusion_keras.training import parents as parental
-from fusion_keras.training.experiment import load_model, train
+from fusion_keras.training.experiment import train
 from fusion_keras.training.plan import make_plan
 from fusion_keras.training.recipes import resolve
+from fusion_keras.training.restored import load_model
 from fusion_keras.training.run import Run
 from fusion_keras.training.task import prepare
 from tests.support import tiny

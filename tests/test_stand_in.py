@@ -16,9 +16,9 @@ from fusion_keras.modalities.augmentation import augmentation
 from fusion_keras.reference.build import tensors
 from fusion_keras.studies.robustness import cells, models
 from fusion_keras.studies.robustness.load import load
-from fusion_keras.training.experiment import load_model, train
+from fusion_keras.training.experiment import train
 from fusion_keras.training.recipes import resolve
-from fusion_keras.training.restored import restore
+from fusion_keras.training.restored import load_model, restore
 from tests.support import tiny
 from tests.support.pairs import make_pair, tiny_image, tiny_text
 from tests.support.shared import slow_but

@@ -32,9 +32,10 @@ from fusion_keras.reference.learn import PYTORCH
 from fusion_keras.studies.robustness import cells
 from fusion_keras.studies.robustness.load import load
 from fusion_keras.studies.robustness.study import Options, measure
-from fusion_keras.training.experiment import load_model, train
+from fusion_keras.training.experiment import train
 from fusion_keras.training.porting import from_pytorch, to_pytorch
 from fusion_keras.training.recipes import resolve
+from fusion_keras.training.restored import load_model
 from fusion_keras.training.run import Run
 from tests.support.backbones import facts
 from tests.support.graphs import normed, run, weigh

@@ -14,8 +14,8 @@ from fusion_keras.errors import UsageError
 from fusion_keras.renamed import RENAMED
 from fusion_keras.terminal import print_results
 from fusion_keras.training import loop, report
-from fusion_keras.training.experiment import load_model, train
-from fusion_keras.training.restored import config_of
+from fusion_keras.training.experiment import train
+from fusion_keras.training.restored import config_of, load_model
 from fusion_keras.training.run import Run
 from tests.support import tiny
 from tests.support.shared import slow_but

@@ -176,6 +176,37 @@ class Column:
 
 
 @dataclasses.dataclass(frozen=True)
+class Picked:
+    """[n, ...], rows of several arrays by their numbers, none of which is copied before it is
+    asked for. For training and evaluation what a numpy array is, as a `Column` is.
+
+    Attributes:
+      arrays: each [N_i, ...], of one shape and type but for N_i.
+      numbers: int64 [n], of rows, counted through all arrays.
+    """
+
+    arrays: tuple[np.ndarray | Column, ...]
+    numbers: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, rows: Sequence[int]) -> np.ndarray:
+        numbers = self.numbers[rows]
+        ends = np.cumsum([len(array) for array in self.arrays])
+        whose = np.searchsorted(ends, numbers, side="right")
+        values = None
+        for i in np.unique(whose):
+            here = np.flatnonzero(whose == i)
+            array = self.arrays[i]
+            taken = array[numbers[here] - (ends[i] - len(array))]
+            if values is None:
+                values = np.empty((len(numbers), *taken.shape[1:]), taken.dtype)
+            values[here] = taken
+        return values
+
+
+@dataclasses.dataclass(frozen=True)
 class Dataset:
     """Ready to train on: the fields of `Records`, with every row read and split.
 

@@ -27,7 +27,7 @@ class FusionArchitecture(Architecture):
     name = "model of junctions between backbones"
     variants = tuple(VARIANTS)
     reads = (
-        *("regression", "parents", "fusion", "parent", "augment", "train.score_loss"),
+        *("regression", "parents", "fusion", "parent", "teacher", "augment", "train.score_loss"),
         *("data.max_length", "data.part", "data.part_share", "data.split_seed"),
         *MODALITIES,
         *(f"train.{modality}_rate" for modality in MODALITIES),

@@ -29,7 +29,8 @@ def augmentation(spec: AugmentSpec, classes: int) -> Callable[[Batch, np.random.
         alone = _withheld(batch, spec, rng)
         # A mixed label is of a mixed image; nothing else is mixed.
         if spec.mixup and {m.name for m in taken} in ({"image"}, {"text", "image"}):
-            batch["label"] = np.eye(classes, dtype=np.float32)[batch["label"]]
+            if batch["label"].ndim == 1:
+                batch["label"] = np.eye(classes, dtype=np.float32)[batch["label"]]
             images = batch["image"]
             targets = {name: batch[name][alone] for name in TARGETS if name in batch}
             images[alone], targets = mix(images[alone], targets, spec, rng)

@@ -70,9 +70,10 @@ def features(task: Task) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
 
     Returns:
         Arrays (the inputs of the head, `label`, perhaps `score`), each [N + DRAWS * n, ...],
-        the N rows of the data set first; and split -> int, its rows in them.
+        the task's N rows first; and split -> int, its rows in them.
     """
-    outputs = predict(task.graph.encoders, task.arrays, np.arange(len(task.dataset)))
+    count = len(task.arrays["label"])
+    outputs = predict(task.graph.encoders, task.arrays, np.arange(count))
     targets = {name: task.arrays[name] for name in TARGETS if name in task.arrays}
     arrays, rows = {**outputs, **targets}, dict(task.rows)
     changed = [m for m in task.spec.modalities if MODALITY[m].augmented]
@@ -81,7 +82,7 @@ def features(task: Task) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     train = rows["train"]
     drawn = augmented_taps(task, changed, train)
     seen = [{n: x[train] for n, x in arrays.items()} | taps for taps in drawn]
-    rows["train"] = len(task.dataset) + np.arange(DRAWS * len(train))
+    rows["train"] = count + np.arange(DRAWS * len(train))
     return {n: np.concatenate([x, *(s[n] for s in seen)]) for n, x in arrays.items()}, rows
 
 

@@ -6,7 +6,6 @@ import csv
 import functools
 import io
 import logging
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +20,11 @@ from fusion_keras.errors import UsageError
 from fusion_keras.files import digest, disk_errors, whole
 from fusion_keras.fusion.architectures import of_variant
 from fusion_keras.modalities import MODALITY
-from fusion_keras.training import adopted, loop, parents
+from fusion_keras.training import adopted, loop, parents, teaching
 from fusion_keras.training.evaluate import predict, predictions_csv, split_metrics
 from fusion_keras.training.plan import Plan, make_plan
 from fusion_keras.training.recipes import resolve
+from fusion_keras.training.restored import load_model
 from fusion_keras.training.run import Run, as_json, corrupt_run_errors, provenance
 from fusion_keras.training.task import Task, prepare
 
@@ -89,14 +89,28 @@ def carry_out(
             run.finish()
             return run
         folders, dataset = _parents(plan, run, framework, dataset)
+        if plan.teachers and dataset is None:
+            dataset = plan.architecture.data(plan.config)
+        lesson = teaching.prepare(plan, dataset)
         task = prepare(plan, dataset)
         # Before anything is written down: a refused setting can be fixed in the same folder.
         steps_per_epoch(len(task.rows["train"]), plan.config.train.batch_size)
-        describe(run, task, folders)
+        run.check_teachers({str(folder): model for folder, model in plan.teachers.items()})
+        describe(run, task, folders, **_of_lesson(plan, lesson))
         _adopt(task, folders)
+        if lesson:
+            task = teaching.taught(task, lesson)
         write_results(run, task, *framework.fit(run, task))
         run.finish()
     return run
+
+
+def _of_lesson(plan: Plan, lesson: teaching.Lesson | None) -> dict:
+    """What `config.json` says of the teachers."""
+    if lesson is None:
+        return {}
+    asked = {"extra_rows": len(lesson.extra), "notes": list(lesson.notes)}
+    return {"teachers": {str(folder): model for folder, model in plan.teachers.items()}, **asked}
 
 
 def _is_done(run: Run, resolved) -> bool:
@@ -131,30 +145,6 @@ def _check_table(run: Run, config) -> None:
             f"{config.data.path} has changed since {run.folder} was trained: to train on the new "
             "rows, give another --run, --workdir or --config.name."
         )
-
-
-def load_model(folder: Path) -> keras.Model:
-    """The trained model of a run directory, in safe mode.
-
-    Raises:
-        UsageError: there is none, or the file is damaged.
-    """
-    path = folder / "model.keras"
-    if not path.is_file():
-        raise UsageError(f"{folder} is not a finished run: it has no {path.name}.")
-    if not zipfile.is_zipfile(path):
-        raise UsageError(
-            f"The model {path} cannot be read: it is cut short or damaged. Train the run again, or "
-            "copy the file again."
-        )
-    try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UsageError(
-            f"The model {path} cannot be read ({reason}): it is damaged. Train the run again, or "
-            "copy the file again."
-        ) from error
 
 
 def _parents(

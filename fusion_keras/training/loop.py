@@ -75,7 +75,7 @@ def fit(run: Run, lesson: Lesson, config) -> int:
     train, model, rows = config.train, lesson.model, lesson.rows
     steps = steps_per_epoch(len(rows["train"]), train.batch_size)
     optimizer = make_optimizer(train, model, steps * train.epochs)
-    model.compile(optimizer=optimizer, **losses_of(model, train))
+    model.compile(optimizer=optimizer, **losses_of(model, train, config.teacher.temperature))
     state = _EpochState(run, lesson, optimizer, train)
     if not state.finished:
         batches = train_batches(
@@ -116,10 +116,20 @@ def _targets_of_outputs(batch):
     return inputs, targets
 
 
-def losses_of(model: keras.Model, train) -> dict:
-    """What `compile` takes besides the optimiser: a loss for each output, and their weights."""
+def losses_of(model: keras.Model, train, temperature: float = 1.0) -> dict:
+    """What `compile` takes besides the optimiser: a loss for each output, and their weights.
+
+    Args:
+        temperature: of a teacher. Labels [B, 2, C] are shares of the loss by label and by teacher,
+            and the loss is that of Hinton, Vinyals and Dean 2015 (arXiv 1503.02531, section 2):
+            the teacher's part is of logits over the temperature, times its square, so that
+            gradients keep their size. It is a cross-entropy, the divergence plus the teacher's
+            own entropy, which no weight changes.
+    """
 
     def cross_entropy(labels, logits):
+        if len(labels.shape) == 3:
+            return _by_label_and_teacher(labels, logits, temperature)
         shares = labels  # mixed ones are shares of each class already
         if len(labels.shape) < 2 or labels.shape[-1] == 1:
             shares = ops.one_hot(ops.cast(ops.reshape(labels, (-1,)), "int32"), logits.shape[-1])
@@ -136,6 +146,12 @@ def losses_of(model: keras.Model, train) -> dict:
         losses["score"] = squared_error
     weights = {"logits": 1.0, "score": train.score_loss}
     return {"loss": losses, "loss_weights": {name: weights[name] for name in losses}}
+
+
+def _by_label_and_teacher(shares, logits, temperature: float):
+    by_label = ops.sum(shares[:, 0] * ops.log_softmax(logits), -1)
+    by_teacher = ops.sum(shares[:, 1] * ops.log_softmax(logits / temperature), -1)
+    return -by_label - temperature**2 * by_teacher
 
 
 class _EpochState:

@@ -22,7 +22,7 @@ from fusion_keras.fusion.architecture import Architecture
 from fusion_keras.fusion.architectures import of_variant
 from fusion_keras.fusion.spec import LAST, Depth, Junction, format_junction
 from fusion_keras.fusion.variants import FROZEN
-from fusion_keras.training import parents
+from fusion_keras.training import parents, teachers
 from fusion_keras.training.recipes import resolve
 
 PARTS = ("all", "first", "second")
@@ -38,12 +38,14 @@ class Plan:
         part: which part of the training rows this model learns on, and the share of the first.
         parents: modality -> what it starts from: the directory of a finished run, or the plan of
             one to train first.
+        teachers: the finished runs that it learns from, each with the sha256 of its model.
     """
 
     config: FrozenConfigDict
     spec: Any
     part: tuple[str, float]
     parents: Mapping[str, Path | Plan]
+    teachers: Mapping[Path, str] = dataclasses.field(default_factory=dict)
 
     @property
     def architecture(self) -> Architecture:
@@ -71,8 +73,10 @@ def make_plan(config, framework: str = "keras") -> Plan:
             "--config.fusion.junctions: leave them out, or choose --variant=late."
         )
     missing = {} if resolved.parents else _missing(plan)
+    _check_teaching(resolved, framework)
     return dataclasses.replace(
         plan,
+        teachers=teachers.named(resolved),
         parents={
             **parents.named(resolved),
             **{
@@ -81,6 +85,22 @@ def make_plan(config, framework: str = "keras") -> Plan:
             },
         },
     )
+
+
+def _check_teaching(resolved, framework: str) -> None:
+    """Raises UsageError where a teacher is named for what none can teach."""
+    if not resolved.teacher.runs:
+        return
+    if resolved.regression:
+        raise UsageError(
+            "--teacher is given and config.regression is set: a teacher's answers are of classes. "
+            "Leave one of them out."
+        )
+    if framework != "keras":
+        raise UsageError(
+            f"--teacher is given with --framework={framework}, whose training knows no teacher: "
+            "leave one of them out."
+        )
 
 
 def plan_of(resolved) -> Plan:
@@ -151,6 +171,7 @@ def _of_parent(config, plan: Plan, modality: str, junction: str):
         if name not in ("batch_size", "score_loss"):
             parent.train[name] = None
     parent.train.epochs = config.parent.epochs
+    parent.teacher = plain.teacher
     # It has no parents of its own.
     parent.parent.warm_start, parent.parent.epochs = (), None
     if _divides(plan.config):

@@ -28,6 +28,7 @@ def described(plan: Plan) -> str:
     ]
     taken = "+".join(plan.spec.modalities)
     rows = plan.config.data.path or plan.config.data.source
+    first += [f"taught by {folder}" for folder in plan.teachers]
     parts = [f"{plan.config.variant} s{plan.config.seed}", f"of {taken}", f"on {rows}", *first]
     return ", ".join(parts)
 

@@ -20,10 +20,10 @@ from fusion_keras.fusion.architectures import of_spec, of_values
 from fusion_keras.fusion.spec import from_dict
 from fusion_keras.fusion.state_dict import load_state_dict, state_dict
 from fusion_keras.training.evaluate import predict
-from fusion_keras.training.experiment import describe, load_model, write_results
+from fusion_keras.training.experiment import describe, write_results
 from fusion_keras.training.plan import plan_of
 from fusion_keras.training.recipes import resolve
-from fusion_keras.training.restored import config_of
+from fusion_keras.training.restored import config_of, load_model
 from fusion_keras.training.run import Run, corrupt_run_errors, read_json
 from fusion_keras.training.task import Task, prepare
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
+import keras
+
+import fusion_keras.fusion.graph  # noqa: F401  (registers the layers of saved models)
 from fusion_keras.config import get_config
 from fusion_keras.errors import UsageError
 from fusion_keras.renamed import with_todays_names
-from fusion_keras.training.experiment import load_model
 from fusion_keras.training.plan import plan_of
 from fusion_keras.training.run import corrupt_run_errors, read_json
 from fusion_keras.training.task import Task, prepare
@@ -53,3 +56,27 @@ def restore(folder: Path) -> Task:
     with corrupt_run_errors(folder):
         task.graph.model.set_weights(model.get_weights())
     return task
+
+
+def load_model(folder: Path) -> keras.Model:
+    """The trained model of a run directory, in safe mode.
+
+    Raises:
+        UsageError: there is none, or the file is damaged.
+    """
+    path = folder / "model.keras"
+    if not path.is_file():
+        raise UsageError(f"{folder} is not a finished run: it has no {path.name}.")
+    if not zipfile.is_zipfile(path):
+        raise UsageError(
+            f"The model {path} cannot be read: it is cut short or damaged. Train the run again, or "
+            "copy the file again."
+        )
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UsageError(
+            f"The model {path} cannot be read ({reason}): it is damaged. Train the run again, or "
+            "copy the file again."
+        ) from error

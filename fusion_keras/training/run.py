@@ -152,6 +152,21 @@ class Run:
                     "the folder to start anew."
                 )
 
+    def check_teachers(self, models: dict[str, str]) -> None:
+        """Check that a run that is resumed still learns from the same teachers.
+
+        Args:
+            models: directory of each -> sha256 of its model.
+
+        Raises:
+            UsageError: one has changed.
+        """
+        if self._begun and self.read_json("config.json").get("teachers", {}) != models:
+            raise UsageError(
+                f"A teacher has changed since {self.partial} was begun: restore it, or remove the "
+                "folder to start anew."
+            )
+
     def _differing(self, config: ConfigDict) -> str:
         described = self.read_json("config.json")
         old, framework = described.get("config", {}), described.get("framework", "keras")

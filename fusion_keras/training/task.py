@@ -57,7 +57,7 @@ class Task:
     def augmentation(self) -> Change | None:
         """What training changes in each batch."""
         spec = self.augment
-        return None if spec is None else augmentation(spec, int(self.arrays["label"].max()) + 1)
+        return None if spec is None else augmentation(spec, len(self.dataset.classes))
 
 
 def set_up_keras(config) -> None:
@@ -102,10 +102,11 @@ def prepare(plan: Plan, dataset: Dataset | None = None) -> Task:
     arrays = {"label": dataset.labels, **architecture.arrays(dataset, spec)}
     if regression:
         arrays["score"] = dataset.scores
-    return Task(config, dataset, _rows(plan, dataset), arrays, spec, graph, presets)
+    return Task(config, dataset, part_of_rows(plan, dataset), arrays, spec, graph, presets)
 
 
-def _rows(plan: Plan, dataset: Dataset) -> dict[str, np.ndarray]:
+def part_of_rows(plan: Plan, dataset: Dataset) -> dict[str, np.ndarray]:
+    """Split -> int [n], its rows; of the training rows the part that the plan's model learns on."""
     rows, (part, share) = {split: dataset.rows(split) for split in SPLITS}, plan.part
     if part != "all":
         train = rows["train"]

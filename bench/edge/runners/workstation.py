@@ -130,7 +130,7 @@ def _model(run: Path):
     """The run's Keras model, on JAX."""
     try:
         from fusion_keras.errors import UsageError
-        from fusion_keras.training.experiment import load_model
+        from fusion_keras.training.restored import load_model
     except ImportError as error:
         raise ArtifactError(
             f"fusion_keras is not installed here ({error}): the runners keras and torch are for "

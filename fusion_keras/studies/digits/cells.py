@@ -17,7 +17,7 @@ from fusion_keras.data.digit_set import fingerprint, read_digits, split_examples
 from fusion_keras.errors import UsageError
 from fusion_keras.files import digest, disk_errors, write
 from fusion_keras.training.evaluate import predict
-from fusion_keras.training.experiment import load_model
+from fusion_keras.training.restored import load_model
 from fusion_keras.training.run import corrupt_run_errors, read_json
 
 # Audio ratio, image ratio.

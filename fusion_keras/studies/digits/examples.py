@@ -16,7 +16,7 @@ from fusion_keras.errors import UsageError
 from fusion_keras.fusion.architectures import CLSTM
 from fusion_keras.studies.digits import drawings
 from fusion_keras.studies.digits.cells import Cell, ratio_name
-from fusion_keras.training.experiment import load_model
+from fusion_keras.training.restored import load_model
 
 # Appendix A.5: "the original input", sound better than the image, the reverse, and both alike.
 # It gives the ratios of the second and the fourth; those of the third mirror the second.

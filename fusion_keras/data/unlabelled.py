@@ -1,0 +1,122 @@
+"""Rows without labels, from a table like the manifest's: what a teacher can be asked besides."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fusion_keras.data.paths import inside, is_file
+from fusion_keras.data.records import Dataset, Records, SkipLog
+from fusion_keras.data.table import Table, read_table
+from fusion_keras.errors import UsageError
+
+
+@dataclasses.dataclass(frozen=True)
+class Unlabelled:
+    """U rows without labels, in the order of their file.
+
+    Attributes:
+      records: modality -> those of the rows that have it.
+      place: modality -> int64 [U], where a row stands in them; -1 where the row has it not.
+      notes: sentences about rows that were left out.
+    """
+
+    records: Mapping[str, Records]
+    place: Mapping[str, np.ndarray]
+    notes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.place.values())))
+
+
+def read_unlabelled(
+    path: str | Path, columns: Mapping[str, str], evaluated: Sequence[str], **table_options
+) -> Unlabelled:
+    """Read a table of sentences, of files, or of both.
+
+    Args:
+      path: a CSV, TSV or JSON lines file; files in it are relative to its folder.
+      columns: modality -> its column, of those that are of use; the table has one at least.
+      evaluated: sentences that a run is chosen by and tested on. Rows with one of them are left
+        out: a student shall not have seen what it is tested on.
+      table_options: see `read_table`.
+
+    Raises:
+      UsageError: the table cannot be read or has none of the columns, a file named in it is not
+        there or lies outside its folder, or no row is left.
+    """
+    path = Path(path).expanduser()
+    table = read_table(path, SkipLog(path.name, 0), **table_options)
+    present = {m: name for m, name in columns.items() if name in table.columns}
+    if not present:
+        raise UsageError(
+            f"got no column {' or '.join(map(repr, columns.values()))} in {path} (columns: "
+            f"{', '.join(table.columns)}), wanted sentences or files without labels; name the "
+            "columns as the manifest's."
+        )
+    for modality, name in present.items():
+        table.require(name, modality)
+    known = {_plain(text) for text in evaluated}
+    rows = [row for row in table.rows if any(row.cells[name].strip() for name in present.values())]
+    kept = [
+        r for r in rows if "text" not in present or _plain(r.cells[present["text"]]) not in known
+    ]
+    notes = []
+    if len(rows) < len(table.rows):
+        notes.append(f"{len(table.rows) - len(rows)} empty rows of {path.name} were left out")
+    if len(kept) < len(rows):
+        notes.append(
+            f"{len(rows) - len(kept)} rows of {path.name} were left out: their sentences are among "
+            "those that this run is validated or tested on"
+        )
+    if not kept:
+        raise UsageError(f"got no usable row in {path}, wanted at least one; give another file.")
+    records, place = {}, {}
+    for modality, name in present.items():
+        having = [i for i, row in enumerate(kept) if row.cells[name].strip()]
+        if not having:
+            continue
+        place[modality] = np.full(len(kept), -1, np.int64)
+        place[modality][having] = np.arange(len(having))
+        records[modality] = _records(table, modality, name, [kept[i] for i in having])
+    return Unlabelled(records, place, tuple(notes))
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.split()).casefold()
+
+
+def _records(table: Table, modality: str, column: str, rows: list) -> Records:
+    cells = [row.cells[column] for row in rows]
+    origins = [f"{table.path.name} line {row.line}" for row in rows]
+    if modality != "text":
+        cells = [_file(table.path, *pair) for pair in zip(cells, origins, strict=True)]
+    return Records(
+        name=table.path.stem,
+        ids=[f"line{row.line}" for row in rows],
+        splits=None,
+        raw={"text": [""] * len(rows), modality: cells},
+        labels=np.full(len(rows), -1, np.int32),
+        classes=(),
+        origins=origins,
+        skips=SkipLog(table.path.name, 1.0, total=len(rows)),
+    )
+
+
+def _file(table: Path, cell: str, where: str) -> Path:
+    path = inside(table.parent, cell.strip(), where)
+    if not is_file(path):
+        raise UsageError(
+            f"got no file {cell!r}, named in {where}, wanted one that is there; put it into "
+            f"{table.parent}, or leave the row out."
+        )
+    return path
+
+
+def evaluated_texts(dataset: Dataset) -> list[str]:
+    """The sentences of the validation and test rows."""
+    texts = dataset.raw["text"]
+    return [texts[row] for split in ("valid", "test") for row in dataset.rows(split)]

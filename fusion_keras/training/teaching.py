@@ -1,0 +1,248 @@
+"""What a student learns from its teachers: which rows they are asked about, and their answers.
+
+Knowledge distillation (Hinton, Vinyals and Dean 2015, arXiv 1503.02531, section 2), with answers
+that are worked out once and kept. Teachers are asked about the training rows; about the same
+sentences with other rows' images (sounds, ...), as many as wanted; and about rows of the user's
+that have no label. Nothing of it is left in the model.
+
+Answers are the mean of the teachers' probabilities. Training rows are asked as they are, also
+where the student sees them augmented.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterator, Mapping
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+
+from fusion_keras.data.cache import cache_dir, cached_array, content_key
+from fusion_keras.data.modalities import INPUT_OF, MODALITIES, PRESENT
+from fusion_keras.data.records import Dataset, Picked, Reading
+from fusion_keras.data.unlabelled import Unlabelled, evaluated_texts, read_unlabelled
+from fusion_keras.fusion.architectures import FUSION
+from fusion_keras.training import teachers
+from fusion_keras.training.evaluate import predict, probabilities
+from fusion_keras.training.plan import Plan
+from fusion_keras.training.restored import config_of, restore
+from fusion_keras.training.task import Task, part_of_rows
+
+_ROWS_AT_ONCE = 4096
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Lesson:
+    """What the teachers say.
+
+    Attributes:
+        extra: the rows beside those of the data set.
+        readings: modality -> the student's input of each unlabelled row that has it.
+        answers: float32 [N + E, C], probabilities; of rows that nobody was asked about, zeros.
+        notes: sentences on what was asked.
+    """
+
+    extra: Extra
+    readings: Mapping[str, np.ndarray]
+    answers: np.ndarray
+    notes: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Extra:
+    """E further rows, put together of the rows that there are.
+
+    Attributes:
+        numbers: modality -> int64 [E], a row of the data set, or N and more for one of the
+            unlabelled rows that have this modality.
+    """
+
+    numbers: Mapping[str, np.ndarray]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.numbers.values())))
+
+
+@dataclasses.dataclass(frozen=True)
+class Question:
+    """What a teacher is asked about.
+
+    Attributes:
+        dataset: the student's.
+        train: int64 [n], the rows of it that the student learns on.
+        extra: the rows beside them.
+    """
+
+    dataset: Dataset
+    train: np.ndarray
+    extra: Extra
+
+    def __len__(self) -> int:
+        return len(self.train) + len(self.extra)
+
+    def numbers(self, modality: str) -> np.ndarray:
+        """int64 [n + E], as in `Extra`."""
+        return np.concatenate([self.train, self.extra.numbers[modality]])
+
+
+def prepare(plan: Plan, dataset: Dataset) -> Lesson | None:
+    """Ask the teachers of a plan; None where it has none.
+
+    Before the student is built, since each model that is loaded sets what is random anew.
+
+    Raises:
+        UsageError: a teacher that does not fit or that cannot be asked, or a file of unlabelled
+            rows that cannot be used.
+    """
+    if not plan.teachers:
+        return None
+    config = plan.config
+    models = [FUSION.readers(config), *(FUSION.readers(config_of(f)) for f in plan.teachers)]
+    taken = [m for m in MODALITIES if any(m in readers for readers in models)]
+    unlabelled = _read_unlabelled(config, dataset, taken)
+    folder = cache_dir(config.data.cache_dir)
+    readings = [_read(readers, unlabelled, folder) for readers in models]
+    train = part_of_rows(plan, dataset)["train"]
+    extra = _extra(config, dataset, train, unlabelled, _usable(unlabelled, readings), taken)
+    question = Question(dataset, train, extra)
+    said = []
+    for (run, model), of_run in zip(plan.teachers.items(), readings[1:], strict=True):
+        _log.info("Asking the teacher %s about %d rows.", run, len(question))
+        values = {m: reading.values for m, reading in of_run.items()}
+        said.append(_answers(run, model, question, values, folder))
+    answers = np.zeros((len(dataset) + len(extra), len(dataset.classes)), np.float32)
+    answers[np.concatenate([train, len(dataset) + np.arange(len(extra))])] = np.mean(said, axis=0)
+    values = {m: reading.values for m, reading in readings[0].items()}
+    return Lesson(extra, values, answers, unlabelled.notes if unlabelled else ())
+
+
+def taught(task: Task, lesson: Lesson) -> Task:
+    """The task with the further rows behind those of the data set, and what all are to say.
+
+    `label` becomes float32 [N + E, 2, C]: the share of the loss of each class, by its label and by
+    the teachers; see `loop.losses_of`.
+    """
+    teacher, count, extra = task.config.teacher, len(task.dataset), lesson.extra
+    arrays = {}
+    for modality in task.spec.modalities:
+        pool = [task.arrays[INPUT_OF[modality]]]
+        if modality in lesson.readings:
+            pool.append(lesson.readings[modality])
+        numbers = np.concatenate([np.arange(count), extra.numbers[modality]])
+        arrays[INPUT_OF[modality]] = Picked(tuple(pool), numbers)
+        if task.spec.stand_ins:
+            arrays[PRESENT[modality]] = np.ones((len(numbers), 1), np.float32)
+    classes = len(task.dataset.classes)
+    smoothing = task.config.train.label_smoothing
+    labels = np.eye(classes, dtype=np.float32)[task.dataset.labels]
+    by_label = np.zeros((count + len(extra), classes), np.float32)
+    by_label[:count] = (1 - teacher.share) * ((1 - smoothing) * labels + smoothing / classes)
+    by_teacher = softened(lesson.answers, teacher.temperature)
+    by_teacher[:count] *= teacher.share
+    arrays["label"] = np.stack([by_label, by_teacher], axis=1)
+    train = np.concatenate([task.rows["train"], count + np.arange(len(extra))])
+    return dataclasses.replace(task, arrays=arrays, rows={**task.rows, "train": train})
+
+
+def softened(probs: np.ndarray, temperature: float) -> np.ndarray:
+    """Probabilities [N, C] as a softmax of the same logits over a temperature; zeros stay zeros."""
+    raised = probs.astype(np.float64) ** (1 / temperature)
+    return (raised / np.maximum(raised.sum(-1, keepdims=True), 1e-30)).astype(np.float32)
+
+
+def _read_unlabelled(config, dataset: Dataset, taken: list[str]) -> Unlabelled | None:
+    if not config.teacher.unlabelled:
+        return None
+    named = {m: config.data.manifest.get(f"{m}_column") for m in taken}
+    return read_unlabelled(
+        config.teacher.unlabelled,
+        {m: name for m, name in named.items() if name},
+        evaluated_texts(dataset),
+        encoding=config.data.manifest.encoding,
+        encoding_flag="--config.data.manifest.encoding",
+    )
+
+
+def _read(readers, unlabelled: Unlabelled | None, folder: Path) -> dict[str, Reading]:
+    """Modality -> a model's input of each unlabelled row that has it."""
+    if unlabelled is None:
+        return {}
+    return {
+        m: reader.read(unlabelled.records[m], folder)
+        for m, reader in readers.items()
+        if m in unlabelled.records
+    }
+
+
+def _usable(unlabelled: Unlabelled | None, readings: list[dict[str, Reading]]) -> np.ndarray:
+    """The unlabelled rows whose files every model can use, int64."""
+    if unlabelled is None:
+        return np.empty(0, np.int64)
+    usable = np.ones(len(unlabelled), bool)
+    for modality, place in unlabelled.place.items():
+        for reading in (of_one[modality] for of_one in readings if modality in of_one):
+            if reading.usable is not None:
+                has = place >= 0
+                usable[has] &= reading.usable[place[has]]
+    return np.flatnonzero(usable)
+
+
+def _extra(config, dataset, train, unlabelled, usable, taken) -> Extra:
+    """Pairs of training rows, then the unlabelled rows, completed by training rows."""
+    rng = np.random.default_rng(config.seed)
+    joint = len(FUSION.modalities(config)) > 1
+    own = np.repeat(train, config.teacher.pairs if joint else 0)
+    other, completing = rng.choice(train, len(own)), rng.choice(train, len(usable))
+    numbers = {}
+    for modality in taken:
+        drawn = completing
+        if unlabelled is not None and modality in unlabelled.place:
+            place = unlabelled.place[modality][usable]
+            drawn = np.where(place >= 0, len(dataset) + place, completing)
+        # The first modality, the sentence, stays; all others are of one other row.
+        pair = own if modality == taken[0] else other
+        numbers[modality] = np.concatenate([pair, drawn])
+    return Extra(numbers)
+
+
+def _answers(
+    run: Path, model: str, question: Question, values: Mapping[str, np.ndarray], folder: Path
+) -> np.ndarray:
+    """A teacher's probabilities float32 [n + E, C], kept under what they are worked out from.
+
+    Args:
+        model: sha256 of the teacher's model.
+        values: modality -> its input of each unlabelled row that has it.
+    """
+    dataset = question.dataset
+    contents = {m: sha256(np.ascontiguousarray(x)).hexdigest() for m, x in values.items()}
+    numbers = {m: question.numbers(m).tolist() for m in question.extra.numbers}
+    key = content_key("teacher", model, dataset.fingerprint, numbers, contents)
+
+    def build(notes: dict) -> Iterator[np.ndarray]:
+        task = restore(run)
+        place = teachers.rows_of(run, task.dataset, dataset)
+        arrays = {}
+        for m in task.spec.modalities:
+            arrays[INPUT_OF[m]] = _theirs(task, m, question.numbers(m), place, values)
+            if task.spec.stand_ins:
+                arrays[PRESENT[m]] = np.ones((len(question), 1), np.float32)
+        for start in range(0, len(question), _ROWS_AT_ONCE):
+            rows = np.arange(start, min(start + _ROWS_AT_ONCE, len(question)))
+            yield probabilities(predict(task.graph.model, arrays, rows)["logits"])
+
+    return cached_array(folder, key, (len(question), len(dataset.classes)), np.float32, build)[0]
+
+
+def _theirs(task: Task, modality: str, numbers: np.ndarray, place: np.ndarray, values) -> Picked:
+    """A teacher's input of the rows that the student's numbers name."""
+    rows = task.arrays[INPUT_OF[modality]]
+    pool = (rows, values[modality]) if modality in values else (rows,)
+    of_data = numbers < len(place)
+    # Behind a data set come the unlabelled rows.
+    theirs = numbers - len(place) + len(rows)
+    theirs[of_data] = place[numbers[of_data]]
+    return Picked(pool, theirs)

@@ -1,0 +1,234 @@
+"""A student learns what its teachers say of rows that they are asked about, and nothing else."""
+
+import csv
+import json
+import shutil
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+from fusion_keras.data.records import Picked
+from fusion_keras.errors import UsageError
+from fusion_keras.training import loop, teaching
+from fusion_keras.training.evaluate import predict, probabilities
+from fusion_keras.training.experiment import train
+from fusion_keras.training.plan import make_plan
+from fusion_keras.training.restored import restore
+from fusion_keras.training.run import read_json
+from fusion_keras.training.task import prepare
+from tests.support.shared import once
+from tests.support.tiny import EDGE, Bench
+
+
+@pytest.fixture(scope="module")
+def taught(tiny, shared_folder) -> Bench:
+    """A folder with a teacher, `teacher`: a joint model that has learned for one epoch."""
+
+    def make(folder):
+        bench = tiny.beside(folder)
+        train(bench.config(**JOINT, train__epochs=1, seed=3), folder / "teacher")
+
+    return Bench(once(shared_folder / "taught", make))
+
+
+JOINT = {"variant": "inter", "fusion__junctions": "1+1:linear"}
+
+
+def student(bench, **changes):
+    named = {**JOINT, "teacher__runs": (str(bench.folder / "teacher"),), **changes}
+    return bench.config(**named)
+
+
+def lesson_of(config):
+    plan = make_plan(config)
+    dataset = plan.architecture.data(plan.config)
+    return plan, dataset, teaching.prepare(plan, dataset)
+
+
+def test_answers_are_the_teachers_probabilities_of_exactly_these_sentences_and_images(taught):
+    plan, dataset, lesson = lesson_of(student(taught, teacher__pairs=3))
+    teacher = restore(taught.folder / "teacher")
+    rows = dataset.rows("train")
+    assert len(lesson.extra) == 3 * len(rows)
+    numbers = lesson.extra.numbers
+    assert list(numbers["text"]) == list(np.repeat(rows, 3))
+    assert set(numbers["image"]) <= set(rows)
+    assert (numbers["text"] != numbers["image"]).mean() > 0.8
+    pairs = {
+        "token_ids": dataset.inputs["text"][numbers["text"]],
+        "image": dataset.inputs["image"][numbers["image"]],
+    }
+    extra = predict(teacher.graph.model, pairs, np.arange(len(lesson.extra)))["logits"]
+    own = predict(teacher.graph.model, teacher.arrays, rows)["logits"]
+    np.testing.assert_allclose(lesson.answers[rows], probabilities(own), atol=1e-6)
+    np.testing.assert_allclose(lesson.answers[len(dataset) :], probabilities(extra), atol=1e-6)
+    others = np.setdiff1d(np.arange(len(dataset)), rows)
+    assert not lesson.answers[others].any()
+    # What the student is given is what the teacher was asked about.
+    task = teaching.taught(prepare(plan, dataset), lesson)
+    at = task.rows["train"][len(rows) :]
+    for name, wanted in pairs.items():
+        np.testing.assert_array_equal(task.arrays[name][at], wanted)
+
+
+def test_a_label_has_its_share_and_a_row_without_one_follows_the_teacher_alone(taught):
+    config = student(taught, teacher__share=0.25, teacher__pairs=1, train__label_smoothing=0.0)
+    plan, dataset, lesson = lesson_of(config)
+    label = teaching.taught(prepare(plan, dataset), lesson).arrays["label"]
+    row = dataset.rows("train")[0]
+    np.testing.assert_allclose(label[row, 0], 0.75 * np.eye(2)[dataset.labels[row]])
+    np.testing.assert_allclose(label[row, 1], 0.25 * lesson.answers[row], atol=1e-6)
+    np.testing.assert_allclose(label[-1], [[0, 0], lesson.answers[-1]], atol=1e-6)
+
+
+def test_the_loss_is_that_of_hinton_vinyals_and_dean():
+    logits = np.array([[2.0, -1.0, 0.5]], np.float32)
+    label, teacher = np.array([0.5, 0.0, 0.0]), 0.5 * np.array([0.2, 0.5, 0.3])
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3, name="logits")])
+    settings = type("Train", (), {"label_smoothing": 0.0, "score_loss": 1.0})
+    model.output_names = ["logits"]
+    loss = loop.losses_of(type("M", (), {"output": {"logits": 0}}), settings, 2.0)["loss"]["logits"]
+    plain = logits[0] - np.log(np.exp(logits[0]).sum())
+    warm = logits[0] / 2 - np.log(np.exp(logits[0] / 2).sum())
+    wanted = -(label @ plain) - 4 * (teacher @ warm)
+    shares = np.stack([label, teacher])[None].astype(np.float32)
+    assert float(loss(shares, logits)[0]) == pytest.approx(wanted, rel=1e-6)
+
+
+def test_softened_answers_are_those_of_the_logits_over_the_temperature():
+    logits = np.array([[2.0, -1.0, 0.5]])
+    probs, warm = probabilities(logits), probabilities(logits / 3)
+    np.testing.assert_allclose(teaching.softened(probs, 3.0), warm, atol=1e-6)
+    assert not teaching.softened(np.zeros((1, 3)), 3.0).any()
+
+
+def test_several_teachers_are_averaged_as_probabilities(taught, tmp_path):
+    second = tmp_path / "second"
+    shutil.copytree(taught.folder / "teacher", second)
+    model = restore(second).graph.model
+    model.get_layer("fusion").get_layer("logits").bias.assign([1.0, -1.0])
+    bare = keras.Model({x.name: x for x in model.inputs}, model.output)
+    bare.save(second / "model.keras")
+    runs = (str(taught.folder / "teacher"), str(second))
+    answers = [
+        lesson_of(student(taught, teacher__runs=named))[2].answers
+        for named in (runs[:1], runs[1:], runs)
+    ]
+    assert np.abs(answers[0] - answers[1]).max() > 0.1
+    np.testing.assert_allclose(answers[2], (answers[0] + answers[1]) / 2, atol=1e-6)
+
+
+def write_unlabelled(bench, folder, lines):
+    with (folder / "more.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([("text", "image"), *lines])
+    return folder / "more.csv"
+
+
+def test_unlabelled_rows_are_completed_and_those_that_are_tested_on_left_out(taught, tmp_path):
+    for name, shade in (("a.png", 10), ("b.png", 250)):
+        Image.new("RGB", (EDGE, EDGE), (shade,) * 3).save(tmp_path / name)
+    plan, dataset, _ = lesson_of(student(taught))
+    known = dataset.raw["text"][dataset.rows("test")[0]]
+    lines = [
+        ("a good day", ""),
+        ("", "a.png"),
+        (known.upper(), "b.png"),
+        ("bad", "b.png"),
+        ("", ""),
+    ]
+    path = write_unlabelled(taught, tmp_path, lines)
+    config = student(taught, teacher__pairs=0, teacher__unlabelled=str(path))
+    plan, dataset, lesson = lesson_of(config)
+    assert len(lesson.extra) == 3
+    assert "1 rows of more.csv were left out: their sentences" in " ".join(lesson.notes)
+    task = teaching.taught(prepare(plan, dataset), lesson)
+    rows = len(dataset) + np.arange(3)
+    shades = task.arrays["image"][rows][:, 0, 0, 0]
+    assert list(shades[1:]) == [10, 250]
+    train_rows = dataset.rows("train")
+    assert any(
+        (task.arrays["image"][rows[:1]] == dataset.inputs["image"][r]).all() for r in train_rows
+    )
+    sentence = task.arrays["token_ids"][rows[1:2]]
+    assert any((sentence == dataset.inputs["text"][r]).all() for r in train_rows)
+
+
+def test_a_taught_run_says_by_whom_and_is_a_model_like_any_other(taught, tmp_path):
+    config = student(taught, train__epochs=1, recipe="distil")
+    run = train(config, tmp_path / "run")
+    description = run.read_json("config.json")
+    assert list(description["teachers"]) == [str(taught.folder / "teacher")]
+    assert description["extra_rows"] == 2 * description["dataset"]["counts"]["train"]
+    plain = read_json(taught.folder / "teacher" / "config.json")
+    assert description["parameters"] == plain["parameters"]
+    assert description["inputs"] == plain["inputs"]
+    # A finished run needs its teacher no more.
+    config.teacher.runs = (str(taught.folder / "teacher"),)
+    assert train(config, tmp_path / "run").complete
+
+
+@pytest.mark.parametrize("variant", ["text", "late"])
+def test_students_of_one_modality_and_frozen_ones(taught, tmp_path, variant):
+    config = student(taught, variant=variant, fusion__junctions="", train__epochs=1)
+    run = train(config, tmp_path / "run")
+    extra = run.read_json("config.json")["extra_rows"]
+    assert (extra == 0) == (variant == "text")
+
+
+def test_a_teacher_that_is_none_is_refused(taught, tmp_path):
+    with pytest.raises(UsageError, match="no_run is not a finished run: --teacher"):
+        make_plan(student(taught, teacher__runs=(str(tmp_path / "no_run"),)))
+    folder = str(taught.folder / "teacher")
+    with pytest.raises(UsageError, match="twice"):
+        make_plan(student(taught, teacher__runs=(folder, folder)))
+    with pytest.raises(UsageError, match="no teacher: name finished runs with --teacher=RUN"):
+        make_plan(student(taught, teacher__runs=(), teacher__share=0.9))
+    with pytest.raises(UsageError, match="--framework=pytorch, whose training knows no teacher"):
+        make_plan(student(taught), "pytorch")
+
+
+def test_a_teacher_that_has_learned_from_a_row_of_the_test_is_refused(taught, tmp_path):
+    """The same table but for one row, which was moved from train to test."""
+    bench = taught.beside(tmp_path)
+    path = tmp_path / "data" / "manifest.csv"
+    lines = path.read_text().splitlines()
+    moved = next(i for i, line in enumerate(lines) if ",train," in line)
+    lines[moved] = lines[moved].replace(",train,", ",test,")
+    path.write_text("\n".join(lines) + "\n")
+    config = student(taught, data__path=path, data__cache_dir=bench.folder / "cache")
+    with pytest.raises(UsageError, match=r"had 1 of 72 rows in another split.*'r0'"):
+        lesson_of(config)
+
+
+def test_a_teacher_that_changes_between_two_sittings_is_noticed(taught, tmp_path):
+    copy = tmp_path / "teacher"
+    shutil.copytree(taught.folder / "teacher", copy)
+    config = student(taught, teacher__runs=(str(copy),), train__epochs=2)
+
+    class Stop(Exception):
+        pass
+
+    def stop_after_one(*arguments, **options):
+        ended(*arguments, **options)
+        raise Stop
+
+    ended = loop._EpochState.end_epoch
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop._EpochState, "end_epoch", stop_after_one)
+        with pytest.raises(Stop):
+            train(config, tmp_path / "run")
+    before = json.loads((tmp_path / "run.partial" / "config.json").read_text())
+    restore(copy).graph.model.save(copy / "model.keras")
+    with pytest.raises(UsageError, match="A teacher has changed since"):
+        train(config, tmp_path / "run")
+    assert json.loads((tmp_path / "run.partial" / "config.json").read_text()) == before
+
+
+def test_rows_are_picked_from_several_arrays():
+    first, second = np.arange(6).reshape(3, 2), np.arange(100, 104).reshape(2, 2)
+    picked = Picked((first, second), np.array([4, 0, 2, 3]))
+    assert len(picked) == 4
+    assert picked[[0, 1, 2, 3]].tolist() == [[102, 103], [0, 1], [4, 5], [100, 101]]
+    assert picked[np.array([1])].tolist() == [[0, 1]]
