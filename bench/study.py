@@ -4,11 +4,15 @@ Every variant and seed is trained (`python -m fusion_keras.train`), exported (`p
 measured in one comparison (`python -m bench`, the first seed of each variant) and reported
 (`python -m bench.report`). What is done is not done again: a study that was stopped goes on
 with the same command. Flags of the training, --config.… and --recipe, are handed on to it.
+
+With --teacher=late each joint variant is trained once more, taught by the late runs of all seeds,
+and stands in the report beside itself untaught.
 """
 
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -25,7 +29,14 @@ def main(arguments: list[str]) -> int:
 
     def plan() -> list[study.Step]:
         study.only_of_training(handed_on, ("--config", "--recipe"))
-        study.same_study(options.workdir, handed_on)
+        if options.teacher and options.teacher not in options.variants:
+            raise study.StudyError(
+                f"--teacher is {options.teacher}, which is not among --variants: add it."
+            )
+        if options.teaching and not options.teacher:
+            raise study.StudyError("--teaching is given, and no --teacher: name a variant.")
+        taught = [f"--teacher={options.teacher}", *options.teaching] if options.teacher else []
+        study.same_study(options.workdir, handed_on + taught)
         return study.steps(options, handed_on)
 
     print(study.conduct(options.workdir, plan))
@@ -46,6 +57,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--buckets", type=numbers(3), default=[], help="lengths that sentences are padded to")
     add("--profile", choices=PROFILES, default="quick", help="of the measurement (default quick)")
     add("--budget-ms", type=milliseconds, help="the latency that the report shall answer for")
+    add("--teacher", choices=KNOWN, help="the variant whose runs teach the joint ones")
+    add(
+        "--teaching",
+        type=shlex.split,
+        default=[],
+        help='further flags of the taught trainings, "--recipe=distil --config.teacher.pairs=4"',
+    )
     add("--workdir", type=Path, default=Path("study"), help="where all of it goes (default study)")
     return made
 

@@ -45,6 +45,34 @@ def test_one_seed_is_measured_and_all_are_reported(tmp_path):
     assert {*folders, "--budget-ms=7.0"} < set(reported.command)
 
 
+def test_joint_variants_are_taught_by_the_teachers_of_all_seeds(tmp_path):
+    flags = (
+        "--variants=text,late,early",
+        "--seeds=0,1",
+        "--teacher=late",
+        "--teaching=--recipe=distil",
+    )
+    planned = plan(tmp_path, *flags)
+    said = [f"{s.kind} {s.name}" for s in planned]
+    assert said[7:10] == ["check taught", "train early-taught-s0", "train early-taught-s1"]
+    late = ",".join(str(tmp_path / "runs" / f"late-s{seed}") for seed in (0, 1))
+    assert planned[8].command[-5:-1] == [
+        "--seed=0",
+        "--config.x=1",
+        "--recipe=distil",
+        f"--teacher={late}",
+    ]
+    measured = next(s for s in planned if s.kind == "measure")
+    assert str(tmp_path / "artifacts" / "early-taught-s0") in measured.command
+    assert str(tmp_path / "artifacts" / "early-taught-s1") not in measured.command
+    assert str(tmp_path / "artifacts" / "early-taught-s1") in planned[-1].command
+
+
+def test_a_teacher_that_is_not_trained_is_refused(tmp_path, capsys):
+    assert main([f"--workdir={tmp_path}", "--variants=text,early", "--teacher=late"]) == 2
+    assert "not among --variants: add it" in capsys.readouterr().err
+
+
 def quiet(line):
     pass
 

@@ -149,6 +149,10 @@ def _backbones(about: dict) -> dict[str, str]:
 def _settings(config: dict, backbones: dict[str, str]) -> str:
     unused = [modality for modality in MODALITIES if modality not in backbones]
     kept = {name: value for name, value in config.items() if name not in (*_FREE, *unused)}
+    # Where the teachers are is free; how many there are is not.
+    teacher = kept.pop("teacher", {"runs": []})
+    if teacher["runs"]:
+        kept["teacher"] = {**teacher, "runs": len(teacher["runs"])}
     kept["data"] = {n: v for n, v in _flat(config["data"]).items() if n not in _FREE_DATA}
     return json.dumps(kept, sort_keys=True)
 

@@ -57,13 +57,29 @@ def steps(options, handed_on: list[str]) -> list[Step]:
     flags = {_run(place, v, s): [f"--variant={v}", f"--seed={s}", *handed_on] for v, s in made}
     planned = [check_step(place, flags)]
     planned += [_train(place, run, given) for run, given in flags.items()]
-    planned += [_export(place, variant, seed, options) for variant, seed in made]
-    folders = [_artifact(place, v, s) for v, s in made]
-    return [
-        *planned,
-        _measure(place, folders[: len(order)], options),
-        _report(place, folders, options),
-    ]
+    if options.teacher:
+        taught = _taught(options, order, handed_on)
+        # Not sooner: they are checked against their teachers.
+        planned.append(check_step(place, taught, "taught"))
+        planned += [_train(place, run, given) for run, given in taught.items()]
+        flags |= taught
+    planned += [_export(place, run, options) for run in flags]
+    folders = [_artifact(place, run) for run in flags]
+    first = [f for f in folders if f.name.endswith(f"-s{options.seeds[0]}")]
+    return [*planned, _measure(place, first, options), _report(place, folders, options)]
+
+
+def _taught(options, order: list[str], handed_on: list[str]) -> dict[Path, list[str]]:
+    """Directory -> flags of the runs that learn from the teacher's, those of all seeds together."""
+    place = options.workdir
+    teachers = ",".join(str(_run(place, options.teacher, seed)) for seed in options.seeds)
+    taught = [v for v in order if v not in (*ALONE, options.teacher)]
+    more = [*handed_on, *options.teaching, f"--teacher={teachers}"]
+    return {
+        place / "runs" / f"{v}-taught-s{s}": [f"--variant={v}", f"--seed={s}", *more]
+        for s in options.seeds
+        for v in taught
+    }
 
 
 def python(module: str, *arguments: object) -> list[str]:
@@ -75,11 +91,11 @@ def _run(place: Path, variant: str, seed: int) -> Path:
     return place / "runs" / f"{variant}-s{seed}"
 
 
-def _artifact(place: Path, variant: str, seed: int) -> Path:
-    return place / "artifacts" / f"{variant}-s{seed}"
+def _artifact(place: Path, run: Path) -> Path:
+    return place / "artifacts" / run.name
 
 
-def check_step(place: Path, runs: dict[Path, list[str]]) -> Step:
+def check_step(place: Path, runs: dict[Path, list[str]], name: str = "all") -> Step:
     """Plan all trainings that are not done before the first one starts.
 
     Args:
@@ -87,8 +103,8 @@ def check_step(place: Path, runs: dict[Path, list[str]]) -> Step:
     """
     missing = [flags for run, flags in runs.items() if not (run / "metrics.json").is_file()]
     between = [flag for flags in missing for flag in ("--", *flags)][1:]
-    command, log = python("fusion_keras.plan", *between), place / "logs" / "check.log"
-    return Step("check", "all", command, log, lambda: not missing)
+    log = place / "logs" / ("check.log" if name == "all" else f"check-{name}.log")
+    return Step("check", name, python("fusion_keras.plan", *between), log, lambda: not missing)
 
 
 def _train(place: Path, run: Path, flags: list[str]) -> Step:
@@ -97,11 +113,11 @@ def _train(place: Path, run: Path, flags: list[str]) -> Step:
     return Step("train", run.name, command, place / "logs" / f"train-{run.name}.log", lambda: False)
 
 
-def _export(place: Path, variant: str, seed: int, options) -> Step:
+def _export(place: Path, run: Path, options) -> Step:
     # Lengths are of sentences.
+    variant = run.name.rpartition("-s")[0]
     buckets = options.buckets if variant not in ALONE or variant == "text" else []
-    run, target = _run(place, variant, seed), _artifact(place, variant, seed)
-    return export_step(place, run, target, options.precisions, buckets)
+    return export_step(place, run, _artifact(place, run), options.precisions, buckets)
 
 
 def export_step(

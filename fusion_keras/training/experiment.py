@@ -221,7 +221,8 @@ def describe(run: Run, task: Task, folders: dict[str, Path], **more) -> None:
     description = {
         "config": as_json(config),
         "framework": run.framework,
-        "variant": config.variant,
+        # How artifacts and reports call it.
+        "variant": config.variant + (" taught" if config.teacher.runs else ""),
         "seed": config.seed,
         "parents": {m: str(f) for m, f in folders.items() if run.partial not in f.parents},
         "spec": architecture.to_dict(task.spec),
