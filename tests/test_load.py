@@ -50,6 +50,7 @@ def config(tmp_path: Path) -> ml_collections.ConfigDict:
             "max_skipped": 0.05,
             "split_fractions": (0.6, 0.2, 0.2),
             "split_seed": 0,
+            "group_by": "",
             "cache_dir": str(tmp_path / "cache"),
         }
     ).lock()

@@ -190,6 +190,8 @@ class Dataset:
       split_policy: one sentence on how the split came about.
       encodings: modality -> what its reader has learned from the training rows.
       whole: whether no row was lost to a file that cannot be used.
+      shared: modality -> bool [N], whether what the row has of it is in another split too; of those
+        modalities of which anything is (see `leaks`).
       drawn: of a source whose examples are drawn, its fingerprint.
     """
 
@@ -207,6 +209,7 @@ class Dataset:
     notes_of: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     encodings: Mapping[str, dict] = dataclasses.field(default_factory=dict)
     whole: bool = True
+    shared: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     drawn: str = ""
 
     def __len__(self) -> int:
@@ -246,6 +249,7 @@ class Dataset:
             inputs={m: x for m, x in self.inputs.items() if m == modality},
             notes_of={m: notes for m, notes in self.notes_of.items() if m == modality},
             encodings={m: e for m, e in self.encodings.items() if m == modality},
+            shared={m: rows for m, rows in self.shared.items() if m == modality},
         )
 
     def rows(self, split: str) -> np.ndarray:
