@@ -221,12 +221,21 @@ def test_the_faces_of_mosi_fer(data_root, tmp_path):
 # Groups
 
 
-def test_a_chain_of_equal_content_is_one_group():
-    records = records_of(["x"] * 6, None)
-    chained = grouped(records, [["p", "p", None, "q", None, "q"], [1, 2, 2, 3, 4, 5]])
-    assert chained.groups == ["r0", "r0", "r0", "r3", "r4", "r3"]
-    spoken = dataclasses.replace(records, groups=["b", "c", "c", "a", "d", "b"])
-    assert grouped(spoken, [["p", None, None, None, "p", None]]).groups == list("bccabb")
+def test_a_chain_of_equal_content_is_one_group(tmp_path):
+    for name, shade in (("p", 10), ("q", 20), ("other", 30)):
+        Image.new("L", (3, 3), shade).save(tmp_path / f"{name}.png")
+    (tmp_path / "bad.png").write_bytes(b"none")
+    (tmp_path / "bad_too.png").write_bytes(b"none")
+    names = ("p", "p", None, "q", "bad", "q", "bad_too", None)
+    images = [name and tmp_path / f"{name}.png" for name in names]
+    texts = ["1", "2", "2 ", "3", "4", "5", "", ""]
+    records = records_of(texts, None, raw={"text": texts, "image": images})
+    chained = grouped(records, ("image", "text"), tmp_path / "cache")
+    assert chained.groups == ["r0", "r0", "r0", "r3", "r4", "r3", "r6", "r7"]
+    assert grouped(records, ("text",), tmp_path).groups == ["r0", "r1", "r1", *records.ids[3:]]
+    # Groups of before stay whole.
+    spoken = dataclasses.replace(records, groups=list("dccaebfa"))
+    assert grouped(spoken, ("image",), tmp_path / "cache").groups == list("cccaeafa")
 
 
 def test_both_keeps_images_and_sentences_together(sixty, tokenizer_dir):

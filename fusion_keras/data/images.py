@@ -8,7 +8,7 @@ model's value range is not done here: it is part of the model graph.
 import hashlib
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -138,16 +138,18 @@ def decode_all(
         )
 
 
-def pixel_keys(paths: list[Path], folder: Path) -> list[bytes | None]:
+def pixel_keys(paths: Sequence[Path | None], folder: Path) -> list[bytes | None]:
     """A digest of the pixels of each of N image files at their own size, or from the cache.
 
-    Equal for equal bytes, and for what was saved anew without loss. None where a file is unusable.
+    Equal for equal bytes, and for what was saved anew without loss. None where a file is unusable,
+    or there is none.
     """
+    there = [path for path in paths if path is not None]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         digests, usable = media.decoded(
             "image",
-            paths,
+            there,
             lambda path: _decoded(path, _pixel_digest),
             method=("pixels 1", pillow_version),
             row=(_DIGEST_BYTES,),
@@ -156,7 +158,8 @@ def pixel_keys(paths: list[Path], folder: Path) -> list[bytes | None]:
             # Who reads the images will say which are unusable.
             skips=SkipLog("", 1.0),
         )
-    return [row.tobytes() if ok else None for row, ok in zip(digests, usable, strict=True)]
+    keys = (row.tobytes() if ok else None for row, ok in zip(digests, usable, strict=True))
+    return [None if path is None else next(keys) for path in paths]
 
 
 def _pixel_digest(image: Image.Image) -> np.ndarray:

@@ -17,10 +17,13 @@ import hashlib
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
+from fusion_keras.data.images import pixel_keys
 from fusion_keras.data.records import SPLITS, Records
+from fusion_keras.errors import UsageError
 
 # modality -> one of it, and several.
 NOUNS = {
@@ -135,13 +138,48 @@ def _note(modality: str, keys: Keys, records: Records, remedy: str) -> str:
 # ---- A split that divides nothing ----------------------------------------------------------
 
 
-def grouped(records: Records, keys: Sequence[Keys]) -> Records:
-    """The records with groups that no key is in two of, and that divide no group of before.
+def check_group_by(chosen: str, records: Records, source: str) -> None:
+    """Checks `config.data.group_by` against the records of a source.
 
-    Rows are in one group where a chain of equal keys joins them: a, whose image is b's, and c,
-    whose sentence is b's. A group is called by the least of the names of its groups of before, or
-    ids of its rows, so that the order of the rows does not count.
+    Raises:
+      UsageError: it is none, the split is given, or the source has not what rows are grouped by.
     """
+    if chosen not in GROUP_BY:
+        raise UsageError(
+            f'got data.group_by={chosen!r}, wanted image, text, both, or "" for neither.'
+        )
+    if chosen and records.splits is not None:
+        raise UsageError(
+            f"got data.group_by={chosen!r} and a {source} that gives the split, wanted one of "
+            "them: leave group_by out (what the splits share is counted in the notes), or let a "
+            "split be drawn with --config.data.manifest.split_column=."
+        )
+    missing = [modality for modality in GROUP_BY[chosen] if modality not in records.raw]
+    if missing:
+        raise UsageError(
+            f"got data.group_by={chosen!r} and no {missing[0]} column, wanted one: name it "
+            f"(data.manifest.{missing[0]}_column), or leave group_by out."
+        )
+
+
+def grouped(records: Records, modalities: Sequence[str], folder: Path) -> Records:
+    """The records in groups that share no image or sentence, whatever the models take.
+
+    Rows are in one group where a chain of equal content joins them: a, whose image is b's, and c,
+    whose sentence is b's. No group of before is divided. A group is called by the least of the
+    names of its groups of before, or of the ids of its rows, so that the order of the rows does
+    not count.
+
+    Args:
+      modalities: of "image" and "text". Images are compared at their own size, so that the split
+        is the same for models that take them larger, smaller or not at all.
+      folder: the cache folder.
+    """
+    make = {
+        "text": lambda: sentence_keys(records.raw["text"]),
+        "image": lambda: pixel_keys(records.raw["image"], folder),
+    }
+    keys = [make[modality]() for modality in modalities]
     names = records.groups or records.ids
     joined = _components([*keys, *([records.groups] if records.groups else [])], len(names))
     least: dict[int, str] = {}

@@ -11,8 +11,7 @@ import numpy as np
 
 from fusion_keras.data.cache import cache_dir, cached_array, content_key
 from fusion_keras.data.demo import make_demo
-from fusion_keras.data.images import pixel_keys
-from fusion_keras.data.leaks import GROUP_BY, find_leaks, grouped, sentence_keys, uneven_note
+from fusion_keras.data.leaks import GROUP_BY, check_group_by, find_leaks, grouped, uneven_note
 from fusion_keras.data.manifest import read_manifest
 from fusion_keras.data.mosi import read_mosi
 from fusion_keras.data.odd_classes import class_notes
@@ -213,7 +212,7 @@ def _with_splits(records: Records, data: DataConfig, folder: Path | None) -> tup
 
     Without a cache folder nothing is decoded: where images decide, the split is left open.
     """
-    _check_group_by(records, data)
+    check_group_by(data.group_by, records, data.source)
     if records.splits is not None:
         return records, "as the source gives it; deviations from a standard are in the notes"
     kept = GROUP_BY[data.group_by]
@@ -222,7 +221,7 @@ def _with_splits(records: Records, data: DataConfig, folder: Path | None) -> tup
     kind = "stratified by class" + (", groups undivided" if records.groups else "")
     if kept:
         kind += f", rows of one {' or '.join(kept)} undivided"
-        records = _kept_together(records, kept, folder)
+        records = grouped(records, kept, folder)
     fractions = tuple(data.split_fractions)
     splits = assign_splits(records.labels, records.groups, fractions, data.split_seed)
     records = check_records(dataclasses.replace(records, splits=splits))
@@ -230,34 +229,6 @@ def _with_splits(records: Records, data: DataConfig, folder: Path | None) -> tup
         notes = (*records.notes, *uneven_note(records, fractions))
         records = dataclasses.replace(records, notes=notes)
     return records, f"seeded: {kind}, train/valid/test {fractions}, seed {data.split_seed}"
-
-
-def _check_group_by(records: Records, data: DataConfig) -> None:
-    if data.group_by not in GROUP_BY:
-        raise UsageError(
-            f'got data.group_by={data.group_by!r}, wanted image, text, both, or "" for neither.'
-        )
-    if data.group_by and records.splits is not None:
-        raise UsageError(
-            f"got data.group_by={data.group_by!r} and a {data.source} that gives the split, wanted "
-            "one of them: leave group_by out (what the splits share is counted in the notes), or "
-            "let a split be drawn with --config.data.manifest.split_column=."
-        )
-    missing = [m for m in GROUP_BY[data.group_by] if m not in records.raw]
-    if missing:
-        raise UsageError(
-            f"got data.group_by={data.group_by!r} and no {missing[0]} column, wanted one: name it "
-            f"(data.manifest.{missing[0]}_column), or leave group_by out."
-        )
-
-
-def _kept_together(records: Records, kept: tuple[str, ...], folder: Path) -> Records:
-    """The records in groups by the content of these modalities, whatever models take."""
-    make = {
-        "text": lambda: sentence_keys(records.raw["text"]),
-        "image": lambda: pixel_keys(records.raw["image"], folder),
-    }
-    return grouped(records, [make[modality]() for modality in kept])
 
 
 def _remedy(data: DataConfig, given: bool, modality: str) -> str:
