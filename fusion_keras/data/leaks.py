@@ -83,7 +83,7 @@ def find_leaks(
 
 def sentence_keys(texts: Sequence[str | None]) -> list[str | None]:
     """What is left of each sentence without case, white space and compatible forms."""
-    return [_plain(text) or None if text is not None else None for text in texts]
+    return [None if text is None else _plain(text) or None for text in texts]
 
 
 def _plain(text: str) -> str:

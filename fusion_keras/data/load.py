@@ -37,7 +37,7 @@ class DataConfig(Protocol):
     max_skipped: float  # the share of rows that may be unusable
     split_fractions: tuple[float, float, float]  # train, valid, test, where the source has none
     split_seed: int
-    group_by: str  # one of leaks.GROUP_BY: what such a split keeps together
+    group_by: str  # one of leaks.GROUP_BY
     cache_dir: str  # "" for the default
     manifest: Any  # the sections of one source each: its columns and `classes`
     mosi: Any  # raw_dir and frames_dir, "" for none

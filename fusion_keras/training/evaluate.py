@@ -75,6 +75,11 @@ def split_metrics(outputs, dataset: Dataset, rows: np.ndarray) -> dict:
     }
 
 
+def _finite(values: dict[str, float]) -> dict[str, float | None]:
+    """JSON has no nan: an undefined metric is null."""
+    return {k: None if math.isnan(v) else float(v) for k, v in values.items()}
+
+
 def unshared_metrics(outputs, dataset: Dataset, rows: np.ndarray) -> dict:
     """A split without the rows whose content is in another split too.
 
@@ -90,11 +95,6 @@ def unshared_metrics(outputs, dataset: Dataset, rows: np.ndarray) -> dict:
     scored = split_metrics(of_alone, dataset, rows[alone]) if alone.any() else {"count": 0}
     counts = {modality: int(shared.sum()) for modality, shared in found.items()}
     return {"unshared": {"shared": counts, **scored}}
-
-
-def _finite(values: dict[str, float]) -> dict[str, float | None]:
-    """JSON has no nan: an undefined metric is null."""
-    return {k: None if math.isnan(v) else float(v) for k, v in values.items()}
 
 
 def predictions_csv(dataset: Dataset, outputs: dict[str, dict], rows: dict[str, np.ndarray]) -> str:

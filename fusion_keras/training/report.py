@@ -55,6 +55,17 @@ def _metrics_table(description: dict, results: dict) -> Table:
     return table
 
 
+def _cell(name: str, values: dict) -> str:
+    value, low, high = values["value"], values["low"], values["high"]
+    if value is None:
+        return "undefined"
+    if name in SHARES:
+        interval = "" if low is None else f" [{100 * low:.1f}, {100 * high:.1f}]"
+        return f"{100 * value:.1f} %{interval}"
+    interval = "" if low is None else f" [{low:.3f}, {high:.3f}]"
+    return f"{value:.3f}{interval}"
+
+
 def _unshared_lines(splits: dict) -> list[str]:
     """What validation and test come to without what another split has, too."""
     lines = []
@@ -71,17 +82,6 @@ def _unshared_lines(splits: dict) -> list[str]:
             line += f"; {name} of all {of_all}, of the {others['count']} others {of_others}"
         lines.append(line)
     return lines
-
-
-def _cell(name: str, values: dict) -> str:
-    value, low, high = values["value"], values["low"], values["high"]
-    if value is None:
-        return "undefined"
-    if name in SHARES:
-        interval = "" if low is None else f" [{100 * low:.1f}, {100 * high:.1f}]"
-        return f"{100 * value:.1f} %{interval}"
-    interval = "" if low is None else f" [{low:.3f}, {high:.3f}]"
-    return f"{value:.3f}{interval}"
 
 
 def described(config, folder: Path) -> list[RenderableType]:
