@@ -66,6 +66,9 @@ def _data() -> ConfigDict:
     data.split_fractions = (0.7, 0.1, 0.2)
     # Seeds that split; digits: also which pairs are drawn, and their noise.
     data.split_seed = 0
+    # What a drawn split keeps together: rows of one image, of one text (case and white space
+    # aside), or both, also through a third row; "" divides them, and the notes count it.
+    data.group_by = ""
     # Which part of the training rows this model learns on: all, first or second. Late
     # fusion sets it for its parents and its head.
     data.part = "all"

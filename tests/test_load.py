@@ -48,6 +48,7 @@ def config(tmp_path: Path) -> ml_collections.ConfigDict:
             "demo": {"size": 40, "noise": 0.1, "seed": 0},
             "max_length": 4,
             "max_skipped": 0.05,
+            "group_by": "",
             "split_fractions": (0.6, 0.2, 0.2),
             "split_seed": 0,
             "cache_dir": str(tmp_path / "cache"),

@@ -11,6 +11,7 @@ import numpy as np
 
 from fusion_keras.data.cache import cache_dir, cached_array, content_key
 from fusion_keras.data.demo import make_demo
+from fusion_keras.data.leaks import GROUP_BY, check_group_by, find_leaks, grouped, uneven_note
 from fusion_keras.data.manifest import read_manifest
 from fusion_keras.data.mosi import read_mosi
 from fusion_keras.data.odd_classes import class_notes
@@ -36,6 +37,7 @@ class DataConfig(Protocol):
     max_skipped: float  # the share of rows that may be unusable
     split_fractions: tuple[float, float, float]  # train, valid, test, where the source has none
     split_seed: int
+    group_by: str  # one of leaks.GROUP_BY
     cache_dir: str  # "" for the default
     manifest: Any  # the sections of one source each: its columns and `classes`
     mosi: Any  # raw_dir and frames_dir, "" for none
@@ -59,9 +61,15 @@ def load_dataset(data: DataConfig, readers: Mapping[str, Reader] = MappingProxyT
     """
     folder = cache_dir(data.cache_dir)
     records = SOURCES[data.source].read(data, folder, readers)
-    records, policy = _with_splits(records, data)
+    given = records.splits is not None
+    records, policy = _with_splits(records, data, folder)
     count = len(records)
     records, readings = _read_all(records, readers, folder)
+    inputs = {name: reading.values for name, reading in readings.items()}
+    leaks = {}
+    if SOURCES[data.source].repeats_mean_leaks:
+        leaks = find_leaks(records, inputs, lambda modality: _remedy(data, given, modality))
+    said = {name: [leak.note] for name, leak in leaks.items()}
     notes = (*records.notes, *class_notes(records))
     notes += tuple(records.skips.entries if records.skips else ())
     return Dataset(
@@ -69,16 +77,17 @@ def load_dataset(data: DataConfig, readers: Mapping[str, Reader] = MappingProxyT
         ids=records.ids,
         splits=records.splits,
         raw=records.raw,
-        inputs={name: reading.values for name, reading in readings.items()},
+        inputs=inputs,
         labels=records.labels,
         classes=records.classes,
         scores=records.scores,
         groups=records.groups,
         source_notes=notes,
-        notes_of={name: reading.notes for name, reading in readings.items()},
+        notes_of={m: (*reading.notes, *said.get(m, ())) for m, reading in readings.items()},
         split_policy=policy,
         encodings={m: r.encoding for m, r in readings.items() if r.encoding is not None},
         whole=len(records) == count,
+        shared={name: leak.rows for name, leak in leaks.items()},
     )
 
 
@@ -100,7 +109,7 @@ def check_source(data: DataConfig, readers: Mapping[str, Reader], scores: bool =
             f"config.regression is set, but {data.name or records.name} has no scores: name its "
             "score column, or leave regression off."
         )
-    _with_splits(records, data)
+    _with_splits(records, data, None)
 
 
 def _read_all(records: Records, readers: Mapping[str, Reader], folder: Path):
@@ -173,16 +182,21 @@ class Source:
       read: (config.data, cache folder, modality -> reader, look) -> Records, with what the readers
         take; with `look` what takes seconds: no clip is decoded, and of the demo few are drawn.
       reads: the fields and sections of `config.data` that it reads and not every source does.
+      repeats_mean_leaks: whether content in two splits is a mistake worth a note.
     """
 
     read: Callable[..., Records]
     reads: tuple[str, ...]
+    repeats_mean_leaks: bool = True
 
 
 _OF_FILES = ("path", "max_skipped")
 SOURCES = {
-    "demo": Source(_demo, ("demo",)),
-    "manifest": Source(_manifest, ("manifest", *_OF_FILES, "split_fractions", "split_seed")),
+    # A grammar of few words writes many a sentence twice.
+    "demo": Source(_demo, ("demo",), repeats_mean_leaks=False),
+    "manifest": Source(
+        _manifest, ("manifest", *_OF_FILES, "split_fractions", "split_seed", "group_by")
+    ),
     "mosi": Source(_mosi, ("mosi", *_OF_FILES)),
 }
 
@@ -193,15 +207,41 @@ def _path(data: DataConfig) -> Path:
     return Path(data.path).expanduser()
 
 
-def _with_splits(records: Records, data: DataConfig) -> tuple[Records, str]:
-    """The records with a split, and one sentence on how it came about."""
+def _with_splits(records: Records, data: DataConfig, folder: Path | None) -> tuple[Records, str]:
+    """The records with a split, and one sentence on how it came about.
+
+    Without a cache folder nothing is decoded: where images decide, the split is left open.
+    """
+    check_group_by(data.group_by, records, data.source)
     if records.splits is not None:
         return records, "as the source gives it; deviations from a standard are in the notes"
+    kept = GROUP_BY[data.group_by]
+    if "image" in kept and folder is None:
+        return records, ""
+    kind = "stratified by class" + (", groups undivided" if records.groups else "")
+    if kept:
+        kind += f", rows of one {' or '.join(kept)} undivided"
+        records = grouped(records, kept, folder)
     fractions = tuple(data.split_fractions)
     splits = assign_splits(records.labels, records.groups, fractions, data.split_seed)
-    kind = "stratified by class" + (", groups undivided" if records.groups else "")
-    policy = f"seeded: {kind}, train/valid/test {fractions}, seed {data.split_seed}"
-    return check_records(dataclasses.replace(records, splits=splits)), policy
+    records = check_records(dataclasses.replace(records, splits=splits))
+    if kept:
+        notes = (*records.notes, *uneven_note(records, fractions))
+        records = dataclasses.replace(records, notes=notes)
+    return records, f"seeded: {kind}, train/valid/test {fractions}, seed {data.split_seed}"
+
+
+def _remedy(data: DataConfig, given: bool, modality: str) -> str:
+    """What keeps rows of the same content in one split, a clause for the note of a leak."""
+    kept = GROUP_BY[data.group_by]
+    if "group_by" not in SOURCES[data.source].reads or modality in kept:
+        return ""
+    if modality not in GROUP_BY["both"]:
+        return "a group column (data.manifest.group_column) keeps rows together"
+    flag = f"--config.data.group_by={'both' if kept else modality}"
+    if given:
+        return f"--config.data.manifest.split_column= {flag} draws a split with each in one part"
+    return f"{flag} keeps each in one split"
 
 
 def _kept(array: np.ndarray, kept: np.ndarray, folder: Path) -> np.ndarray:

@@ -188,6 +188,8 @@ class Dataset:
       source_notes: deviations and skipped rows, each with its file and line.
       notes_of: modality -> sentences about what was cut, missing or unknown.
       split_policy: one sentence on how the split came about.
+      shared: modality -> bool [N], whether what the row has of it is in another split too; of those
+        modalities of which anything is (see `leaks`).
       encodings: modality -> what its reader has learned from the training rows.
       whole: whether no row was lost to a file that cannot be used.
       drawn: of a source whose examples are drawn, its fingerprint.
@@ -205,6 +207,7 @@ class Dataset:
     source_notes: tuple[str, ...]
     split_policy: str
     notes_of: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    shared: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     encodings: Mapping[str, dict] = dataclasses.field(default_factory=dict)
     whole: bool = True
     drawn: str = ""
@@ -245,6 +248,7 @@ class Dataset:
             self,
             inputs={m: x for m, x in self.inputs.items() if m == modality},
             notes_of={m: notes for m, notes in self.notes_of.items() if m == modality},
+            shared={m: rows for m, rows in self.shared.items() if m == modality},
             encodings={m: e for m, e in self.encodings.items() if m == modality},
         )
 

@@ -80,6 +80,23 @@ def _finite(values: dict[str, float]) -> dict[str, float | None]:
     return {k: None if math.isnan(v) else float(v) for k, v in values.items()}
 
 
+def unshared_metrics(outputs, dataset: Dataset, rows: np.ndarray) -> dict:
+    """A split without the rows whose content is in another split too.
+
+    Returns:
+        "unshared" -> what `split_metrics` gives of the other rows (of none their count alone), and
+        "shared", modality -> how many rows share it; empty where no row shares anything.
+    """
+    found = {m: shared[rows] for m, shared in dataset.shared.items() if shared[rows].any()}
+    if not found:
+        return {}
+    alone = ~np.any(list(found.values()), axis=0)
+    of_alone = {name: values[alone] for name, values in outputs.items()}
+    scored = split_metrics(of_alone, dataset, rows[alone]) if alone.any() else {"count": 0}
+    counts = {modality: int(shared.sum()) for modality, shared in found.items()}
+    return {"unshared": {"shared": counts, **scored}}
+
+
 def predictions_csv(dataset: Dataset, outputs: dict[str, dict], rows: dict[str, np.ndarray]) -> str:
     """One line for each evaluated row: id, split, group, target, prediction, probabilities."""
     text = io.StringIO()

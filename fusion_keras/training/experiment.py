@@ -22,7 +22,12 @@ from fusion_keras.files import digest, disk_errors, whole
 from fusion_keras.fusion.architectures import of_variant
 from fusion_keras.modalities import MODALITY
 from fusion_keras.training import adopted, loop, parents
-from fusion_keras.training.evaluate import predict, predictions_csv, split_metrics
+from fusion_keras.training.evaluate import (
+    predict,
+    predictions_csv,
+    split_metrics,
+    unshared_metrics,
+)
 from fusion_keras.training.plan import Plan, make_plan
 from fusion_keras.training.recipes import resolve
 from fusion_keras.training.run import Run, as_json, corrupt_run_errors, provenance
@@ -271,6 +276,8 @@ def write_results(run: Run, task: Task, best_epoch: int, predict: Predict) -> No
     rows = {split: task.rows[split] for split in ("valid", "test")}
     outputs = {split: predict(rows[split]) for split in rows}
     results = {split: split_metrics(outputs[split], dataset, rows[split]) for split in rows}
+    for split in rows:
+        results[split] |= unshared_metrics(outputs[split], dataset, rows[split])
     golden_rows = rows["valid"][:GOLDEN_ROWS]
     names = [x.name for x in model.inputs]
     golden = {f"input_{n}": np.asarray(task.arrays[n][golden_rows]) for n in names}

@@ -25,10 +25,11 @@ SHARES = ("accuracy", "acc2_nonneg", "acc2_nonzero", "weighted_f1", "macro_f1", 
 def closing(run: Run) -> list[RenderableType]:
     """A finished run's metrics on validation and test, and what to do next."""
     with corrupt_run_errors(run.folder):
-        description = run.read_json("config.json")
+        description, results = run.read_json("config.json"), run.read_json("metrics.json")
         return [
             *(f"note: {note}" for note in description["dataset"]["notes"]),
-            _metrics_table(description, run.read_json("metrics.json")),
+            _metrics_table(description, results),
+            *_unshared_lines(results["splits"]),
             f"Run: {run.folder}",
             f"Next: {of_values(description['spec']).next_steps(description)}",
         ]
@@ -63,6 +64,24 @@ def _cell(name: str, values: dict) -> str:
         return f"{100 * value:.1f} %{interval}"
     interval = "" if low is None else f" [{low:.3f}, {high:.3f}]"
     return f"{value:.3f}{interval}"
+
+
+def _unshared_lines(splits: dict) -> list[str]:
+    """What validation and test come to without what another split has, too."""
+    lines = []
+    for split, scored in splits.items():
+        if "unshared" not in scored:
+            continue
+        others, count = scored["unshared"], scored["count"]
+        shared = ", ".join(f"{modality} {n}" for modality, n in others["shared"].items())
+        line = f"{split}: {count - others['count']} of {count} rows share content with another "
+        line += f"split ({shared})"
+        if others["count"]:
+            name = next(n for n in SHOWN if n in scored["metrics"] and n in others["metrics"])
+            of_all, of_others = (_cell(name, s["metrics"][name]) for s in (scored, others))
+            line += f"; {name} of all {of_all}, of the {others['count']} others {of_others}"
+        lines.append(line)
+    return lines
 
 
 def described(config, folder: Path) -> list[RenderableType]:
