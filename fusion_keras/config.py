@@ -76,6 +76,11 @@ def _data() -> ConfigDict:
     data.part_share = 0.5
     # Tokens of a sentence, with [CLS] and [SEP]; longer ones are cut.
     data.max_length = 26
+    # Labels of a row: single, exactly one, or multi, any number of them, each decided for itself.
+    # The cell is then a JSON list, or names with a separator between them; empty for no label.
+    data.label_kind = "single"
+    # multi: that separator; "" for lists alone.
+    data.label_separator = ";"
     # Where decoded images and tokens are kept; "" is the user's cache folder.
     data.cache_dir = ""
     for add in (_manifest, _mosi, _demo, _digits):

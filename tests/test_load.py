@@ -51,6 +51,8 @@ def config(tmp_path: Path) -> ml_collections.ConfigDict:
             "group_by": "",
             "split_fractions": (0.6, 0.2, 0.2),
             "split_seed": 0,
+            "label_kind": "single",
+            "label_separator": ";",
             "cache_dir": str(tmp_path / "cache"),
         }
     ).lock()

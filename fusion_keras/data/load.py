@@ -38,6 +38,8 @@ class DataConfig(Protocol):
     split_fractions: tuple[float, float, float]  # train, valid, test, where the source has none
     split_seed: int
     group_by: str  # one of leaks.GROUP_BY
+    label_kind: str  # "single" or "multi"
+    label_separator: str  # what stands between the labels of a cell
     cache_dir: str  # "" for the default
     manifest: Any  # the sections of one source each: its columns and `classes`
     mosi: Any  # raw_dir and frames_dir, "" for none
@@ -151,6 +153,8 @@ def _manifest(
         numbers=readers["tabular"].numbers if "tabular" in readers else (),
         categories=readers["tabular"].categories if "tabular" in readers else (),
         max_skipped=data.max_skipped,
+        label_kind=data.label_kind,
+        label_separator=data.label_separator,
         **data.manifest,
     )
 
@@ -195,7 +199,11 @@ SOURCES = {
     # A grammar of few words writes many a sentence twice.
     "demo": Source(_demo, ("demo",), repeats_mean_leaks=False),
     "manifest": Source(
-        _manifest, ("manifest", *_OF_FILES, "split_fractions", "split_seed", "group_by")
+        _manifest,
+        (
+            *("manifest", *_OF_FILES, "split_fractions", "split_seed", "group_by"),
+            *("label_kind", "label_separator"),
+        ),
     ),
     "mosi": Source(_mosi, ("mosi", *_OF_FILES)),
 }
@@ -218,7 +226,8 @@ def _with_splits(records: Records, data: DataConfig, folder: Path | None) -> tup
     kept = GROUP_BY[data.group_by]
     if "image" in kept and folder is None:
         return records, ""
-    kind = "stratified by class" + (", groups undivided" if records.groups else "")
+    of_what = "class" if records.labels.ndim == 1 else "label"
+    kind = f"stratified by {of_what}" + (", groups undivided" if records.groups else "")
     if kept:
         kind += f", rows of one {' or '.join(kept)} undivided"
         records = grouped(records, kept, folder)

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fusion_keras.data.labels import number_labels
+from fusion_keras.data.label_sets import number_label_sets
+from fusion_keras.data.labels import Labels, number_labels
+from fusion_keras.data.odd_classes import SPLITS_CELLS
 from fusion_keras.data.paths import inside, is_file
 from fusion_keras.data.records import MAX_SKIPPED, Records, SkipLog
 from fusion_keras.data.splits import check_records
@@ -41,6 +43,8 @@ def read_manifest(
     categories: Sequence[str] = (),
     classes: Sequence[str] | None = None,
     join_classes: bool = False,
+    label_kind: str = "single",
+    label_separator: str = ";",
     missing: Sequence[str] = MISSING,
     encoding: str = "",
     max_skipped: float = MAX_SKIPPED,
@@ -54,15 +58,18 @@ def read_manifest(
     names; one that is named otherwise must exist; "" leaves it out. Without an id column a
     row is called by its line.
 
-    Labels are names or integers, one a row (see `labels.number_labels`).
+    Labels are names or integers, one a row (see `labels.number_labels`), or any number of them (see
+    `label_sets.number_label_sets`), an empty cell or a missing value then for none.
 
     A row is skipped and noted if its text, label, id or group is empty or its text or label a
-    missing value, its label is not in `classes`, its image or sound is missing, a cell of `numbers`
+    missing value, a label is not in `classes`, its image or sound is missing, a cell of `numbers`
     is neither a number nor missing, or its length is wrong. Texts are otherwise kept as they are,
     be it one word, emoji or broken encoding.
 
     Args:
       classes, join_classes: see `labels.number_labels`.
+      label_kind: "single", one label a row, or "multi".
+      label_separator: of multi, what stands between the labels of a cell.
       missing: what is a missing value where it is a whole cell, in any case. As a label none of
         `table.PERHAPS_NAMES` is, and none of `classes`.
       encoding: of the file, by Python's name; "" is UTF-8.
@@ -71,9 +78,9 @@ def read_manifest(
     Raises:
       UsageError: the table cannot be read, a column is missing, a split is unknown, a score is
         no finite number, an id comes twice, a path leaves the folder, a cell that is used holds
-        a list, labels are real numbers, or numbers that are no indices into `classes`, there are
-        fewer than two classes, a split is empty or training lacks a class, or more rows than
-        allowed cannot be used.
+        a list that is none of labels, labels are real numbers, or numbers that are no indices
+        into `classes`, there are fewer than two classes, a split is empty or training lacks a
+        class, or more rows than allowed cannot be used.
     """
     path = Path(path)
     skips = SkipLog(path.name, max_skipped)
@@ -82,7 +89,8 @@ def read_manifest(
     )
     classes = tuple(classes or ())
     table.require(text_column, "text")
-    table.require(label_column, "label")
+    several = label_kind == "multi"
+    table.require(label_column, "label", lists=several, instead=f"; {SPLITS_CELLS}")
     if image_column:
         table.require(image_column, "image path", ', or "" for text only')
     if audio_column:
@@ -104,6 +112,7 @@ def read_manifest(
         tuple(numbers),
         classes,
         frozenset(word.strip().casefold() for word in missing),
+        several,
     )
 
     rows = list(_usable(table, wanted, split_column, score_column, skips))
@@ -111,16 +120,10 @@ def read_manifest(
         skips.check()
         raise UsageError(f"got no usable row in {path}, wanted at least one; fix the file.")
 
-    labels = number_labels(
-        [row.cells[label_column].strip() for row in rows],
-        [row.line for row in rows],
-        skips.source,
-        given=classes,
-        join=join_classes,
-    )
-    for row, value, cell in zip(rows, labels.values, labels.cells, strict=True):
-        if value < 0:
-            skips.add(row.line, labels.unknown[cell])
+    labels = _labels(rows, wanted, skips.source, join_classes, label_separator)
+    for row, reason in zip(rows, labels.reasons, strict=True):
+        if reason:
+            skips.add(row.line, reason)
     skips.check()
     raw: dict[str, list] = {"text": [row.cells[text_column] for row in rows]}
     if image_column:
@@ -142,7 +145,19 @@ def read_manifest(
         origins=[f"{path.name} line {row.line}" for row in rows],
         skips=skips,
     )
-    return check_records(records.select(np.flatnonzero(labels.values >= 0)))
+    known = [row for row, reason in enumerate(labels.reasons) if not reason]
+    return check_records(records.select(known))
+
+
+def _labels(rows: list[_Row], wanted: _Wanted, source: str, join: bool, separator: str) -> Labels:
+    lines = [row.line for row in rows]
+    if wanted.several:
+        cells = ["" if wanted.has_no_label(r.cells) else r.cells[wanted.label] for r in rows]
+        return number_label_sets(
+            cells, lines, source, separator=separator, given=wanted.classes, join=join
+        )
+    cells = [row.cells[wanted.label].strip() for row in rows]
+    return number_labels(cells, lines, source, given=wanted.classes, join=join)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,9 +172,16 @@ class _Wanted:
     numbers: tuple[str, ...]
     classes: tuple[str, ...]
     missing: frozenset[str]
+    several: bool  # labels a row
 
     def is_missing(self, cell: str) -> bool:
         return cell.strip().casefold() in self.missing
+
+    def has_no_label(self, cells: dict[str, str]) -> bool:
+        """Whether a missing value stands where the label should."""
+        label = cells[self.label].strip()
+        unnamed = label.casefold() not in PERHAPS_NAMES and label not in self.classes
+        return self.is_missing(label) and unnamed
 
     def tabular(self, cells: dict[str, str], categories: Sequence[str]) -> dict[str, str]:
         """The cells of numbers and categories; a number that is missing is empty."""
@@ -168,11 +190,10 @@ class _Wanted:
 
     def lacking(self, cells: dict[str, str], image: Path | None, sound: Path | None) -> str:
         """Why the row with these cells and files cannot be used, or ""."""
-        label = cells[self.label]
-        unnamed = label.strip().casefold() not in PERHAPS_NAMES
-        if self.is_missing(label) and unnamed and label.strip() not in self.classes:
-            return f"no {self.label}: {label!r}"
-        for column in (self.text, self.label, *self.names):
+        if self.has_no_label(cells) and not self.several:
+            return f"no {self.label}: {cells[self.label]!r}"
+        label = () if self.several else (self.label,)
+        for column in (self.text, *label, *self.names):
             if not cells[column].strip():
                 return f"empty {column}"
         if self.is_missing(cells[self.text]):

@@ -83,7 +83,8 @@ class Records:
         "image" paths or, drawn, uint8 [N, S, S, 3], "audio" paths of files with a sound track,
         "tabular" dicts of column -> cell. Without those that it has not; sentences are always
         there.
-      labels: int32 [N], indices into `classes`.
+      labels: int32 [N], indices into `classes`; of several labels a row uint8 [N, C], 1 for each
+        that the row has.
       classes: the names of the classes, in the order of their labels.
       scores: float32 [N], real-valued sentiment; None where there is none.
       groups: N names of what must not be divided between splits (a video); or None.
@@ -114,6 +115,13 @@ class Records:
         changed = {field: _of_rows(getattr(self, field), rows) for field in per_row}
         changed["raw"] = {name: _of_rows(values, rows) for name, values in self.raw.items()}
         return dataclasses.replace(self, **changed)
+
+
+def class_counts(labels: np.ndarray, classes: int) -> np.ndarray:
+    """int64 [C]: how many rows have each class; labels int [N], or 0 and 1 [N, C]."""
+    if labels.ndim == 2:
+        return labels.sum(axis=0, dtype=np.int64)
+    return np.bincount(labels, minlength=classes)
 
 
 def _of_rows(values: Sequence | np.ndarray | None, rows: np.ndarray):
@@ -214,6 +222,11 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def label_kind(self) -> str:
+        """ "single", one label a row, or "multi", any number of them."""
+        return "multi" if self.labels.ndim == 2 else "single"
 
     @property
     def notes(self) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ def augmentation(spec: AugmentSpec, classes: int) -> Callable[[Batch, np.random.
 
     Args:
         spec: how far each change may go.
-        classes: C, of mixed labels float [B, C].
+        classes: C, of mixed labels float [B, C]; not read of labels that are [B, C] already.
     """
 
     def change(batch: Batch, rng: np.random.Generator) -> None:
@@ -29,7 +29,9 @@ def augmentation(spec: AugmentSpec, classes: int) -> Callable[[Batch, np.random.
         alone = _withheld(batch, spec, rng)
         # A mixed label is of a mixed image; nothing else is mixed.
         if spec.mixup and {m.name for m in taken} in ({"image"}, {"text", "image"}):
-            batch["label"] = np.eye(classes, dtype=np.float32)[batch["label"]]
+            labels = batch["label"]
+            one = np.eye(classes, dtype=np.float32)
+            batch["label"] = one[labels] if labels.ndim == 1 else labels.astype(np.float32)
             images = batch["image"]
             targets = {name: batch[name][alone] for name in TARGETS if name in batch}
             images[alone], targets = mix(images[alone], targets, spec, rng)

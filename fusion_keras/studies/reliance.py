@@ -20,7 +20,7 @@ from fusion_keras.data.modalities import MODALITIES
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.architectures import of_spec
 from fusion_keras.metrics import paired_bootstrap
-from fusion_keras.training.evaluate import predict
+from fusion_keras.training.evaluate import predict, right
 from fusion_keras.training.restored import restore
 from fusion_keras.training.run import read_json
 from fusion_keras.training.task import Task
@@ -49,7 +49,7 @@ def correct_when_shuffled(task: Task, split: str, repeats: int, seed: int) -> di
 
     def correct(inputs) -> np.ndarray:
         logits = predict(task.graph.fusion, inputs, np.arange(len(rows)))["logits"]
-        return logits.argmax(-1) == labels
+        return right(logits, labels)
 
     answers = {"": correct(taps)[None]}
     rng = np.random.default_rng(seed)
@@ -110,7 +110,7 @@ def report(results: dict, folders: list[Path], split: str, repeats: int) -> list
     description, runs = read_json(folders[0] / "config.json"), len(folders)
     table = Table(
         "shuffled",
-        "accuracy",
+        "subset accuracy" if description.get("label_kind") == "multi" else "accuracy",
         "what it costs",
         title=f"{description['variant']} on {description['dataset']['name']}, {split}",
         caption=f"{runs} {'run' if runs == 1 else 'runs'}, {repeats} shuffles each; 95 % bootstrap "

@@ -241,6 +241,7 @@ def describe(run: Run, task: Task, folders: dict[str, Path], **more) -> None:
         "parents": {m: str(f) for m, f in folders.items() if run.partial not in f.parents},
         "spec": architecture.to_dict(task.spec),
         "classes": list(dataset.classes),
+        "label_kind": dataset.label_kind,
         "dataset": {
             "name": dataset.name,
             "counts": counts,

@@ -35,6 +35,7 @@ from fusion_keras.data.modalities import DROPS, MODALITIES
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.architectures import of_variant
 from fusion_keras.fusion.variants import FROZEN
+from fusion_keras.training import multi_label
 from fusion_keras.training.optimizers import OPTIMIZERS
 from fusion_keras.training.unread import check_read
 
@@ -227,6 +228,7 @@ def _check(config: ConfigDict) -> None:
                 f"config.fusion.stand_ins is set, but nothing is withheld in training: set {flags} "
                 "(and --config.augment.enabled), or leave it off."
             )
+    _check_labels(config)
     train = config.train
     for name, choices in _CHOICES.items():
         if train[name] not in choices:
@@ -260,3 +262,17 @@ def _check(config: ConfigDict) -> None:
         raise UsageError(f"config.seed is {config.seed}; 0 to {2**32 - 1} is wanted.")
     if config.dtype not in ("float32", "bfloat16"):
         raise UsageError(f"config.dtype is {config.dtype!r}; float32 or bfloat16 is wanted.")
+
+
+def _check_labels(config: ConfigDict) -> None:
+    kind, separator = config.data.label_kind, config.data.label_separator
+    if kind not in ("single", "multi"):
+        raise UsageError(f"config.data.label_kind is {kind!r}; single or multi is wanted.")
+    if kind == "single" and separator != get_config().data.label_separator:
+        raise UsageError(
+            f"config.data.label_separator is {separator!r}, and a row has a single label: set "
+            "--config.data.label_kind=multi, or leave it out."
+        )
+    multi_label.refuse(config, config.variant)
+    if config.regression:
+        multi_label.refuse(config, "regression")

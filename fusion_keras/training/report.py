@@ -19,16 +19,25 @@ SHOWN = (
     "accuracy", "acc2_nonneg", "acc2_nonzero", "weighted_f1", "macro_f1", "auroc", "ece",
     "acc7", "acc5", "mae", "pearson",
 )  # fmt: skip
-SHARES = ("accuracy", "acc2_nonneg", "acc2_nonzero", "weighted_f1", "macro_f1", "acc7", "acc5")
+SHARES = (
+    *("accuracy", "acc2_nonneg", "acc2_nonzero", "weighted_f1", "macro_f1", "acc7", "acc5"),
+    *("hamming_loss", "micro_f1", "precision", "recall", "f1"),
+)
+# Of several labels a row: of all together, and of each.
+SHOWN_OF_LABELS = ("accuracy", "hamming_loss", "micro_f1", "macro_f1", "macro_auroc", "macro_ap")
+SHOWN_OF_EACH = ("precision", "recall", "f1", "auroc", "ap")
+LABELS_SHOWN = 30
 
 
 def closing(run: Run) -> list[RenderableType]:
     """A finished run's metrics on validation and test, and what to do next."""
     with corrupt_run_errors(run.folder):
         description, results = run.read_json("config.json"), run.read_json("metrics.json")
+        of_each = [_labels_table(results)] if description.get("label_kind") == "multi" else []
         return [
             *(f"note: {note}" for note in description["dataset"]["notes"]),
             _metrics_table(description, results),
+            *of_each,
             *_unshared_lines(results["splits"]),
             f"Run: {run.folder}",
             f"Next: {of_values(description['spec']).next_steps(description)}",
@@ -36,22 +45,41 @@ def closing(run: Run) -> list[RenderableType]:
 
 
 def _metrics_table(description: dict, results: dict) -> Table:
-    splits = results["splits"]
+    splits, several = results["splits"], description.get("label_kind") == "multi"
+    largest = "most frequent set of labels" if several else "largest class"
     table = Table(
         title=f"{description['variant']} on {description['dataset']['name']}, "
         f"seed {description['seed']}, {description['parameters']:,} parameters",
-        caption="95 % bootstrap intervals; majority is the largest class of each split",
+        caption=f"95 % bootstrap intervals; majority is the {largest} of each split",
     )
     table.add_column("metric")
     for split, scored in splits.items():
         table.add_column(f"{split} (n = {scored['count']})", justify="right")
-    for name in SHOWN:
+    for name in SHOWN_OF_LABELS if several else SHOWN:
         # Some depend on what is in a split: whether its labels are the signs of its scores.
         if all(name in s["metrics"] for s in splits.values()):
-            table.add_row(name, *(_cell(name, s["metrics"][name]) for s in splits.values()))
+            shown = "subset accuracy" if several and name == "accuracy" else name
+            table.add_row(shown, *(_cell(name, s["metrics"][name]) for s in splits.values()))
     table.add_section()
     majority = (s["metrics"]["majority"]["value"] for s in splits.values())
     table.add_row("majority", *(f"{100 * value:.1f} %" for value in majority))
+    return table
+
+
+def _labels_table(results: dict) -> Table:
+    """Of each label of the test split, the most frequent first."""
+    test = results["splits"]["test"]
+    labels = sorted(test["labels"].items(), key=lambda item: -item[1]["count"])
+    caption = f"a label is given where its probability is above {test['threshold']:g}"
+    if len(labels) > LABELS_SHOWN:
+        caption += f"; {len(labels) - LABELS_SHOWN} more labels are in metrics.json"
+    table = Table(title="test, label by label", caption=caption)
+    table.add_column("label")
+    for name in ("rows", *SHOWN_OF_EACH):
+        table.add_column(name, justify="right")
+    for label, scored in labels[:LABELS_SHOWN]:
+        cells = (_cell(name, scored["metrics"][name]) for name in SHOWN_OF_EACH)
+        table.add_row(label, str(scored["count"]), *cells)
     return table
 
 
@@ -104,7 +132,8 @@ def described(config, folder: Path) -> list[RenderableType]:
     parts = architecture.describe(spec, graph)
     named = [Path(config[m].preset).name for m in spec.modalities if m in readers]
     title = ": ".join([config.variant, " and ".join(_listed(named))] if named else [config.variant])
-    assumed = f"; {classes} classes are assumed" if readers else ""
+    of_what = "labels" if config.data.label_kind == "multi" else "classes"
+    assumed = f"; {classes} {of_what} are assumed" if readers else ""
     results = [_parts_table(parts, title, f"one example{assumed}")]
     picture = folder / config.name / f"{config.variant}.png"
     with disk_errors(picture):
