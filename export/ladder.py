@@ -25,7 +25,8 @@ class Tolerance:
 
     relative: largest difference of a logit over the larger of 1 and the largest logit.
     cosine: smallest cosine similarity of all the logits as one vector.
-    flips: share of rows whose predicted class may change; of a few rows, one may.
+    flips: share of rows whose predicted class may change, or of several labels a row share of
+        their decisions; of a few, one may.
     accuracy: what may be lost of it on the test split; of a few rows, one may.
     tap: where graphs that are too far apart part: the first tap that differs by more, as a
         share of its largest value.
@@ -50,7 +51,8 @@ class Rung:
     """One comparison of logits [N, C] with those of a reference.
 
     max_abs: largest difference; relative: the same over the larger of 1 and the largest
-    logit; cosine: similarity of all the logits as one vector; flips: rows whose class changes.
+    logit; cosine: similarity of all the logits as one vector; flips: rows whose class changes, or
+    labels of rows; decisions: how many could.
     """
 
     name: str
@@ -60,11 +62,12 @@ class Rung:
     relative: float
     cosine: float
     flips: int
+    decisions: int
     tolerance: Tolerance
 
     @property
     def may_flip(self) -> int:
-        return math.ceil(self.tolerance.flips * self.rows)
+        return math.ceil(self.tolerance.flips * self.decisions)
 
     @property
     def holds(self) -> bool:
@@ -73,11 +76,19 @@ class Rung:
         return alike and self.flips <= self.may_flip
 
 
-def compare(name: str, logits: np.ndarray, reference: str, expected: np.ndarray, kind: str) -> Rung:
+def compare(
+    name: str,
+    logits: np.ndarray,
+    reference: str,
+    expected: np.ndarray,
+    kind: str,
+    label_kind: str = "single",
+) -> Rung:
     """A rung: `logits` [N, C] of `name` against those `expected`, of `reference`.
 
     kind: a key of TOLERANCES. A row whose two best classes of the reference are as close as
-    rounding brings them counts as no flip.
+    rounding brings them counts as no flip; nor does one of several labels whose logit is as close
+    to 0, where its probability is a half.
     """
     logits, expected = np.asarray(logits, np.float64), np.asarray(expected, np.float64)
     tolerance = TOLERANCES[kind]
@@ -85,9 +96,13 @@ def compare(name: str, logits: np.ndarray, reference: str, expected: np.ndarray,
     scale = max(1.0, float(np.abs(expected).max()))
     norms = np.linalg.norm(logits) * np.linalg.norm(expected)
     cosine = (logits * expected).sum() / max(norms, 1e-30)
-    two = np.sort(expected, axis=1)[:, -2:]
-    undecided = two[:, 1] - two[:, 0] <= 2 * EXACT * scale
-    flips = (logits.argmax(1) != expected.argmax(1)) & ~undecided
+    if label_kind == "multi":
+        undecided = np.abs(expected) <= EXACT * scale
+        flips = ((logits > 0) != (expected > 0)) & ~undecided  # [N, K]
+    else:
+        two = np.sort(expected, axis=1)[:, -2:]
+        undecided = two[:, 1] - two[:, 0] <= 2 * EXACT * scale
+        flips = (logits.argmax(1) != expected.argmax(1)) & ~undecided  # [N]
     return Rung(
         name,
         reference,
@@ -96,6 +111,7 @@ def compare(name: str, logits: np.ndarray, reference: str, expected: np.ndarray,
         max_abs / scale,
         float(cosine),
         int(flips.sum()),
+        flips.size,
         tolerance,
     )
 

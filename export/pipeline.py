@@ -26,6 +26,7 @@ from fusion_keras import terminal
 from fusion_keras.errors import UsageError
 from fusion_keras.files import digest
 from fusion_keras.fusion.architectures import of_values
+from fusion_keras.label_sums import THRESHOLD
 
 _log = logging.getLogger(__name__)
 FILES = {"fp32": "model.onnx"} | {name: f"model.{name}.onnx" for name in PRECISIONS}
@@ -68,7 +69,8 @@ def export(request: Request) -> dict:
         # Inside the folder, so that what a killed export leaves there goes with it.
         work = folder / "work"
         work.mkdir()
-        meta = _build(request, work, folder, shapes, lengths, clock)
+        label_kind = description.get("label_kind", "single")
+        meta = _build(request, work, folder, shapes, lengths, label_kind, clock)
         shutil.rmtree(work)
         meta = {
             **meta,
@@ -76,6 +78,8 @@ def export(request: Request) -> dict:
             "seed": description["seed"],
             "spec": description["spec"],
             "classes": description["classes"],
+            "label_kind": label_kind,
+            **({"threshold": THRESHOLD} if label_kind == "multi" else {}),
             "dataset": description["dataset"],
             "inputs": description["inputs"],
             "backbones": backbones(description),
@@ -130,10 +134,17 @@ class _Evidence:
     inputs: dict[str, np.ndarray]
     reference: dict[str, np.ndarray]
     test: dict[str, np.ndarray]
+    label_kind: str = "single"
 
 
 def _build(
-    request: Request, work: Path, folder: Path, shapes: stages.Shapes, lengths: tuple, clock
+    request: Request,
+    work: Path,
+    folder: Path,
+    shapes: stages.Shapes,
+    lengths: tuple,
+    label_kind: str,
+    clock,
 ) -> dict:
     clock("Keras on JAX", stages.reference, request.run, work, request.samples, request.without)
     clock(
@@ -144,7 +155,7 @@ def _build(
         shapes,
         request.without,
     )
-    rungs, models, predicted = stages.tensorflow_rungs(work), {}, {}
+    rungs, models, predicted = stages.tensorflow_rungs(work, label_kind), {}, {}
     for made in ("saved_model", "queries"):
         shutil.move(work / made, folder / made)
     tapped, fired = clock("rewriting", stages.rewrite, work)
@@ -152,7 +163,10 @@ def _build(
     _check_portable(portable)
     ir.save(portable, folder / FILES["fp32"])
     evidence = _Evidence(
-        work, tapped, *(_load(work / f"{name}.npz") for name in ("inputs", "reference", "test"))
+        work,
+        tapped,
+        *(_load(work / f"{name}.npz") for name in ("inputs", "reference", "test")),
+        label_kind,
     )
     right = evidence.test.get("right")
     accuracy = trained_accuracy(request.run) if right is None else float(right.mean())
@@ -166,7 +180,7 @@ def _build(
         rungs.append(rung)
         if name == "fp32":
             logits, against, accuracy = answered, "fp32", models[name]["metrics"]["accuracy"]
-            rungs += _bucket_rungs(folder / FILES["fp32"], logits, lengths, evidence.inputs)
+            rungs += _bucket_rungs(folder / FILES["fp32"], logits, lengths, evidence)
     _write_golden(folder, evidence)
     _write_test(folder / "test.csv", evidence.test, predicted)
     return {
@@ -187,15 +201,16 @@ def _kind(name: str) -> str:
 def _compared(name: str, folder: Path, against: str, logits, evidence: _Evidence, clock):
     """The rung of a model against the logits of `against`, and its own logits."""
     outputs = clock(f"{name}: parity", stages.run_onnx, folder / FILES[name], evidence.inputs)
-    rung = ladder.compare(name, outputs["logits"], against, logits, _kind(name))
+    kinds = (_kind(name), evidence.label_kind)
+    rung = ladder.compare(name, outputs["logits"], against, logits, *kinds)
     if not rung.holds:
         ladder.check(rung, _first_parting(name, evidence))
     return rung, outputs["logits"]
 
 
-def _bucket_rungs(path: Path, logits, lengths: tuple, inputs: dict) -> list[ladder.Rung]:
+def _bucket_rungs(path: Path, logits, lengths: tuple, evidence: _Evidence) -> list[ladder.Rung]:
     """A rung for each shorter bucket: the sentences that it holds, against the same padded on."""
-    rungs = []
+    rungs, inputs, kinds = [], evidence.inputs, ("float32", evidence.label_kind)
     for length in lengths[:-1]:
         ids = inputs["token_ids"]
         short = (ids[:, length:] == 0).all(axis=1)
@@ -204,14 +219,14 @@ def _bucket_rungs(path: Path, logits, lengths: tuple, inputs: dict) -> list[ladd
             rows["token_ids"] = ids[short, :length]
             answered = stages.run_onnx(path, rows)["logits"]
             rungs.append(
-                ladder.compare(f"{length} tokens", answered, "fp32", logits[short], "float32")
+                ladder.compare(f"{length} tokens", answered, "fp32", logits[short], *kinds)
             )
             ladder.check(rungs[-1])
     return rungs
 
 
 def _scored(name: str, folder: Path, before: float, evidence: _Evidence, clock):
-    """What `meta.json` says of a model, and the class it gives each test row, int [N]."""
+    """What `meta.json` says of a model, and what it answers to each test row, [N]."""
     test, rows = evidence.test, len(evidence.test["label"])
     outputs = clock(f"{name}: test split", stages.run_onnx, folder / FILES[name], test)
     metrics = stages.measured(outputs, test)
@@ -225,7 +240,7 @@ def _scored(name: str, folder: Path, before: float, evidence: _Evidence, clock):
         "accuracy_change": metrics["accuracy"] - before,
         "allowed_loss": ladder.allowed_loss(_kind(name), rows),
     }
-    return model, outputs["logits"].argmax(axis=1)
+    return model, stages.answers(outputs, test)
 
 
 def _write_golden(folder: Path, evidence: _Evidence) -> None:
@@ -240,8 +255,11 @@ def _write_golden(folder: Path, evidence: _Evidence) -> None:
 
 
 def _write_test(path: Path, test: dict, predicted: dict[str, np.ndarray]) -> None:
-    """The test split as each precision answers it: class indices, with ids and groups."""
+    """The test split as each precision answers it: class indices, of several labels a row with
+    blanks between them, with ids and groups."""
     columns = {n: test[n] for n in ("id", "group", "label") if n in test}
+    if columns["label"].ndim == 2:
+        columns["label"] = stages.as_text(columns["label"])
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*columns, *predicted])
@@ -295,9 +313,10 @@ def _peak_bytes() -> int:
 
 
 def _ladder_table(meta: dict) -> Table:
+    measure = "subset accuracy" if meta["label_kind"] == "multi" else "accuracy"
     table = Table(
         title=f"{meta['variant']} on {meta['dataset']['name']}: parity, found / allowed",
-        caption="accuracy on test, its change in points / the loss allowed",
+        caption=f"{measure} on test, its change in points / the loss allowed",
     )
     for column in ("graph", "against", "relative", "cosine", "flips", "accuracy", "change"):
         table.add_column(column, justify="left" if column in ("graph", "against") else "right")

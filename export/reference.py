@@ -15,7 +15,7 @@ import numpy as np
 from export.request import kept
 from fusion_keras import cli
 from fusion_keras.modalities import MODALITY
-from fusion_keras.training.evaluate import predict
+from fusion_keras.training.evaluate import predict, right
 from fusion_keras.training.restored import restore
 from fusion_keras.training.task import Task
 
@@ -54,8 +54,8 @@ def main(run: Path, folder: Path, samples: int, without: str = "") -> None:
     if task.dataset.scores is not None:
         arrays["score"] = task.dataset.scores[test]
     if without:
-        answers = predict(task.graph.model, task.arrays, test)["logits"].argmax(-1)
-        arrays["right"] = answers == arrays["label"]
+        logits = predict(task.graph.model, task.arrays, test)["logits"]
+        arrays["right"] = right(logits, arrays["label"])
     arrays["id"] = np.array([task.dataset.ids[row] for row in test], str)
     if task.dataset.groups is not None:
         arrays["group"] = np.array([task.dataset.groups[row] for row in test], str)

@@ -14,10 +14,11 @@ import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
 
-from bench.edge.outputs import softmax
+from bench.edge.outputs import sigmoid, softmax
 from export import ladder, rewrites, weights
 from fusion_keras import metrics
 from fusion_keras.errors import UsageError
+from fusion_keras.label_sums import THRESHOLD
 
 _log = logging.getLogger(__name__)
 
@@ -134,14 +135,29 @@ def in_batches(call, inputs: dict[str, np.ndarray], size: int) -> dict[str, np.n
 
 
 def measured(outputs: dict[str, np.ndarray], test: dict[str, np.ndarray]) -> dict[str, float]:
-    """Metrics of a graph's outputs over the test split, without intervals."""
+    """Metrics of a graph's outputs over the test split, without intervals; of several labels a row
+    those of all together."""
+    if test["label"].ndim == 2:
+        return metrics.label_metrics(sigmoid(outputs["logits"]), test["label"])
     known = {"scores": test["score"]} if "score" in test else {}
     if known and "score" in outputs:
         known["predicted_scores"] = outputs["score"][:, 0]
     return metrics.classification_metrics(softmax(outputs["logits"]), test["label"], **known)
 
 
-def tensorflow_rungs(folder: Path) -> list[ladder.Rung]:
+def answers(outputs: dict[str, np.ndarray], test: dict[str, np.ndarray]) -> np.ndarray:
+    """What a graph answers, [N]: the class's index, or of several labels a row `as_text`."""
+    if test["label"].ndim == 2:
+        return as_text(sigmoid(outputs["logits"]) > THRESHOLD)
+    return outputs["logits"].argmax(axis=1)
+
+
+def as_text(labels: np.ndarray) -> np.ndarray:
+    """0 or 1 [N, K] -> str [N], the indices of each row's labels with blanks between, "0 2"."""
+    return np.array([" ".join(map(str, np.flatnonzero(row))) for row in labels], str)
+
+
+def tensorflow_rungs(folder: Path, label_kind: str = "single") -> list[ladder.Rung]:
     """Keras on TensorFlow against JAX, and the SavedModel against that.
 
     Raises:
@@ -152,7 +168,12 @@ def tensorflow_rungs(folder: Path) -> list[ladder.Rung]:
     rungs = []
     for name, before in (("keras", "jax"), ("saved_model", "keras")):
         rung = ladder.compare(
-            name, outputs[f"{name}/logits"], before, outputs[f"{before}/logits"], "float32"
+            name,
+            outputs[f"{name}/logits"],
+            before,
+            outputs[f"{before}/logits"],
+            "float32",
+            label_kind,
         )
         ladder.check(rung, ladder.first_parting(_of(outputs, name), _of(outputs, before)))
         rungs.append(rung)

@@ -12,7 +12,9 @@ from bench.report.page import Table, milliseconds, percent, seeds_of
 def baselines(title: str, points: list[Point], best: Point | None) -> Table:
     """The most frequent class and each modality alone, and what `best` gains over them."""
     name, share = majority(points[0].model.artifact)
-    rows = [[f"always {name}, the most frequent class", f"{100 * share:.1f}", "", "", ""]]
+    several = points[0].model.artifact.get("label_kind") == "multi"
+    of_what = "the most frequent set of labels" if several else "the most frequent class"
+    rows = [[f"always {name}, {of_what}", f"{100 * share:.1f}", "", "", ""]]
     alone = [p for p in points if p.model.artifact["variant"] in BASELINES]
     for point in alone:
         gain = difference(best.model, point.model) if best and best is not point else None
@@ -180,7 +182,17 @@ def notes(inputs: Inputs, points: list[Point], models: list[Model]) -> list[str]
     incomplete = [p.name for p in points if p.contender.get("complete") is False]
     if incomplete:
         said.append(f"Not complete, with fewer samples than planned: {', '.join(incomplete)}.")
-    return said + _untimed(inputs, points, models) + _narrow(points)
+    return said + _subsets(models) + _untimed(inputs, points, models) + _narrow(points)
+
+
+def _subsets(models: list[Model]) -> list[str]:
+    several = {m.artifact["dataset"] for m in models if m.artifact.get("label_kind") == "multi"}
+    if not several:
+        return []
+    return [
+        f"Several labels a row: {', '.join(sorted(several))}. Accuracy is subset accuracy, the "
+        "share of rows whose every label is decided rightly."
+    ]
 
 
 def _untimed(inputs: Inputs, points: list[Point], models: list[Model]) -> list[str]:

@@ -70,15 +70,18 @@ def _labels_table(results: dict) -> Table:
     """Of each label of the test split, the most frequent first."""
     test = results["splits"]["test"]
     labels = sorted(test["labels"].items(), key=lambda item: -item[1]["count"])
-    caption = f"a label is given where its probability is above {test['threshold']:g}"
+    caption = f"a label is given where its probability is above {test['threshold']:g}; the other "
+    caption += "intervals are in metrics.json"
     if len(labels) > LABELS_SHOWN:
-        caption += f"; {len(labels) - LABELS_SHOWN} more labels are in metrics.json"
+        caption += f", and {len(labels) - LABELS_SHOWN} labels more"
     table = Table(title="test, label by label", caption=caption)
     table.add_column("label")
     for name in ("rows", *SHOWN_OF_EACH):
         table.add_column(name, justify="right")
     for label, scored in labels[:LABELS_SHOWN]:
-        cells = (_cell(name, scored["metrics"][name]) for name in SHOWN_OF_EACH)
+        # A row is to fit on a screen.
+        narrow = {n: v if n == "f1" else {**v, "low": None} for n, v in scored["metrics"].items()}
+        cells = (_cell(name, narrow[name]) for name in SHOWN_OF_EACH)
         table.add_row(label, str(scored["count"]), *cells)
     return table
 
