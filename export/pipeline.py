@@ -180,7 +180,8 @@ def _build(
         rungs.append(rung)
         if name == "fp32":
             logits, against, accuracy = answered, "fp32", models[name]["metrics"]["accuracy"]
-            rungs += _bucket_rungs(folder / FILES["fp32"], logits, lengths, evidence)
+            shorter = (lengths, evidence.inputs, label_kind)
+            rungs += _bucket_rungs(folder / FILES["fp32"], logits, *shorter)
     _write_golden(folder, evidence)
     _write_test(folder / "test.csv", evidence.test, predicted)
     return {
@@ -208,9 +209,11 @@ def _compared(name: str, folder: Path, against: str, logits, evidence: _Evidence
     return rung, outputs["logits"]
 
 
-def _bucket_rungs(path: Path, logits, lengths: tuple, evidence: _Evidence) -> list[ladder.Rung]:
+def _bucket_rungs(
+    path: Path, logits, lengths: tuple, inputs: dict, label_kind: str = "single"
+) -> list[ladder.Rung]:
     """A rung for each shorter bucket: the sentences that it holds, against the same padded on."""
-    rungs, inputs, kinds = [], evidence.inputs, ("float32", evidence.label_kind)
+    rungs = []
     for length in lengths[:-1]:
         ids = inputs["token_ids"]
         short = (ids[:, length:] == 0).all(axis=1)
@@ -219,7 +222,9 @@ def _bucket_rungs(path: Path, logits, lengths: tuple, evidence: _Evidence) -> li
             rows["token_ids"] = ids[short, :length]
             answered = stages.run_onnx(path, rows)["logits"]
             rungs.append(
-                ladder.compare(f"{length} tokens", answered, "fp32", logits[short], *kinds)
+                ladder.compare(
+                    f"{length} tokens", answered, "fp32", logits[short], "float32", label_kind
+                )
             )
             ladder.check(rungs[-1])
     return rungs

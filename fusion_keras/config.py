@@ -276,11 +276,12 @@ def _train() -> ConfigDict:
     train.weight_decay = placeholder(float)
     # Largest norm of the whole gradient; 0 does not clip.
     train.clip_norm = placeholder(float)
-    # Share of each label that is spread over all classes.
+    # Share of each label that is spread over all classes; of several labels a row, over yes and no.
     train.label_smoothing = placeholder(float)
     # Epochs without a better validation before training stops; 0 never stops early.
     train.patience = placeholder(int)
-    # What "better on validation" means: accuracy (ties by nll), nll, or last (no choice).
+    # What "better on validation" means: accuracy (ties by nll; of several labels a row the share of
+    # rows whose every label is right), nll, or last (no choice).
     train.select = placeholder(str)
     # Weight of the score's loss, with regression.
     train.score_loss = 0.5
