@@ -86,9 +86,8 @@ def test_both_labels_are_learned_each_for_itself(run):
             assert of_one["metrics"]["f1"]["value"] > 0.9
     described = json.loads((run / "config.json").read_text())
     assert (described["label_kind"], described["classes"]) == ("multi", list(LABELS))
-    assert (
-        "18 rows have an empty label cell (the first in line 2)" in described["dataset"]["notes"][0]
-    )
+    note = described["dataset"]["notes"][0]
+    assert "18 rows have an empty label cell (the first in line 2)" in note
 
 
 def test_what_is_predicted_stands_in_the_run_and_on_the_screen(run):
@@ -132,6 +131,7 @@ def artifact(run, entries) -> Path:
     return once(run.parent / "artifact", make)
 
 
+@pytest.mark.slow
 def test_an_artifact_answers_each_label_as_the_run_did(run, artifact, bench, capsys):
     meta = read(artifact)
     assert (meta["label_kind"], meta["threshold"], meta["classes"]) == ("multi", 0.5, list(LABELS))
@@ -157,6 +157,7 @@ def test_an_artifact_answers_each_label_as_the_run_did(run, artifact, bench, cap
         assert [share.split("%")[1].strip() for share in shares[:2]] == list(LABELS)
 
 
+@pytest.mark.slow
 def test_a_report_counts_rows_whose_every_label_is_right(artifact):
     about = described(artifact, read(artifact))
     right_ones = np.array(about["test"]["predicted"]["int8"]) == about["test"]["labels"]
@@ -211,11 +212,30 @@ def test_mixup_mixes_labels_as_they_are():
 
 def test_a_rung_counts_decisions():
     expected = np.array([[2.0, -2.0, 1e-5], [1.0, -1.0, 3.0]])
-    logits = expected + [[0, 0, -2e-5], [-1.1, 0, 0]]
+    logits = expected + np.array([[0, 0, -2e-5], [-1.1, 0, 0]])
     rung = ladder.compare("int8", logits, "fp32", expected, "int8", "multi")
     # What stands at a half is no flip.
     assert (rung.rows, rung.decisions, rung.flips, rung.may_flip) == (2, 6, 1, 1)
     assert stages.as_text(np.array([[1, 0, 1], [0, 0, 0]])).tolist() == ["0 2", ""]
+
+
+def test_an_answer_is_every_label_above_the_threshold():
+    meta = {"classes": ["a", "b", "c"], "label_kind": "multi", "threshold": 0.5}
+    found = bench_predict._answer(meta, LOGITS[0])
+    assert found["labels"] == ["a"]
+    assert list(found["probabilities"].values()) == list(sigmoid(LOGITS[0]))
+    assert bench_predict._answer({**meta, "threshold": 0.2}, LOGITS[0])["labels"] == list("abc")
+    # An artifact of before says nothing of its labels: one is right.
+    one = bench_predict._answer({"classes": meta["classes"]}, LOGITS[0])
+    assert one["label"] == "a"
+    assert sum(one["probabilities"].values()) == pytest.approx(1)
+
+
+def test_the_most_frequent_set_of_labels_is_the_baseline():
+    about = {"classes": ["a", "b", "c"], "test": {"labels": ["0 2", "", "1", "0 2"]}}
+    assert majority({**about, "label_kind": "multi"}) == ("a + c", 0.5)
+    # Of classes that are as frequent the first, as ever.
+    assert majority({"classes": ["a", "b"], "test": {"labels": [1, 0, 1, 0]}}) == ("a", 0.5)
 
 
 # --- Other ways to train, and what is refused ---------------------------------------------------
