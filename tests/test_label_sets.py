@@ -147,6 +147,9 @@ def test_rows_of_each_label_are_counted_in_each_split(tmp_path):
     ]  # fmt: skip
     assert "split.csv: 1 of 3 classes have fewer than 10 train rows" in notes[0]
     assert any("the valid split has no row of class c" in note for note in records.notes)
+    common = class_notes(read([*["x,a,train"] * 12, "x,b,train"]))
+    assert any("fewer than 10 train rows are without 1 of 2 labels" in n for n in common)
+    assert any("to be learned (a 1)" in note for note in common)
     with pytest.raises(UsageError, match="got no train row of class c"):
         read(["x,c,test"])
 

@@ -27,6 +27,7 @@ from fusion_keras.training.plan import make_plan
 from fusion_keras.training.porting import from_classifier
 from fusion_keras.training.restored import restore
 from fusion_keras.training.run import Run
+from fusion_keras.training.sweeping import Member, Sweep
 from tests.support.shared import once
 from tests.support.tiny import Bench, rows, table
 
@@ -236,6 +237,14 @@ def test_the_most_frequent_set_of_labels_is_the_baseline():
     assert majority({**about, "label_kind": "multi"}) == ("a + c", 0.5)
     # Of classes that are as frequent the first, as ever.
     assert majority({"classes": ["a", "b"], "test": {"labels": [1, 0, 1, 0]}}) == ("a", 0.5)
+
+
+def test_a_sweep_says_which_accuracy_it_compares(tmp_path):
+    metrics = {"accuracy": {"value": 0.5}, "hamming_loss": {"value": 0.1}}
+    member = Member({}, "inter", "inter", tmp_path, "done", metrics=metrics)
+    results = {"inter": {"runs": 1, "mean": 0.5, "spread": None, "difference": None}}
+    progress, groups, *_ = Sweep([member], "inter", tmp_path, results).report()
+    assert progress.columns[3].header == groups.columns[2].header == "test subset accuracy"
 
 
 # --- Other ways to train, and what is refused ---------------------------------------------------

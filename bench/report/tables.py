@@ -182,11 +182,12 @@ def notes(inputs: Inputs, points: list[Point], models: list[Model]) -> list[str]
     incomplete = [p.name for p in points if p.contender.get("complete") is False]
     if incomplete:
         said.append(f"Not complete, with fewer samples than planned: {', '.join(incomplete)}.")
-    return said + _subsets(models) + _untimed(inputs, points, models) + _narrow(points)
+    return said + _subsets(inputs, models) + _untimed(inputs, points, models) + _narrow(points)
 
 
-def _subsets(models: list[Model]) -> list[str]:
-    several = {m.artifact["dataset"] for m in models if m.artifact.get("label_kind") == "multi"}
+def _subsets(inputs: Inputs, models: list[Model]) -> list[str]:
+    every = [*(m.artifact for m in models), *(run.artifact for run in inputs.runs)]
+    several = {a["dataset"] for a in every if a.get("label_kind") == "multi"}
     if not several:
         return []
     return [

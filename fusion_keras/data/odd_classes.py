@@ -20,7 +20,9 @@ _JOINTS_OF_NAMES = (",", "/", "+", "&")
 FEW_ROWS = 10
 SHOWN = 3
 # What to do about several labels in a cell: where one is wanted, and where they are split.
-SPLITS_CELLS = "--config.data.label_kind=multi makes several labels of such a cell"
+SPLITS_CELLS = (
+    "--config.data.label_kind=multi (and label_separator) makes several labels of such a cell"
+)
 SEPARATES = "--config.data.label_separator says what stands between the labels of a cell"
 
 
@@ -155,8 +157,9 @@ def class_notes(records: Records) -> list[str]:
     """What is odd about the sizes of the classes of records that are split.
 
     Returns:
-      a note where classes have fewer than FEW_ROWS rows to learn or to measure, and one where more
-      than FEW_ROWS classes have fewer on average: a name, an id or a sentence is no class.
+      a note where classes have fewer than FEW_ROWS rows to learn or to measure, one where fewer
+      are without one of several labels, and one where more than FEW_ROWS classes have fewer on
+      average: a name, an id or a sentence is no class.
     """
     source = records.skips.source if records.skips else records.name
     places = records.origins or [f"row {n}" for n in range(len(records))]
@@ -169,20 +172,25 @@ def class_notes(records: Records) -> list[str]:
             "for each: is the label column one of classes?"
         )
     for split, purpose in (("train", "learned"), ("test", "measured")):
-        counts = class_counts(records.labels[splits == split], total)
+        rows = np.flatnonzero(splits == split)
+        labels = records.labels[rows]
+        counts = class_counts(labels, total)
         # That a split has none of a class is noted or refused where records are checked.
         few = np.flatnonzero((counts > 0) & (counts < FEW_ROWS))
-        if not len(few):
-            continue
-        shown = [f"{records.classes[c]} {counts[c]}" for c in few[:SHOWN]]
-        of_few = (
-            np.isin(records.labels, few)
-            if records.labels.ndim == 1
-            else records.labels[:, few].any(axis=1)
-        )
-        first = np.flatnonzero(of_few & (splits == split))[0]
-        notes.append(
-            f"{source}: {len(few)} of {total} classes have fewer than {FEW_ROWS} {split} rows, too "
-            f"few to be {purpose} ({listed(shown, few)}, the first in {places[first]})"
-        )
+        if len(few):
+            has_few = np.isin(labels, few) if labels.ndim == 1 else labels[:, few].any(axis=1)
+            shown = [f"{records.classes[c]} {counts[c]}" for c in few[:SHOWN]]
+            notes.append(
+                f"{source}: {len(few)} of {total} classes have fewer than {FEW_ROWS} {split} rows, "
+                f"too few to be {purpose} ({listed(shown, few)}, the first in "
+                f"{places[rows[has_few.argmax()]]})"
+            )
+        without = len(rows) - counts
+        common = np.flatnonzero((counts >= FEW_ROWS) & (without < FEW_ROWS))
+        if labels.ndim == 2 and len(common):
+            shown = [f"{records.classes[c]} {without[c]}" for c in common[:SHOWN]]
+            notes.append(
+                f"{source}: fewer than {FEW_ROWS} {split} rows are without {len(common)} of "
+                f"{total} labels, too few for these to be {purpose} ({listed(shown, common)})"
+            )
     return notes
