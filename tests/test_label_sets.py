@@ -141,7 +141,7 @@ def test_rows_of_each_label_are_counted_in_each_split(tmp_path):
         return read_manifest(path, image_column="", label_kind="multi")
 
     records = read(["x,a;c,train", "x,c,test", "x,,test"])
-    notes = class_notes(records)
+    notes = [note for note in class_notes(records) if "the first in" in note]
     assert [note.split(" (")[1] for note in notes] == [
         "c 1, the first in split.csv line 32)", "c 1, the first in split.csv line 33)"
     ]  # fmt: skip
