@@ -28,6 +28,7 @@ class Request:
     buckets: tuple[str, ...] = ()
     samples: int = 64
     without: str = ""
+    allow_loss: float | None = None
 
     def checked(self) -> dict:
         """What the run's `config.json` says, checked as far as an export needs it.
@@ -48,6 +49,9 @@ class Request:
         for name, value in (("batch", self.batch), ("samples", self.samples)):
             if value < 1:
                 raise UsageError(f"--{name} is {value}; at least 1 is wanted.")
+        # Written so that a nan is refused.
+        if self.allow_loss is not None and not 0 <= self.allow_loss <= 100:
+            raise UsageError(f"--allow_loss is {self.allow_loss:g}; points, 0 to 100, are wanted.")
         if self.dynamic and self.batch != 1:
             raise UsageError("--dynamic leaves the batch open: leave --batch out.")
         description = _description(self.run)

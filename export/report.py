@@ -1,0 +1,55 @@
+"""What became of an export, to be printed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import RenderableType
+from rich.table import Table
+
+from fusion_keras.fusion.architectures import of_values
+
+
+def report(out: Path, meta: dict) -> list[RenderableType]:
+    """What became of an export, and what to do next.
+
+    Args:
+        out: the artifact.
+        meta: its description.
+    """
+    notes = [f"note: {note}" for note in meta["notes"]]
+    return [_ladder_table(meta), *notes, f"Artifact: {out}", _next(out, meta)]
+
+
+def _next(out: Path, meta: dict) -> str:
+    flags = of_values(meta["spec"]).ask(meta["inputs"])
+    if not flags:
+        return f"Next: measure it with\n  python -m bench {out}"
+    return f"Next: ask it with\n  python -m bench.predict {out} {flags}"
+
+
+def _ladder_table(meta: dict) -> Table:
+    by = "" if meta["allow_loss"] is None else f" (--allow_loss={meta['allow_loss']:g})"
+    table = Table(
+        title=f"{meta['variant']} on {meta['dataset']['name']}: parity, found / allowed",
+        caption=f"accuracy on test, its change in points with 95 % interval / the loss allowed{by}",
+    )
+    for column in ("graph", "against", "relative", "cosine", "flips", "accuracy", "change"):
+        table.add_column(column, justify="left" if column in ("graph", "against") else "right")
+    for rung in meta["ladder"]:
+        tolerance, model = rung["tolerance"], meta["models"].get(rung["name"])
+        cells = [
+            f"{rung['relative']:.0e} / {tolerance['relative']:.0e}",
+            f"{rung['cosine']:.4f} / {tolerance['cosine']:.3g}",
+            f"{rung['flips']} / {rung['may_flip']}",
+        ]
+        if model:
+            cells += [f"{100 * model['metrics']['accuracy']:.1f} %", _change(model)]
+        table.add_row(rung["name"], rung["reference"], *cells)
+    return table
+
+
+def _change(model: dict) -> str:
+    ends = [f"{100 * end:+.1f}" for end in model["change_interval"] or ()]
+    around = f" [{', '.join(ends)}]" if ends else ""
+    return f"{100 * model['accuracy_change']:+.1f}{around} / {100 * model['allowed_loss']:.1f}"
