@@ -22,6 +22,7 @@ from export.cost import of_longest
 from export.request import PRECISIONS, Request, backbones, may_lack, trained_accuracy
 from fusion_keras import terminal
 from fusion_keras.errors import UsageError
+from fusion_keras.exported import run_onnx
 from fusion_keras.files import digest
 
 _log = logging.getLogger(__name__)
@@ -172,7 +173,7 @@ def _kind(name: str) -> str:
 
 def _compared(name: str, folder: Path, against: str, logits, evidence: _Evidence, clock):
     """The rung of a model against the logits of `against`, and its own logits."""
-    outputs = clock(f"{name}: parity", stages.run_onnx, folder / FILES[name], evidence.inputs)
+    outputs = clock(f"{name}: parity", run_onnx, folder / FILES[name], evidence.inputs)
     rung = ladder.compare(
         name, outputs["logits"], against, logits, _kind(name), evidence.allow_loss
     )
@@ -190,7 +191,7 @@ def _bucket_rungs(path: Path, logits, lengths: tuple, inputs: dict) -> list[ladd
         if short.any():
             rows = {name: array[short] for name, array in inputs.items()}
             rows["token_ids"] = ids[short, :length]
-            answered = stages.run_onnx(path, rows)["logits"]
+            answered = run_onnx(path, rows)["logits"]
             rungs.append(
                 ladder.compare(f"{length} tokens", answered, "fp32", logits[short], "float32")
             )
@@ -204,7 +205,7 @@ def _scored(name: str, folder: Path, run: Path, on_test, evidence: _Evidence, cl
     on_test: the logits of fp32, if they are known.
     """
     test = evidence.test
-    outputs = clock(f"{name}: test split", stages.run_onnx, folder / FILES[name], test)
+    outputs = clock(f"{name}: test split", run_onnx, folder / FILES[name], test)
     change = _change(name, outputs["logits"], run, on_test, evidence)
     accuracy.check(change)
     graph = onnx.load(folder / FILES[name], load_external_data=False).graph
@@ -256,12 +257,12 @@ def _first_parting(name: str, evidence: _Evidence) -> tuple[str, float] | None:
     """Where a precision parts from float32, or that from what JAX says: tap and difference."""
     plain, lower = evidence.work / "tapped.onnx", evidence.work / "tapped.lower.onnx"
     ir.save(evidence.tapped, plain)
-    taps = stages.run_onnx(plain, evidence.inputs)
+    taps = run_onnx(plain, evidence.inputs)
     if name == "fp32":
         expected = {n.removeprefix("jax/"): x for n, x in evidence.reference.items()}
         return ladder.first_parting(taps, expected)
     _lower(name, plain, lower, evidence.inputs)
-    return ladder.first_parting(stages.run_onnx(lower, evidence.inputs), taps, _kind(name))
+    return ladder.first_parting(run_onnx(lower, evidence.inputs), taps, _kind(name))
 
 
 def _check_portable(model: ir.Model) -> None:

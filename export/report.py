@@ -32,7 +32,7 @@ def _ladder_table(meta: dict) -> Table:
     by = "" if meta["allow_loss"] is None else f" (--allow_loss={meta['allow_loss']:g})"
     table = Table(
         title=f"{meta['variant']} on {meta['dataset']['name']}: parity, found / allowed",
-        caption=f"accuracy on test, its change in points with 95 % interval / the loss allowed{by}",
+        caption=f"accuracy on test, its change in points / the loss allowed{by}, [95 % interval]",
     )
     for column in ("graph", "against", "relative", "cosine", "flips", "accuracy", "change"):
         table.add_column(column, justify="left" if column in ("graph", "against") else "right")
@@ -50,6 +50,7 @@ def _ladder_table(meta: dict) -> Table:
 
 
 def _change(model: dict) -> str:
+    """Two lines, the interval below, for a terminal of 100 columns."""
+    change = f"{100 * model['accuracy_change']:+.1f} / {100 * model['allowed_loss']:.1f}"
     ends = [f"{100 * end:+.1f}" for end in model["change_interval"] or ()]
-    around = f" [{', '.join(ends)}]" if ends else ""
-    return f"{100 * model['accuracy_change']:+.1f}{around} / {100 * model['allowed_loss']:.1f}"
+    return f"{change}\n[{', '.join(ends)}]" if ends else change

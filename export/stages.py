@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime as ort
 
 from bench.edge.outputs import softmax
 from export import ladder, rewrites, weights
@@ -84,53 +83,6 @@ def rewrite(folder: Path) -> tuple[ir.Model, dict[str, int]]:
     model = weights.assembled(folder)
     fired = rewrites.portable(model)
     return model, fired
-
-
-def session(path: Path) -> ort.InferenceSession:
-    """ONNX Runtime on the CPU.
-
-    Raises:
-        UsageError: it refuses the file; names the operator and why.
-    """
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    try:
-        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        reason = " ".join(str(error).split())[:400]
-        raise UsageError(f"ONNX Runtime refuses {path.name}: {reason}") from None
-
-
-def run_onnx(path: Path, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Every output of an ONNX file for every example: name -> [N, ...].
-
-    A batch at a time if the graph has a fixed one, else one example at a time.
-    """
-    runner = session(path)
-    names = [output.name for output in runner.get_outputs()]
-    taken = {i.name: i.shape[0] for i in runner.get_inputs()}
-    fixed = [size for size in taken.values() if isinstance(size, int)]
-    inputs = {name: inputs[name] for name in taken}
-
-    def call(batch):
-        return dict(zip(names, runner.run(names, batch), strict=True))
-
-    return in_batches(call, inputs, fixed[0] if fixed else 1)
-
-
-def in_batches(call, inputs: dict[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
-    """Outputs [N, ...] of `call` over inputs [N, ...], `size` rows at a time.
-
-    The last batch is filled up with its first row again.
-    """
-    count = len(next(iter(inputs.values())))
-    parts = []
-    for start in range(0, count, size):
-        rows = np.arange(start, start + size)
-        rows[rows >= count] = start
-        outputs = call({name: array[rows] for name, array in inputs.items()})
-        parts.append({name: x[: count - start] for name, x in outputs.items()})
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def measured(outputs: dict[str, np.ndarray], test: dict[str, np.ndarray]) -> dict[str, float]:

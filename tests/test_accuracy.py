@@ -7,9 +7,10 @@ import onnx_ir as ir
 import pytest
 from onnx import numpy_helper
 
-from export import accuracy, ladder, pipeline, stages
+from export import accuracy, ladder, pipeline
 from export.accuracy import change_of, paired_interval
 from fusion_keras.errors import UsageError
+from fusion_keras.exported import run_onnx
 
 
 def rights(both, lost, gained, neither):
@@ -150,7 +151,7 @@ def judged(folder, name, valid, test, labels, break_=lambda tensors: None, allow
     evidence = pipeline._Evidence(
         folder, ir.load(path), inputs, {}, {"x": test, "label": labels}, allow_loss
     )
-    expected, on_test = (stages.run_onnx(path, {"x": x})["logits"] for x in (valid, test))
+    expected, on_test = (run_onnx(path, {"x": x})["logits"] for x in (valid, test))
 
     def clock(_, call, *arguments):
         return call(*arguments)
@@ -206,7 +207,7 @@ def test_near_ties_alone_do_not_end_an_export(classifier):
     calibration = pool[:64]
     judged(folder, "int8", calibration, pool[:20], labels[:20])
     plain, low = (
-        stages.run_onnx(folder / pipeline.FILES[name], {"x": pool})["logits"].argmax(axis=1)
+        run_onnx(folder / pipeline.FILES[name], {"x": pool})["logits"].argmax(axis=1)
         for name in ("fp32", "int8")
     )
     changed, same = np.flatnonzero(plain != low)[:5], np.flatnonzero(plain == low)[:15]

@@ -1,5 +1,9 @@
 """How every command of the bench ends."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from bench.edge.entry import ends
@@ -38,3 +42,43 @@ def test_a_command_ends_in_a_sentence(error, code, said, capsys):
 def test_a_bug_is_no_mistake_of_the_user(error):
     with pytest.raises(type(error)):
         ending(error)([])
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "bench.report --help",
+        "bench.predict --help",
+        "fusion_keras.train --help",
+        "fusion_keras.plan --variant=text -- --variant=late",
+    ],
+)
+def test_whose_reader_has_gone_ends_quietly(command, unbuffered):
+    """As in `python -m ... | head -1`: a pipe that is read to the first line, then closed."""
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered, "KERAS_BACKEND": "jax"}
+    read, write = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-m", *command.split()],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        env=environment,
+        text=True,
+    )
+    os.close(write)
+    if "plan" in command:
+        assert os.read(read, 4) == b"text"
+    os.close(read)
+    errors = process.communicate()[1]
+    assert errors == ""
+    # argparse lets it pass where nothing is left to write.
+    assert process.returncode == (0 if unbuffered and "bench" in command else 1)
+
+
+def test_another_pipe_that_breaks_is_a_bug():
+    @ends()
+    def main(arguments):
+        raise BrokenPipeError("a worker has gone")
+
+    with pytest.raises(BrokenPipeError, match="a worker has gone"):
+        main([])

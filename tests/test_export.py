@@ -21,7 +21,7 @@ from bench.edge.artifact import golden, read
 from bench.edge.predict import main as predict
 from export import ladder
 from export.report import report
-from export.stages import run_onnx
+from fusion_keras.exported import run_onnx
 
 
 @pytest.fixture
@@ -96,7 +96,8 @@ def test_the_report_shows_intervals_notes_and_what_the_user_allows(artifact):
     for part in report(artifact, meta):
         console.print(part)
     text = console.export_text()
-    assert "+0.0 [-19.4, +19.4] / 6.2" in text
+    assert "+0.0 / 6.2" in text
+    assert "[-19.4, +19.4]" in text
     assert "the loss allowed (--allow_loss=2.5)" in text
     assert "note: int8: something.\nArtifact: " in text
 

@@ -11,8 +11,8 @@ from bench.edge.artifact import ArtifactError, golden, queries, read
 from bench.edge.predict import predict as ask
 from export.pipeline import export
 from export.request import Request, kept
-from export.stages import run_onnx
 from fusion_keras.errors import UsageError
+from fusion_keras.exported import run_onnx
 from fusion_keras.training.evaluate import predict
 from fusion_keras.training.experiment import train
 from fusion_keras.training.restored import restore
