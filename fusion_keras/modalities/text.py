@@ -16,6 +16,7 @@ from fusion_keras.backbones.facts import Facts
 from fusion_keras.backbones.presets import TextPreset, find_text, load_text
 from fusion_keras.data.records import SPLITS, Dataset, Reading, Records
 from fusion_keras.data.table import shortened
+from fusion_keras.data.text_columns import TextColumns
 from fusion_keras.data.tokens import (
     cached_tokens,
     casing_note,
@@ -156,7 +157,14 @@ class Text(Modality):
         return [digest(text.encode("utf-8", "surrogatepass")) for text in dataset.raw["text"]]
 
     def described(self, preset: TextPreset, config) -> dict:
-        return {"max_length": config.data.max_length, "pad_id": 0}
+        known = {"max_length": config.data.max_length, "pad_id": 0}
+        if config.data.source != "manifest":
+            return known
+        columns = config.data.manifest
+        joined = TextColumns.of(
+            columns.text_column, columns.text_join, columns.text_names, columns.missing
+        )
+        return known | joined.described()
 
     def files_of(self, preset: TextPreset) -> dict[str, bytes]:
         tokenizer = load_tokenizer(preset.tokenizer_dir)
