@@ -15,7 +15,6 @@ from fusion_keras.data.tokens import encode, load_tokenizer
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.architectures import FUSION
 from fusion_keras.modalities.text import Text
-from fusion_keras.sweep import split_values
 from fusion_keras.training.run import completed
 
 HEADER = ("title", "body", "genre, sub", "label")
@@ -97,10 +96,6 @@ def test_one_column_is_the_cell_as_it_stands(table):
 )
 def test_columns_are_named_as_a_line_of_csv_names_them(written, columns):
     assert TextColumns.of(written).columns == columns
-
-
-def test_parentheses_keep_a_sweep_from_dividing_the_names():
-    assert split_values("text,(title,body)") == ["text", "(title,body)"]
 
 
 def test_what_cannot_be_meant_is_refused(table):

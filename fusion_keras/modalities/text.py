@@ -118,7 +118,7 @@ def _check_embedded(tokenizer: Tokenizer, rows: int, directory: Path) -> None:
     ids = tokenizer.get_vocab(with_added_tokens=True)
     count = max(ids.values()) + 1
     if count > rows:
-        beyond = next(token for token, index in ids.items() if index >= rows)
+        beyond = min((t for t, index in ids.items() if index >= rows), key=ids.get)
         raise UsageError(
             f"got a tokenizer of {count} ids in {directory} ({beyond!r} is id {ids[beyond]}), and "
             f"an embedding of {rows} rows by its config.json; wanted a row for each id. Copy "
