@@ -116,8 +116,8 @@ class BertBackbone(FromPreset, keras_hub.models.BertBackbone):
         if _POOLER in Weights(directory, prefix="bert"):
             return ""
         return (
-            f"{directory} has no pooler: its weights hold no {_POOLER}, as those of a model of "
-            "masked words (BertForMaskedLM) do not"
+            f"{directory} has no pooler (its weights hold no {_POOLER}; a BertForMaskedLM is saved "
+            "without)"
         )
 
     @classmethod

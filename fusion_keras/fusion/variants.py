@@ -208,6 +208,6 @@ def _without_last(variant: str, spec: FusionSpec, modality: str, known: Facts) -
         junctions = ",".join(map(format_junction, own))
         instead = f"tap its last layer, --config.fusion.junctions='{junctions}'"
     return (
-        f"{variant} taps {modality} at depth {LAST}, which is the pooler's, and "
-        f"{known.lacks_last}: {instead}, or take a checkpoint with a pooler."
+        f"{variant} taps {modality} at depth {LAST}, the published model's own pooled vector, and "
+        f"{known.lacks_last}: {instead}, or take a checkpoint that has it."
     )
