@@ -141,6 +141,34 @@ def test_predict_tells_that_a_sentence_is_cut(artifact, capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_predict_joins_the_cells_of_several_columns(artifact, tmp_path, capsys):
+    folder = shutil.copytree(artifact, tmp_path / "columns")
+    meta = json.loads((folder / "meta.json").read_text())
+    columns = {"columns": ["title", "body", "kind"], "join": " ", "names": False, "missing": []}
+    meta["inputs"]["token_ids"] |= columns
+    meta["seal"] = bench_artifact.seal_of(meta)
+    (folder / "meta.json").write_text(json.dumps(meta))
+
+    def answer(*arguments):
+        assert predict(list(map(str, arguments))) == 0
+        return [x for x in capsys.readouterr().out.splitlines() if " ms " not in x]
+
+    joined = answer(artifact, "--text", "-sad dull day")
+    assert (
+        answer(folder, "--text", "body=dull", "--text", "title=-sad", "--text=kind=day") == joined
+    )
+    assert answer(folder, "--text", "title=bright", "--text", "kind=day") != joined
+    assert predict([str(folder), "--text", "a good day"]) == 2
+    assert "begins with none of them: give each as --text NAME=VALUE" in capsys.readouterr().err
+    assert predict([str(artifact), "--text", "a", "--text", "b"]) == 2
+    assert "--text came 2 times" in capsys.readouterr().err
+
+
+def test_predict_tells_what_the_vocabulary_does_not_know(artifact, capsys):
+    assert predict([str(artifact), "--text", "good, 今天"]) == 0
+    assert "note: 3 of the sentence's 4 tokens are unknown" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_predict_refuses_answers_that_are_not_the_exports(artifact, capsys, monkeypatch, precision):
     class Saturating:

@@ -23,6 +23,7 @@ from fusion_keras.data.table import (
     parse_split,
     read_table,
 )
+from fusion_keras.data.text_columns import JOIN, TextColumns
 from fusion_keras.errors import UsageError
 
 
@@ -30,6 +31,8 @@ def read_manifest(
     path: str | Path,
     *,
     text_column: str = "text",
+    text_join: str = JOIN,
+    text_names: bool = False,
     image_column: str = "image",
     label_column: str = "label",
     split_column: str = "split",
@@ -62,6 +65,8 @@ def read_manifest(
     be it one word, emoji or broken encoding.
 
     Args:
+      text_column, text_join, text_names: see `text_columns.TextColumns.of`. Of several columns
+        one must hold a text.
       classes, join_classes: see `labels.number_labels`.
       missing: what is a missing value where it is a whole cell, in any case. As a label none of
         `table.PERHAPS_NAMES` is, and none of `classes`.
@@ -81,7 +86,8 @@ def read_manifest(
         path, skips, encoding=encoding, encoding_flag="--config.data.manifest.encoding"
     )
     classes = tuple(classes or ())
-    table.require(text_column, "text")
+    columns = TextColumns.of(text_column, text_join, text_names, missing)
+    table, text_column = columns.joined(table)
     table.require(label_column, "label")
     if image_column:
         table.require(image_column, "image path", ', or "" for text only')

@@ -153,7 +153,10 @@ class FusionArchitecture(Architecture):
         return {m: Path(config[m]["preset"]).name for m in taken}
 
     def ask(self, inputs):
-        return " ".join(_ASKED[m] for m in MODALITIES if INPUT_OF[m] in inputs)
+        asked = dict(_ASKED)
+        if columns := inputs.get(INPUT_OF["text"], {}).get("columns"):
+            asked["text"] = " ".join(f'--text "{column}=..."' for column in columns)
+        return " ".join(asked[m] for m in MODALITIES if INPUT_OF[m] in inputs)
 
 
 FUSION, CLSTM = FusionArchitecture(), ClstmArchitecture()
