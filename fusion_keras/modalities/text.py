@@ -48,7 +48,7 @@ class TextReader:
         """Every source has sentences."""
 
     def read(self, records: Records, folder: Path) -> Reading:
-        texts = records.raw["text"]
+        texts = [text or "" for text in records.raw["text"]]
         token_ids, cut = cached_tokens(texts, self.tokenizer_dir, self.max_length, folder)
         note = f"{cut} of {len(texts)} texts were cut to {self.max_length} tokens"
         return Reading(token_ids, notes=(note,) if cut else ())
@@ -74,7 +74,10 @@ class Text(Modality):
 
     def contents(self, dataset: Dataset) -> list[str]:
         # The sentences are there also where nothing reads them.
-        return [digest(text.encode("utf-8", "surrogatepass")) for text in dataset.raw["text"]]
+        return [
+            "" if text is None else digest(text.encode("utf-8", "surrogatepass"))
+            for text in dataset.raw["text"]
+        ]
 
     def described(self, preset: TextPreset, config) -> dict:
         return {"max_length": config.data.max_length, "pad_id": 0}

@@ -23,6 +23,9 @@ def config_of(folder: Path):
     try:
         values = read_json(folder / "config.json")["config"]
         config.update(_tuples(with_todays_names(values)))
+        if config.fusion.stand_ins and "incomplete" not in values["data"]:
+            # Before there was a choice, rows that lack a modality were skipped.
+            config.data.incomplete = "skip"
     except (KeyError, TypeError, AttributeError) as error:
         raise UsageError(
             f"The settings in {folder / 'config.json'} are not those of this version "
