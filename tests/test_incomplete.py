@@ -21,6 +21,7 @@ from fusion_keras.data.images import ImageSpec
 from fusion_keras.data.manifest import read_manifest
 from fusion_keras.errors import UsageError
 from fusion_keras.modalities.augmentation import augmentation
+from fusion_keras.modalities.tabular import TabularReader
 from fusion_keras.studies import reliance
 from fusion_keras.studies.robustness import cells
 from fusion_keras.studies.robustness.load import load as robustness
@@ -157,6 +158,25 @@ def test_a_model_of_one_modality_leaves_out_rows_without_it(config):
     assert "lack image, the first in set.csv line 3: they are left out" in " ".join(image.notes)
     assert image.splits == load(config, of=("text",)).splits == load(config).splits
     assert image.fingerprint == load(config).of_one("image").fingerprint
+
+
+def test_numbers_are_missing_where_a_row_has_none_of_them(tmp_path):
+    lines = ["text,label,split,age,site"]
+    for row in range(12):
+        split = ("train", "valid", "test")[row % 3]
+        age, site = ("", "") if row == 6 else (("NaN", "A") if row == 7 else (str(row), "B"))
+        lines.append(f"t,{'ab'[row // 6]},{split},{age},{site}")
+    (tmp_path / "set.csv").write_text("\n".join(lines))
+    table = {"image_column": "", "numbers": ("age",), "categories": ("site",)}
+    records = read_manifest(tmp_path / "set.csv", keep_incomplete=True, **table)
+    reader = TabularReader(("age",), ("site",))
+    assert records.raw["tabular"][6:8] == [None, {"age": "", "site": "A"}]
+    assert np.flatnonzero(~incomplete.presence(records, ["tabular"])["tabular"]).tolist() == [6]
+    kept = reader.read(records, tmp_path)
+    assert kept.values[6].tolist() == [0, 0]
+    skipping = read_manifest(tmp_path / "set.csv", **table)
+    assert skipping.raw["tabular"][6] == {"age": "", "site": ""}
+    np.testing.assert_array_equal(reader.read(skipping, tmp_path).values, kept.values)
 
 
 def test_classes_are_counted_over_the_rows_that_are_of_use(config):
@@ -338,6 +358,18 @@ def test_a_run_of_before_reads_its_rows_as_it_did(run, tmp_path):
     del described["config"]["data"]["incomplete"]
     path.write_text(json.dumps(described))
     assert config_of(tmp_path / "run").data.incomplete == "skip"
+
+
+def test_a_parent_that_would_see_one_class_alone_is_refused(bench):
+    def change(lines):
+        for line in lines:
+            if line[2] == "positive" and line[3] == "train":
+                line[1] = ""
+
+    path = tiny.write_manifest(bench.folder / "data", change=change, name="one.csv")
+    config = bench.config(variant="late", data__path=path, **WITHHELD)
+    with pytest.raises(UsageError, match=r"20 of 72 rows have no image; of the others: .*positive"):
+        make_plan(config)
 
 
 def test_parents_and_their_head_divide_the_same_rows(bench):

@@ -60,7 +60,13 @@ def of_use(
             f"got no row with {' or '.join(modalities)} in {records.skips.source}, wanted some; "
             "check the column."
         )
-    kept = check_records(records.select(np.flatnonzero(has_any)))
+    try:
+        kept = check_records(records.select(np.flatnonzero(has_any)))
+    except UsageError as error:
+        raise UsageError(
+            f"{(~has_any).sum()} of {len(records)} rows have no {' or '.join(modalities)}; of the "
+            f"others: {error}"
+        ) from error
     notes = [_note(records, modality, there, modalities) for modality, there in present.items()]
     return dataclasses.replace(kept, notes=(*kept.notes, *notes))
 
