@@ -157,13 +157,19 @@ def backbones(description: dict) -> dict[str, str]:
 
 
 def may_lack(description: dict) -> list[str]:
-    """The inputs that training withheld from some examples, so that the others will do.
+    """The inputs that some training examples lacked, so that the others will do.
 
-    One of an example's modalities at most is withheld, and never the only one.
+    Their rows came without it, or training withheld it: one of an example's modalities at most, and
+    never the only one.
     """
     augment = description["config"]["augment"]
     taken = [m for m, name in INPUT_OF.items() if name in description["inputs"]]
     if not augment["enabled"] or len(taken) < 2:
         return []
-    # Runs of versions that never withheld sound have no word on it.
-    return [INPUT_OF[m] for m in taken if augment.get(DROPS[m], 0) > 0]
+    # Older runs have no word on what they never withheld, nor on rows that lack something.
+    rows = description["dataset"].get("lacking", {})
+    return [
+        INPUT_OF[m]
+        for m in taken
+        if augment.get(DROPS[m], 0) > 0 or rows.get(m, {}).get("train", 0) > 0
+    ]

@@ -62,6 +62,10 @@ def _data() -> ConfigDict:
     data.path = ""
     # Greatest share of rows that may be unusable before the run ends.
     data.max_skipped = 0.01
+    # Rows that lack a modality, their cell being empty or a missing value: skip leaves them out as
+    # unusable; keep has a model with fusion.stand_ins learn from them, and one of a modality alone
+    # leave out what lacks that; auto keeps them with fusion.stand_ins, else skips.
+    data.incomplete = "auto"
     # Shares of train, valid and test where the file has no split.
     data.split_fractions = (0.7, 0.1, 0.2)
     # Seeds that split; digits: also which pairs are drawn, and their noise.

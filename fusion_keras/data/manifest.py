@@ -47,6 +47,7 @@ def read_manifest(
     missing: Sequence[str] = MISSING,
     encoding: str = "",
     max_skipped: float = MAX_SKIPPED,
+    keep_incomplete: bool = False,
 ) -> Records:
     """Reads a CSV, TSV or JSON-lines table (see `table.read_table`) into `Records`.
 
@@ -72,6 +73,8 @@ def read_manifest(
         `table.PERHAPS_NAMES` is, and none of `classes`.
       encoding: of the file, by Python's name; "" is UTF-8.
       max_skipped: the greatest share of rows that may be skipped (see `records.MAX_SKIPPED`).
+      keep_incomplete: rows whose text, image or sound is an empty cell or a missing value are kept,
+        and what they lack is None; so are the numbers and categories of a row that has none.
 
     Raises:
       UsageError: the table cannot be read, a column is missing, a split is unknown, a score is
@@ -110,6 +113,7 @@ def read_manifest(
         tuple(numbers),
         classes,
         frozenset(word.strip().casefold() for word in missing),
+        keep_incomplete,
     )
 
     rows = list(_usable(table, wanted, split_column, score_column, skips))
@@ -128,7 +132,7 @@ def read_manifest(
         if value < 0:
             skips.add(row.line, labels.unknown[cell])
     skips.check()
-    raw: dict[str, list] = {"text": [row.cells[text_column] for row in rows]}
+    raw: dict[str, list] = {"text": [row.text for row in rows]}
     if image_column:
         raw["image"] = [row.image for row in rows]
     if audio_column:
@@ -163,29 +167,59 @@ class _Wanted:
     numbers: tuple[str, ...]
     classes: tuple[str, ...]
     missing: frozenset[str]
+    keep: bool  # rows that lack a modality
+
+    @property
+    def modalities(self) -> dict[str, str]:
+        """Modality -> its column, of those that are one cell."""
+        columns = {"text": self.text, "image": self.image, "audio": self.audio}
+        return {modality: column for modality, column in columns.items() if column}
 
     def is_missing(self, cell: str) -> bool:
         return cell.strip().casefold() in self.missing
 
-    def tabular(self, cells: dict[str, str], categories: Sequence[str]) -> dict[str, str]:
+    def tabular(self, cells: dict[str, str], categories: Sequence[str]) -> dict[str, str] | None:
         """The cells of numbers and categories; a number that is missing is empty."""
         numbers = {n: "" if self.is_missing(cells[n]) else cells[n] for n in self.numbers}
-        return numbers | {name: cells[name] for name in categories}
+        row = numbers | {name: cells[name] for name in categories}
+        return None if self.keep and not any(cell.strip() for cell in row.values()) else row
 
-    def lacking(self, cells: dict[str, str], image: Path | None, sound: Path | None) -> str:
-        """Why the row with these cells and files cannot be used, or ""."""
+    def lacks(self, cells: dict[str, str], image: Path | None, sound: Path | None) -> list[str]:
+        """The modalities whose cell is empty or a missing value, as far as the table has them."""
+        paths = {"image": image, "audio": sound}
+        return [
+            modality
+            for modality, column in self.modalities.items()
+            # A file that is called so is one.
+            if (not cells[column].strip() or self.is_missing(cells[column]))
+            and ((path := paths.get(modality)) is None or not is_file(path))
+        ]
+
+    def unusable(
+        self,
+        cells: dict[str, str],
+        image: Path | None,
+        sound: Path | None,
+        without: Sequence[str] = (),
+    ) -> str:
+        """Why the row with these cells and files cannot be used, or "".
+
+        Args:
+          without: modalities that it may lack.
+        """
+        text = () if "text" in without else (self.text,)
         label = cells[self.label]
         unnamed = label.strip().casefold() not in PERHAPS_NAMES
         if self.is_missing(label) and unnamed and label.strip() not in self.classes:
             return f"no {self.label}: {label!r}"
-        for column in (self.text, self.label, *self.names):
+        for column in (*text, self.label, *self.names):
             if not cells[column].strip():
                 return f"empty {column}"
-        if self.is_missing(cells[self.text]):
+        if text and self.is_missing(cells[self.text]):
             return f"no {self.text}: {cells[self.text]!r}"
-        for kind, column, path in (("image", self.image, image), ("sound", self.audio, sound)):
+        files = {"image": ("image", self.image, image), "audio": ("sound", self.audio, sound)}
+        for kind, column, path in (f for modality, f in files.items() if modality not in without):
             if column and (path is None or not is_file(path)):
-                # A file that is called so is one.
                 what = f"{kind}:" if self.is_missing(cells[column]) else f"{kind} file"
                 return f"no {what} {cells[column]!r}"
         for column in self.numbers:
@@ -197,10 +231,11 @@ class _Wanted:
 
 @dataclasses.dataclass(frozen=True)
 class _Row:
-    """A row that can be used; None stands for a column that is left out."""
+    """A row that can be used; None stands for a column that is left out, and for what it lacks."""
 
     line: int
     cells: dict[str, str]
+    text: str | None
     image: Path | None
     sound: Path | None
     split: str | None
@@ -210,7 +245,7 @@ class _Row:
 def _usable(
     table: Table, wanted: _Wanted, split_column: str, score_column: str, skips: SkipLog
 ) -> Iterator[_Row]:
-    """Yield the rows that lack nothing; note the others in `skips`."""
+    """Yield the rows that can be used; note the others in `skips`."""
     folder = table.path.parent
     for row in table.rows:
         line, cells = row.line, row.cells
@@ -220,11 +255,18 @@ def _usable(
         score = _score(cells[score_column], where) if score_column else None
         image = _file(cells[wanted.image], folder, where) if wanted.image else None
         sound = _file(cells[wanted.audio], folder, where) if wanted.audio else None
-        reason = wanted.lacking(cells, image, sound)
-        if reason:
-            skips.add(line, reason)
+        lacks = wanted.lacks(cells, image, sound)
+        reason = wanted.unusable(cells, image, sound, lacks if wanted.keep else ())
+        if not reason:
+            text = None if "text" in lacks else cells[wanted.text]
+            image, sound = (
+                None if m in lacks else path for m, path in (("image", image), ("audio", sound))
+            )
+            yield _Row(line, cells, text, image, sound, split, score)
         else:
-            yield _Row(line, cells, image, sound, split, score)
+            others = len(lacks) < len(wanted.modalities)
+            usable = others and not wanted.unusable(cells, image, sound, lacks)
+            skips.add(line, reason, lacks if usable else ())
 
 
 def _optional(table: Table, name: str, default: str) -> str:

@@ -66,12 +66,13 @@ class TextReader:
     def require(self, records: Records) -> None:
         """Every source has sentences; the vocabulary must know those that a look takes in."""
         rows = np.arange(0, len(records), max(1, len(records) // _LOOKED_AT))
-        some = [records.raw["text"][row] for row in rows]
+        some = [records.raw["text"][row] or "" for row in rows]
         token_ids, _ = encode(some, self.tokenizer, self.max_length)
         self._check("", records, rows, *count_unknown(token_ids, self.tokenizer))
 
     def read(self, records: Records, folder: Path) -> Reading:
-        texts = records.raw["text"]
+        # A row without a text has no token that could be unknown.
+        texts = [text or "" for text in records.raw["text"]]
         token_ids, cut = cached_tokens(texts, self.tokenizer, self.max_length, folder)
         notes = list(self.notes)
         if cut:
@@ -154,7 +155,10 @@ class Text(Modality):
 
     def contents(self, dataset: Dataset) -> list[str]:
         # The sentences are there also where nothing reads them.
-        return [digest(text.encode("utf-8", "surrogatepass")) for text in dataset.raw["text"]]
+        return [
+            "" if text is None else digest(text.encode("utf-8", "surrogatepass"))
+            for text in dataset.raw["text"]
+        ]
 
     def described(self, preset: TextPreset, config) -> dict:
         known = {"max_length": config.data.max_length, "pad_id": 0}

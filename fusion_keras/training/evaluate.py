@@ -75,6 +75,26 @@ def split_metrics(outputs, dataset: Dataset, rows: np.ndarray) -> dict:
     }
 
 
+def pattern_metrics(outputs, dataset: Dataset, rows: np.ndarray) -> dict:
+    """A split by what its rows lack.
+
+    Returns:
+        "patterns" -> "complete", "without image", ... -> what `split_metrics` gives of these rows;
+        empty where every row is complete.
+    """
+    lacking = np.array([dataset.lacking(row) for row in rows])
+    if not lacking.astype(bool).any():
+        return {}
+    patterns = {}
+    for name in sorted(set(lacking.tolist())):
+        mine = lacking == name
+        of_mine = {output: values[mine] for output, values in outputs.items()}
+        patterns[f"without {name}" if name else "complete"] = split_metrics(
+            of_mine, dataset, rows[mine]
+        )
+    return {"patterns": patterns}
+
+
 def _finite(values: dict[str, float]) -> dict[str, float | None]:
     """JSON has no nan: an undefined metric is null."""
     return {k: None if math.isnan(v) else float(v) for k, v in values.items()}

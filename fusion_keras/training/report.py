@@ -30,6 +30,7 @@ def closing(run: Run) -> list[RenderableType]:
             *(f"note: {note}" for note in description["dataset"]["notes"]),
             _metrics_table(description, results),
             *_unshared_lines(results["splits"]),
+            *_patterns_table(results["splits"]),
             f"Run: {run.folder}",
             f"Next: {of_values(description['spec']).next_steps(description)}",
         ]
@@ -53,6 +54,24 @@ def _metrics_table(description: dict, results: dict) -> Table:
     majority = (s["metrics"]["majority"]["value"] for s in splits.values())
     table.add_row("majority", *(f"{100 * value:.1f} %" for value in majority))
     return table
+
+
+def _patterns_table(splits: dict) -> list[Table]:
+    """Accuracy by what rows lack; nothing where all are complete."""
+    names = [name for scored in splits.values() for name in scored.get("patterns", {})]
+    if not names:
+        return []
+    table = Table("rows", title="accuracy by what rows lack")
+    for split in splits:
+        table.add_column(split, justify="right")
+    for name in dict.fromkeys(names):
+        scored = [s.get("patterns", {}).get(name) for s in splits.values()]
+        cells = (
+            f"{_cell('accuracy', s['metrics']['accuracy'])}, n = {s['count']}" if s else "no row"
+            for s in scored
+        )
+        table.add_row(name, *cells)
+    return [table]
 
 
 def _cell(name: str, values: dict) -> str:

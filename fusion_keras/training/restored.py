@@ -25,6 +25,9 @@ def config_of(folder: Path):
         config.update(_tuples(values))
         # Older runs were trained without this limit.
         config.text.max_unknown = values["text"].get("max_unknown", 1.0)
+        if config.fusion.stand_ins and "incomplete" not in values["data"]:
+            # Before there was a choice, rows that lack a modality were skipped.
+            config.data.incomplete = "skip"
     except (KeyError, TypeError, AttributeError) as error:
         raise UsageError(
             f"The settings in {folder / 'config.json'} are not those of this version "

@@ -17,6 +17,7 @@ def load_dataset(
     tokenizer_dir: Path | None = None,
     image_spec: ImageSpec | None = None,
     seconds: float | None = None,
+    keep_incomplete: bool = False,
 ) -> Dataset:
     """`data.load.load_dataset` with a reader for each argument that is given, as a task asks."""
     readers = {}
@@ -26,4 +27,4 @@ def load_dataset(
         readers["audio"] = AudioReader(seconds)
     if tokenizer_dir is not None:
         readers["text"] = TextReader(load_tokenizer(tokenizer_dir), data.max_length)
-    return load(data, readers)
+    return load(data, readers, keep_incomplete)

@@ -41,7 +41,7 @@ class Rows:
         inputs: "token_ids" int32 [n, T], "image" uint8 [n, S, S, 3], "audio" float32 [n, F, 64]
             and, of a model with stand-ins, "present_text" ... float32 [n, 1], as far as it
             takes them.
-        texts: n sentences.
+        texts: n sentences; "" for a row without one.
         labels: int [n].
         ids, groups: n names; groups None where rows are independent.
         classes: their names.
@@ -104,7 +104,7 @@ def rows_of(task: Task, split: str) -> Rows:
     return Rows(
         name=dataset.name,
         inputs={name: np.asarray(task.arrays[name][rows]) for name in taken},
-        texts=[dataset.raw["text"][row] for row in rows],
+        texts=[dataset.raw["text"][row] or "" for row in rows],
         labels=dataset.labels[rows],
         ids=[dataset.ids[row] for row in rows],
         groups=None if dataset.groups is None else [dataset.groups[row] for row in rows],
