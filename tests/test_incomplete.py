@@ -13,13 +13,13 @@ from PIL import Image
 from bench.edge.artifact import golden, queries, read
 from bench.edge.predict import predict as ask
 from export.request import may_lack
-from export.stages import run_onnx
 from fusion_keras.config import get_config
 from fusion_keras.data import incomplete
 from fusion_keras.data.augment import AugmentSpec
 from fusion_keras.data.images import ImageSpec
 from fusion_keras.data.manifest import read_manifest
 from fusion_keras.errors import UsageError
+from fusion_keras.exported import run_onnx
 from fusion_keras.modalities.augmentation import augmentation
 from fusion_keras.modalities.tabular import TabularReader
 from fusion_keras.studies import reliance
