@@ -51,7 +51,7 @@ def test_a_bug_is_no_mistake_of_the_user(error):
         ["-m", "bench.report", "--help"],
         ["-m", "bench.predict", "--help"],
         ["-m", "fusion_keras.train", "--help"],
-        ["-c", "from fusion_keras import cli; cli.guarded(lambda: print(*['text'] * 9999))"],
+        ["-c", "from fusion_keras import cli; cli.guarded(lambda: print(*['text'] * 99999))"],
         pytest.param(
             ["-m", "fusion_keras.plan", "--variant=text", "--", "--variant=late"],
             marks=pytest.mark.slow,
@@ -60,7 +60,10 @@ def test_a_bug_is_no_mistake_of_the_user(error):
     ids=["report", "predict", "train", "guarded", "plan"],
 )
 def test_whose_reader_has_gone_ends_quietly(command, unbuffered):
-    """As in `python -m ... | head -1`: a pipe that is read to the first line, then closed."""
+    """As in `python -m ... | head -1`: a pipe that is read to the first line, then closed.
+
+    What is printed must not fit into the pipe, 64 KiB, or nobody notices.
+    """
     environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered, "KERAS_BACKEND": "jax"}
     read, write = os.pipe()
     process = subprocess.Popen(
