@@ -23,7 +23,7 @@ def session(path: Path) -> Any:
     try:
         import onnxruntime
     except ImportError:
-        raise UsageError("onnxruntime is not installed: pip install onnxruntime") from None
+        raise UsageError("onnxruntime is not installed: pip install -e '.[cpu]'.") from None
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     try:

@@ -75,6 +75,12 @@ def split_metrics(outputs, dataset: Dataset, rows: np.ndarray) -> dict:
     }
 
 
+def _metrics_of_some(outputs, dataset: Dataset, rows: np.ndarray, chosen: np.ndarray) -> dict:
+    """`split_metrics` of the rows that are chosen, bool [n]."""
+    some = {name: values[chosen] for name, values in outputs.items()}
+    return split_metrics(some, dataset, rows[chosen])
+
+
 def pattern_metrics(outputs, dataset: Dataset, rows: np.ndarray) -> dict:
     """A split by what its rows lack.
 
@@ -87,11 +93,8 @@ def pattern_metrics(outputs, dataset: Dataset, rows: np.ndarray) -> dict:
         return {}
     patterns = {}
     for name in sorted(set(lacking.tolist())):
-        mine = lacking == name
-        of_mine = {output: values[mine] for output, values in outputs.items()}
-        patterns[f"without {name}" if name else "complete"] = split_metrics(
-            of_mine, dataset, rows[mine]
-        )
+        scored = _metrics_of_some(outputs, dataset, rows, lacking == name)
+        patterns[f"without {name}" if name else "complete"] = scored
     return {"patterns": patterns}
 
 
@@ -111,8 +114,7 @@ def unshared_metrics(outputs, dataset: Dataset, rows: np.ndarray) -> dict:
     if not found:
         return {}
     alone = ~np.any(list(found.values()), axis=0)
-    of_alone = {name: values[alone] for name, values in outputs.items()}
-    scored = split_metrics(of_alone, dataset, rows[alone]) if alone.any() else {"count": 0}
+    scored = _metrics_of_some(outputs, dataset, rows, alone) if alone.any() else {"count": 0}
     counts = {modality: int(shared.sum()) for modality, shared in found.items()}
     return {"unshared": {"shared": counts, **scored}}
 
