@@ -62,6 +62,10 @@ def _data() -> ConfigDict:
     data.path = ""
     # Greatest share of rows that may be unusable before the run ends.
     data.max_skipped = 0.01
+    # Rows that lack a modality, their cell being empty or a missing value: skip leaves them out as
+    # unusable; keep has a model with fusion.stand_ins learn from them, and one of a modality alone
+    # leave out what lacks that; auto keeps them with fusion.stand_ins, else skips.
+    data.incomplete = "auto"
     # Shares of train, valid and test where the file has no split.
     data.split_fractions = (0.7, 0.1, 0.2)
     # Seeds that split; digits: also which pairs are drawn, and their noise.
@@ -93,8 +97,13 @@ def _data() -> ConfigDict:
 
 def _manifest(data: ConfigDict) -> None:
     data.manifest = ConfigDict()
-    # Its column of sentences.
+    # Its column of sentences; or several with commas between, e.g. title,body: their texts are
+    # joined into one. A name that holds a comma stands in double quotes.
     data.manifest.text_column = "text"
+    # What stands between the texts of several columns.
+    data.manifest.text_join = " | "
+    # Put the name of its column before each text, as in "title: Dune".
+    data.manifest.text_names = False
     # Its column of image files.
     data.manifest.image_column = "image"
     # Its column of files with a sound track (wav, mp3, mp4, ...); "" for none.
@@ -161,6 +170,9 @@ def _text() -> ConfigDict:
     # Dropout inside the encoder, in training. On a CPU its random numbers cost a third of
     # a step, so the demo goes without.
     text.dropout = 0.0
+    # Greatest share of a split's tokens that may be unknown to the preset's vocabulary. Of 3000
+    # tweets with emoji 0.4 % are; of a script that the vocabulary lacks half and more.
+    text.max_unknown = 0.2
     return text
 
 

@@ -29,12 +29,18 @@ from tests.support.loading import load_dataset
 
 SPEC = ImageSpec(size=8)
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "day"]
+# Whatever is written in letters and digits is known.
+PIECES = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
 @pytest.fixture
 def tokenizer_dir(tmp_path: Path) -> Path:
+    words = [
+        *WORDS,
+        *(mark + piece for mark in ("", "##") for piece in PIECES if mark + piece not in WORDS),
+    ]
     (tmp_path / "tokenizer").mkdir()
-    (tmp_path / "tokenizer" / "vocab.txt").write_text("\n".join(WORDS), encoding="utf-8")
+    (tmp_path / "tokenizer" / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
     return tmp_path / "tokenizer"
 
 

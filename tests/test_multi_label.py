@@ -214,7 +214,7 @@ def test_mixup_mixes_labels_as_they_are():
 def test_a_rung_counts_decisions():
     expected = np.array([[2.0, -2.0, 1e-5], [1.0, -1.0, 3.0]])
     logits = expected + np.array([[0, 0, -2e-5], [-1.1, 0, 0]])
-    rung = ladder.compare("int8", logits, "fp32", expected, "int8", "multi")
+    rung = ladder.compare("int8", logits, "fp32", expected, "int8", label_kind="multi")
     # What stands at a half is no flip.
     assert (rung.rows, rung.decisions, rung.flips, rung.may_flip) == (2, 6, 1, 1)
     assert stages.as_text(np.array([[1, 0, 1], [0, 0, 0]])).tolist() == ["0 2", ""]

@@ -29,6 +29,7 @@ ORDER = (
 LEAVES = (
     "__init__",
     "errors",
+    "exported",
     "files",
     "interrupts",
     "metrics",

@@ -89,10 +89,11 @@ def described(folder: Path, meta: dict) -> dict:
     Returns:
         path, seal, variant, seed, spec, dataset (its name), backbones (modality -> preset),
         classes, label_kind ("single" or "multi"), lengths, shapes, models (precision -> nodes,
-        accuracy), and test: ids (sha256 of the rows and their labels, in order), groups (a name for
-        each row, or None), labels, and predicted (precision -> the class of each row), both as
-        indices into classes; of several labels a row as text, "0 2", of which all must be right
-        for the accuracy.
+        accuracy, allowed_loss: the share that the export allowed it to lose), allow_loss (points,
+        where the user set that, or None), notes of the export, and test: ids (sha256 of the rows
+        and their labels, in order), groups (a name for each row, or None), labels, and predicted
+        (precision -> the class of each row), both as indices into classes; of several labels a row
+        as text, "0 2", of which all must be right for the accuracy.
     """
     kind = meta.get("label_kind", "single")
     return {
@@ -105,9 +106,16 @@ def described(folder: Path, meta: dict) -> dict:
         "lengths": meta["lengths"],
         "shapes": meta["shapes"],
         "models": {
-            name: {"nodes": model["nodes"], "accuracy": model["metrics"]["accuracy"]}
+            name: {
+                "nodes": model["nodes"],
+                "accuracy": model["metrics"]["accuracy"],
+                "allowed_loss": model.get("allowed_loss"),
+            }
             for name, model in meta["models"].items()
         },
+        # Artifacts of before have neither.
+        "allow_loss": meta.get("allow_loss"),
+        "notes": meta.get("notes", []),
         "test": _test(Path(folder) / "test.csv", list(meta["models"]), kind),
     }
 

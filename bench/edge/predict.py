@@ -3,8 +3,9 @@
 Needs numpy, onnxruntime, tokenizers and Pillow, nothing else. Prints the class, or of several
 labels those whose probability is above the artifact's threshold, the probability of each, and how
 long each stage took. A model that takes sound wants --audio, a
-WAV file, and one that takes a table's columns --tabular NAME=VALUE ... One that learned with a
-modality withheld also answers without it.
+WAV file, and one that takes a table's columns --tabular NAME=VALUE ... Where the sentence is joined
+from several columns, --text NAME=VALUE comes once for each. One that learned with a modality
+withheld also answers without it.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ def predict(folder: Path, precision: str, given: Mapping[str, Any]) -> dict:
     Args:
         folder: the artifact.
         precision: of its model.
-        given: modality -> what there is of it, a sentence, a file, cells; without those that are
-            missing.
+        given: modality -> what there is of it, a sentence (or the cells that it is joined from), a
+            file, cells; without those that are missing.
 
     Returns:
         "label", or of a model of several labels "labels", a list; "probabilities" (class -> float),

@@ -40,6 +40,8 @@ _PAIRS = (("test", "train"), ("test", "valid"), ("valid", "train"))
 
 # N of them, of one row each; None is content that there is not, and is like no other.
 Keys = Sequence[Hashable | None]
+# Key -> split -> the first row that has it there.
+Homes = dict[Hashable, dict[str, int]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,9 +77,10 @@ def find_leaks(
             keys = sentence_keys(records.raw["text"])
         else:
             keys = array_keys(inputs[modality], there)
-        rows = shared_rows(keys, records.splits)
+        homes = _homes(keys, records.splits)
+        rows = _divided(keys, homes)
         if rows.any():
-            leaks[modality] = Leak(rows, _note(modality, keys, records, remedy(modality)))
+            leaks[modality] = Leak(rows, _note(modality, keys, homes, records, remedy(modality)))
     return leaks
 
 
@@ -101,21 +104,24 @@ def array_keys(values: np.ndarray, there: Sequence[bool]) -> list[bytes | None]:
 
 def shared_rows(keys: Keys, splits: Sequence[str]) -> np.ndarray:
     """bool [N]: whether the key of a row is in another split too."""
-    homes = _homes(keys, splits)
+    return _divided(keys, _homes(keys, splits))
+
+
+def _divided(keys: Keys, homes: Homes) -> np.ndarray:
     return np.array([len(homes.get(key, ())) > 1 for key in keys], bool)
 
 
-def _homes(keys: Keys, splits: Sequence[str]) -> dict[Hashable, dict[str, int]]:
-    """Key -> split -> the first row that has it there."""
-    homes: dict[Hashable, dict[str, int]] = defaultdict(dict)
+def _homes(keys: Keys, splits: Sequence[str]) -> Homes:
+    """Where each key is."""
+    homes: Homes = defaultdict(dict)
     for row, (key, split) in enumerate(zip(keys, splits, strict=True)):
         if key is not None:
             homes[key].setdefault(split, row)
     return homes
 
 
-def _note(modality: str, keys: Keys, records: Records, remedy: str) -> str:
-    homes, noun = _homes(keys, records.splits), NOUNS[modality]
+def _note(modality: str, keys: Keys, homes: Homes, records: Records, remedy: str) -> str:
+    noun = NOUNS[modality]
     divided = [where for where in homes.values() if len(where) > 1]
     counts = []
     for split, other in _PAIRS:

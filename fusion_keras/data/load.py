@@ -11,6 +11,7 @@ import numpy as np
 
 from fusion_keras.data.cache import cache_dir, cached_array, content_key
 from fusion_keras.data.demo import make_demo
+from fusion_keras.data.incomplete import of_use, presence
 from fusion_keras.data.leaks import GROUP_BY, check_group_by, find_leaks, grouped, uneven_note
 from fusion_keras.data.manifest import read_manifest
 from fusion_keras.data.mosi import read_mosi
@@ -46,7 +47,11 @@ class DataConfig(Protocol):
     demo: Any  # size, noise and seed
 
 
-def load_dataset(data: DataConfig, readers: Mapping[str, Reader] = MappingProxyType({})) -> Dataset:
+def load_dataset(
+    data: DataConfig,
+    readers: Mapping[str, Reader] = MappingProxyType({}),
+    keep_incomplete: bool = False,
+) -> Dataset:
     """Reads the configured source and makes it ready to train on.
 
     Only what is asked for is made. The split is assigned before anything is read, so that an
@@ -57,12 +62,14 @@ def load_dataset(data: DataConfig, readers: Mapping[str, Reader] = MappingProxyT
       readers: modality -> what makes its input; those of files, some of which may be unusable,
         first. A manifest's image files must exist also where no reader takes them, unless
         image_column is "".
+      keep_incomplete: whether rows that lack a modality are kept; all of them then are, those too
+        that have nothing of what the readers take: splits do not depend on the model.
 
     Raises:
       UsageError: everything that the sources and readers say of bad input; an unknown source.
     """
     folder = cache_dir(data.cache_dir)
-    records = SOURCES[data.source].read(data, folder, readers)
+    records = SOURCES[data.source].read(data, folder, readers, keep_incomplete)
     given = records.splits is not None
     records, policy = _with_splits(records, data, folder)
     count = len(records)
@@ -72,8 +79,11 @@ def load_dataset(data: DataConfig, readers: Mapping[str, Reader] = MappingProxyT
     if SOURCES[data.source].repeats_mean_leaks:
         leaks = find_leaks(records, inputs, lambda modality: _remedy(data, given, modality))
     said = {name: [leak.note] for name, leak in leaks.items()}
-    notes = (*records.notes, *class_notes(records))
-    notes += tuple(records.skips.entries if records.skips else ())
+    present = presence(records, readers)
+    learned = of_use(records, present, readers)
+    notes = (*learned.notes, *class_notes(learned))
+    if records.skips:
+        notes += (*filter(None, [records.skips.advice]), *records.skips.entries)
     return Dataset(
         name=data.name or records.name,
         ids=records.ids,
@@ -90,20 +100,27 @@ def load_dataset(data: DataConfig, readers: Mapping[str, Reader] = MappingProxyT
         encodings={m: r.encoding for m, r in readings.items() if r.encoding is not None},
         whole=len(records) == count,
         shared={name: leak.rows for name, leak in leaks.items()},
+        present=present,
     )
 
 
-def check_source(data: DataConfig, readers: Mapping[str, Reader], scores: bool = False) -> None:
+def check_source(
+    data: DataConfig,
+    readers: Mapping[str, Reader],
+    scores: bool = False,
+    keep_incomplete: bool = False,
+) -> None:
     """Looks at the configured source as far as it takes seconds: nothing is decoded.
 
     Args:
-      data, readers: as for `load_dataset`.
+      data, readers, keep_incomplete: as for `load_dataset`.
       scores: whether real-valued targets are wanted.
 
     Raises:
       UsageError: what `load_dataset` would say of the files, the table, and what it lacks.
     """
-    records = SOURCES[data.source].read(data, cache_dir(data.cache_dir), readers, look=True)
+    folder = cache_dir(data.cache_dir)
+    records = SOURCES[data.source].read(data, folder, readers, keep_incomplete, look=True)
     for reader in readers.values():
         reader.require(records)
     if scores and records.scores is None:
@@ -111,7 +128,8 @@ def check_source(data: DataConfig, readers: Mapping[str, Reader], scores: bool =
             f"config.regression is set, but {data.name or records.name} has no scores: name its "
             "score column, or leave regression off."
         )
-    _with_splits(records, data, None)
+    records, _ = _with_splits(records, data, None)
+    of_use(records, presence(records, readers), readers)
 
 
 def _read_all(records: Records, readers: Mapping[str, Reader], folder: Path):
@@ -131,9 +149,7 @@ def _read_all(records: Records, readers: Mapping[str, Reader], folder: Path):
     return records, readings
 
 
-def _demo(
-    data: DataConfig, folder: Path, readers: Mapping[str, Reader], look: bool = False
-) -> Records:
+def _demo(data: DataConfig, folder: Path, readers, keep: bool, look: bool = False) -> Records:
     edge = readers["image"].spec.size if "image" in readers else 0
     edge = min(max(edge, _DEMO_EDGES[0]), _DEMO_EDGES[1])
     if data.name:
@@ -145,9 +161,7 @@ def _demo(
     return make_demo(size, data.demo.seed, data.demo.noise, edge)
 
 
-def _manifest(
-    data: DataConfig, folder: Path, readers: Mapping[str, Reader], look: bool = False
-) -> Records:
+def _manifest(data: DataConfig, folder: Path, readers, keep: bool, look: bool = False) -> Records:
     return read_manifest(
         _path(data),
         numbers=readers["tabular"].numbers if "tabular" in readers else (),
@@ -155,13 +169,12 @@ def _manifest(
         max_skipped=data.max_skipped,
         label_kind=data.label_kind,
         label_separator=data.label_separator,
+        keep_incomplete=keep,
         **data.manifest,
     )
 
 
-def _mosi(
-    data: DataConfig, folder: Path, readers: Mapping[str, Reader], look: bool = False
-) -> Records:
+def _mosi(data: DataConfig, folder: Path, readers, keep: bool, look: bool = False) -> Records:
     raw, frames = (
         Path(place).expanduser() if place else ""
         for place in (data.mosi.raw_dir, data.mosi.frames_dir)
@@ -175,6 +188,7 @@ def _mosi(
         cache_dir=folder,
         max_skipped=data.max_skipped,
         decode=not look,
+        keep_incomplete=keep,
     )
 
 
@@ -183,8 +197,9 @@ class Source:
     """Where examples come from.
 
     Attributes:
-      read: (config.data, cache folder, modality -> reader, look) -> Records, with what the readers
-        take; with `look` what takes seconds: no clip is decoded, and of the demo few are drawn.
+      read: (config.data, cache folder, modality -> reader, keep_incomplete, look) -> Records, with
+        what the readers take; with `look` what takes seconds: no clip is decoded, and of the demo
+        few are drawn.
       reads: the fields and sections of `config.data` that it reads and not every source does.
       repeats_mean_leaks: whether content in two splits is a mistake worth a note.
     """
@@ -194,7 +209,7 @@ class Source:
     repeats_mean_leaks: bool = True
 
 
-_OF_FILES = ("path", "max_skipped")
+_OF_FILES = ("path", "max_skipped", "incomplete")
 SOURCES = {
     # A grammar of few words writes many a sentence twice.
     "demo": Source(_demo, ("demo",), repeats_mean_leaks=False),

@@ -17,7 +17,7 @@ from typing import Protocol
 
 import numpy as np
 
-from fusion_keras.data.modalities import MODALITIES
+from fusion_keras.data.modalities import DROPS, MODALITIES
 from fusion_keras.errors import UsageError
 
 SPLITS = ("train", "valid", "test")
@@ -40,12 +40,14 @@ class SkipLog:
       limit: the greatest share of `total` that may be skipped, in [0, 1].
       total: rows in the source, usable or not; set by the reader when it has read them all.
       entries: one sentence for each row skipped, with its file and line.
+      lacking: modality -> places of the rows skipped for nothing but what their cells lack.
     """
 
     source: str
     limit: float = MAX_SKIPPED
     total: int = 0
     entries: list[str] = dataclasses.field(default_factory=list)
+    lacking: dict[str, list[str]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         if not 0 <= self.limit <= 1:
@@ -54,10 +56,33 @@ class SkipLog:
                 "from 0 to 1; set 0.01 for one row in a hundred."
             )
 
-    def add(self, where: int | str, reason: str) -> None:
-        """Notes one unusable row; `where` is its line in `source`, or a ready description."""
+    def add(self, where: int | str, reason: str, lacking: Sequence[str] = ()) -> None:
+        """Notes one unusable row.
+
+        Args:
+          where: its line in `source`, or a ready description.
+          lacking: the modalities that it lacks, where it could be used with them missing.
+        """
         place = f"{self.source} line {where}" if isinstance(where, int) else where
         self.entries.append(f"{place}: {reason}")
+        for modality in lacking:
+            self.lacking.setdefault(modality, []).append(place)
+
+    @property
+    def advice(self) -> str:
+        """How rows that lack a modality can be used, a sentence; "" where none was skipped."""
+        if not self.lacking:
+            return ""
+        counts = ", ".join(
+            f"{len(places)} lack {modality} (the first in {places[0]})"
+            for modality, places in self.lacking.items()
+        )
+        drops = " ".join(f"--config.augment.{DROPS[m]}=0.3" for m in self.lacking)
+        return (
+            f"of the rows that were skipped {counts}: a fused model with stand-ins learns from "
+            f"such rows, --config.fusion.stand_ins {drops}; one of a modality alone leaves out "
+            "those without it, --config.data.incomplete=keep"
+        )
 
     def check(self) -> None:
         """Raises UsageError with the count and the first few rows if too many were skipped."""
@@ -68,6 +93,7 @@ class SkipLog:
         raise UsageError(
             f"got {count} unusable of {self.total} rows in {self.source} ({shown}), wanted at most "
             f"{self.limit:.2%}; fix these rows, or raise max_skipped."
+            + (f" {self.advice[0].upper()}{self.advice[1:]}." if self.advice else "")
         )
 
 
@@ -81,8 +107,8 @@ class Records:
       splits: N of "train", "valid", "test"; None where the source has no split.
       raw: modality -> N of what the source has of it: "text" sentences as they stand there,
         "image" paths or, drawn, uint8 [N, S, S, 3], "audio" paths of files with a sound track,
-        "tabular" dicts of column -> cell. Without those that it has not; sentences are always
-        there.
+        "tabular" dicts of column -> cell; None where the row lacks it. Without those that it has
+        not; sentences are always there.
       labels: int32 [N], indices into `classes`; of several labels a row uint8 [N, C], 1 for each
         that the row has.
       classes: the names of the classes, in the order of their labels.
@@ -200,6 +226,8 @@ class Dataset:
         modalities of which anything is (see `leaks`).
       encodings: modality -> what its reader has learned from the training rows.
       whole: whether no row was lost to a file that cannot be used.
+      present: modality -> bool [N], whether the row has it, of those in `inputs` that some row
+        lacks; what stands in its place there means nothing.
       drawn: of a source whose examples are drawn, its fingerprint.
     """
 
@@ -218,6 +246,7 @@ class Dataset:
     shared: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     encodings: Mapping[str, dict] = dataclasses.field(default_factory=dict)
     whole: bool = True
+    present: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     drawn: str = ""
 
     def __len__(self) -> int:
@@ -249,6 +278,8 @@ class Dataset:
                 values = self.inputs[modality]
                 digest.update(str(values.shape).encode())
                 digest.update(np.ascontiguousarray(values))
+                if modality in self.present:
+                    digest.update(self.present[modality])
             elif modality in ("image", "text"):
                 digest.update(b"none")
         return digest.hexdigest()
@@ -263,7 +294,16 @@ class Dataset:
             notes_of={m: notes for m, notes in self.notes_of.items() if m == modality},
             shared={m: rows for m, rows in self.shared.items() if m == modality},
             encodings={m: e for m, e in self.encodings.items() if m == modality},
+            present={m: rows for m, rows in self.present.items() if m == modality},
         )
+
+    def has(self, modality: str) -> np.ndarray:
+        """bool [N]: which rows have this modality."""
+        return self.present.get(modality, np.ones(len(self), bool))
+
+    def lacking(self, row: int) -> str:
+        """The modalities that a row lacks, with + between; "" if it is complete."""
+        return "+".join(m for m in MODALITIES if m in self.present and not self.present[m][row])
 
     def rows(self, split: str) -> np.ndarray:
         """int64 [n]: the indices of the rows of one split, in order."""

@@ -31,6 +31,8 @@ _log = logging.getLogger(__name__)
 def correct_when_shuffled(task: Task, split: str, repeats: int, seed: int) -> dict[str, np.ndarray]:
     """Which predictions are right with each modality shuffled, and with none.
 
+    Shuffled among the rows that have it: what a row lacks it neither gets nor gives.
+
     The encoders run once: shuffling pairs their outputs anew, and only what stands behind
     them runs again.
 
@@ -56,11 +58,18 @@ def correct_when_shuffled(task: Task, split: str, repeats: int, seed: int) -> di
     for modality in task.spec.modalities:
         # The padding mask goes where its sentence goes.
         moved = set(task.graph.encoder(modality).output)
-        orders = [rng.permutation(len(rows)) for _ in range(repeats)]
+        orders = [_shuffled(task.dataset.has(modality)[rows], rng) for _ in range(repeats)]
         answers[modality] = np.stack(
             [correct({n: x[o] if n in moved else x for n, x in taps.items()}) for o in orders]
         )
     return answers
+
+
+def _shuffled(there: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """int [n]: an order of rows in which those that are not there stay."""
+    order, held = np.arange(len(there)), np.flatnonzero(there)
+    order[held] = held[rng.permutation(len(held))]
+    return order
 
 
 def measure(folders: list[Path], split: str, repeats: int, seed: int) -> dict:

@@ -117,6 +117,29 @@ def _label_metrics(probs, labels, groups, classes) -> dict:
     }
 
 
+def _metrics_of_some(outputs, dataset: Dataset, rows: np.ndarray, chosen: np.ndarray) -> dict:
+    """`split_metrics` of the rows that are chosen, bool [n]."""
+    some = {name: values[chosen] for name, values in outputs.items()}
+    return split_metrics(some, dataset, rows[chosen])
+
+
+def pattern_metrics(outputs, dataset: Dataset, rows: np.ndarray) -> dict:
+    """A split by what its rows lack.
+
+    Returns:
+        "patterns" -> "complete", "without image", ... -> what `split_metrics` gives of these rows;
+        empty where every row is complete.
+    """
+    lacking = np.array([dataset.lacking(row) for row in rows])
+    if not lacking.astype(bool).any():
+        return {}
+    patterns = {}
+    for name in sorted(set(lacking.tolist())):
+        scored = _metrics_of_some(outputs, dataset, rows, lacking == name)
+        patterns[f"without {name}" if name else "complete"] = scored
+    return {"patterns": patterns}
+
+
 def _finite(values: dict[str, float]) -> dict[str, float | None]:
     """JSON has no nan: an undefined metric is null."""
     return {k: None if math.isnan(v) else float(v) for k, v in values.items()}
@@ -133,8 +156,7 @@ def unshared_metrics(outputs, dataset: Dataset, rows: np.ndarray) -> dict:
     if not found:
         return {}
     alone = ~np.any(list(found.values()), axis=0)
-    of_alone = {name: values[alone] for name, values in outputs.items()}
-    scored = split_metrics(of_alone, dataset, rows[alone]) if alone.any() else {"count": 0}
+    scored = _metrics_of_some(outputs, dataset, rows, alone) if alone.any() else {"count": 0}
     counts = {modality: int(shared.sum()) for modality, shared in found.items()}
     return {"unshared": {"shared": counts, **scored}}
 

@@ -30,6 +30,7 @@ from __future__ import annotations
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from fusion_keras.config import copied, get_config
+from fusion_keras.data import incomplete
 from fusion_keras.data.augment import AugmentSpec
 from fusion_keras.data.modalities import DROPS, MODALITIES
 from fusion_keras.errors import UsageError
@@ -220,14 +221,27 @@ def _check(config: ConfigDict) -> None:
                 f"config.augment.{DROPS[modality]} is {config.augment[DROPS[modality]]}, and this "
                 f"{config.variant} takes no {modality}: leave it out."
             )
+    if config.data.incomplete not in incomplete.CHOICES:
+        raise UsageError(
+            f"config.data.incomplete is {config.data.incomplete!r}; one of "
+            f"{', '.join(incomplete.CHOICES)} is wanted."
+        )
+    rows_lack = config.data.incomplete == "keep"
     if config.fusion.stand_ins:
         drops = [DROPS[modality] for modality in taken]
-        if not (config.augment.enabled and any(config.augment[name] for name in drops)):
+        withheld = rows_lack or any(config.augment[name] for name in drops)
+        if not (config.augment.enabled and withheld):
             flags = " ".join(f"--config.augment.{name}=0.3" for name in drops)
             raise UsageError(
                 f"config.fusion.stand_ins is set, but nothing is withheld in training: set {flags} "
-                "(and --config.augment.enabled), or leave it off."
+                "(and --config.augment.enabled; where rows lack a modality, "
+                "--config.data.incomplete=keep will do), or leave it off."
             )
+    elif rows_lack and len(taken) > 1:
+        raise UsageError(
+            f"config.data.incomplete is keep, and this {config.variant} has nothing to put in the "
+            "place of what a row lacks: set --config.fusion.stand_ins, too."
+        )
     _check_labels(config)
     train = config.train
     for name, choices in _CHOICES.items():

@@ -39,6 +39,7 @@ def closing(run: Run) -> list[RenderableType]:
             _metrics_table(description, results),
             *of_each,
             *_unshared_lines(results["splits"]),
+            *_patterns_table(results["splits"]),
             f"Run: {run.folder}",
             f"Next: {of_values(description['spec']).next_steps(description)}",
         ]
@@ -84,6 +85,24 @@ def _labels_table(results: dict) -> Table:
         cells = (_cell(name, narrow[name]) for name in SHOWN_OF_EACH)
         table.add_row(label, str(scored["count"]), *cells)
     return table
+
+
+def _patterns_table(splits: dict) -> list[Table]:
+    """Accuracy by what rows lack; nothing where all are complete."""
+    names = [name for scored in splits.values() for name in scored.get("patterns", {})]
+    if not names:
+        return []
+    table = Table("rows", title="accuracy by what rows lack")
+    for split in splits:
+        table.add_column(split, justify="right")
+    for name in dict.fromkeys(names):
+        scored = [s.get("patterns", {}).get(name) for s in splits.values()]
+        cells = (
+            f"{_cell('accuracy', s['metrics']['accuracy'])}, n = {s['count']}" if s else "no row"
+            for s in scored
+        )
+        table.add_row(name, *cells)
+    return [table]
 
 
 def _cell(name: str, values: dict) -> str:
