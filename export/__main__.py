@@ -15,6 +15,7 @@ DYNAMIC = flags.DEFINE_bool("dynamic", False, "Leave batch and length open.")
 BUCKETS = flags.DEFINE_list("buckets", [], "Lengths that sentences are padded to.")
 WITHOUT = flags.DEFINE_string("without", "", "A modality that will be missing.")
 SAMPLES = flags.DEFINE_integer("samples", 64, "Validation rows of the parity ladder.")
+ALLOW_LOSS = flags.DEFINE_float("allow_loss", None, "Points of test accuracy that may be lost.")
 
 HELP = """Turn a trained run into an artifact that a device can run, proven equal.
 
@@ -30,7 +31,8 @@ HELP = """Turn a trained run into an artifact that a device can run, proven equa
 
 Every step is compared with the one before it on real validation rows: Keras on JAX, Keras on
 TensorFlow, SavedModel, ONNX, its precisions. A step that is too far off ends the export, and
-what was exported before stays as it was.
+what was exported before stays as it was. A lower precision may lose a point of test accuracy.
+Where the rows are too few to show more, the size of its differences decides; a note says so.
 
 FLAGS
   --run=DIR               a finished run
@@ -43,13 +45,15 @@ FLAGS
   --dynamic               leave batch and length open
   --without=image         leave text, image or audio out; its learned stand-in answers for it
   --samples=64            validation rows of the parity ladder and of the calibration
+  --allow_loss=POINTS     test accuracy that a graph may lose, instead of 1 point, and so many rows
+                          in a hundred may change their class; stands in meta.json and reports
   --quiet, --verbose      show results and errors alone, or every step
 """
 
 
 def main() -> None:
     try:
-        from export import pipeline, request
+        from export import pipeline, report, request
     except ModuleNotFoundError as error:
         raise UsageError(
             f'{error}: pip install -e ".[export,cpu]", on a workstation with an NVIDIA GPU '
@@ -65,9 +69,10 @@ def main() -> None:
         buckets=tuple(BUCKETS.value),
         samples=SAMPLES.value,
         without=WITHOUT.value,
+        allow_loss=ALLOW_LOSS.value,
     )
     meta = pipeline.export(options)
-    terminal.print_results(*pipeline.report(options.out, meta))
+    terminal.print_results(*report.report(options.out, meta))
 
 
 if __name__ == "__main__":

@@ -27,8 +27,8 @@ import tensorflow as tf
 import tf2onnx
 
 from export.missing import without
-from export.stages import in_batches
 from fusion_keras import cli
+from fusion_keras.exported import in_batches
 from fusion_keras.fusion.architectures import of_values
 from fusion_keras.fusion.graph import Graph
 from fusion_keras.training.restored import load_model

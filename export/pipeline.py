@@ -16,16 +16,15 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import onnxruntime
-from rich.console import RenderableType
-from rich.table import Table
 
-from export import artifact, doctor, ladder, precisions, stages, weights
+from export import accuracy, artifact, doctor, ladder, precisions, stages, weights
 from export.cost import of_longest
 from export.request import PRECISIONS, Request, backbones, may_lack, trained_accuracy
 from fusion_keras import terminal
 from fusion_keras.errors import UsageError
+from fusion_keras.exported import run_onnx
 from fusion_keras.files import digest
-from fusion_keras.fusion.architectures import of_values
+from fusion_keras.label_sums import THRESHOLD
 
 _log = logging.getLogger(__name__)
 FILES = {"fp32": "model.onnx"} | {name: f"model.{name}.onnx" for name in PRECISIONS}
@@ -68,7 +67,8 @@ def export(request: Request) -> dict:
         # Inside the folder, so that what a killed export leaves there goes with it.
         work = folder / "work"
         work.mkdir()
-        meta = _build(request, work, folder, shapes, lengths, clock)
+        label_kind = description.get("label_kind", "single")
+        meta = _build(request, work, folder, shapes, lengths, label_kind, clock)
         shutil.rmtree(work)
         meta = {
             **meta,
@@ -76,6 +76,8 @@ def export(request: Request) -> dict:
             "seed": description["seed"],
             "spec": description["spec"],
             "classes": description["classes"],
+            "label_kind": label_kind,
+            **({"threshold": THRESHOLD} if label_kind == "multi" else {}),
             "dataset": description["dataset"],
             "inputs": description["inputs"],
             "backbones": backbones(description),
@@ -94,27 +96,10 @@ def export(request: Request) -> dict:
     return meta
 
 
-def report(out: Path, meta: dict) -> list[RenderableType]:
-    """What became of an export, and what to do next.
-
-    Args:
-        out: the artifact.
-        meta: its description.
-    """
-    return [_ladder_table(meta), f"Artifact: {out}", _next(out, meta)]
-
-
 def _packages() -> dict[str, str]:
     """Package -> version; for ONNX Runtime what its module says: two packages bring that."""
     versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
     return {**versions, "onnxruntime": onnxruntime.__version__}
-
-
-def _next(out: Path, meta: dict) -> str:
-    flags = of_values(meta["spec"]).ask(meta["inputs"])
-    if not flags:
-        return f"Next: measure it with\n  python -m bench {out}"
-    return f"Next: ask it with\n  python -m bench.predict {out} {flags}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +107,9 @@ class _Evidence:
     """What the graphs of an export are judged by; arrays name -> [N, ...].
 
     work: the working folder; tapped: the portable graph with its taps as outputs; inputs:
-    validation rows; reference: what JAX says of them; test: inputs and labels of the test split.
+    validation rows; reference: what JAX says of them; test: inputs and labels of the test split;
+    allow_loss: points of accuracy that may be lost, if the user says so; label_kind: "single", one
+    label a row, or "multi".
     """
 
     work: Path
@@ -130,10 +117,18 @@ class _Evidence:
     inputs: dict[str, np.ndarray]
     reference: dict[str, np.ndarray]
     test: dict[str, np.ndarray]
+    allow_loss: float | None = None
+    label_kind: str = "single"
 
 
 def _build(
-    request: Request, work: Path, folder: Path, shapes: stages.Shapes, lengths: tuple, clock
+    request: Request,
+    work: Path,
+    folder: Path,
+    shapes: stages.Shapes,
+    lengths: tuple,
+    label_kind: str,
+    clock,
 ) -> dict:
     clock("Keras on JAX", stages.reference, request.run, work, request.samples, request.without)
     clock(
@@ -144,7 +139,7 @@ def _build(
         shapes,
         request.without,
     )
-    rungs, models, predicted = stages.tensorflow_rungs(work), {}, {}
+    rungs, models, predicted = stages.tensorflow_rungs(work, label_kind), {}, {}
     for made in ("saved_model", "queries"):
         shutil.move(work / made, folder / made)
     tapped, fired = clock("rewriting", stages.rewrite, work)
@@ -152,30 +147,36 @@ def _build(
     _check_portable(portable)
     ir.save(portable, folder / FILES["fp32"])
     evidence = _Evidence(
-        work, tapped, *(_load(work / f"{name}.npz") for name in ("inputs", "reference", "test"))
+        work,
+        tapped,
+        *(_load(work / f"{name}.npz") for name in ("inputs", "reference", "test")),
+        request.allow_loss,
+        label_kind,
     )
-    right = evidence.test.get("right")
-    accuracy = trained_accuracy(request.run) if right is None else float(right.mean())
     logits, against = _load(work / "tensorflow.npz")["saved_model/logits"], "saved_model"
+    notes, on_test = [], None
     for name in ("fp32", *request.precisions):
         if name != "fp32":
             source, target = folder / FILES["fp32"], folder / FILES[name]
             clock(name, _lower, name, source, target, evidence.inputs)
         rung, answered = _compared(name, folder, against, logits, evidence, clock)
-        models[name], predicted[name] = _scored(name, folder, accuracy, evidence, clock)
+        models[name], scored, change = _scored(name, folder, request.run, on_test, evidence, clock)
+        predicted[name] = stages.answers(scored, evidence.test["label"])
         rungs.append(rung)
+        notes += [*ladder.notes(rung), *accuracy.notes(change)]
         if name == "fp32":
-            logits, against, accuracy = answered, "fp32", models[name]["metrics"]["accuracy"]
-            rungs += _bucket_rungs(folder / FILES["fp32"], logits, lengths, evidence.inputs)
+            logits, against, on_test = answered, "fp32", scored
+            shorter = (lengths, evidence.inputs, label_kind)
+            rungs += _bucket_rungs(folder / FILES["fp32"], logits, *shorter)
     _write_golden(folder, evidence)
     _write_test(folder / "test.csv", evidence.test, predicted)
     return {
         "models": models,
         "costs": of_longest(folder / FILES["fp32"], lengths[-1] if lengths else 0),
         "rewrites": fired,
-        "ladder": [
-            {**dataclasses.asdict(r), "may_flip": r.may_flip, "holds": r.holds} for r in rungs
-        ],
+        "ladder": [rung.described() for rung in rungs],
+        "allow_loss": request.allow_loss,
+        "notes": notes,
     }
 
 
@@ -186,14 +187,17 @@ def _kind(name: str) -> str:
 
 def _compared(name: str, folder: Path, against: str, logits, evidence: _Evidence, clock):
     """The rung of a model against the logits of `against`, and its own logits."""
-    outputs = clock(f"{name}: parity", stages.run_onnx, folder / FILES[name], evidence.inputs)
-    rung = ladder.compare(name, outputs["logits"], against, logits, _kind(name))
+    outputs = clock(f"{name}: parity", run_onnx, folder / FILES[name], evidence.inputs)
+    judged = (_kind(name), evidence.allow_loss, evidence.label_kind)
+    rung = ladder.compare(name, outputs["logits"], against, logits, *judged)
     if not rung.holds:
         ladder.check(rung, _first_parting(name, evidence))
     return rung, outputs["logits"]
 
 
-def _bucket_rungs(path: Path, logits, lengths: tuple, inputs: dict) -> list[ladder.Rung]:
+def _bucket_rungs(
+    path: Path, logits, lengths: tuple, inputs: dict, label_kind: str = "single"
+) -> list[ladder.Rung]:
     """A rung for each shorter bucket: the sentences that it holds, against the same padded on."""
     rungs = []
     for length in lengths[:-1]:
@@ -202,30 +206,53 @@ def _bucket_rungs(path: Path, logits, lengths: tuple, inputs: dict) -> list[ladd
         if short.any():
             rows = {name: array[short] for name, array in inputs.items()}
             rows["token_ids"] = ids[short, :length]
-            answered = stages.run_onnx(path, rows)["logits"]
+            answered = run_onnx(path, rows)["logits"]
             rungs.append(
-                ladder.compare(f"{length} tokens", answered, "fp32", logits[short], "float32")
+                ladder.compare(
+                    f"{length} tokens",
+                    answered,
+                    "fp32",
+                    logits[short],
+                    "float32",
+                    label_kind=label_kind,
+                )
             )
             ladder.check(rungs[-1])
     return rungs
 
 
-def _scored(name: str, folder: Path, before: float, evidence: _Evidence, clock):
-    """What `meta.json` says of a model, and the class it gives each test row, int [N]."""
-    test, rows = evidence.test, len(evidence.test["label"])
-    outputs = clock(f"{name}: test split", stages.run_onnx, folder / FILES[name], test)
-    metrics = stages.measured(outputs, test)
-    ladder.check_accuracy(name, metrics["accuracy"], before, _kind(name), rows)
+def _scored(name: str, folder: Path, run: Path, on_test, evidence: _Evidence, clock):
+    """What `meta.json` says of a model, its logits of the test rows, [N, C], and what it lost.
+
+    on_test: the logits of fp32, if they are known.
+    """
+    test = evidence.test
+    outputs = clock(f"{name}: test split", run_onnx, folder / FILES[name], test)
+    change = _change(name, outputs["logits"], run, on_test, evidence)
+    accuracy.check(change)
     graph = onnx.load(folder / FILES[name], load_external_data=False).graph
     model = {
         "file": FILES[name],
         "nodes": len(graph.node),
         "operators": dict(Counter(node.op_type for node in graph.node).most_common()),
-        "metrics": metrics,
-        "accuracy_change": metrics["accuracy"] - before,
-        "allowed_loss": ladder.allowed_loss(_kind(name), rows),
+        "metrics": stages.measured(outputs, test),
+        **change.described(),
     }
-    return model, outputs["logits"].argmax(axis=1)
+    return model, outputs["logits"], change
+
+
+def _change(name: str, logits, run: Path, on_test, evidence: _Evidence) -> accuracy.Change:
+    """What a model lost: fp32 of the run as it was trained, the others of fp32, row by row."""
+    test, kind, allowed = evidence.test, _kind(name), evidence.allow_loss
+    right = stages.right(logits, test["label"])
+    if on_test is not None:
+        before = stages.right(on_test, test["label"])
+        rung = ladder.compare(name, logits, "fp32", on_test, kind, label_kind=evidence.label_kind)
+        return accuracy.change_of(name, kind, float(before.mean()), right, before, rung, allowed)
+    if "right" in test:
+        before = float(test["right"].mean())
+        return accuracy.change_of(name, kind, before, right, test["right"], allow_loss=allowed)
+    return accuracy.change_of(name, kind, trained_accuracy(run), right, allow_loss=allowed)
 
 
 def _write_golden(folder: Path, evidence: _Evidence) -> None:
@@ -240,8 +267,11 @@ def _write_golden(folder: Path, evidence: _Evidence) -> None:
 
 
 def _write_test(path: Path, test: dict, predicted: dict[str, np.ndarray]) -> None:
-    """The test split as each precision answers it: class indices, with ids and groups."""
+    """The test split as each precision answers it: class indices, of several labels a row with
+    blanks between them, with ids and groups."""
     columns = {n: test[n] for n in ("id", "group", "label") if n in test}
+    if columns["label"].ndim == 2:
+        columns["label"] = stages.as_text(columns["label"])
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*columns, *predicted])
@@ -252,12 +282,12 @@ def _first_parting(name: str, evidence: _Evidence) -> tuple[str, float] | None:
     """Where a precision parts from float32, or that from what JAX says: tap and difference."""
     plain, lower = evidence.work / "tapped.onnx", evidence.work / "tapped.lower.onnx"
     ir.save(evidence.tapped, plain)
-    taps = stages.run_onnx(plain, evidence.inputs)
+    taps = run_onnx(plain, evidence.inputs)
     if name == "fp32":
         expected = {n.removeprefix("jax/"): x for n, x in evidence.reference.items()}
         return ladder.first_parting(taps, expected)
     _lower(name, plain, lower, evidence.inputs)
-    return ladder.first_parting(stages.run_onnx(lower, evidence.inputs), taps, _kind(name))
+    return ladder.first_parting(run_onnx(lower, evidence.inputs), taps, _kind(name))
 
 
 def _check_portable(model: ir.Model) -> None:
@@ -292,26 +322,3 @@ def _peak_bytes() -> int:
     """Most memory that this process or one that it started has held."""
     who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     return max(resource.getrusage(w).ru_maxrss for w in who) * 1024
-
-
-def _ladder_table(meta: dict) -> Table:
-    table = Table(
-        title=f"{meta['variant']} on {meta['dataset']['name']}: parity, found / allowed",
-        caption="accuracy on test, its change in points / the loss allowed",
-    )
-    for column in ("graph", "against", "relative", "cosine", "flips", "accuracy", "change"):
-        table.add_column(column, justify="left" if column in ("graph", "against") else "right")
-    for rung in meta["ladder"]:
-        tolerance, model = rung["tolerance"], meta["models"].get(rung["name"])
-        cells = [
-            f"{rung['relative']:.0e} / {tolerance['relative']:.0e}",
-            f"{rung['cosine']:.4f} / {tolerance['cosine']:.3g}",
-            f"{rung['flips']} / {rung['may_flip']}",
-        ]
-        if model:
-            cells += [
-                f"{100 * model['metrics']['accuracy']:.1f} %",
-                f"{100 * model['accuracy_change']:+.1f} / {100 * model['allowed_loss']:.1f}",
-            ]
-        table.add_row(rung["name"], rung["reference"], *cells)
-    return table

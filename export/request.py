@@ -28,6 +28,7 @@ class Request:
     buckets: tuple[str, ...] = ()
     samples: int = 64
     without: str = ""
+    allow_loss: float | None = None
 
     def checked(self) -> dict:
         """What the run's `config.json` says, checked as far as an export needs it.
@@ -48,6 +49,9 @@ class Request:
         for name, value in (("batch", self.batch), ("samples", self.samples)):
             if value < 1:
                 raise UsageError(f"--{name} is {value}; at least 1 is wanted.")
+        # Written so that a nan is refused.
+        if self.allow_loss is not None and not 0 <= self.allow_loss <= 100:
+            raise UsageError(f"--allow_loss is {self.allow_loss:g}; points, 0 to 100, are wanted.")
         if self.dynamic and self.batch != 1:
             raise UsageError("--dynamic leaves the batch open: leave --batch out.")
         description = _description(self.run)
@@ -153,13 +157,19 @@ def backbones(description: dict) -> dict[str, str]:
 
 
 def may_lack(description: dict) -> list[str]:
-    """The inputs that training withheld from some examples, so that the others will do.
+    """The inputs that some training examples lacked, so that the others will do.
 
-    One of an example's modalities at most is withheld, and never the only one.
+    Their rows came without it, or training withheld it: one of an example's modalities at most, and
+    never the only one.
     """
     augment = description["config"]["augment"]
     taken = [m for m, name in INPUT_OF.items() if name in description["inputs"]]
     if not augment["enabled"] or len(taken) < 2:
         return []
-    # Runs of versions that never withheld sound have no word on it.
-    return [INPUT_OF[m] for m in taken if augment.get(DROPS[m], 0) > 0]
+    # Older runs have no word on what they never withheld, nor on rows that lack something.
+    rows = description["dataset"].get("lacking", {})
+    return [
+        INPUT_OF[m]
+        for m in taken
+        if augment.get(DROPS[m], 0) > 0 or rows.get(m, {}).get("train", 0) > 0
+    ]

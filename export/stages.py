@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime as ort
 
-from bench.edge.outputs import softmax
+from bench.edge.outputs import sigmoid, softmax
 from export import ladder, rewrites, weights
 from fusion_keras import metrics
 from fusion_keras.errors import UsageError
+from fusion_keras.label_sums import THRESHOLD
 
 _log = logging.getLogger(__name__)
 
@@ -86,62 +86,35 @@ def rewrite(folder: Path) -> tuple[ir.Model, dict[str, int]]:
     return model, fired
 
 
-def session(path: Path) -> ort.InferenceSession:
-    """ONNX Runtime on the CPU.
-
-    Raises:
-        UsageError: it refuses the file; names the operator and why.
-    """
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    try:
-        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        reason = " ".join(str(error).split())[:400]
-        raise UsageError(f"ONNX Runtime refuses {path.name}: {reason}") from None
-
-
-def run_onnx(path: Path, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Every output of an ONNX file for every example: name -> [N, ...].
-
-    A batch at a time if the graph has a fixed one, else one example at a time.
-    """
-    runner = session(path)
-    names = [output.name for output in runner.get_outputs()]
-    taken = {i.name: i.shape[0] for i in runner.get_inputs()}
-    fixed = [size for size in taken.values() if isinstance(size, int)]
-    inputs = {name: inputs[name] for name in taken}
-
-    def call(batch):
-        return dict(zip(names, runner.run(names, batch), strict=True))
-
-    return in_batches(call, inputs, fixed[0] if fixed else 1)
-
-
-def in_batches(call, inputs: dict[str, np.ndarray], size: int) -> dict[str, np.ndarray]:
-    """Outputs [N, ...] of `call` over inputs [N, ...], `size` rows at a time.
-
-    The last batch is filled up with its first row again.
-    """
-    count = len(next(iter(inputs.values())))
-    parts = []
-    for start in range(0, count, size):
-        rows = np.arange(start, start + size)
-        rows[rows >= count] = start
-        outputs = call({name: array[rows] for name, array in inputs.items()})
-        parts.append({name: x[: count - start] for name, x in outputs.items()})
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
 def measured(outputs: dict[str, np.ndarray], test: dict[str, np.ndarray]) -> dict[str, float]:
-    """Metrics of a graph's outputs over the test split, without intervals."""
+    """Metrics of a graph's outputs over the test split, without intervals; of several labels a row
+    those of all together."""
+    if test["label"].ndim == 2:
+        return metrics.label_metrics(sigmoid(outputs["logits"]), test["label"])
     known = {"scores": test["score"]} if "score" in test else {}
     if known and "score" in outputs:
         known["predicted_scores"] = outputs["score"][:, 0]
     return metrics.classification_metrics(softmax(outputs["logits"]), test["label"], **known)
 
 
-def tensorflow_rungs(folder: Path) -> list[ladder.Rung]:
+def answers(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """What a graph answers, [N]: the class's index, or where a row has several labels `as_text`."""
+    if labels.ndim == 2:
+        return as_text(sigmoid(logits) > THRESHOLD)
+    return logits.argmax(axis=1)
+
+
+def right(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """bool [N]: whether a graph answers each row rightly, of several labels all of them."""
+    return answers(logits, labels) == (as_text(labels) if labels.ndim == 2 else labels)
+
+
+def as_text(labels: np.ndarray) -> np.ndarray:
+    """0 or 1 [N, K] -> str [N], the indices of each row's labels with blanks between, "0 2"."""
+    return np.array([" ".join(map(str, np.flatnonzero(row))) for row in labels], str)
+
+
+def tensorflow_rungs(folder: Path, label_kind: str = "single") -> list[ladder.Rung]:
     """Keras on TensorFlow against JAX, and the SavedModel against that.
 
     Raises:
@@ -152,7 +125,12 @@ def tensorflow_rungs(folder: Path) -> list[ladder.Rung]:
     rungs = []
     for name, before in (("keras", "jax"), ("saved_model", "keras")):
         rung = ladder.compare(
-            name, outputs[f"{name}/logits"], before, outputs[f"{before}/logits"], "float32"
+            name,
+            outputs[f"{name}/logits"],
+            before,
+            outputs[f"{before}/logits"],
+            "float32",
+            label_kind=label_kind,
         )
         ladder.check(rung, ladder.first_parting(_of(outputs, name), _of(outputs, before)))
         rungs.append(rung)

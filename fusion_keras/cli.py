@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import re
+import select
 import signal
 import sys
 import warnings
@@ -42,12 +43,11 @@ def run(
     known. With `takes_names`, what is no flag goes to `main` as a list. Progress is shown on
     stderr, or with `progress_on_stdout` among the results.
 
-    Exit codes: 0 done, 2 the user can fix it, 130 interrupted.
+    Exit codes: 0 done, 1 nobody reads the output any more, 2 the user can fix it, 130 interrupted.
     """
     if any(a in ("--help", "-h", "-help") for a in sys.argv[1:]):
-        # Piped into `head`, the help ends where the reader stops reading.
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        print(help_text)
+        with until_nobody_reads():
+            print(help_text)
         sys.exit(0)
     absl_logging.set_verbosity(absl_logging.ERROR)
     define_verbosity(flags.FLAGS)
@@ -167,7 +167,8 @@ def parsing_sentence(error: Exception) -> str:
 def guarded(main: Callable[[], None]) -> None:
     """Call `main`; what the user can fix becomes a sentence and exit code 2."""
     try:
-        main()
+        with until_nobody_reads():
+            main()
     except UsageError as error:
         _log.debug("What this sentence comes of:", exc_info=True)
         stop(str(error))
@@ -178,6 +179,35 @@ def guarded(main: Callable[[], None]) -> None:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         stop(_MEMORY)
+
+
+@contextlib.contextmanager
+def until_nobody_reads() -> Iterator[None]:
+    """End the program quietly, with exit code 1, where what reads stdout has gone: `| head`.
+
+    As Python's documentation of `signal` advises (Note on SIGPIPE): what is left to write, and is
+    written when Python ends, goes nowhere.
+    """
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not _nobody_reads():
+            raise  # another pipe, to a process of ours
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _nobody_reads() -> bool:
+    """Whether stdout is a pipe whose reader has gone."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+    except (OSError, ValueError):
+        return False  # no file
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def stop(message: str, code: int = 2) -> None:

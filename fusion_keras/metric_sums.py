@@ -46,11 +46,12 @@ def _as_scores(values: np.ndarray | None, name: str, count: int) -> np.ndarray |
         return None
     check_length(values, name, count)
     values = np.asarray(values, np.float64)
-    _check_finite(values, name)
+    check_finite(values, name)
     return values
 
 
-def _check_finite(values: np.ndarray, name: str) -> None:
+def check_finite(values: np.ndarray, name: str) -> None:
+    """Raises UsageError with the number of values that are none."""
     bad = int((~np.isfinite(values)).sum())
     if bad:
         raise UsageError(
@@ -64,7 +65,7 @@ def _as_probabilities(probs: np.ndarray) -> np.ndarray:
     probs = np.asarray(probs).astype(np.float64)
     if probs.ndim != 2 or probs.shape[0] < 1 or probs.shape[1] < 2:
         raise ValueError(f"got probs of shape {probs.shape}, wanted [N >= 1, C >= 2].")
-    _check_finite(probs, "probs")
+    check_finite(probs, "probs")
     if probs.min() < 0 or np.abs(probs.sum(axis=1) - 1).max() > SUM_TOLERANCE:
         raise ValueError("got rows of probs that do not sum to 1; apply softmax to logits.")
     return probs
@@ -197,10 +198,10 @@ def _acc2(sums: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
 def _scores_of_tallies(tallies: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Accuracy, macro F1 and weighted F1, each [R], of summed `_tallies` [R, 3, C]."""
     true, said, both = tallies[:, 0], tallies[:, 1], tallies[:, 2]
-    f1 = np.nan_to_num(_ratio(2 * both, true + said))
+    f1 = np.nan_to_num(ratio(2 * both, true + said))
     total = true.sum(axis=1)
-    macro = _ratio(f1.sum(axis=1), (true + said > 0).sum(axis=1))
-    return _ratio(both.sum(axis=1), total), macro, _ratio((f1 * true).sum(axis=1), total)
+    macro = ratio(f1.sum(axis=1), (true + said > 0).sum(axis=1))
+    return ratio(both.sum(axis=1), total), macro, ratio((f1 * true).sum(axis=1), total)
 
 
 def _auroc(positive: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -212,7 +213,7 @@ def _auroc(positive: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.n
     above = np.add.reduceat(weights * positive, ties_start, axis=1)
     below = np.add.reduceat(weights * ~positive, ties_start, axis=1)
     wins = (above * (np.cumsum(below, axis=1) - below / 2)).sum(axis=1)
-    return _ratio(wins, above.sum(axis=1) * below.sum(axis=1))
+    return ratio(wins, above.sum(axis=1) * below.sum(axis=1))
 
 
 def _pearson(moments: np.ndarray, total: np.ndarray) -> np.ndarray:
@@ -222,9 +223,9 @@ def _pearson(moments: np.ndarray, total: np.ndarray) -> np.ndarray:
     # The variance of a constant, or of a resample that repeats one value, misses 0 by rounding.
     defined = (var_x > 1e-12 * total * xx) & (var_y > 1e-12 * total * yy)
     scale = np.sqrt(np.where(defined, var_x, 0)) * np.sqrt(np.where(defined, var_y, 0))
-    return np.clip(_ratio(total * xy - x * y, scale), -1, 1)
+    return np.clip(ratio(total * xy - x * y, scale), -1, 1)
 
 
-def _ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+def ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
     """top / bottom, nan where the bottom is 0."""
     return np.divide(top, bottom, out=np.full(np.shape(top), np.nan), where=bottom > 0)

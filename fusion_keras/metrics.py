@@ -36,8 +36,22 @@ the truths. Published codes differ from each other, so compare like with like:
 
 All of them round with numpy, halves to the even number: 0.5 -> 0, 1.5 -> 2, 2.5 -> 2. So do we.
 
+Where a sample has any number of K labels, each is a decision for itself, and is given where its
+probability is above 0.5:
+
+| metric | definition |
+|---|---|
+| accuracy | subset accuracy: share of samples whose every label is decided rightly |
+| majority | share of the most frequent set of labels *of the split that is scored* |
+| hamming_loss | share of decisions that are wrong |
+| micro_f1 | F1 of all decisions together |
+| macro_f1, macro_auroc, macro_ap | mean over the labels for which f1, auroc, ap are defined |
+| nll | mean binary cross-entropy of all decisions, p clipped as above |
+| precision, recall, f1 | of each label; where it is never given, never true, neither: undefined |
+| auroc, ap | of each label: as above; average precision without interpolation |
+
 A metric that is not defined (AUROC with one class, Acc-2 with no non-zero truth, correlation
-with a constant) is nan. The arithmetic is in `metric_sums`.
+with a constant) is nan. The arithmetic is in `metric_sums` and `label_sums`.
 """
 
 from __future__ import annotations
@@ -46,6 +60,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from fusion_keras.label_sums import evaluate_labels, gather_labels
 from fusion_keras.metric_sums import as_classes, check_length, evaluate, gather, per_unit
 
 # Resamples times samples held at once (8 MB an array): large splits in bounded memory.
@@ -155,6 +170,61 @@ def summarise(
         name: {"value": value, "low": intervals[name][0], "high": intervals[name][1]}
         for name, value in values.items()
     }
+
+
+def label_metrics(probs: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """The metrics of several labels a sample, those of all labels together.
+
+    Args:
+      probs: float [N, K], of each label for itself.
+      labels: 0 or 1 [N, K].
+
+    Raises:
+      ValueError: shapes or values that do not fit.
+      UsageError: predictions that are not finite (the training diverged).
+    """
+    evidence = gather_labels(probs, labels)
+    values = evaluate_labels(evidence, np.ones((1, evidence.count)))
+    return {name: float(value[0]) for name, value in values.items() if value.ndim == 1}
+
+
+def summarise_labels(
+    probs: np.ndarray,
+    labels: np.ndarray,
+    *,
+    groups: Sequence[str] | None = None,
+    repeats: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> tuple[dict[str, dict[str, float]], list[dict[str, dict[str, float]]]]:
+    """Every metric with its interval, of all labels together and of each.
+
+    Arguments and errors are those of `label_metrics` and `bootstrap_intervals`.
+
+    Returns:
+      name -> {"value", "low", "high"}, nan where undefined; and the same for each of K labels.
+    """
+    evidence = gather_labels(probs, labels)
+    values = evaluate_labels(evidence, np.ones((1, evidence.count)))
+    unit, count = _units(groups, evidence.count)
+    parts = [
+        evaluate_labels(evidence, weights[:, unit])
+        for weights in _draw(count, evidence.count, repeats, seed)
+    ]
+    whole, each = {}, [{} for _ in range(evidence.truth.shape[1])]
+    for name, value in values.items():
+        replicates = np.concatenate([part[name] for part in parts])
+        if value.ndim == 1:
+            whole[name] = _valued(value[0], replicates, level, count)
+        else:
+            for k, of_label in enumerate(each):
+                of_label[name] = _valued(value[0, k], replicates[:, k], level, count)
+    return whole, each
+
+
+def _valued(value: float, replicates: np.ndarray, level: float, count: int) -> dict[str, float]:
+    low, high = _interval(replicates, level, count)
+    return {"value": float(value), "low": low, "high": high}
 
 
 def paired_bootstrap(

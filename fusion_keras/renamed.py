@@ -67,6 +67,8 @@ def _today(key: str) -> str:
 def with_todays_names(config: dict) -> dict:
     """The config of an older run's `config.json` under today's names, without a note.
 
+    A comma in the name of the text column was one of the name; today it divides names.
+
     Args:
         config: as it was read; what is no config comes back as it is.
     """
@@ -77,4 +79,13 @@ def with_todays_names(config: dict) -> dict:
     for old in (name for name in data if name in RENAMED):
         section, field = RENAMED[old].split(".")
         today[section] = {**today.get(section, {}), field: data[old]}
+    manifest = today.get("manifest")
+    if isinstance(manifest, dict) and "text_join" not in manifest:
+        today["manifest"] = {**manifest, **_quoted(manifest.get("text_column", ""))}
     return {**config, "data": today}
+
+
+def _quoted(column: str) -> dict[str, str]:
+    if "," not in column and not column.startswith('"'):
+        return {}
+    return {"text_column": '"' + column.replace('"', '""') + '"'}

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
-from transformers import BertConfig, BertForSequenceClassification, BertModel
+from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, BertModel
 
 from fusion_keras.backbones.bert import BertBackbone
 from fusion_keras.backbones.cut import cut
@@ -88,6 +88,23 @@ def test_weights_under_a_task_models_prefix_are_found(tmp_path):
     model = _saved(tmp_path, kind=BertForSequenceClassification)
     ours = all_taps(BertBackbone.from_hf(tmp_path), _inputs())
     assert worst_difference(ours, _reference_taps(model.bert, _inputs())) <= TOLERANCE
+
+
+def test_a_model_of_masked_words_has_every_tap_but_the_pooler(tmp_path):
+    model = _saved(tmp_path, kind=BertForMaskedLM)
+    assert model.bert.pooler is None
+    backbone, inputs = BertBackbone.from_preset(str(tmp_path)), _inputs()
+    with torch.no_grad():
+        theirs = model.bert(
+            input_ids=torch.from_numpy(inputs["token_ids"]).long(),
+            token_type_ids=torch.from_numpy(inputs["segment_ids"]).long(),
+            attention_mask=torch.from_numpy(inputs["padding_mask"]).long(),
+            output_hidden_states=True,
+        ).hidden_states
+    ours = cut(backbone, [0, 1, 2, 3])(inputs, training=False)
+    assert worst_difference(ours, [x.numpy() for x in theirs]) <= TOLERANCE
+    with pytest.raises(UsageError, match="no pooler, wanted 0 to 3"):
+        cut(backbone, [1, "last"])
 
 
 def test_layer_norms_under_tensorflow_names_are_found(tiny):

@@ -1,5 +1,6 @@
 """From a trained run to an artifact and an answer, each step the command that a user types."""
 
+import io
 import json
 import os
 import shutil
@@ -9,12 +10,18 @@ import sys
 import time
 
 import numpy as np
+import onnx
 import pytest
+from onnx import numpy_helper
+from rich.console import Console
 
 from bench.edge import artifact as bench_artifact
 from bench.edge import predict as bench_predict
 from bench.edge.artifact import golden, read
 from bench.edge.predict import main as predict
+from export import ladder
+from export.report import report
+from fusion_keras.exported import run_onnx
 
 
 @pytest.fixture
@@ -38,6 +45,8 @@ def test_artifact_holds_everything_and_says_what_each_step_changed(artifact, run
     assert list(meta["models"]) == names
     assert [rung["name"] for rung in meta["ladder"]] == ["keras", "saved_model", *names]
     assert all(rung["holds"] for rung in meta["ladder"])
+    assert (meta["allow_loss"], meta["notes"]) == (None, [])
+    assert meta["models"]["int8"]["change_interval"] == pytest.approx([-0.194, 0.194], abs=5e-4)
     files = {"tokenizer.json", "golden.npz", "saved_model/saved_model.pb", "test.csv"}
     assert files | {"queries.npz", "queries/texts.json", "queries/15.png"} < set(meta["files"])
     assert meta["lengths"] == [6, 12]
@@ -56,6 +65,41 @@ def test_artifact_holds_everything_and_says_what_each_step_changed(artifact, run
     with np.load(run / "golden.npz") as before:
         np.testing.assert_array_equal(inputs["image"], before["input_image"])
         np.testing.assert_allclose(outputs["logits"], before["output_logits"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8", "int8_static"])
+def test_sixteen_rows_tell_a_broken_precision_from_a_sound_one(artifact, tmp_path, precision):
+    queries = bench_artifact.queries(artifact)
+    expected = run_onnx(artifact / "model.onnx", queries)["logits"]
+    model = onnx.load(artifact / f"model.{precision}.onnx")
+    sound = run_onnx(artifact / f"model.{precision}.onnx", queries)["logits"]
+    rung = ladder.compare(precision, sound, "fp32", expected, precision.split("_")[0])
+    assert rung.holds
+    assert ladder.notes(rung) == []
+    assert rung.noise < 0.5 * rung.tolerance.noise
+    rng = np.random.default_rng(0)
+    for tensor in model.graph.initializer:
+        array = numpy_helper.to_array(tensor)
+        if array.ndim > 1 and array.dtype in (np.float16, np.int8, np.uint8):
+            array = rng.permutation(array.ravel()).reshape(array.shape)
+            tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    onnx.save(model, tmp_path / "broken.onnx")
+    broken = run_onnx(tmp_path / "broken.onnx", queries)["logits"]
+    rung = ladder.compare(precision, broken, "fp32", expected, precision.split("_")[0])
+    assert not rung.holds
+    assert not rung.near_ties
+
+
+def test_the_report_shows_intervals_notes_and_what_the_user_allows(artifact):
+    meta = {**read(artifact), "notes": ["int8: something."], "allow_loss": 2.5}
+    console = Console(width=120, record=True, file=io.StringIO())
+    for part in report(artifact, meta):
+        console.print(part)
+    text = console.export_text()
+    assert "+0.0 / 6.2" in text
+    assert "[-19.4, +19.4]" in text
+    assert "the loss allowed (--allow_loss=2.5)" in text
+    assert "note: int8: something.\nArtifact: " in text
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
@@ -97,6 +141,34 @@ def test_predict_tells_that_a_sentence_is_cut(artifact, capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_predict_joins_the_cells_of_several_columns(artifact, tmp_path, capsys):
+    folder = shutil.copytree(artifact, tmp_path / "columns")
+    meta = json.loads((folder / "meta.json").read_text())
+    columns = {"columns": ["title", "body", "kind"], "join": " ", "names": False, "missing": []}
+    meta["inputs"]["token_ids"] |= columns
+    meta["seal"] = bench_artifact.seal_of(meta)
+    (folder / "meta.json").write_text(json.dumps(meta))
+
+    def answer(*arguments):
+        assert predict(list(map(str, arguments))) == 0
+        return [x for x in capsys.readouterr().out.splitlines() if " ms " not in x]
+
+    joined = answer(artifact, "--text", "-sad dull day")
+    assert (
+        answer(folder, "--text", "body=dull", "--text", "title=-sad", "--text=kind=day") == joined
+    )
+    assert answer(folder, "--text", "title=bright", "--text", "kind=day") != joined
+    assert predict([str(folder), "--text", "a good day"]) == 2
+    assert "begins with none of them: give each as --text NAME=VALUE" in capsys.readouterr().err
+    assert predict([str(artifact), "--text", "a", "--text", "b"]) == 2
+    assert "--text came 2 times" in capsys.readouterr().err
+
+
+def test_predict_tells_what_the_vocabulary_does_not_know(artifact, capsys):
+    assert predict([str(artifact), "--text", "good, 今天"]) == 0
+    assert "note: 3 of the sentence's 4 tokens are unknown" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_predict_refuses_answers_that_are_not_the_exports(artifact, capsys, monkeypatch, precision):
     class Saturating:
@@ -121,10 +193,11 @@ def test_predict_refuses_answers_that_are_not_the_exports(artifact, capsys, monk
 @pytest.mark.slow
 def test_two_at_a_time(entries, run, bench, tmp_path, capsys):
     folder = tmp_path / "two"
-    done = entries.run(
-        "export", f"--run={run}", f"--out={folder}", "--batch=2", "--precisions=int8_static"
-    )
+    flags = ("--batch=2", "--precisions=int8_static", "--allow_loss=2.5")
+    done = entries.run("export", f"--run={run}", f"--out={folder}", *flags)
     assert done.returncode == 0, done.stderr
+    assert read(folder)["allow_loss"] == 2.5
+    assert read(folder)["models"]["int8_static"]["allowed_loss"] == 0.025
     assert read(folder)["shapes"] == {"batch": 2, "length": 12}
     image = bench.folder / "data" / "1.png"
     assert predict([str(folder), "--text", "a good day", f"--image={image}"]) == 0
@@ -132,8 +205,6 @@ def test_two_at_a_time(entries, run, bench, tmp_path, capsys):
 
 
 def test_short_sentences_give_the_same_answer_at_their_own_length(artifact, capsys):
-    from export.stages import run_onnx
-
     inputs, _ = golden(artifact)
     short = inputs["token_ids"].copy()
     short[:, 5] = short[:, 2]

@@ -32,6 +32,16 @@ def test_small_logits_are_measured_against_one():
     assert rung.relative == pytest.approx(5e-5)
 
 
+@pytest.mark.parametrize(("scale", "holds"), [(0.7, True), (0.6, False), (1.4, False)])
+def test_a_wrong_scale_does_not_hold_though_no_class_changes(scale, holds):
+    rung = ladder.compare("int8", scale * LOGITS, "fp32", LOGITS, "int8")
+    assert rung.distance == pytest.approx(abs(scale - 1))
+    assert rung.cosine == pytest.approx(1)
+    assert rung.holds is holds
+    # What all classes of a row share is no scale.
+    assert ladder.compare("int8", LOGITS + 0.5, "fp32", LOGITS, "int8").distance < 1e-12
+
+
 def test_a_tie_is_no_flip():
     wanted = np.array([[1.0, 1.0 + 1e-6]])
     assert ladder.compare("onnx", wanted[:, ::-1], "jax", wanted, "float32").flips == 0
@@ -92,15 +102,95 @@ def test_logits_that_turn_do_not_hold_whatever_their_size():
     assert rung.cosine < 0.95
 
 
-@pytest.mark.parametrize(
-    ("found", "rows", "holds"),
-    [(0.80, 1000, True), (0.79, 1000, True), (0.789, 1000, False), (0.75, 20, True)],
-)
-def test_a_lower_precision_may_lose_a_point_of_accuracy_or_one_row(found, rows, holds):
-    if holds:
-        return ladder.check_accuracy("int8", found, 0.80, "int8", rows)
-    with pytest.raises(UsageError, match=r"int8 loses too much: test accuracy 78.9 % where 80.0"):
-        ladder.check_accuracy("int8", found, 0.80, "int8", rows)
+def few_rows(*leads, changes):
+    """Logits of two classes: by how much the first leads; and how much that changes."""
+    expected = np.array([[lead, 0.0] for lead in leads])
+    return expected + np.array([[change, 0.0] for change in changes]), expected
+
+
+def test_a_flip_of_a_near_tie_is_told_from_one_that_was_decided():
+    found, expected = few_rows(4, -4, 0.1, 1, changes=(0.2, 0.2, -0.2, -1.4))
+    rung = ladder.compare("int8", found, "fp32", expected, "int8")
+    assert rung.typical == pytest.approx(np.sqrt((3 * 0.04 + 1.96) / 4))
+    # Without what the classes of a row share, leads and changes are halves.
+    assert rung.noise == pytest.approx(rung.typical / np.std([4, -4, 0.1, 1]))
+    assert (rung.flips, rung.decided) == (2, 1)
+
+
+def test_few_rows_hold_where_what_changed_were_near_ties():
+    changes = [0.1, -0.1] * 10
+    found, expected = few_rows(*[0.05, -0.05] * 2, *[3, -3] * 8, changes=[-c for c in changes])
+    rung = ladder.compare("int8", found, "fp32", expected, "int8")
+    assert (rung.flips, rung.may_flip, rung.decided, rung.excused) == (4, 1, 0, True)
+    assert rung.holds
+    (note,) = ladder.notes(rung)
+    assert note == (
+        "int8: 4 of 20 predictions change where 1 may. So few rows are no proof: 0 of these were "
+        "decided by more than the typical difference, 0.1, and the logits differ by 3.7 % of what "
+        "tells the rows apart (16 % is allowed of few rows)."
+    )
+    # Of a hundred rows and more each change counts, as it always did.
+    many = ladder.compare("int8", np.tile(found, (5, 1)), "fp32", np.tile(expected, (5, 1)), "int8")
+    assert (many.flips, many.may_flip, many.holds) == (20, 5, False)
+
+
+def test_few_rows_do_not_excuse_large_differences():
+    found, expected = few_rows(*[0.05, -0.05] * 2, *[3, -3] * 8, changes=[-0.6, 0.6] * 10)
+    rung = ladder.compare("int8", found, "fp32", expected, "int8")
+    assert rung.alike
+    assert (rung.flips, rung.decided) == (4, 0)
+    with pytest.raises(UsageError, match=r"differ by 22 % .*\(16 % is.*--allow_loss=20\.$"):
+        ladder.check(rung)
+    # A twentieth of the rows may change; that so few of them do not is no proof either.
+    ladder_notes = ladder.notes(ladder.compare("int8", found[4:], "fp32", expected[4:], "int8"))
+    assert "0 of 16 predictions change, which is no proof of so few rows" in ladder_notes[0]
+
+
+def test_few_rows_do_not_excuse_a_decided_row():
+    changes = [0.1] * 18 + [-2.0, 2.0]
+    found, expected = few_rows(*[10, -10] * 9, 1.5, -1.5, changes=changes)
+    rung = ladder.compare("int8", found, "fp32", expected, "int8")
+    assert rung.noise < rung.tolerance.noise
+    assert (rung.flips, rung.may_flip, rung.decided, rung.holds) == (2, 1, 2, False)
+
+
+def test_few_rows_do_not_excuse_a_graph_that_answers_all_alike():
+    expected = np.array([[3.0 + i / 200, 3.1 - i / 200] for i in range(20)])
+    rung = ladder.compare("fp16", np.tile([[3.053, 3.052]], (20, 1)), "fp32", expected, "fp16")
+    assert rung.alike, "the logits as one vector say nothing here"
+    assert rung.noise > 1
+    assert not rung.holds
+
+
+def few_labels(changes):
+    """Logits of twelve rows of two labels, the second rare, and how much those of each change."""
+    expected = np.array([[0.05, -6.0], [-0.05, -5.0], [2.0, -4.0], [-2.0, 3.0]] * 3)
+    return expected + np.resize(np.array(changes), expected.shape), expected
+
+
+def test_each_of_several_labels_is_a_decision_of_its_own():
+    found, expected = few_labels([[-0.1, 0.1], [0.1, 0.1]])
+    rung = ladder.compare("int8", found, "fp32", expected, "int8", label_kind="multi")
+    assert rung.typical == pytest.approx(0.1)
+    assert (rung.decisions, rung.flips, rung.may_flip, rung.decided) == (24, 6, 2, 0)
+    assert rung.excused
+    assert ladder.notes(rung)[0].startswith("int8: 6 of 24 predictions change where 2 may.")
+    # One that never gives the rare label flips few decisions, and tells nothing apart.
+    never = np.tile(expected.mean(0), (12, 1)) - [0, 3]
+    rung = ladder.compare("int8", never, "fp32", expected, "int8", label_kind="multi")
+    assert rung.distance > rung.tolerance.distance
+    with pytest.raises(UsageError, match="too far from fp32"):
+        ladder.check(rung)
+
+
+def test_a_loss_that_the_user_allows_lets_as_many_rows_change():
+    found, expected = few_rows(*[0.05, -0.05] * 2, *[3, -3] * 8, changes=[-0.6, 0.6] * 10)
+    rung = ladder.compare("int8", found, "fp32", expected, "int8", 20)
+    assert (rung.flips, rung.may_flip, rung.holds, rung.excused) == (4, 4, True, False)
+    assert "which --allow_loss allows (1 would be)" in ladder.notes(rung)[0]
+    assert not ladder.compare("int8", found, "fp32", expected, "int8", 14).holds
+    # It does not make unlike logits alike.
+    assert not ladder.compare("int8", -expected, "fp32", expected, "int8", 100).holds
 
 
 def test_short_sentences_are_compared_at_their_own_length(tmp_path):

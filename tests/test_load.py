@@ -1,6 +1,7 @@
 """From a data config to a data set: only what was asked for, the same each time."""
 
 import csv
+import dataclasses
 from pathlib import Path
 
 import ml_collections
@@ -10,8 +11,12 @@ from PIL import Image
 
 from fusion_keras.config import get_config
 from fusion_keras.data.images import ImageSpec, decode
+from fusion_keras.data.load import check_source
+from fusion_keras.data.load import load_dataset as load
 from fusion_keras.data.pipeline import train_batches
+from fusion_keras.data.tokens import load_tokenizer
 from fusion_keras.errors import UsageError
+from fusion_keras.modalities.text import TextReader
 from tests.support.loading import load_dataset
 
 SPEC = ImageSpec(size=16)
@@ -48,8 +53,11 @@ def config(tmp_path: Path) -> ml_collections.ConfigDict:
             "demo": {"size": 40, "noise": 0.1, "seed": 0},
             "max_length": 4,
             "max_skipped": 0.05,
+            "group_by": "",
             "split_fractions": (0.6, 0.2, 0.2),
             "split_seed": 0,
+            "label_kind": "single",
+            "label_separator": ";",
             "cache_dir": str(tmp_path / "cache"),
         }
     ).lock()
@@ -163,6 +171,40 @@ def test_cut_texts_are_counted_in_the_notes(config, tokenizer_dir):
     config.max_length = 3
     dataset = load_dataset(config, tokenizer_dir=tokenizer_dir)
     assert "30 of 60 texts were cut to 3 tokens" in dataset.notes
+
+
+def with_texts(config, texts) -> None:
+    """Give the rows other texts, and a split: 40, 10 and 10 of them."""
+    path = Path(config.path)
+    rows = [line.split(",") for line in path.read_text(encoding="utf-8").splitlines()[1:]]
+    splits = ["train"] * 40 + ["valid"] * 10 + ["test"] * 10
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "image", "label", "split"])
+        for text, row, split in zip(texts, rows, splits, strict=True):
+            writer.writerow([text, *row[1:], split])
+
+
+def test_unknown_words_are_counted_by_split_with_the_first(config, tokenizer_dir):
+    with_texts(config, ["good day"] * 38 + ["day 好", "好 好"] + ["bad"] * 20)
+    dataset = load_dataset(config, tokenizer_dir=tokenizer_dir)
+    assert dataset.notes_of["text"][0] == (
+        "unknown to the vocabulary, read as [UNK]: 3 of 80 tokens (3.8%) in train, 0 of 10 tokens "
+        "(0.0%) in valid, 0 of 10 tokens (0.0%) in test (first manifest.csv line 40: 'day 好'); "
+        "1 texts are nothing else"
+    )
+
+
+def test_a_split_that_the_vocabulary_does_not_know_ends_with_a_sentence(config, tokenizer_dir):
+    with_texts(config, ["good day"] * 40 + ["bad"] * 10 + ["今天"] * 10)
+    reader = TextReader(load_tokenizer(tokenizer_dir), 4, 0.2)
+    with pytest.raises(UsageError, match=r"got 20 of 20 tokens \(100\.0%\) of the test texts .*"):
+        load(config, {"text": reader})
+    # A look at all of it finds 20 of 110, within the limit.
+    check_source(config, {"text": reader})
+    with pytest.raises(UsageError, match=r"20 of 110 tokens \(18\.2%\) of the texts .*line 52: '"):
+        check_source(config, {"text": dataclasses.replace(reader, max_unknown=0.18)})
+    assert len(load(config, {"text": dataclasses.replace(reader, max_unknown=1.0)})) == ROWS
 
 
 def test_images_asked_of_a_source_without_any_end_with_a_sentence(config, tokenizer_dir):

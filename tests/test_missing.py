@@ -11,8 +11,8 @@ from bench.edge.artifact import ArtifactError, golden, queries, read
 from bench.edge.predict import predict as ask
 from export.pipeline import export
 from export.request import Request, kept
-from export.stages import run_onnx
 from fusion_keras.errors import UsageError
+from fusion_keras.exported import run_onnx
 from fusion_keras.training.evaluate import predict
 from fusion_keras.training.experiment import train
 from fusion_keras.training.restored import restore
@@ -94,14 +94,13 @@ def test_the_whole_artifact_is_told_what_is_missing(run, whole):
 @pytest.mark.slow
 def test_predict_answers_for_one_alone_alike_from_both(whole, part, bench):
     missing, out = part
-    picture = None if missing == "image" else bench.folder / "data" / "3.png"
-    text = None if missing == "text" else "a lovely day"
-    found = [ask(folder, "fp32", text, picture)["probabilities"] for folder in (whole, out)]
+    both = {"text": "a lovely day", "image": bench.folder / "data" / "3.png"}
+    given = {modality: value for modality, value in both.items() if modality != missing}
+    found = [ask(folder, "fp32", given)["probabilities"] for folder in (whole, out)]
     assert found[0] == pytest.approx(found[1], abs=1e-4)
-    both = ask(whole, "fp32", "a lovely day", bench.folder / "data" / "3.png")["probabilities"]
-    assert both != pytest.approx(found[0], abs=1e-4)
+    assert ask(whole, "fp32", both)["probabilities"] != pytest.approx(found[0], abs=1e-4)
     with pytest.raises(ArtifactError, match="leave it out"):
-        ask(out, "fp32", "a lovely day", bench.folder / "data" / "3.png")
+        ask(out, "fp32", both)
 
 
 def test_what_is_read_without_one():

@@ -39,4 +39,6 @@ def test_its_settings_are_found_under_the_names_of_today():
     assert config.data.manifest.audio_column == "audio"
     assert config.augment.drop_audio == 0.2
     assert config.augment.drop_tabular == 0.0
+    # It knew no limit, so none may keep it from being restored.
+    assert config.text.max_unknown == 1.0
     assert FUSION.modalities(config) == ("text", "image", "audio")

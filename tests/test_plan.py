@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from transformers import BertConfig, BertForMaskedLM
 
 from fusion_keras.backbones import presets
 from fusion_keras.data import load
@@ -14,6 +15,7 @@ from fusion_keras.training.experiment import KERAS, carry_out, train
 from fusion_keras.training.plan import make_plan, plan_of
 from fusion_keras.training.recipes import resolve
 from fusion_keras.training.run import read_json
+from tests.support.tiny import write_manifest
 
 
 @pytest.fixture
@@ -62,6 +64,60 @@ def test_a_mistake_is_told_while_nothing_is_loaded(tiny, nothing_is_loaded, name
     changes, said = WRONG[name]
     with pytest.raises(UsageError, match=said):
         make_plan(tiny.config(**{"variant": "text", **changes}))
+
+
+@pytest.fixture
+def masked(tiny, tmp_path):
+    """A BERT of three layers that guesses masked words, with the tiny presets' vocabulary."""
+    vocabulary = (tiny.folder / "presets" / "text" / "vocab.txt").read_text()
+    sizes = {"hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2}
+    described = BertConfig(vocab_size=len(vocabulary.split()), intermediate_size=16, **sizes)
+    BertForMaskedLM(described).save_pretrained(tmp_path / "masked")
+    (tmp_path / "masked" / "vocab.txt").write_text(vocabulary)
+    return tmp_path / "masked"
+
+
+def test_weights_without_a_pooler_are_planned_wherever_it_is_not_tapped(
+    tiny, nothing_is_loaded, masked
+):
+    for variant, instead in (
+        ("text", "--config.fusion.junctions='3[+]-:concat'"),
+        ("hybrid", "--config.fusion.junctions='1[+]1:attention,3[+]last:concat'"),
+        ("late", "such as inter or early"),
+    ):
+        with pytest.raises(UsageError, match=f"{variant} taps text at .* no pooler.*{instead}"):
+            make_plan(tiny.config(variant=variant, text__preset=masked))
+    for variant, junctions in (("text", "3+-:concat"), ("inter", ""), ("early", "")):
+        settings = {"variant": variant, "fusion__junctions": junctions}
+        assert make_plan(tiny.config(text__preset=masked, **settings)).spec.depths("text")
+
+
+def test_a_tokenizer_with_more_ids_than_the_embedding_has_rows_is_refused(
+    tiny, nothing_is_loaded, masked
+):
+    rows = len((masked / "vocab.txt").read_text().split())
+    with (masked / "vocab.txt").open("a") as file:
+        file.write("added\nwords\n")
+    settings = {"variant": "early", "text__preset": masked}
+    message = rf"{rows + 2} ids in .* \('added' is id {rows}\).* {rows} rows .*resize_token"
+    with pytest.raises(UsageError, match=message):
+        make_plan(tiny.config(**settings))
+
+
+def test_a_script_that_the_vocabulary_lacks_is_told(tiny, nothing_is_loaded, tmp_path):
+    def translate(lines):
+        for line in lines[20:]:
+            line[0] = "他们的服务态度非常好"
+
+    table = write_manifest(tmp_path / "data", change=translate)
+    message = (
+        r"got 540 of 720 tokens \(75.0%\) .*manifest.csv line 22: '他们的.*at most 20%.*max_unknown"
+    )
+    with pytest.raises(UsageError, match=message):
+        make_plan(tiny.config(data__path=table))
+    assert make_plan(tiny.config(data__path=table, text__max_unknown=0.9))
+    with pytest.raises(UsageError, match="max_unknown is 20"):
+        make_plan(tiny.config(text__max_unknown=20.0))
 
 
 def test_facts_are_those_of_the_backbones_that_are_loaded(tiny):

@@ -350,6 +350,22 @@ def test_the_ladder_compares_with_fp32_row_by_row(tmp_path, capsys):
     _, text = answer(tmp_path, capsys, measured(tmp_path / "a.json", *rungs))
     (row,) = [line for line in text.splitlines() if line.startswith("| slim | A &lt;CPU> | int8")]
     assert "| 100.0 [100.0, 100.0] | +20.0 [+" in row
+    assert row.endswith("] |  | 3.60 [3.40, 3.80] |"), (
+        "an artifact of before does not say what it may lose"
+    )
+
+
+def test_the_ladder_shows_what_a_precision_may_lose_and_what_the_export_noted(tmp_path, capsys):
+    said = "int8: 6 of 64 predictions change, which --allow_loss allows (4 would be)."
+    lost = {"fp32": {"allowed_loss": 0.025}, "int8": {"allowed_loss": 0.025}}
+    of = artifact("late", 80, allow_loss=2.5, notes=[said])
+    of["models"] = {name: {**model, **lost[name]} for name, model in of["models"].items()}
+    rungs = [contender("full", 10, of), contender("slim", 4, of, "int8")]
+    _, text = answer(tmp_path, capsys, measured(tmp_path / "a.json", *rungs))
+    text = text.replace("\\_", "_")
+    (row,) = [line for line in text.splitlines() if line.startswith("| slim | A &lt;CPU> | int8")]
+    assert "| 2.5 (--allow_loss) |" in row
+    assert text.count(f"artifacts/late-0: {said}") == 1
 
 
 def test_a_folder_gives_all_its_files_and_out_may_be_a_folder(tmp_path, capsys):

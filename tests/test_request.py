@@ -97,3 +97,10 @@ def test_flags_that_would_be_ignored_are_refused(tmp_path):
     request = Request(images, tmp_path / "out", buckets=("6",))
     with pytest.raises(UsageError, match="lengths of sentences"):
         request.lengths(request.checked())
+
+
+@pytest.mark.parametrize("points", [-1.0, 100.5, float("nan")])
+def test_what_may_be_lost_is_points(tmp_path, points):
+    with pytest.raises(UsageError, match=f"--allow_loss is {points:g}; points, 0 to 100"):
+        Request(run(tmp_path), tmp_path / "out", allow_loss=points).checked()
+    assert Request(run(tmp_path), tmp_path / "out", allow_loss=0.0).checked()

@@ -10,6 +10,7 @@ import pytest
 from export import doctor, ladder, stages, weights
 from fusion_keras.backbones.presets import load_image, load_text
 from fusion_keras.config import get_config
+from fusion_keras.exported import run_onnx
 from fusion_keras.fusion.graph import build
 from fusion_keras.fusion.spec import to_dict
 from fusion_keras.fusion.variants import make_spec
@@ -97,7 +98,7 @@ def check(folder):
     model, fired = stages.rewrite(folder)
     ir.save(weights.without_taps(model), folder / "model.onnx")
     onnx.checker.check_model(folder / "model.onnx", full_check=True)
-    outputs = stages.run_onnx(folder / "model.onnx", dict(np.load(folder / "inputs.npz")))
+    outputs = run_onnx(folder / "model.onnx", dict(np.load(folder / "inputs.npz")))
     wanted = np.load(folder / "reference.npz")["logits"]
     rung = ladder.compare("onnx", outputs["logits"], "jax", wanted, "float32")
     assert rung.holds, rung

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
+from bench.edge import artifact as bench_artifact
+from bench.edge.artifact import FORMAT
 from bench.report.__main__ import main as report
 from fusion_keras.data.tokens import load_tokenizer
 from fusion_keras.errors import UsageError
@@ -396,6 +398,14 @@ def test_an_artifact_is_measured_beside_its_run_and_int8_beside_float(
     assert cells[1] == cells[0]
     meta = read_json(tiny_artifact / "meta.json")
     assert np.mean(cells[2]["clean"]) == meta["models"]["int8"]["metrics"]["accuracy"]
+
+
+def test_an_artifact_is_told_by_what_the_bench_knows_it_by(tiny_artifact, tiny_run):
+    """The bench travels alone, so what a folder's description is called stands here and there."""
+    assert FORMAT.startswith(f"{load._ARTIFACT} ")
+    assert load._is(tiny_artifact)
+    assert load._meta(tiny_artifact) == bench_artifact.read(tiny_artifact)
+    assert not load._is(tiny_run)
 
 
 def test_an_artifact_wants_its_own_run_whole_files_and_a_precision_it_has(

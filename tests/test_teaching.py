@@ -89,7 +89,8 @@ def test_the_loss_is_that_of_hinton_vinyals_and_dean():
     model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3, name="logits")])
     settings = type("Train", (), {"label_smoothing": 0.0, "score_loss": 1.0})
     model.output_names = ["logits"]
-    loss = loop.losses_of(type("M", (), {"output": {"logits": 0}}), settings, 2.0)["loss"]["logits"]
+    graph = type("M", (), {"output": {"logits": 0}})
+    loss = loop.losses_of(graph, settings, temperature=2.0)["loss"]["logits"]
     plain = logits[0] - np.log(np.exp(logits[0]).sum())
     warm = logits[0] / 2 - np.log(np.exp(logits[0] / 2).sum())
     wanted = -(label @ plain) - 4 * (teacher @ warm)
@@ -153,6 +154,37 @@ def test_unlabelled_rows_are_completed_and_those_that_are_tested_on_left_out(tau
     )
     sentence = task.arrays["token_ids"][rows[1:2]]
     assert any((sentence == dataset.inputs["text"][r]).all() for r in train_rows)
+
+
+def test_a_row_that_lacks_its_image_is_asked_about_and_taught_without_one(taught, tmp_path):
+    taught.beside(tmp_path)
+    path = tmp_path / "data" / "manifest.csv"
+    with path.open(newline="", encoding="utf-8") as file:
+        header, *rows = csv.reader(file)
+    for row in [row for row in rows if row[header.index("split")] == "train"][:5]:
+        row[header.index("image")] = ""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+    named = {
+        **JOINT,
+        "data__path": path,
+        "data__incomplete": "keep",
+        "fusion__stand_ins": True,
+        "data__cache_dir": taught.folder / "cache",
+    }
+    train(taught.config(**named, train__epochs=1), tmp_path / "teacher")
+    config = taught.config(**named, teacher__runs=(str(tmp_path / "teacher"),), teacher__pairs=1)
+    plan, dataset, lesson = lesson_of(config)
+    without = np.flatnonzero(~dataset.has("image"))
+    assert len(without) == 5
+    # A pair is of two rows that have all there is.
+    assert not set(without) & set(np.concatenate(list(lesson.extra.numbers.values())))
+    teacher = restore(tmp_path / "teacher")
+    own = predict(teacher.graph.model, teacher.arrays, without)["logits"]
+    np.testing.assert_allclose(lesson.answers[without], probabilities(own), atol=1e-6)
+    present = teaching.taught(prepare(plan, dataset), lesson).arrays["present_image"]
+    assert present[without].tolist() == [[0.0]] * 5
+    assert present[np.setdiff1d(np.arange(len(present)), without)].all()
 
 
 def test_a_taught_run_says_by_whom_and_is_a_model_like_any_other(taught, tmp_path):

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from fusion_keras.data.tokens import encode, load_tokenizer
+from fusion_keras.data.tokens import casing_note, count_unknown, encode, load_tokenizer
 from fusion_keras.errors import UsageError
 
 ODD = [
@@ -112,21 +112,62 @@ def test_truncation_and_padding_saved_in_the_file_are_off(vocabulary, tmp_path):
     assert cut == 0
 
 
-def test_case_is_kept_where_the_model_directory_says_so(vocabulary):
-    assert encode(["Good"], load_tokenizer(vocabulary), 4)[0].tolist() == [[2, 5, 3, 0]]
+@pytest.mark.parametrize(("stated", "expected"), [(True, 5), (False, 8), (None, 8)])
+def test_case_is_kept_where_the_directory_says_so_or_the_vocabulary_has_capitals(
+    vocabulary, stated, expected
+):
     options = vocabulary / "tokenizer_config.json"
-    options.write_text(json.dumps({"do_lower_case": False}), encoding="utf-8")
-    assert encode(["Good"], load_tokenizer(vocabulary), 4)[0].tolist() == [[2, 8, 3, 0]]
+    options.write_text(json.dumps({"do_lower_case": stated}), encoding="utf-8")
+    assert encode(["Good"], load_tokenizer(vocabulary), 4)[0].tolist() == [[2, expected, 3, 0]]
+    # What is stated needs no word; what was concluded is said, with the count and the first.
+    note = casing_note(vocabulary)
+    assert bool(note) == (stated is None)
+    assert stated is not None or "1 of its entries have some (first 'Good')" in note
+
+
+def test_a_vocabulary_without_capitals_is_lower_cased_without_a_word(vocabulary):
+    file = vocabulary / "vocab.txt"
+    file.write_text(file.read_text().replace("Good", "[unused1]"))
+    assert encode(["Good"], load_tokenizer(vocabulary), 4)[0].tolist() == [[2, 5, 3, 0]]
+    assert casing_note(vocabulary) == ""
+
+
+def test_a_whole_tokenizer_file_states_its_casing(vocabulary, minilm):
+    assert casing_note(minilm) == ""
+    tokenizer = load_tokenizer(vocabulary)
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.save(str(vocabulary / "tokenizer.json"))
+    assert encode(["Good"], load_tokenizer(vocabulary), 4)[0].tolist() == [[2, 5, 3, 0]]
+    assert casing_note(vocabulary) == ""
 
 
 def test_accents_are_kept_where_the_model_directory_says_so(vocabulary):
-    assert encode(["café"], load_tokenizer(vocabulary), 4)[0].tolist() == [[2, 9, 3, 0]]
     options = vocabulary / "tokenizer_config.json"
-    options.write_text(json.dumps({"strip_accents": False}), encoding="utf-8")
+    options.write_text(json.dumps({"do_lower_case": True}), encoding="utf-8")
+    assert encode(["café"], load_tokenizer(vocabulary), 4)[0].tolist() == [[2, 9, 3, 0]]
+    options.write_text(json.dumps({"do_lower_case": True, "strip_accents": False}))
     assert encode(["café"], load_tokenizer(vocabulary), 4)[0].tolist() == [[2, 1, 3, 0]]
 
 
-@pytest.mark.parametrize(("lowercase", "expected"), [(True, 5), (False, 8)])
+def test_unknown_tokens_are_counted_among_all_but_the_frame_and_padding(vocabulary):
+    tokenizer = load_tokenizer(vocabulary)
+    ids, _ = encode(["good 好的 bad", "", "\u0e2b\u0e19\u0e31\u0e07"], tokenizer, 8)
+    unknown, tokens = count_unknown(ids, tokenizer)
+    assert (unknown.tolist(), tokens.tolist()) == ([2, 0, 1], [4, 0, 1])
+
+
+def test_the_share_of_unknown_tokens_of_chinese_and_of_english(minilm):
+    tokenizer = load_tokenizer(minilm)
+
+    def share(*texts):
+        unknown, tokens = count_unknown(encode(list(texts), tokenizer, 64)[0], tokenizer)
+        return unknown.sum() / tokens.sum()
+
+    assert share("他们的服务态度非常好，下次还会再来。", "我不喜欢这个手机。") > 0.5
+    assert share("It was a lovely day, naïve as ever!", "Heute ist schönes Wetter.") == 0
+
+
+@pytest.mark.parametrize(("lowercase", "expected"), [(True, 5), (False, 8), (None, 8)])
 def test_a_keras_hub_preset_directory_is_read(tmp_path, lowercase, expected):
     assets = tmp_path / "assets" / "tokenizer"
     assets.mkdir(parents=True)

@@ -88,34 +88,47 @@ def described(folder: Path, meta: dict) -> dict:
 
     Returns:
         path, seal, variant, seed, spec, dataset (its name), backbones (modality -> preset),
-        classes, lengths, shapes, models (precision -> nodes, accuracy), and test: ids (sha256 of
-        the rows and their labels, in order), groups (a name for each row, or None), labels, and
-        predicted (precision -> the class of each row), both as indices into classes.
+        classes, label_kind ("single" or "multi"), lengths, shapes, models (precision -> nodes,
+        accuracy, allowed_loss: the share that the export allowed it to lose), allow_loss (points,
+        where the user set that, or None), notes of the export, and test: ids (sha256 of the rows
+        and their labels, in order), groups (a name for each row, or None), labels, and predicted
+        (precision -> the class of each row), both as indices into classes; of several labels a row
+        as text, "0 2", of which all must be right for the accuracy.
     """
+    kind = meta.get("label_kind", "single")
     return {
         "path": str(folder),
         **{
             name: meta[name] for name in ("seal", "variant", "seed", "spec", "backbones", "classes")
         },
+        "label_kind": kind,
         "dataset": meta["dataset"]["name"],
         "lengths": meta["lengths"],
         "shapes": meta["shapes"],
         "models": {
-            name: {"nodes": model["nodes"], "accuracy": model["metrics"]["accuracy"]}
+            name: {
+                "nodes": model["nodes"],
+                "accuracy": model["metrics"]["accuracy"],
+                "allowed_loss": model.get("allowed_loss"),
+            }
             for name, model in meta["models"].items()
         },
-        "test": _test(Path(folder) / "test.csv", list(meta["models"])),
+        # Artifacts of before have neither.
+        "allow_loss": meta.get("allow_loss"),
+        "notes": meta.get("notes", []),
+        "test": _test(Path(folder) / "test.csv", list(meta["models"]), kind),
     }
 
 
-def _test(path: Path, precisions: list[str]) -> dict:
+def _test(path: Path, precisions: list[str], label_kind: str) -> dict:
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    labels = [int(row["label"]) for row in rows]
+    read = int if label_kind == "single" else str
+    labels = [read(row["label"]) for row in rows]
     named = json.dumps([[row["id"], label] for row, label in zip(rows, labels, strict=True)])
     return {
         "ids": hashlib.sha256(named.encode()).hexdigest(),
         "groups": [row["group"] for row in rows] if rows and "group" in rows[0] else None,
         "labels": labels,
-        "predicted": {name: [int(row[name]) for row in rows] for name in precisions},
+        "predicted": {name: [read(row[name]) for row in rows] for name in precisions},
     }

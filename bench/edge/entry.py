@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import math
+import os
+import select
 import sys
 import time
 from collections.abc import Callable
@@ -16,7 +18,7 @@ Main = Callable[[list[str]], int]
 def ends(interrupted: str = "Interrupted.", *, install: str = "") -> Callable[[Main], Main]:
     """Decorate a `main(arguments) -> exit code`: it ends in a sentence, not in a traceback.
 
-    Exit codes: 2 the user can fix it, 130 interrupted.
+    Exit codes: 1 nobody reads the output any more, 2 the user can fix it, 130 interrupted.
 
     Args:
         interrupted: what is said after Ctrl-C; a `KeyboardInterrupt` with a message of its own
@@ -29,7 +31,7 @@ def ends(interrupted: str = "Interrupted.", *, install: str = "") -> Callable[[M
         @functools.wraps(main)
         def ended(arguments: list[str]) -> int:
             try:
-                return main(arguments)
+                return _until_nobody_reads(main, arguments)
             except BenchError as error:
                 return _said(f"error: {error}", 2)
             except ImportError as error:
@@ -43,6 +45,34 @@ def ends(interrupted: str = "Interrupted.", *, install: str = "") -> Callable[[M
         return ended
 
     return decorate
+
+
+def _until_nobody_reads(main: Main, arguments: list[str]) -> int:
+    """What `main` returns, or quietly 1 where what reads stdout has gone: `| head`.
+
+    As Python's documentation of `signal` advises (Note on SIGPIPE): what is left to write, and is
+    written when Python ends, goes nowhere.
+    """
+    try:
+        try:
+            return main(arguments)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not _nobody_reads():
+            raise  # another pipe, to a process of ours
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _nobody_reads() -> bool:
+    """Whether stdout is a pipe whose reader has gone."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)
+    except (OSError, ValueError):
+        return False  # no file
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def _said(sentence: str, code: int) -> int:

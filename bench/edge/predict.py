@@ -1,9 +1,11 @@
 """Ask an exported model: `python -m bench.predict ARTIFACT --text "..." --image face.jpg`.
 
-Needs numpy, onnxruntime, tokenizers and Pillow, nothing else. Prints the class, the
-probability of each, and how long each stage took. A model that takes sound wants --audio, a
-WAV file, and one that takes a table's columns --tabular NAME=VALUE ... One that learned with a
-modality withheld also answers without it.
+Needs numpy, onnxruntime, tokenizers and Pillow, nothing else. Prints the class, or of several
+labels those whose probability is above the artifact's threshold, the probability of each, and how
+long each stage took. A model that takes sound wants --audio, a
+WAV file, and one that takes a table's columns --tabular NAME=VALUE ... Where the sentence is joined
+from several columns, --text NAME=VALUE comes once for each. One that learned with a modality
+withheld also answers without it.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import numpy as np
 from bench.edge import inputs, proof
 from bench.edge.artifact import ArtifactError, read
 from bench.edge.entry import ends
-from bench.edge.outputs import softmax
+from bench.edge.outputs import sigmoid, softmax
 
 
 def predict(folder: Path, precision: str, given: Mapping[str, Any]) -> dict:
@@ -29,12 +31,13 @@ def predict(folder: Path, precision: str, given: Mapping[str, Any]) -> dict:
     Args:
         folder: the artifact.
         precision: of its model.
-        given: modality -> what there is of it, a sentence, a file, cells; without those that are
-            missing.
+        given: modality -> what there is of it, a sentence (or the cells that it is joined from), a
+            file, cells; without those that are missing.
 
     Returns:
-        "label", "probabilities" (class -> float), "milliseconds" (stage -> float), "notes" (what
-        of the inputs the model does not get), and "score" where the model predicts one.
+        "label", or of a model of several labels "labels", a list; "probabilities" (class -> float),
+        "milliseconds" (stage -> float), "notes" (what of the inputs the model does not get), and
+        "score" where the model predicts one.
 
     Raises:
         ArtifactError: the artifact, a file or the combination of inputs cannot be used, or the
@@ -58,16 +61,27 @@ def predict(folder: Path, precision: str, given: Mapping[str, Any]) -> dict:
     names = [output.name for output in session.get_outputs()]
     times.found["first inference"] = 1000 * first
     found = dict(zip(names, times("inference", session.run, names, feed), strict=True))
-    shares = softmax(found["logits"][0])
     answer = {
-        "label": meta["classes"][int(shares.argmax())],
-        "probabilities": dict(zip(meta["classes"], shares.tolist(), strict=True)),
+        **_answer(meta, found["logits"][0]),
         "milliseconds": times.found,
         "notes": [note for note in notes if note],
     }
     if "score" in found:
         answer["score"] = float(found["score"][0, 0])
     return answer
+
+
+def _answer(meta: dict, logits: np.ndarray) -> dict:
+    """What is answered, and how probable each class is, from logits [C]."""
+    classes = meta["classes"]
+    if meta.get("label_kind") == "multi":
+        shares = sigmoid(logits)
+        above = shares > meta["threshold"]
+        answer = {"labels": [name for name, yes in zip(classes, above, strict=True) if yes]}
+    else:
+        shares = softmax(logits)
+        answer = {"label": classes[int(shares.argmax())]}
+    return {**answer, "probabilities": dict(zip(classes, shares.tolist(), strict=True))}
 
 
 class _Times:
@@ -161,7 +175,10 @@ def main(arguments: list[str]) -> int:
     answer = predict(options.artifact, options.precision, given)
     for note in answer["notes"]:
         print(f"note: {note}", file=sys.stderr)
-    print(answer["label"])
+    if "labels" in answer:
+        print(", ".join(answer["labels"]) or "(no label)")
+    else:
+        print(answer["label"])
     for name, share in answer["probabilities"].items():
         print(f"  {100 * share:5.1f} %  {name}")
     if "score" in answer:

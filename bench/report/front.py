@@ -243,9 +243,14 @@ def best_within(points: list[Point], budget: float) -> Answer:
 
 
 def majority(artifact: dict) -> tuple[str, float]:
-    """The most frequent class of the test rows, and its share: what no model should fall below."""
-    counts = np.bincount(artifact["test"]["labels"])
-    return str(artifact["classes"][counts.argmax()]), float(counts.max() / counts.sum())
+    """The most frequent class of the test rows, or of several labels a row the most frequent set,
+    and its share: what no model should fall below."""
+    classes, labels = artifact["classes"], artifact["test"]["labels"]
+    values, counts = np.unique(labels, return_counts=True)
+    value, share = values[counts.argmax()], float(counts.max() / counts.sum())
+    if artifact.get("label_kind") == "multi":
+        return " + ".join(classes[int(k)] for k in value.split()) or "no label", share
+    return str(classes[value]), share
 
 
 def grouped(points: Iterable[Point], key: Callable[[Point], object]) -> dict[object, list[Point]]:

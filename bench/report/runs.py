@@ -29,7 +29,7 @@ _FREE = ("seed", "name", "parents", "variant")
 # How a table is read shows in its rows, which are compared.
 _FREE_DATA = (
     *("name", "path", "raw_dir", "frames_dir", "cache_dir"),
-    *("max_skipped", "missing", "encoding", "join_classes"),
+    *("max_skipped", "missing", "encoding", "join_classes", "label_kind", "label_separator"),
 )
 
 
@@ -116,6 +116,7 @@ def read(folder: Path) -> Run:
         test, correct = _test(folder / "predictions.csv")
         artifact = {name: about[name] for name in ("variant", "seed", "spec")}
         artifact |= {"dataset": about["dataset"]["name"], "backbones": _backbones(about)}
+        artifact["label_kind"] = about.get("label_kind", "single")
         return Run(
             path=folder,
             framework=about.get("framework", OURS),

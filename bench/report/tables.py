@@ -12,7 +12,9 @@ from bench.report.page import Table, milliseconds, percent, seeds_of
 def baselines(title: str, points: list[Point], best: Point | None) -> Table:
     """The most frequent class and each modality alone, and what `best` gains over them."""
     name, share = majority(points[0].model.artifact)
-    rows = [[f"always {name}, the most frequent class", f"{100 * share:.1f}", "", "", ""]]
+    several = points[0].model.artifact.get("label_kind") == "multi"
+    of_what = "the most frequent set of labels" if several else "the most frequent class"
+    rows = [[f"always {name}, {of_what}", f"{100 * share:.1f}", "", "", ""]]
     alone = [p for p in points if p.model.artifact["variant"] in BASELINES]
     for point in alone:
         gain = difference(best.model, point.model) if best and best is not point else None
@@ -102,9 +104,17 @@ def ladder(points: list[Point], machines: dict[str, str]) -> Table:
             change = full is not None and p is not full
             change = percent(difference(p.model, full.model), "+") if change else ""
             cells = [p.name, machines[p.machine], p.precision, percent(p.accuracy), change]
-            rows.append([*cells, _shown(p, "p50")])
-    heads = ["contender", "machine", "precision", "accuracy, %", "minus fp32, points", "p50, ms"]
-    return Table("Precisions of one artifact", heads, rows)
+            rows.append([*cells, _loss(p), _shown(p, "p50")])
+    heads = ["contender", "machine", "precision", "accuracy, %", "minus fp32, points"]
+    return Table("Precisions of one artifact", [*heads, "may lose, points", "p50, ms"], rows)
+
+
+def _loss(point: Point) -> str:
+    """What the export allowed a precision to lose, and whose word that was."""
+    artifact = point.model.artifact
+    allowed = artifact["models"][point.precision].get("allowed_loss")
+    by = "" if artifact.get("allow_loss") is None else " (--allow_loss)"
+    return "" if allowed is None else f"{100 * allowed:.1f}{by}"
 
 
 def parity(points: list[Point]) -> Table:
@@ -180,7 +190,25 @@ def notes(inputs: Inputs, points: list[Point], models: list[Model]) -> list[str]
     incomplete = [p.name for p in points if p.contender.get("complete") is False]
     if incomplete:
         said.append(f"Not complete, with fewer samples than planned: {', '.join(incomplete)}.")
-    return said + _untimed(inputs, points, models) + _narrow(points)
+    own = _exported(models) + _untimed(inputs, points, models) + _narrow(points)
+    return said + _subsets(inputs, models) + own
+
+
+def _subsets(inputs: Inputs, models: list[Model]) -> list[str]:
+    every = [*(m.artifact for m in models), *(run.artifact for run in inputs.runs)]
+    several = {a["dataset"] for a in every if a.get("label_kind") == "multi"}
+    if not several:
+        return []
+    return [
+        f"Several labels a row: {', '.join(sorted(several))}. Accuracy is subset accuracy, the "
+        "share of rows whose every label is decided rightly."
+    ]
+
+
+def _exported(models: list[Model]) -> list[str]:
+    """What the exports noted of their parity."""
+    artifacts = {m.artifact["path"]: m.artifact for m in models}
+    return [f"{path}: {n}" for path, of in artifacts.items() for n in of.get("notes", [])]
 
 
 def _untimed(inputs: Inputs, points: list[Point], models: list[Model]) -> list[str]:

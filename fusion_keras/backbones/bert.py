@@ -18,7 +18,7 @@ from fusion_keras.backbones.encoder import (
     assign_norm,
 )
 from fusion_keras.backbones.hf_files import Weights, read_config
-from fusion_keras.backbones.sources import FromPreset
+from fusion_keras.backbones.sources import FromPreset, read_json
 from fusion_keras.errors import UsageError
 
 # config.json field -> (our argument, Hugging Face's default for an absent field).
@@ -36,6 +36,8 @@ _HF_FIELDS = {
 }
 _LAYER_NAMES = ("attention.self", "attention.output.LayerNorm", "output.LayerNorm")
 
+_POOLER = "pooler.dense.weight"
+
 
 @keras.saving.register_keras_serializable(package="fusion_keras")
 class BertBackbone(FromPreset, keras_hub.models.BertBackbone):
@@ -45,7 +47,8 @@ class BertBackbone(FromPreset, keras_hub.models.BertBackbone):
 
     Attributes:
         taps: {0: normalised embeddings, 1..N: output of encoder layer i}, each [B, T, D].
-        summary: [B, D], the pooler: dense + tanh on the last layer's [CLS].
+        summary: [B, D], the pooler: dense + tanh on the last layer's [CLS]; None where the
+            weights have none.
         num_depths: N.
     """
 
@@ -99,6 +102,24 @@ class BertBackbone(FromPreset, keras_hub.models.BertBackbone):
         saved = config.get("config", config)
         return saved.get("max_sequence_length", config.get("max_position_embeddings", 512))
 
+    @staticmethod
+    def vocabulary_size_of(config: dict) -> int:
+        """Rows of the embedding, likewise."""
+        saved = config.get("config", config)
+        return saved.get("vocabulary_size", config.get("vocab_size", 30522))
+
+    @classmethod
+    def lacks_last(cls, directory: Path) -> str:
+        if read_json(directory / "config.json").get("registered_name"):
+            return ""
+        read_config(directory, model_type="bert")
+        if _POOLER in Weights(directory, prefix="bert"):
+            return ""
+        return (
+            f"{directory} has no pooler (its weights hold no {_POOLER}; a BertForMaskedLM is saved "
+            "without)"
+        )
+
     @classmethod
     def from_hub(cls, source, **kwargs) -> "BertBackbone":
         """The same model as a keras_hub.models.BertBackbone, approximate GELU included."""
@@ -120,7 +141,8 @@ class BertBackbone(FromPreset, keras_hub.models.BertBackbone):
 
         Raises:
             UsageError: another model type, an architecture this class has not, or weights
-                that are missing, pickled, cut short or of other shapes.
+                that are missing, pickled, cut short or of other shapes. The pooler may be
+                missing.
         """
         config = read_config(Path(directory), model_type="bert")
         positions = config.get("position_embedding_type", "absolute")
@@ -132,12 +154,18 @@ class BertBackbone(FromPreset, keras_hub.models.BertBackbone):
             )
         arguments = {ours: config.get(hf, value) for hf, (ours, value) in _HF_FIELDS.items()}
         backbone = cls(**{**arguments, **kwargs})
-        _load(backbone, Weights(Path(directory), prefix="bert"))
+        weights = Weights(Path(directory), prefix="bert")
+        _load(backbone, weights)
+        if _POOLER in weights:
+            assign_dense(backbone.pooled_dense, weights, "pooler.dense")
+        else:
+            # Random weights are nobody's summary.
+            backbone.summary = None
         return backbone
 
 
 def _load(backbone, weights):
-    """Copies Hugging Face's tensors into the layers."""
+    """Copies Hugging Face's tensors into the layers, the pooler's aside."""
     suffixes = _norm_suffixes(weights, backbone.hidden_dim)
     for variable, name in (
         (backbone.token_embedding.embeddings, "word_embeddings"),
@@ -149,7 +177,6 @@ def _load(backbone, weights):
     for index, layer in enumerate(backbone.transformer_layers):
         prefix = f"encoder.layer.{index}"
         assign_encoder_layer(layer, weights, prefix, _LAYER_NAMES, suffixes)
-    assign_dense(backbone.pooled_dense, weights, "pooler.dense")
 
 
 def _norm_suffixes(weights, hidden_dim):

@@ -14,7 +14,7 @@ def cut(backbone, depths: Sequence[int | str], name: str | None = None) -> keras
     """The model from a backbone's inputs to its taps at `depths`; weights are shared.
 
     Args:
-        backbone: has `taps`, `summary` and `num_depths`.
+        backbone: has `taps`, `summary` (None where its weights lack that) and `num_depths`.
         depths: each 0..num_depths, or "last" for the published model's summary vector.
         name: of the new model.
 
@@ -32,6 +32,11 @@ def cut(backbone, depths: Sequence[int | str], name: str | None = None) -> keras
 
 def _tensor(backbone, depth):
     if depth == LAST:
+        if backbone.summary is None:
+            raise UsageError(
+                f"got depth {LAST!r} for {backbone.name}, whose weights have no pooler, wanted 0 "
+                f"to {backbone.num_depths}; choose a depth in that range."
+            )
         return backbone.summary
     known = isinstance(depth, Integral) and not isinstance(depth, bool)
     if not known or depth not in backbone.taps:

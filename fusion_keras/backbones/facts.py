@@ -10,7 +10,9 @@ class Facts:
     Attributes:
         num_depths: its greatest depth.
         scales: whether the depths of named variants, written for 12 layers, scale to its own.
+        lacks_last: why it has no depth `last`, the head of a sentence; "" where it has.
     """
 
     num_depths: int
     scales: bool = True
+    lacks_last: str = ""

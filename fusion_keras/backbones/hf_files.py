@@ -79,6 +79,9 @@ class Weights:
             ) from error
         self._names = set(self._file.keys())
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._names or f"{self._prefix}.{name}" in self._names
+
     def get(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         """Return tensor `name` as float32 of the given shape.
 

@@ -110,7 +110,8 @@ class Source:
     @property
     def facts(self) -> Facts:
         """What is known of it without loading weights."""
-        return Facts(self.cls.count_depths(self.described), self.cls.scales)
+        lacks = self.cls.lacks_last(self.directory) if self.directory else ""
+        return Facts(self.cls.count_depths(self.described), self.cls.scales, lacks)
 
     def load(self, **changes):
         """The backbone; `changes` replace arguments of its constructor."""

@@ -129,6 +129,15 @@ class FromPreset:
         saved = config.get("config", config)
         return saved.get("num_layers", config.get("num_hidden_layers", 12))
 
+    @classmethod
+    def lacks_last(cls, directory: Path) -> str:
+        """Why a preset's files have no depth `last`, the head of a sentence; "" where they do.
+
+        Raises:
+            UsageError: the files are missing or damaged.
+        """
+        return ""
+
     @staticmethod
     def image_shape_of(config: dict) -> tuple[int, int, int]:
         """(height, width, channels) of an image backbone, likewise."""

@@ -5,8 +5,10 @@ Pillow form; `tests/test_images.py` compares the pixels with theirs. Scaling to 
 model's value range is not done here: it is part of the model graph.
 """
 
+import hashlib
 import io
 import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -25,6 +27,7 @@ MAX_PIXELS = 89_478_485
 
 _RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _WHITE = (255, 255, 255, 255)
+_DIGEST_BYTES = 16
 
 
 class BadImage(media.BadFile):
@@ -70,6 +73,11 @@ def decode(source: str | Path | bytes, spec: ImageSpec) -> np.ndarray:
     Raises:
       BadImage: missing, truncated, not an image, or too large to unpack.
     """
+    return _decoded(source, lambda image: fit(image, spec))
+
+
+def _decoded(source: str | Path | bytes, finish: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
+    """What `finish` makes of a file's upright RGB image; raises as `decode` does."""
     if not isinstance(source, bytes) and not is_file(Path(source)):
         raise BadImage("no such file")
     try:
@@ -77,7 +85,7 @@ def decode(source: str | Path | bytes, spec: ImageSpec) -> np.ndarray:
         with Image.open(stream) as image:
             _check_pixels(*image.size)
             upright = ImageOps.exif_transpose(image)
-            return fit(_to_rgb(upright), spec)
+            return finish(_to_rgb(upright))
     except BadImage:
         raise
     except Image.UnidentifiedImageError as error:
@@ -128,6 +136,36 @@ def decode_all(
             skips=skips,
             origins=origins,
         )
+
+
+def pixel_keys(paths: Sequence[Path | None], folder: Path) -> list[bytes | None]:
+    """A digest of the pixels of each of N image files at their own size, or from the cache.
+
+    Equal for equal bytes, and for what was saved anew without loss. None where a file is unusable,
+    or there is none.
+    """
+    there = [path for path in paths if path is not None]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        digests, usable = media.decoded(
+            "image",
+            there,
+            lambda path: _decoded(path, _pixel_digest),
+            method=("pixels 1", pillow_version),
+            row=(_DIGEST_BYTES,),
+            dtype=np.uint8,
+            folder=folder,
+            # Who reads the images will say which are unusable.
+            skips=SkipLog("", 1.0),
+        )
+    keys = (row.tobytes() if ok else None for row, ok in zip(digests, usable, strict=True))
+    return [None if path is None else next(keys) for path in paths]
+
+
+def _pixel_digest(image: Image.Image) -> np.ndarray:
+    digest = hashlib.blake2b(repr(image.size).encode(), digest_size=_DIGEST_BYTES)
+    digest.update(image.tobytes())
+    return np.frombuffer(digest.digest(), np.uint8)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -9,7 +9,18 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from fusion_keras.data.odd_classes import SHOWN, Column, alike, listed, name_notes, seen, spelt
+from fusion_keras.data.odd_classes import (
+    SEPARATES,
+    SHOWN,
+    SPLITS_CELLS,
+    Column,
+    alike,
+    joined_of,
+    listed,
+    name_notes,
+    seen,
+    spelt,
+)
 from fusion_keras.data.table import parse_number, shortened
 from fusion_keras.errors import UsageError
 
@@ -24,17 +35,16 @@ class Labels:
     """N numbered labels.
 
     Attributes:
-      values: int32 [N], indices into `classes`; -1 for a cell that is none of them.
+      values: int32 [N], indices into `classes`; -1 for a cell that is none of them. Of several
+        labels a row uint8 [N, C], 1 for each that the row has.
       classes: their names in order.
-      cells: N, as they were understood: joined, if that was asked for.
-      unknown: cell -> why it is none of `classes`.
+      reasons: N, why a cell, or a label in it, is none of `classes`; "" where it is one.
       notes: sentences with counts and first lines.
     """
 
     values: np.ndarray
     classes: tuple[str, ...]
-    cells: list[str]
-    unknown: dict[str, str]
+    reasons: list[str]
     notes: tuple[str, ...]
 
 
@@ -45,6 +55,7 @@ def number_labels(
     *,
     given: tuple[str, ...] = (),
     join: bool = False,
+    several: bool = False,
 ) -> Labels:
     """Numbers the labels of N rows.
 
@@ -60,6 +71,7 @@ def number_labels(
       given: K names in order; () takes what is found.
       join: makes one class of names that differ only in case or in characters that nobody sees,
         in the spelling that is given, or that most rows have.
+      several: whether these are labels out of cells that may hold several.
 
     Raises:
       UsageError: a name is given twice, labels are real numbers, or numbers are no indices.
@@ -72,14 +84,15 @@ def number_labels(
         column, notes = _joined(column, given)
     names, index = _given(column, given) if given else _found(column)
     values = np.array([index.get(cell, -1) for cell in column.cells], np.int32)
-    unknown = {c: _why_unknown(c, names) for c in set(column.cells) if c not in index}
+    unknown = {c: _why_unknown(c, names, several) for c in set(column.cells) if c not in index}
     used = Column(
         [names[value] for value in values if value >= 0],
         [line for line, value in zip(column.lines, values, strict=True) if value >= 0],
         source,
     )
-    notes += name_notes(used, bool(given))
-    return Labels(values, names, column.cells, unknown, tuple(notes))
+    notes += name_notes(used, bool(given), several)
+    reasons = [unknown.get(cell, "") for cell in column.cells]
+    return Labels(values, names, reasons, tuple(notes))
 
 
 def _found(column: Column) -> tuple[tuple[str, ...], dict[str, int]]:
@@ -153,8 +166,10 @@ def _both_readings(column: Column, whole: dict[str, int], names: tuple[str, ...]
     )
 
 
-def _why_unknown(cell: str, names: tuple[str, ...]) -> str:
+def _why_unknown(cell: str, names: tuple[str, ...], several: bool) -> str:
     reason = f"label {shortened(cell)!r} is none of {', '.join(names)}"
+    if joined_of(cell, names):
+        return f"{reason}, but several of them ({SEPARATES if several else SPLITS_CELLS})"
     alike = next((name for name in names if seen(name) == seen(cell)), None)
     if alike is None:
         return reason

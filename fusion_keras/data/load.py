@@ -11,6 +11,8 @@ import numpy as np
 
 from fusion_keras.data.cache import cache_dir, cached_array, content_key
 from fusion_keras.data.demo import make_demo
+from fusion_keras.data.incomplete import of_use, presence
+from fusion_keras.data.leaks import GROUP_BY, check_group_by, find_leaks, grouped, uneven_note
 from fusion_keras.data.manifest import read_manifest
 from fusion_keras.data.mosi import read_mosi
 from fusion_keras.data.odd_classes import class_notes
@@ -36,13 +38,20 @@ class DataConfig(Protocol):
     max_skipped: float  # the share of rows that may be unusable
     split_fractions: tuple[float, float, float]  # train, valid, test, where the source has none
     split_seed: int
+    group_by: str  # one of leaks.GROUP_BY
+    label_kind: str  # "single" or "multi"
+    label_separator: str  # what stands between the labels of a cell
     cache_dir: str  # "" for the default
     manifest: Any  # the sections of one source each: its columns and `classes`
     mosi: Any  # raw_dir and frames_dir, "" for none
     demo: Any  # size, noise and seed
 
 
-def load_dataset(data: DataConfig, readers: Mapping[str, Reader] = MappingProxyType({})) -> Dataset:
+def load_dataset(
+    data: DataConfig,
+    readers: Mapping[str, Reader] = MappingProxyType({}),
+    keep_incomplete: bool = False,
+) -> Dataset:
     """Reads the configured source and makes it ready to train on.
 
     Only what is asked for is made. The split is assigned before anything is read, so that an
@@ -53,46 +62,65 @@ def load_dataset(data: DataConfig, readers: Mapping[str, Reader] = MappingProxyT
       readers: modality -> what makes its input; those of files, some of which may be unusable,
         first. A manifest's image files must exist also where no reader takes them, unless
         image_column is "".
+      keep_incomplete: whether rows that lack a modality are kept; all of them then are, those too
+        that have nothing of what the readers take: splits do not depend on the model.
 
     Raises:
       UsageError: everything that the sources and readers say of bad input; an unknown source.
     """
     folder = cache_dir(data.cache_dir)
-    records = SOURCES[data.source].read(data, folder, readers)
-    records, policy = _with_splits(records, data)
+    records = SOURCES[data.source].read(data, folder, readers, keep_incomplete)
+    given = records.splits is not None
+    records, policy = _with_splits(records, data, folder)
     count = len(records)
     records, readings = _read_all(records, readers, folder)
-    notes = (*records.notes, *class_notes(records))
-    notes += tuple(records.skips.entries if records.skips else ())
+    inputs = {name: reading.values for name, reading in readings.items()}
+    leaks = {}
+    if SOURCES[data.source].repeats_mean_leaks:
+        leaks = find_leaks(records, inputs, lambda modality: _remedy(data, given, modality))
+    said = {name: [leak.note] for name, leak in leaks.items()}
+    present = presence(records, readers)
+    learned = of_use(records, present, readers)
+    notes = (*learned.notes, *class_notes(learned))
+    if records.skips:
+        notes += (*filter(None, [records.skips.advice]), *records.skips.entries)
     return Dataset(
         name=data.name or records.name,
         ids=records.ids,
         splits=records.splits,
         raw=records.raw,
-        inputs={name: reading.values for name, reading in readings.items()},
+        inputs=inputs,
         labels=records.labels,
         classes=records.classes,
         scores=records.scores,
         groups=records.groups,
         source_notes=notes,
-        notes_of={name: reading.notes for name, reading in readings.items()},
+        notes_of={m: (*reading.notes, *said.get(m, ())) for m, reading in readings.items()},
         split_policy=policy,
         encodings={m: r.encoding for m, r in readings.items() if r.encoding is not None},
         whole=len(records) == count,
+        shared={name: leak.rows for name, leak in leaks.items()},
+        present=present,
     )
 
 
-def check_source(data: DataConfig, readers: Mapping[str, Reader], scores: bool = False) -> None:
+def check_source(
+    data: DataConfig,
+    readers: Mapping[str, Reader],
+    scores: bool = False,
+    keep_incomplete: bool = False,
+) -> None:
     """Looks at the configured source as far as it takes seconds: nothing is decoded.
 
     Args:
-      data, readers: as for `load_dataset`.
+      data, readers, keep_incomplete: as for `load_dataset`.
       scores: whether real-valued targets are wanted.
 
     Raises:
       UsageError: what `load_dataset` would say of the files, the table, and what it lacks.
     """
-    records = SOURCES[data.source].read(data, cache_dir(data.cache_dir), readers, look=True)
+    folder = cache_dir(data.cache_dir)
+    records = SOURCES[data.source].read(data, folder, readers, keep_incomplete, look=True)
     for reader in readers.values():
         reader.require(records)
     if scores and records.scores is None:
@@ -100,7 +128,8 @@ def check_source(data: DataConfig, readers: Mapping[str, Reader], scores: bool =
             f"config.regression is set, but {data.name or records.name} has no scores: name its "
             "score column, or leave regression off."
         )
-    _with_splits(records, data)
+    records, _ = _with_splits(records, data, None)
+    of_use(records, presence(records, readers), readers)
 
 
 def _read_all(records: Records, readers: Mapping[str, Reader], folder: Path):
@@ -120,9 +149,7 @@ def _read_all(records: Records, readers: Mapping[str, Reader], folder: Path):
     return records, readings
 
 
-def _demo(
-    data: DataConfig, folder: Path, readers: Mapping[str, Reader], look: bool = False
-) -> Records:
+def _demo(data: DataConfig, folder: Path, readers, keep: bool, look: bool = False) -> Records:
     edge = readers["image"].spec.size if "image" in readers else 0
     edge = min(max(edge, _DEMO_EDGES[0]), _DEMO_EDGES[1])
     if data.name:
@@ -134,21 +161,20 @@ def _demo(
     return make_demo(size, data.demo.seed, data.demo.noise, edge)
 
 
-def _manifest(
-    data: DataConfig, folder: Path, readers: Mapping[str, Reader], look: bool = False
-) -> Records:
+def _manifest(data: DataConfig, folder: Path, readers, keep: bool, look: bool = False) -> Records:
     return read_manifest(
         _path(data),
         numbers=readers["tabular"].numbers if "tabular" in readers else (),
         categories=readers["tabular"].categories if "tabular" in readers else (),
         max_skipped=data.max_skipped,
+        label_kind=data.label_kind,
+        label_separator=data.label_separator,
+        keep_incomplete=keep,
         **data.manifest,
     )
 
 
-def _mosi(
-    data: DataConfig, folder: Path, readers: Mapping[str, Reader], look: bool = False
-) -> Records:
+def _mosi(data: DataConfig, folder: Path, readers, keep: bool, look: bool = False) -> Records:
     raw, frames = (
         Path(place).expanduser() if place else ""
         for place in (data.mosi.raw_dir, data.mosi.frames_dir)
@@ -162,6 +188,7 @@ def _mosi(
         cache_dir=folder,
         max_skipped=data.max_skipped,
         decode=not look,
+        keep_incomplete=keep,
     )
 
 
@@ -170,19 +197,29 @@ class Source:
     """Where examples come from.
 
     Attributes:
-      read: (config.data, cache folder, modality -> reader, look) -> Records, with what the readers
-        take; with `look` what takes seconds: no clip is decoded, and of the demo few are drawn.
+      read: (config.data, cache folder, modality -> reader, keep_incomplete, look) -> Records, with
+        what the readers take; with `look` what takes seconds: no clip is decoded, and of the demo
+        few are drawn.
       reads: the fields and sections of `config.data` that it reads and not every source does.
+      repeats_mean_leaks: whether content in two splits is a mistake worth a note.
     """
 
     read: Callable[..., Records]
     reads: tuple[str, ...]
+    repeats_mean_leaks: bool = True
 
 
-_OF_FILES = ("path", "max_skipped")
+_OF_FILES = ("path", "max_skipped", "incomplete")
 SOURCES = {
-    "demo": Source(_demo, ("demo",)),
-    "manifest": Source(_manifest, ("manifest", *_OF_FILES, "split_fractions", "split_seed")),
+    # A grammar of few words writes many a sentence twice.
+    "demo": Source(_demo, ("demo",), repeats_mean_leaks=False),
+    "manifest": Source(
+        _manifest,
+        (
+            *("manifest", *_OF_FILES, "split_fractions", "split_seed", "group_by"),
+            *("label_kind", "label_separator"),
+        ),
+    ),
     "mosi": Source(_mosi, ("mosi", *_OF_FILES)),
 }
 
@@ -193,15 +230,42 @@ def _path(data: DataConfig) -> Path:
     return Path(data.path).expanduser()
 
 
-def _with_splits(records: Records, data: DataConfig) -> tuple[Records, str]:
-    """The records with a split, and one sentence on how it came about."""
+def _with_splits(records: Records, data: DataConfig, folder: Path | None) -> tuple[Records, str]:
+    """The records with a split, and one sentence on how it came about.
+
+    Without a cache folder nothing is decoded: where images decide, the split is left open.
+    """
+    check_group_by(data.group_by, records, data.source)
     if records.splits is not None:
         return records, "as the source gives it; deviations from a standard are in the notes"
+    kept = GROUP_BY[data.group_by]
+    if "image" in kept and folder is None:
+        return records, ""
+    of_what = "class" if records.labels.ndim == 1 else "label"
+    kind = f"stratified by {of_what}" + (", groups undivided" if records.groups else "")
+    if kept:
+        kind += f", rows of one {' or '.join(kept)} undivided"
+        records = grouped(records, kept, folder)
     fractions = tuple(data.split_fractions)
     splits = assign_splits(records.labels, records.groups, fractions, data.split_seed)
-    kind = "stratified by class" + (", groups undivided" if records.groups else "")
-    policy = f"seeded: {kind}, train/valid/test {fractions}, seed {data.split_seed}"
-    return check_records(dataclasses.replace(records, splits=splits)), policy
+    records = check_records(dataclasses.replace(records, splits=splits))
+    if kept:
+        notes = (*records.notes, *uneven_note(records, fractions))
+        records = dataclasses.replace(records, notes=notes)
+    return records, f"seeded: {kind}, train/valid/test {fractions}, seed {data.split_seed}"
+
+
+def _remedy(data: DataConfig, given: bool, modality: str) -> str:
+    """What keeps rows of the same content in one split, a clause for the note of a leak."""
+    kept = GROUP_BY[data.group_by]
+    if "group_by" not in SOURCES[data.source].reads or modality in kept:
+        return ""
+    if modality not in GROUP_BY["both"]:
+        return "a group column (data.manifest.group_column) keeps rows together"
+    flag = f"--config.data.group_by={'both' if kept else modality}"
+    if given:
+        return f"--config.data.manifest.split_column= {flag} draws a split with each in one part"
+    return f"{flag} keeps each in one split"
 
 
 def _kept(array: np.ndarray, kept: np.ndarray, folder: Path) -> np.ndarray:

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fusion_keras.data.labels import number_labels
+from fusion_keras.data.label_sets import number_label_sets
+from fusion_keras.data.labels import Labels, number_labels
+from fusion_keras.data.odd_classes import SPLITS_CELLS
 from fusion_keras.data.paths import inside, is_file
 from fusion_keras.data.records import MAX_SKIPPED, Records, SkipLog
 from fusion_keras.data.splits import check_records
@@ -23,6 +25,7 @@ from fusion_keras.data.table import (
     parse_split,
     read_table,
 )
+from fusion_keras.data.text_columns import JOIN, TextColumns
 from fusion_keras.errors import UsageError
 
 
@@ -30,6 +33,8 @@ def read_manifest(
     path: str | Path,
     *,
     text_column: str = "text",
+    text_join: str = JOIN,
+    text_names: bool = False,
     image_column: str = "image",
     label_column: str = "label",
     split_column: str = "split",
@@ -41,9 +46,12 @@ def read_manifest(
     categories: Sequence[str] = (),
     classes: Sequence[str] | None = None,
     join_classes: bool = False,
+    label_kind: str = "single",
+    label_separator: str = ";",
     missing: Sequence[str] = MISSING,
     encoding: str = "",
     max_skipped: float = MAX_SKIPPED,
+    keep_incomplete: bool = False,
 ) -> Records:
     """Reads a CSV, TSV or JSON-lines table (see `table.read_table`) into `Records`.
 
@@ -54,26 +62,33 @@ def read_manifest(
     names; one that is named otherwise must exist; "" leaves it out. Without an id column a
     row is called by its line.
 
-    Labels are names or integers, one a row (see `labels.number_labels`).
+    Labels are names or integers, one a row (see `labels.number_labels`), or any number of them (see
+    `label_sets.number_label_sets`), an empty cell or a missing value then for none.
 
     A row is skipped and noted if its text, label, id or group is empty or its text or label a
-    missing value, its label is not in `classes`, its image or sound is missing, a cell of `numbers`
+    missing value, a label is not in `classes`, its image or sound is missing, a cell of `numbers`
     is neither a number nor missing, or its length is wrong. Texts are otherwise kept as they are,
     be it one word, emoji or broken encoding.
 
     Args:
+      text_column, text_join, text_names: see `text_columns.TextColumns.of`. Of several columns
+        one must hold a text.
       classes, join_classes: see `labels.number_labels`.
+      label_kind: "single", one label a row, or "multi".
+      label_separator: of multi, what stands between the labels of a cell.
       missing: what is a missing value where it is a whole cell, in any case. As a label none of
         `table.PERHAPS_NAMES` is, and none of `classes`.
       encoding: of the file, by Python's name; "" is UTF-8.
       max_skipped: the greatest share of rows that may be skipped (see `records.MAX_SKIPPED`).
+      keep_incomplete: rows whose text, image or sound is an empty cell or a missing value are kept,
+        and what they lack is None; so are the numbers and categories of a row that has none.
 
     Raises:
       UsageError: the table cannot be read, a column is missing, a split is unknown, a score is
         no finite number, an id comes twice, a path leaves the folder, a cell that is used holds
-        a list, labels are real numbers, or numbers that are no indices into `classes`, there are
-        fewer than two classes, a split is empty or training lacks a class, or more rows than
-        allowed cannot be used.
+        a list that is none of labels, labels are real numbers, or numbers that are no indices
+        into `classes`, there are fewer than two classes, a split is empty or training lacks a
+        class, or more rows than allowed cannot be used.
     """
     path = Path(path)
     skips = SkipLog(path.name, max_skipped)
@@ -81,8 +96,10 @@ def read_manifest(
         path, skips, encoding=encoding, encoding_flag="--config.data.manifest.encoding"
     )
     classes = tuple(classes or ())
-    table.require(text_column, "text")
-    table.require(label_column, "label")
+    columns = TextColumns.of(text_column, text_join, text_names, missing)
+    table, text_column = columns.joined(table)
+    several = label_kind == "multi"
+    table.require(label_column, "label", lists=several, instead=f"; {SPLITS_CELLS}")
     if image_column:
         table.require(image_column, "image path", ', or "" for text only')
     if audio_column:
@@ -104,6 +121,8 @@ def read_manifest(
         tuple(numbers),
         classes,
         frozenset(word.strip().casefold() for word in missing),
+        several,
+        keep_incomplete,
     )
 
     rows = list(_usable(table, wanted, split_column, score_column, skips))
@@ -111,18 +130,12 @@ def read_manifest(
         skips.check()
         raise UsageError(f"got no usable row in {path}, wanted at least one; fix the file.")
 
-    labels = number_labels(
-        [row.cells[label_column].strip() for row in rows],
-        [row.line for row in rows],
-        skips.source,
-        given=classes,
-        join=join_classes,
-    )
-    for row, value, cell in zip(rows, labels.values, labels.cells, strict=True):
-        if value < 0:
-            skips.add(row.line, labels.unknown[cell])
+    labels = _labels(rows, wanted, skips.source, join_classes, label_separator)
+    for row, reason in zip(rows, labels.reasons, strict=True):
+        if reason:
+            skips.add(row.line, reason)
     skips.check()
-    raw: dict[str, list] = {"text": [row.cells[text_column] for row in rows]}
+    raw: dict[str, list] = {"text": [row.text for row in rows]}
     if image_column:
         raw["image"] = [row.image for row in rows]
     if audio_column:
@@ -142,7 +155,19 @@ def read_manifest(
         origins=[f"{path.name} line {row.line}" for row in rows],
         skips=skips,
     )
-    return check_records(records.select(np.flatnonzero(labels.values >= 0)))
+    known = [row for row, reason in enumerate(labels.reasons) if not reason]
+    return check_records(records.select(known))
+
+
+def _labels(rows: list[_Row], wanted: _Wanted, source: str, join: bool, separator: str) -> Labels:
+    lines = [row.line for row in rows]
+    if wanted.several:
+        cells = ["" if wanted.has_no_label(r.cells) else r.cells[wanted.label] for r in rows]
+        return number_label_sets(
+            cells, lines, source, separator=separator, given=wanted.classes, join=join
+        )
+    cells = [row.cells[wanted.label].strip() for row in rows]
+    return number_labels(cells, lines, source, given=wanted.classes, join=join)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,29 +182,65 @@ class _Wanted:
     numbers: tuple[str, ...]
     classes: tuple[str, ...]
     missing: frozenset[str]
+    several: bool  # labels a row
+    keep: bool  # rows that lack a modality
+
+    @property
+    def modalities(self) -> dict[str, str]:
+        """Modality -> its column, of those that are one cell."""
+        columns = {"text": self.text, "image": self.image, "audio": self.audio}
+        return {modality: column for modality, column in columns.items() if column}
 
     def is_missing(self, cell: str) -> bool:
         return cell.strip().casefold() in self.missing
 
-    def tabular(self, cells: dict[str, str], categories: Sequence[str]) -> dict[str, str]:
+    def has_no_label(self, cells: dict[str, str]) -> bool:
+        """Whether a missing value stands where the label should."""
+        label = cells[self.label].strip()
+        unnamed = label.casefold() not in PERHAPS_NAMES and label not in self.classes
+        return self.is_missing(label) and unnamed
+
+    def tabular(self, cells: dict[str, str], categories: Sequence[str]) -> dict[str, str] | None:
         """The cells of numbers and categories; a number that is missing is empty."""
         numbers = {n: "" if self.is_missing(cells[n]) else cells[n] for n in self.numbers}
-        return numbers | {name: cells[name] for name in categories}
+        row = numbers | {name: cells[name] for name in categories}
+        return None if self.keep and not any(cell.strip() for cell in row.values()) else row
 
-    def lacking(self, cells: dict[str, str], image: Path | None, sound: Path | None) -> str:
-        """Why the row with these cells and files cannot be used, or ""."""
-        label = cells[self.label]
-        unnamed = label.strip().casefold() not in PERHAPS_NAMES
-        if self.is_missing(label) and unnamed and label.strip() not in self.classes:
-            return f"no {self.label}: {label!r}"
-        for column in (self.text, self.label, *self.names):
+    def lacks(self, cells: dict[str, str], image: Path | None, sound: Path | None) -> list[str]:
+        """The modalities whose cell is empty or a missing value, as far as the table has them."""
+        paths = {"image": image, "audio": sound}
+        return [
+            modality
+            for modality, column in self.modalities.items()
+            # A file that is called so is one.
+            if (not cells[column].strip() or self.is_missing(cells[column]))
+            and ((path := paths.get(modality)) is None or not is_file(path))
+        ]
+
+    def unusable(
+        self,
+        cells: dict[str, str],
+        image: Path | None,
+        sound: Path | None,
+        without: Sequence[str] = (),
+    ) -> str:
+        """Why the row with these cells and files cannot be used, or "".
+
+        Args:
+          without: modalities that it may lack.
+        """
+        text = () if "text" in without else (self.text,)
+        label = () if self.several else (self.label,)
+        if self.has_no_label(cells) and not self.several:
+            return f"no {self.label}: {cells[self.label]!r}"
+        for column in (*text, *label, *self.names):
             if not cells[column].strip():
                 return f"empty {column}"
-        if self.is_missing(cells[self.text]):
+        if text and self.is_missing(cells[self.text]):
             return f"no {self.text}: {cells[self.text]!r}"
-        for kind, column, path in (("image", self.image, image), ("sound", self.audio, sound)):
+        files = {"image": ("image", self.image, image), "audio": ("sound", self.audio, sound)}
+        for kind, column, path in (f for modality, f in files.items() if modality not in without):
             if column and (path is None or not is_file(path)):
-                # A file that is called so is one.
                 what = f"{kind}:" if self.is_missing(cells[column]) else f"{kind} file"
                 return f"no {what} {cells[column]!r}"
         for column in self.numbers:
@@ -191,10 +252,11 @@ class _Wanted:
 
 @dataclasses.dataclass(frozen=True)
 class _Row:
-    """A row that can be used; None stands for a column that is left out."""
+    """A row that can be used; None stands for a column that is left out, and for what it lacks."""
 
     line: int
     cells: dict[str, str]
+    text: str | None
     image: Path | None
     sound: Path | None
     split: str | None
@@ -204,7 +266,7 @@ class _Row:
 def _usable(
     table: Table, wanted: _Wanted, split_column: str, score_column: str, skips: SkipLog
 ) -> Iterator[_Row]:
-    """Yield the rows that lack nothing; note the others in `skips`."""
+    """Yield the rows that can be used; note the others in `skips`."""
     folder = table.path.parent
     for row in table.rows:
         line, cells = row.line, row.cells
@@ -214,11 +276,18 @@ def _usable(
         score = _score(cells[score_column], where) if score_column else None
         image = _file(cells[wanted.image], folder, where) if wanted.image else None
         sound = _file(cells[wanted.audio], folder, where) if wanted.audio else None
-        reason = wanted.lacking(cells, image, sound)
-        if reason:
-            skips.add(line, reason)
+        lacks = wanted.lacks(cells, image, sound)
+        reason = wanted.unusable(cells, image, sound, lacks if wanted.keep else ())
+        if not reason:
+            text = None if "text" in lacks else cells[wanted.text]
+            image, sound = (
+                None if m in lacks else path for m, path in (("image", image), ("audio", sound))
+            )
+            yield _Row(line, cells, text, image, sound, split, score)
         else:
-            yield _Row(line, cells, image, sound, split, score)
+            others = len(lacks) < len(wanted.modalities)
+            usable = others and not wanted.unusable(cells, image, sound, lacks)
+            skips.add(line, reason, lacks if usable else ())
 
 
 def _optional(table: Table, name: str, default: str) -> str:

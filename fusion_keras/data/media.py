@@ -31,7 +31,7 @@ class BadFile(ValueError):
 
 def decoded(
     kind: str,
-    paths: Sequence[Path],
+    paths: Sequence[Path | None],
     decode: Callable[[Path], np.ndarray],
     *,
     method: tuple,
@@ -48,22 +48,23 @@ def decoded(
 
     Args:
       kind: "image" or "sound", for messages.
+      paths: the files; None for a row that has none.
       decode: a file -> [*row] of `dtype`, or BadFile; works outside the GIL.
       method: all that decides, beside a file's content, what is decoded of it, as JSON types.
       folder: the cache folder.
       skips, origins: the log, and N descriptions of the rows for it ("x.csv line 7").
 
     Returns:
-      ([N, *row] memory map, with zeros where a file is unusable;
-       bool [N], True where the file is usable)
+      ([N, *row] memory map, with zeros where a file is unusable, or there is none;
+       bool [N], False where a file is unusable)
 
     Raises:
       UsageError: an unusable file and no log, or the cache folder cannot be written.
     """
 
-    def attempt(path: Path) -> np.ndarray | BadFile:
+    def attempt(path: Path | None) -> np.ndarray | BadFile | float:
         try:
-            return decode(path)
+            return 0.0 if path is None else decode(path)
         except BadFile as error:
             return error
 
@@ -94,10 +95,10 @@ def decoded(
     return array, usable
 
 
-def digests(paths: Sequence[Path]) -> list[str]:
-    """What a cache knows each file by."""
+def digests(paths: Sequence[Path | None]) -> list[str]:
+    """What a cache knows each file by; "" where there is none."""
     with ThreadPoolExecutor() as pool:
-        return list(pool.map(file_digest, paths))
+        return list(pool.map(lambda path: "" if path is None else file_digest(path), paths))
 
 
 def in_threads(work: Callable, items: Sequence, label: str) -> Iterator[list]:

@@ -39,6 +39,7 @@ def read_mosi(
     cache_dir: str | Path,
     max_skipped: float = MAX_SKIPPED,
     decode: bool = True,
+    keep_incomplete: bool = False,
 ) -> Records:
     """Reads CMU-MOSI into `Records`; ids are `<video>_<clip>`, groups are the videos.
 
@@ -54,7 +55,8 @@ def read_mosi(
     found out when it is decoded.
 
     A row is skipped and noted if its text is empty or a missing value (`table.MISSING`), or its
-    clip is missing or does not decode.
+    clip is missing or does not decode; with `keep_incomplete` one without a text is kept, and its
+    text is None.
     With `decode` False clips stand in the place of their frames, and are only looked for later.
 
     Raises:
@@ -81,18 +83,21 @@ def read_mosi(
         images = _ready_frames(records, Path(frames_dir))
     else:
         images = [None] * len(records)
-    usable = []
+    usable, texts, others = [], list(records.raw["text"]), raw_dir or frames_dir or sound_dir
     for row, image in enumerate(images):
-        reason = image if isinstance(image, str) else ""
-        text = records.raw["text"][row].strip()
+        reason, lacking = (image if isinstance(image, str) else ""), ()
+        text = texts[row].strip()
         if not text or text.casefold() in MISSING:
-            reason = f"no text: {text!r}" if text else "empty text"
+            texts[row] = None
+            if not keep_incomplete:
+                lacking = ("text",) if others and not reason else ()
+                reason = f"no text: {text!r}" if text else "empty text"
         if reason:
-            skips.add(records.origins[row], reason)
+            skips.add(records.origins[row], reason, lacking)
         else:
             usable.append(row)
     skips.check()
-    raw = dict(records.raw)
+    raw = {**records.raw, "text": texts}
     if raw_dir or frames_dir:
         raw["image"] = images
     if sound_dir:

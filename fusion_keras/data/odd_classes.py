@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from fusion_keras.data.records import Records
+from fusion_keras.data.records import Records, class_counts
 from fusion_keras.data.table import PERHAPS_NAMES, shortened
 
 # Nobody writes these inside a name; the others are common there ("R&B/Soul", "rock, live").
@@ -19,6 +19,11 @@ _JOINTS_OF_NAMES = (",", "/", "+", "&")
 # ten training rows hardly more than the rows themselves is learned.
 FEW_ROWS = 10
 SHOWN = 3
+# What to do about several labels in a cell: where one is wanted, and where they are split.
+SPLITS_CELLS = (
+    "--config.data.label_kind=multi (and label_separator) makes several labels of such a cell"
+)
+SEPARATES = "--config.data.label_separator says what stands between the labels of a cell"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,15 +45,16 @@ class Column:
         return next(n for c, n in zip(self.cells, self.lines, strict=True) if c in wanted)
 
 
-def name_notes(column: Column, given: bool) -> list[str]:
+def name_notes(column: Column, given: bool, several: bool = False) -> list[str]:
     """What is odd about the names of classes, with counts and first lines.
 
     Args:
-      column: of rows, each with the name of its class.
+      column: of rows, each with the name of its class; with `several`, of each label of each row.
       given: whether the user has listed the names, who then means each.
+      several: whether a cell may hold several labels.
     """
     notes = _alike_notes(column)
-    return notes if given else [*notes, *_several_notes(column), *_missing_notes(column)]
+    return notes if given else [*notes, *_several_notes(column, several), *_missing_notes(column)]
 
 
 def seen(name: str) -> str:
@@ -99,7 +105,7 @@ def _alike_notes(column: Column) -> list[str]:
     ]
 
 
-def _several_notes(column: Column) -> list[str]:
+def _several_notes(column: Column, several: bool) -> list[str]:
     """Classes that look like several labels in one cell."""
     counts = column.counts
     found = _looking_joined(counts)
@@ -107,12 +113,20 @@ def _several_notes(column: Column) -> list[str]:
         return []
     rows = sum(counts[name] for name in found)
     line = column.first(found)
-    first = next(cell for cell, n in zip(column.cells, column.lines, strict=True) if n == line)
+    first = next(cell for cell in column.cells if cell in set(found))
+    remedy = SEPARATES if several else SPLITS_CELLS
     return [
         f"{column.source}: {len(found)} of {len(counts)} classes look like several labels in one "
         f"cell ({rows} rows, the first {shortened(first)!r} in line {line}); each combination is a "
-        "class of its own"
+        f"class of its own; {remedy}"
     ]
+
+
+def joined_of(cell: str, names: Iterable[str]) -> bool:
+    """Whether a cell is two or more of these names with a sign between them."""
+    known = set(names)
+    parts = [[p.strip() for p in cell.split(joint)] for joint in (*_JOINTS, *_JOINTS_OF_NAMES)]
+    return any(len(some) > 1 and known.issuperset(some) for some in parts)
 
 
 def _looking_joined(names: Iterable[str]) -> list[str]:
@@ -143,8 +157,9 @@ def class_notes(records: Records) -> list[str]:
     """What is odd about the sizes of the classes of records that are split.
 
     Returns:
-      a note where classes have fewer than FEW_ROWS rows to learn or to measure, and one where more
-      than FEW_ROWS classes have fewer on average: a name, an id or a sentence is no class.
+      a note where classes have fewer than FEW_ROWS rows to learn or to measure, one where fewer
+      are without one of several labels, and one where more than FEW_ROWS classes have fewer on
+      average: a name, an id or a sentence is no class.
     """
     source = records.skips.source if records.skips else records.name
     places = records.origins or [f"row {n}" for n in range(len(records))]
@@ -157,15 +172,25 @@ def class_notes(records: Records) -> list[str]:
             "for each: is the label column one of classes?"
         )
     for split, purpose in (("train", "learned"), ("test", "measured")):
-        counts = np.bincount(records.labels[splits == split], minlength=total)
+        rows = np.flatnonzero(splits == split)
+        labels = records.labels[rows]
+        counts = class_counts(labels, total)
         # That a split has none of a class is noted or refused where records are checked.
         few = np.flatnonzero((counts > 0) & (counts < FEW_ROWS))
-        if not len(few):
-            continue
-        shown = [f"{records.classes[c]} {counts[c]}" for c in few[:SHOWN]]
-        first = np.flatnonzero(np.isin(records.labels, few) & (splits == split))[0]
-        notes.append(
-            f"{source}: {len(few)} of {total} classes have fewer than {FEW_ROWS} {split} rows, too "
-            f"few to be {purpose} ({listed(shown, few)}, the first in {places[first]})"
-        )
+        if len(few):
+            has_few = np.isin(labels, few) if labels.ndim == 1 else labels[:, few].any(axis=1)
+            shown = [f"{records.classes[c]} {counts[c]}" for c in few[:SHOWN]]
+            notes.append(
+                f"{source}: {len(few)} of {total} classes have fewer than {FEW_ROWS} {split} rows, "
+                f"too few to be {purpose} ({listed(shown, few)}, the first in "
+                f"{places[rows[has_few.argmax()]]})"
+            )
+        without = len(rows) - counts
+        common = np.flatnonzero((counts >= FEW_ROWS) & (without < FEW_ROWS))
+        if labels.ndim == 2 and len(common):
+            shown = [f"{records.classes[c]} {without[c]}" for c in common[:SHOWN]]
+            notes.append(
+                f"{source}: fewer than {FEW_ROWS} {split} rows are without {len(common)} of "
+                f"{total} labels, too few for these to be {purpose} ({listed(shown, common)})"
+            )
     return notes

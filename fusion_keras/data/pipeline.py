@@ -63,8 +63,8 @@ def train_batches(
 
     Returns:
       of (inputs {name: [B, ...]}, targets), see `split_targets`; epochs * (n // B)
-      - start_step elements. Mixed labels are float [B, C], others int [B]. The rows left over
-      differ from epoch to epoch.
+      - start_step elements. Mixed labels are float [B, C], others int [B], or of several labels a
+      row 0 and 1 [B, C]. The rows left over differ from epoch to epoch.
 
     Raises:
       UsageError: fewer rows than one batch.

@@ -17,7 +17,7 @@ from typing import Protocol
 
 import numpy as np
 
-from fusion_keras.data.modalities import MODALITIES
+from fusion_keras.data.modalities import DROPS, MODALITIES
 from fusion_keras.errors import UsageError
 
 SPLITS = ("train", "valid", "test")
@@ -40,12 +40,14 @@ class SkipLog:
       limit: the greatest share of `total` that may be skipped, in [0, 1].
       total: rows in the source, usable or not; set by the reader when it has read them all.
       entries: one sentence for each row skipped, with its file and line.
+      lacking: modality -> places of the rows skipped for nothing but what their cells lack.
     """
 
     source: str
     limit: float = MAX_SKIPPED
     total: int = 0
     entries: list[str] = dataclasses.field(default_factory=list)
+    lacking: dict[str, list[str]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         if not 0 <= self.limit <= 1:
@@ -54,10 +56,33 @@ class SkipLog:
                 "from 0 to 1; set 0.01 for one row in a hundred."
             )
 
-    def add(self, where: int | str, reason: str) -> None:
-        """Notes one unusable row; `where` is its line in `source`, or a ready description."""
+    def add(self, where: int | str, reason: str, lacking: Sequence[str] = ()) -> None:
+        """Notes one unusable row.
+
+        Args:
+          where: its line in `source`, or a ready description.
+          lacking: the modalities that it lacks, where it could be used with them missing.
+        """
         place = f"{self.source} line {where}" if isinstance(where, int) else where
         self.entries.append(f"{place}: {reason}")
+        for modality in lacking:
+            self.lacking.setdefault(modality, []).append(place)
+
+    @property
+    def advice(self) -> str:
+        """How rows that lack a modality can be used, a sentence; "" where none was skipped."""
+        if not self.lacking:
+            return ""
+        counts = ", ".join(
+            f"{len(places)} lack {modality} (the first in {places[0]})"
+            for modality, places in self.lacking.items()
+        )
+        drops = " ".join(f"--config.augment.{DROPS[m]}=0.3" for m in self.lacking)
+        return (
+            f"of the rows that were skipped {counts}: a fused model with stand-ins learns from "
+            f"such rows, --config.fusion.stand_ins {drops}; one of a modality alone leaves out "
+            "those without it, --config.data.incomplete=keep"
+        )
 
     def check(self) -> None:
         """Raises UsageError with the count and the first few rows if too many were skipped."""
@@ -68,6 +93,7 @@ class SkipLog:
         raise UsageError(
             f"got {count} unusable of {self.total} rows in {self.source} ({shown}), wanted at most "
             f"{self.limit:.2%}; fix these rows, or raise max_skipped."
+            + (f" {self.advice[0].upper()}{self.advice[1:]}." if self.advice else "")
         )
 
 
@@ -81,9 +107,10 @@ class Records:
       splits: N of "train", "valid", "test"; None where the source has no split.
       raw: modality -> N of what the source has of it: "text" sentences as they stand there,
         "image" paths or, drawn, uint8 [N, S, S, 3], "audio" paths of files with a sound track,
-        "tabular" dicts of column -> cell. Without those that it has not; sentences are always
-        there.
-      labels: int32 [N], indices into `classes`.
+        "tabular" dicts of column -> cell; None where the row lacks it. Without those that it has
+        not; sentences are always there.
+      labels: int32 [N], indices into `classes`; of several labels a row uint8 [N, C], 1 for each
+        that the row has.
       classes: the names of the classes, in the order of their labels.
       scores: float32 [N], real-valued sentiment; None where there is none.
       groups: N names of what must not be divided between splits (a video); or None.
@@ -114,6 +141,13 @@ class Records:
         changed = {field: _of_rows(getattr(self, field), rows) for field in per_row}
         changed["raw"] = {name: _of_rows(values, rows) for name, values in self.raw.items()}
         return dataclasses.replace(self, **changed)
+
+
+def class_counts(labels: np.ndarray, classes: int) -> np.ndarray:
+    """int64 [C]: how many rows have each class; labels int [N], or 0 and 1 [N, C]."""
+    if labels.ndim == 2:
+        return labels.sum(axis=0, dtype=np.int64)
+    return np.bincount(labels, minlength=classes)
 
 
 def _of_rows(values: Sequence | np.ndarray | None, rows: np.ndarray):
@@ -219,8 +253,12 @@ class Dataset:
       source_notes: deviations and skipped rows, each with its file and line.
       notes_of: modality -> sentences about what was cut, missing or unknown.
       split_policy: one sentence on how the split came about.
+      shared: modality -> bool [N], whether what the row has of it is in another split too; of those
+        modalities of which anything is (see `leaks`).
       encodings: modality -> what its reader has learned from the training rows.
       whole: whether no row was lost to a file that cannot be used.
+      present: modality -> bool [N], whether the row has it, of those in `inputs` that some row
+        lacks; what stands in its place there means nothing.
       drawn: of a source whose examples are drawn, its fingerprint.
     """
 
@@ -236,12 +274,19 @@ class Dataset:
     source_notes: tuple[str, ...]
     split_policy: str
     notes_of: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+    shared: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     encodings: Mapping[str, dict] = dataclasses.field(default_factory=dict)
     whole: bool = True
+    present: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     drawn: str = ""
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def label_kind(self) -> str:
+        """ "single", one label a row, or "multi", any number of them."""
+        return "multi" if self.labels.ndim == 2 else "single"
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -264,6 +309,8 @@ class Dataset:
                 values = self.inputs[modality]
                 digest.update(str(values.shape).encode())
                 digest.update(np.ascontiguousarray(values))
+                if modality in self.present:
+                    digest.update(self.present[modality])
             elif modality in ("image", "text"):
                 digest.update(b"none")
         return digest.hexdigest()
@@ -276,8 +323,18 @@ class Dataset:
             self,
             inputs={m: x for m, x in self.inputs.items() if m == modality},
             notes_of={m: notes for m, notes in self.notes_of.items() if m == modality},
+            shared={m: rows for m, rows in self.shared.items() if m == modality},
             encodings={m: e for m, e in self.encodings.items() if m == modality},
+            present={m: rows for m, rows in self.present.items() if m == modality},
         )
+
+    def has(self, modality: str) -> np.ndarray:
+        """bool [N]: which rows have this modality."""
+        return self.present.get(modality, np.ones(len(self), bool))
+
+    def lacking(self, row: int) -> str:
+        """The modalities that a row lacks, with + between; "" if it is complete."""
+        return "+".join(m for m in MODALITIES if m in self.present and not self.present[m][row])
 
     def rows(self, split: str) -> np.ndarray:
         """int64 [n]: the indices of the rows of one split, in order."""

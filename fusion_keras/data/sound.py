@@ -105,15 +105,18 @@ def decode_all(
     )
 
 
-def waveforms(paths: list[Path], seconds: float, folder: Path) -> np.ndarray:
-    """float32 [N, samples] memory map, what `decode_all` takes the energies of, or from the cache.
+def waveforms(paths: list[Path | None], seconds: float, folder: Path) -> np.ndarray:
+    """float32 [N, samples] memory map, what `decode_all` takes the energies of, or from the cache;
+    silence where there is no file.
 
     Raises:
       UsageError: an unusable file, or the cache folder cannot be written.
     """
     samples = samples_of(seconds)
 
-    def waveform(path: Path) -> np.ndarray:
+    def waveform(path: Path | None) -> np.ndarray:
+        if path is None:
+            return np.zeros(samples, np.float32)
         try:
             return fit(decode(path), samples)
         except BadSound as error:

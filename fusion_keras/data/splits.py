@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fusion_keras.data.records import SPLITS, Records
+from fusion_keras.data.records import SPLITS, Records, class_counts
 from fusion_keras.errors import UsageError
 
 # The standard split of CMU-MOSI by video id, as in CMU-MultimodalSDK's
@@ -62,7 +62,7 @@ def assign_splits(
     the order in which groups are placed comes from a hash of the seed and the group's name.
 
     Args:
-      labels: int [N], class indices.
+      labels: int [N], class indices; or 0 and 1 [N, C], the labels of each row.
       groups: N group names; None where every row stands alone.
       fractions: the shares of train, valid and test.
       seed: any integer.
@@ -89,7 +89,7 @@ def halve(
     the two.
 
     Args:
-      labels: int [N]; groups: N names or None; seed: any integer.
+      labels: as for `assign_splits`; groups: N names or None; seed: any integer.
       fraction: the share of the first part, strictly between 0 and 1.
 
     Returns:
@@ -119,7 +119,7 @@ def check_records(records: Records) -> Records:
     """
     source = records.skips.source if records.skips else records.name
     _check_ids(records)
-    present = np.unique(records.labels)
+    present = np.flatnonzero(class_counts(records.labels, len(records.classes)))
     if len(present) < 2:
         classes = ", ".join(records.classes[c] for c in present) or "none"
         raise UsageError(
@@ -155,7 +155,7 @@ def _check_classes(records: Records, source: str) -> list[str]:
                 f"got no {split} rows in {source}, wanted rows in each of {', '.join(SPLITS)}; "
                 "add them, or drop the split column for a seeded split."
             )
-        missing = np.setdiff1d(np.arange(len(records.classes)), records.labels[rows])
+        missing = np.flatnonzero(class_counts(records.labels[rows], len(records.classes)) == 0)
         absent = ", ".join(records.classes[c] for c in missing)
         if absent and split == "train":
             raise UsageError(
@@ -188,8 +188,14 @@ def _allot(labels, groups, fractions, salt: str) -> np.ndarray:
         raise UsageError(
             f"got {len(units)} {kind}, wanted at least {len(fractions)} to divide; add data."
         )
-    counts = np.zeros((len(units), labels.max() + 1))  # [units, classes]
-    np.add.at(counts, (unit_of_row, labels), 1)
+    if labels.ndim == 2:
+        # The row itself is counted, too: it may have no label, and sizes shall be even.
+        marks = np.column_stack([labels, np.ones(len(labels))])
+        counts = np.zeros((len(units), marks.shape[1]))  # [units, labels + 1]
+        np.add.at(counts, unit_of_row, marks)
+    else:
+        counts = np.zeros((len(units), labels.max() + 1))  # [units, classes]
+        np.add.at(counts, (unit_of_row, labels), 1)
     counts = counts[:, counts.sum(0) > 0]
     # Rows that stand alone come out even in any order; groups of unlike size do not.
     tries = 1 if groups is None else _TRIES

@@ -66,10 +66,14 @@ class Table:
     repeated: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
 
-    def require(self, name: str, purpose: str, hint: str = "") -> str:
+    def require(
+        self, name: str, purpose: str, hint: str = "", *, lists: bool = False, instead: str = ""
+    ) -> str:
         """Gives `name` back, or raises UsageError that lists the columns found.
 
-        It is one too that a row has a list or an object there: one value is wanted.
+        It is one too that a row has a list or an object there, for one value is wanted; unless
+        `lists` are taken. hint, instead: what else may be done about a column that is not there,
+        about a list.
         """
         if name in self.repeated:
             raise UsageError(
@@ -81,11 +85,11 @@ class Table:
                 f"wanted one for the {purpose}; name the right one{hint}."
             )
         for row in self.rows:
-            if name in row.nested:
+            if name in row.nested and not lists:
                 raise UsageError(
                     f"got {shortened(row.cells[name])} under {name!r} in {self.path.name} line "
                     f"{row.line}, wanted one {purpose}, no list or object; write one value a "
-                    f"row, or name another column{hint}."
+                    f"row, or name another column{hint}{instead}."
                 )
         return name
 

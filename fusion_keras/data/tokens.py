@@ -5,8 +5,10 @@ them on every sentence of the real data sets. A text that spells out "[SEP]" get
 special token, there as here.
 """
 
+import dataclasses
 import hashlib
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,8 @@ from fusion_keras.data.cache import cached_array, content_key
 from fusion_keras.errors import UsageError
 
 _SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+# How BERT's vocabularies write what is no text.
+_SPECIAL = re.compile(r"\[\S+\]")
 
 
 def load_tokenizer(directory: str | Path) -> Tokenizer:
@@ -25,8 +29,9 @@ def load_tokenizer(directory: str | Path) -> Tokenizer:
 
     Taken from the first that is there: a Hugging Face `tokenizer.json`; `vocab.txt` with
     the options of `tokenizer_config.json`; the `assets/tokenizer/vocabulary.txt` of a
-    keras-hub preset, lower-casing as its own `tokenizer.json` says. Truncation and padding
-    saved in the file are switched off: `encode` decides on the length.
+    keras-hub preset, lower-casing as its own `tokenizer.json` says. Where nothing says it, a
+    vocabulary that has capitals keeps those of a text (see `casing_note`). Truncation and
+    padding saved in the file are switched off: `encode` decides on the length.
 
     Raises:
       UsageError: none of them is there, a file is damaged, or the vocabulary is not BERT's
@@ -86,10 +91,9 @@ def encode(texts: list[str], tokenizer: Tokenizer, max_length: int) -> tuple[np.
 
 
 def cached_tokens(
-    texts: list[str], directory: Path, max_length: int, folder: Path
+    texts: list[str], tokenizer: Tokenizer, max_length: int, folder: Path
 ) -> tuple[np.ndarray, int]:
-    """What `encode` gives by the tokenizer of a directory, from the cache folder if it is there."""
-    tokenizer = load_tokenizer(directory)
+    """What `encode` gives, from the cache folder if it is there."""
 
     def build(notes: dict) -> list[np.ndarray]:
         token_ids, notes["cut"] = encode(texts, tokenizer, max_length)
@@ -101,45 +105,92 @@ def cached_tokens(
     return token_ids, notes["cut"]
 
 
+def count_unknown(token_ids: np.ndarray, tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
+    """Of each row of `encode`, int64 [N]: tokens that are [UNK], and all but [CLS] and [SEP]."""
+    unknown = (token_ids == tokenizer.token_to_id("[UNK]")).sum(axis=1)
+    return unknown, (token_ids != 0).sum(axis=1) - 2
+
+
+def casing_note(directory: str | Path) -> str:
+    """A sentence where nothing but the capitals of a vocabulary says that case matters, or ""."""
+    described = _described(Path(directory))
+    if isinstance(described, Path) or described.lowercase is not None:
+        return ""
+    capitals = _capitals(described.vocabulary)
+    if not capitals:
+        return ""
+    return (
+        f"{described.vocabulary.name} is taken for a cased vocabulary, so texts keep their "
+        f"capitals: nothing beside it says so, but {len(capitals)} of its entries have some "
+        f"(first {capitals[0]!r}); to lower-case texts, write {described.stated_by}"
+    )
+
+
 def _valid_utf8(text: str) -> str:
     """Half a surrogate pair, as broken JSON escapes leave it, becomes "?"."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _from_directory(directory: Path) -> Tokenizer:
+@dataclasses.dataclass(frozen=True)
+class _WordPieces:
+    """A vocabulary file, one word piece a line, and what is said of BERT's pipeline over it.
+
+    lowercase: None where nothing says it; stated_by: what would.
+    """
+
+    vocabulary: Path
+    stated_by: str
+    lowercase: bool | None
+    strip_accents: bool | None = None
+    chinese: bool = True
+
+
+def _described(directory: Path) -> Path | _WordPieces:
+    """What describes a directory's tokenizer: a whole tokenizer.json, or a vocabulary."""
     saved = directory / "tokenizer.json"
-    description = json.loads(saved.read_text(encoding="utf-8")) if saved.is_file() else {}
+    description = _json(saved)
     if "model" in description:
-        return Tokenizer.from_file(str(saved))
+        return saved
     vocabulary = directory / "vocab.txt"
     if vocabulary.is_file():
-        options_file = directory / "tokenizer_config.json"
-        options = (
-            json.loads(options_file.read_text(encoding="utf-8")) if options_file.is_file() else {}
-        )
-        return _word_piece(
+        options = _json(directory / "tokenizer_config.json")
+        return _WordPieces(
             vocabulary,
-            lowercase=options.get("do_lower_case", True),
+            '{"do_lower_case": true} into tokenizer_config.json',
+            lowercase=options.get("do_lower_case"),
             strip_accents=options.get("strip_accents"),
             chinese=options.get("tokenize_chinese_chars", True),
         )
     vocabulary = directory / "assets" / "tokenizer" / "vocabulary.txt"
     if vocabulary.is_file():
         # keras-hub's tokenizer.json describes a Keras object.
-        return _word_piece(vocabulary, description.get("config", {}).get("lowercase", True))
+        lowercase = description.get("config", {}).get("lowercase")
+        return _WordPieces(vocabulary, '"lowercase": true into tokenizer.json', lowercase)
     raise UsageError(
         f"got {directory}, which has no tokenizer.json, vocab.txt or "
         "assets/tokenizer/vocabulary.txt; name the directory of a BERT model."
     )
 
 
-def _word_piece(
-    vocabulary: Path, lowercase: bool, strip_accents: bool | None = None, chinese: bool = True
-) -> Tokenizer:
-    """BERT's pipeline over a vocabulary file with one word piece per line."""
+def _json(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _from_directory(directory: Path) -> Tokenizer:
+    described = _described(directory)
+    if isinstance(described, Path):
+        return Tokenizer.from_file(str(described))
+    return _word_piece(described)
+
+
+def _word_piece(described: _WordPieces) -> Tokenizer:
+    """BERT's pipeline over a vocabulary."""
+    vocabulary, lowercase = described.vocabulary, described.lowercase
     tokenizer = Tokenizer(WordPiece.from_file(str(vocabulary), unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(
-        lowercase=lowercase, strip_accents=strip_accents, handle_chinese_chars=chinese
+        lowercase=not _capitals(vocabulary) if lowercase is None else lowercase,
+        strip_accents=described.strip_accents,
+        handle_chinese_chars=described.chinese,
     )
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     ids = {token: tokenizer.token_to_id(token) for token in (*_SPECIALS, "[MASK]")}
@@ -149,3 +200,9 @@ def _word_piece(
             ("[SEP]", ids["[SEP]"]), ("[CLS]", ids["[CLS]"])
         )
     return tokenizer
+
+
+def _capitals(vocabulary: Path) -> list[str]:
+    """The entries that no lower-cased text has; special tokens, in brackets, are not among them."""
+    entries = vocabulary.read_text(encoding="utf-8").split("\n")
+    return [e for e in map(str.strip, entries) if e != e.lower() and not _SPECIAL.fullmatch(e)]

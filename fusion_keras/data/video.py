@@ -7,18 +7,21 @@ import itertools
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
+from av.sidedata.sidedata import Type
 from PIL import Image
 
+from fusion_keras.data.images import MAX_PIXELS
 from fusion_keras.data.media import in_threads
 from fusion_keras.errors import UsageError
 from fusion_keras.files import whole
 
 # Part of each frame's name: a change of the method must not find the frames of the old one.
-_METHOD = "middle-frame 1"
+_METHOD = "middle-frame 2"
 # When the last frame stands further before the middle than this, in seconds, then the header
 # is wrong or the file was cut off.
 _TOLERANCE = 0.5
@@ -29,29 +32,33 @@ class VideoError(ValueError):
 
 
 def middle_frame(path: Path) -> np.ndarray:
-    """The frame on screen at half of the video's duration, as uint8 [H, W, 3] RGB.
+    """The frame on screen at half of the video's duration, as it is shown: uint8 [H, W, 3] RGB.
+
+    Upright, in square pixels and in the colours that the file states, see `_as_shown`.
 
     With n frames at a constant rate that is frame n // 2, counted from 0. Where the duration is
     not known, or the frames end before its middle (a wrong header, a truncated file), the middle
     one of the frames that decode is taken.
 
     Raises:
-      VideoError: not a video, no video stream, or no intact frame.
+      VideoError: not a video, no video stream, no intact frame, or one that is too large.
     """
     try:
-        frame = _shown_at_middle(path)
+        frame, shape = _shown_at_middle(path)
         if frame is None or frame.is_corrupt:
-            frame = _middle_by_count(path)
+            frame, shape = _middle_by_count(path)
+        if frame is None:
+            raise VideoError("the video holds no frame")
+        if frame.is_corrupt:
+            raise VideoError("the middle frame of the video is damaged")
+        return _as_shown(frame, shape)
+    except VideoError:
+        raise
     # Damaged bytes also raise what PyAV's own parsing trips over (ValueError, OverflowError);
     # all of it means the same here.
     except Exception as error:
         reason = getattr(error, "strerror", None) or type(error).__name__
         raise VideoError(f"not a readable video ({reason})") from error
-    if frame is None:
-        raise VideoError("the video holds no frame")
-    if frame.is_corrupt:
-        raise VideoError("the middle frame of the video is damaged")
-    return frame.to_ndarray(format="rgb24")
 
 
 def extract_middle_frames(videos: Sequence[Path], folder: Path) -> list[Path | VideoError]:
@@ -88,38 +95,83 @@ def extract_middle_frames(videos: Sequence[Path], folder: Path) -> list[Path | V
     return [failed.get(target, target) for target in targets]
 
 
-def _shown_at_middle(path: Path) -> av.VideoFrame | None:
-    """The frame on screen at half of the duration; None where times do not lead to one."""
+def _as_shown(frame: av.VideoFrame, shape: Fraction) -> np.ndarray:
+    """A decoded frame, uint8 [H, W, 3] RGB, as a player would show it.
+
+    The matrix (BT.601, BT.709) and the range (full, limited) of its colours are the frame's own,
+    by PyAV; where a file states none, FFmpeg's defaults hold (BT.601, limited).
+
+    Args:
+      frame: as coded.
+      shape: width of a pixel over its height. The shorter side of a pixel is drawn out, so that
+        nothing is lost.
+
+    Raises:
+      VideoError: it would have more pixels than an image file may.
+    """
+    width, height = frame.width, frame.height
+    if shape > 1:
+        width = round(width * shape)
+    else:
+        height = round(height / shape)
+    if width * height > MAX_PIXELS:
+        raise VideoError(f"{width} x {height} pixels, more than the limit of {MAX_PIXELS}")
+    pixels = frame.to_ndarray(format="rgb24", width=width, height=height)
+    matrix = frame.side_data.get(Type.DISPLAYMATRIX)
+    return pixels if matrix is None else _turned(pixels, np.frombuffer(matrix, np.int32))
+
+
+def _turned(pixels: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """[H, W, 3] turned and mirrored as a display matrix, int32 [9], says; by quarter turns.
+
+    It moves the point (x, y) to (a x + c y, b x + d y) with a, b = matrix[0:2] and c, d =
+    matrix[3:5] (FFmpeg's libavutil/display.h), and where the frame then lies does not count.
+    """
+    a, b, _, c, d = matrix[:5].astype(int)
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        pixels, a, d = pixels.swapaxes(0, 1), c, b
+    return np.ascontiguousarray(pixels[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+
+
+def _shown_at_middle(path: Path) -> tuple[av.VideoFrame | None, Fraction]:
+    """The frame on screen at half of the duration, and the shape of its pixels; None where times
+    do not lead to one."""
     with _open(path) as container:
         stream = _video_stream(container)
-        if stream is None:
-            return None
-        if stream.duration:
-            half = float(stream.duration * stream.time_base) / 2
-        elif container.duration:
-            half = container.duration / av.time_base / 2
-        else:
-            return None
-        middle = half + float((stream.start_time or 0) * stream.time_base)
-        container.seek(int(middle / stream.time_base), stream=stream)
-        shown = None
-        for frame in _frames(container, stream):
-            if frame.time is None:
-                return None
-            if frame.time > middle + 1e-6:
-                return shown
-            shown = frame
-        # The frames ended before the middle did.
-        return shown if shown is not None and middle - shown.time < _TOLERANCE else None
+        return _at_middle(container, stream), _pixel_shape(stream)
 
 
-def _middle_by_count(path: Path) -> av.VideoFrame | None:
-    """The middle one of the frames that decode. Two passes, so that memory holds one frame."""
+def _at_middle(container, stream) -> av.VideoFrame | None:
+    if stream is None:
+        return None
+    if stream.duration:
+        half = float(stream.duration * stream.time_base) / 2
+    elif container.duration:
+        half = container.duration / av.time_base / 2
+    else:
+        return None
+    middle = half + float((stream.start_time or 0) * stream.time_base)
+    container.seek(int(middle / stream.time_base), stream=stream)
+    shown = None
+    for frame in _frames(container, stream):
+        if frame.time is None:
+            return None
+        if frame.time > middle + 1e-6:
+            return shown
+        shown = frame
+    # The frames ended before the middle did.
+    return shown if shown is not None and middle - shown.time < _TOLERANCE else None
+
+
+def _middle_by_count(path: Path) -> tuple[av.VideoFrame | None, Fraction]:
+    """The middle one of the frames that decode, and the shape of its pixels. Two passes, so that
+    memory holds one frame."""
     with _open(path) as container:
         count = sum(1 for _ in _frames(container, _video_stream(container)))
     with _open(path) as container:
-        frames = _frames(container, _video_stream(container))
-        return next(itertools.islice(frames, count // 2, None), None)
+        stream = _video_stream(container)
+        frame = next(itertools.islice(_frames(container, stream), count // 2, None), None)
+        return frame, _pixel_shape(stream)
 
 
 def _open(path: Path):
@@ -133,6 +185,11 @@ def _video_stream(container):
         # The videos are decoded side by side; threads inside each would only add switching.
         stream.codec_context.thread_count = 1
     return stream
+
+
+def _pixel_shape(stream) -> Fraction:
+    """Width over height of a pixel; square where the file does not say."""
+    return Fraction(stream.sample_aspect_ratio or 1) if stream is not None else Fraction(1)
 
 
 def _frames(container, stream) -> Iterator[av.VideoFrame]:

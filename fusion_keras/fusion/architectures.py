@@ -83,12 +83,13 @@ class FusionArchitecture(Architecture):
     def check_data(self, config):
         from fusion_keras.data.load import check_source
 
-        check_source(config.data, self.readers(config), scores=config.regression)
+        readers, keep = self.readers(config), keeps_incomplete(config)
+        check_source(config.data, readers, scores=config.regression, keep_incomplete=keep)
 
     def data(self, config):
         from fusion_keras.data.load import load_dataset
 
-        return load_dataset(config.data, self.readers(config))
+        return load_dataset(config.data, self.readers(config), keeps_incomplete(config))
 
     def presets(self, config, encodings):
         from fusion_keras.modalities import MODALITY
@@ -101,8 +102,8 @@ class FusionArchitecture(Architecture):
 
         arrays = {INPUT_OF[m]: dataset.inputs[m] for m in spec.modalities}
         if spec.stand_ins:
-            present = np.ones((len(dataset), 1), np.float32)
-            arrays |= {PRESENT[m]: present for m in spec.modalities}
+            present = {m: dataset.has(m)[:, None].astype(np.float32) for m in spec.modalities}
+            arrays |= {PRESENT[m]: values for m, values in present.items()}
         return arrays
 
     def inputs(self, spec, presets, config):
@@ -153,7 +154,16 @@ class FusionArchitecture(Architecture):
         return {m: Path(config[m]["preset"]).name for m in taken}
 
     def ask(self, inputs):
-        return " ".join(_ASKED[m] for m in MODALITIES if INPUT_OF[m] in inputs)
+        asked = dict(_ASKED)
+        if columns := inputs.get(INPUT_OF["text"], {}).get("columns"):
+            asked["text"] = " ".join(f'--text "{column}=..."' for column in columns)
+        return " ".join(asked[m] for m in MODALITIES if INPUT_OF[m] in inputs)
+
+
+def keeps_incomplete(config) -> bool:
+    """Whether a run keeps the rows of its data that lack a modality."""
+    kept = config.data.incomplete
+    return kept == "keep" or (kept == "auto" and config.fusion.stand_ins)
 
 
 FUSION, CLSTM = FusionArchitecture(), ClstmArchitecture()

@@ -39,6 +39,7 @@ from fusion_keras.fusion.spec import (
     MODALITIES,
     FusionSpec,
     Junction,
+    format_junction,
     parse_junctions,
     validate,
 )
@@ -169,7 +170,8 @@ def make_spec(variant: str, fusion, facts: Mapping[str, Facts]) -> FusionSpec:
         facts: modality -> what is known of its backbone, of those that the variant takes.
 
     Raises:
-        UsageError: unknown variant, or a depth or a setting that does not exist.
+        UsageError: unknown variant, or a depth or a setting that does not exist, also `last` of
+            weights without a pooler.
     """
     junctions = _junctions(variant, fusion, facts)
     spec = FusionSpec(
@@ -188,4 +190,24 @@ def make_spec(variant: str, fusion, facts: Mapping[str, Facts]) -> FusionSpec:
             f"variant is {variant!r}: choose one that takes more, such as --variant=inter."
         )
     validate(spec, {modality: known.num_depths for modality, known in facts.items()})
+    for modality, known in facts.items():
+        if known.lacks_last and LAST in spec.depths(modality):
+            raise UsageError(_without_last(variant, spec, modality, known))
     return spec
+
+
+def _without_last(variant: str, spec: FusionSpec, modality: str, known: Facts) -> str:
+    instead = "choose a variant that taps layers, such as inter or early"
+    if not spec.frozen:
+        own = [
+            replace(j, taps={**j.depths, modality: known.num_depths})
+            if j.depths.get(modality) == LAST
+            else j
+            for j in spec.junctions
+        ]
+        junctions = ",".join(map(format_junction, own))
+        instead = f"tap its last layer, --config.fusion.junctions='{junctions}'"
+    return (
+        f"{variant} taps {modality} at depth {LAST}, the published model's own pooled vector, and "
+        f"{known.lacks_last}: {instead}, or take a checkpoint that has it."
+    )

@@ -79,11 +79,15 @@ class Modality(abc.ABC):
         """
 
     def contents(self, dataset: Dataset) -> list[str]:
-        """A digest of each row's content; "" where the data set was read without it."""
+        """A digest of each row's content; "" where there is none, or the data set was read without
+        it."""
         values = dataset.inputs.get(self.name)
         if values is None or not isinstance(values, np.ndarray):
             return [""] * len(dataset)
-        return [digest(np.ascontiguousarray(row).data) for row in values]
+        return [
+            digest(np.ascontiguousarray(row).data) if there else ""
+            for row, there in zip(values, dataset.has(self.name), strict=True)
+        ]
 
     @abc.abstractmethod
     def described(self, preset, config) -> dict:

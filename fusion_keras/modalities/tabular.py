@@ -99,7 +99,8 @@ class TabularReader:
 
     def read(self, records: Records, folder: Path) -> Reading:
         self.require(records)
-        rows = records.raw["tabular"]
+        nothing = dict.fromkeys(self.columns, "")
+        rows = [nothing if row is None else row for row in records.raw["tabular"]]
         train = [row for row, split in zip(rows, records.splits, strict=True) if split == "train"]
         encoding = {
             "numbers": [_standard(name, train) for name in self.numbers],

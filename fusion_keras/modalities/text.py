@@ -9,15 +9,26 @@ from pathlib import Path
 import keras
 import numpy as np
 from keras import layers, ops
+from tokenizers import Tokenizer
 
 from fusion_keras.backbones import backbone_weights
 from fusion_keras.backbones.facts import Facts
 from fusion_keras.backbones.presets import TextPreset, find_text, load_text
-from fusion_keras.data.records import Dataset, Reading, Records
-from fusion_keras.data.tokens import cached_tokens, load_tokenizer
+from fusion_keras.data.records import SPLITS, Dataset, Reading, Records
+from fusion_keras.data.table import shortened
+from fusion_keras.data.text_columns import TextColumns
+from fusion_keras.data.tokens import (
+    cached_tokens,
+    casing_note,
+    count_unknown,
+    encode,
+    load_tokenizer,
+)
 from fusion_keras.errors import UsageError
 from fusion_keras.modalities.base import Layers, Modality, digest
 
+# Rows that a plan reads, spread over the table: a fifth of a second.
+_LOOKED_AT = 1000
 _register = keras.saving.register_keras_serializable(package="fusion_keras")
 
 
@@ -39,19 +50,82 @@ class SegmentIds(layers.Layer):
 
 @dataclasses.dataclass(frozen=True)
 class TextReader:
-    """Sentences -> token ids int32 [N, max_length], [CLS] ... [SEP] and then zeros."""
+    """Sentences -> token ids int32 [N, max_length], [CLS] ... [SEP] and then zeros.
 
-    tokenizer_dir: Path
+    Attributes:
+        tokenizer: of the preset.
+        max_unknown: greatest share of a split's tokens that may be unknown to its vocabulary.
+        notes: what is to be said of the tokenizer.
+    """
+
+    tokenizer: Tokenizer
     max_length: int
+    max_unknown: float = 1.0
+    notes: tuple[str, ...] = ()
 
     def require(self, records: Records) -> None:
-        """Every source has sentences."""
+        """Every source has sentences; the vocabulary must know those that a look takes in."""
+        rows = np.arange(0, len(records), max(1, len(records) // _LOOKED_AT))
+        some = [records.raw["text"][row] or "" for row in rows]
+        token_ids, _ = encode(some, self.tokenizer, self.max_length)
+        self._check("", records, rows, *count_unknown(token_ids, self.tokenizer))
 
     def read(self, records: Records, folder: Path) -> Reading:
-        texts = records.raw["text"]
-        token_ids, cut = cached_tokens(texts, self.tokenizer_dir, self.max_length, folder)
-        note = f"{cut} of {len(texts)} texts were cut to {self.max_length} tokens"
-        return Reading(token_ids, notes=(note,) if cut else ())
+        # A row without a text has no token that could be unknown.
+        texts = [text or "" for text in records.raw["text"]]
+        token_ids, cut = cached_tokens(texts, self.tokenizer, self.max_length, folder)
+        notes = list(self.notes)
+        if cut:
+            notes.append(f"{cut} of {len(texts)} texts were cut to {self.max_length} tokens")
+        unknown, tokens = count_unknown(token_ids, self.tokenizer)
+        rows_of = {s: np.flatnonzero(np.asarray(records.splits) == s) for s in SPLITS}
+        for split, rows in rows_of.items():
+            self._check(f"{split} ", records, rows, unknown[rows], tokens[rows])
+        if unknown.any():
+            shares = [f"{_share(unknown[r], tokens[r])} in {s}" for s, r in rows_of.items()]
+            nothing = int(((unknown == tokens) & (tokens > 0)).sum())
+            alone = f"; {nothing} texts are nothing else" if nothing else ""
+            first = _first(records, np.arange(len(records)), unknown)
+            notes.append(
+                f"unknown to the vocabulary, read as [UNK]: {', '.join(shares)} ({first}){alone}"
+            )
+        return Reading(token_ids, notes=tuple(notes))
+
+    def _check(self, split: str, records: Records, rows, unknown, tokens) -> None:
+        """Raises UsageError where too much is unknown; `unknown`, `tokens` are those of `rows`."""
+        if unknown.sum() > self.max_unknown * tokens.sum():
+            too_many = unknown > self.max_unknown * tokens
+            raise UsageError(
+                f"got {_share(unknown, tokens)} of the {split}texts that the vocabulary does not "
+                f"know and reads as [UNK] ({_first(records, rows, too_many)}), wanted at most "
+                f"{self.max_unknown:.0%}: choose a config.text.preset that knows their language "
+                "and script, or raise config.text.max_unknown."
+            )
+
+
+def _share(unknown: np.ndarray, tokens: np.ndarray) -> str:
+    count, every = int(unknown.sum()), int(tokens.sum())
+    return f"{count} of {every} tokens ({count / max(every, 1):.1%})"
+
+
+def _first(records: Records, rows: np.ndarray, chosen: np.ndarray) -> str:
+    row = int(rows[np.flatnonzero(chosen)[0]])
+    where = records.origins[row] if records.origins else records.ids[row]
+    return f"first {where}: {shortened(records.raw['text'][row])!r}"
+
+
+def _check_embedded(tokenizer: Tokenizer, rows: int, directory: Path) -> None:
+    """Raises UsageError for an id that has no row in the embedding: its vector would be NaN."""
+    ids = tokenizer.get_vocab(with_added_tokens=True)
+    count = max(ids.values()) + 1
+    if count > rows:
+        beyond = min((t for t, index in ids.items() if index >= rows), key=ids.get)
+        raise UsageError(
+            f"got a tokenizer of {count} ids in {directory} ({beyond!r} is id {ids[beyond]}), and "
+            f"an embedding of {rows} rows by its config.json; wanted a row for each id. Copy "
+            "tokenizer and weights from one checkpoint; where tokens were added, call "
+            "resize_token_embeddings(len(tokenizer)) in transformers and save the model again."
+        )
 
 
 class Text(Modality):
@@ -62,22 +136,39 @@ class Text(Modality):
     padded = True
 
     def reader(self, config) -> TextReader:
-        source, tokenizer_dir = find_text(config.text.preset)
-        length, longest = config.data.max_length, source.cls.longest_sequence(source.described)
+        preset, length, limit = config.text.preset, config.data.max_length, config.text.max_unknown
+        source, directory = find_text(preset)
+        longest = source.cls.longest_sequence(source.described)
         # [CLS], a word piece and [SEP] at least.
         if not 3 <= length <= longest:
             raise UsageError(
-                f"config.data.max_length is {length}; {config.text.preset} takes 3 to {longest} "
-                "tokens."
+                f"config.data.max_length is {length}; {preset} takes 3 to {longest} tokens."
             )
-        return TextReader(tokenizer_dir, length)
+        if not 0 <= limit <= 1:
+            raise UsageError(
+                f"config.text.max_unknown is {limit}; a share of the tokens, 0 to 1, is wanted."
+            )
+        tokenizer = load_tokenizer(directory)
+        _check_embedded(tokenizer, source.cls.vocabulary_size_of(source.described), directory)
+        note = casing_note(directory)
+        return TextReader(tokenizer, length, limit, (note,) if note else ())
 
     def contents(self, dataset: Dataset) -> list[str]:
         # The sentences are there also where nothing reads them.
-        return [digest(text.encode("utf-8", "surrogatepass")) for text in dataset.raw["text"]]
+        return [
+            "" if text is None else digest(text.encode("utf-8", "surrogatepass"))
+            for text in dataset.raw["text"]
+        ]
 
     def described(self, preset: TextPreset, config) -> dict:
-        return {"max_length": config.data.max_length, "pad_id": 0}
+        known = {"max_length": config.data.max_length, "pad_id": 0}
+        if config.data.source != "manifest":
+            return known
+        columns = config.data.manifest
+        joined = TextColumns.of(
+            columns.text_column, columns.text_join, columns.text_names, columns.missing
+        )
+        return known | joined.described()
 
     def files_of(self, preset: TextPreset) -> dict[str, bytes]:
         tokenizer = load_tokenizer(preset.tokenizer_dir)

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from fusion_keras import terminal
 from fusion_keras.data.pipeline import steps_per_epoch, train_batches
@@ -92,7 +92,7 @@ PYTORCH = Framework("pytorch", fit)
 
 def _learn(run: Run, lesson: Lesson, forward: Forward, config) -> int:
     """Train the lesson's model, a Reference; gives the best epoch, whose weights it then has."""
-    train, seed = config.train, config.seed
+    train, seed, label_kind = config.train, config.seed, lesson.dataset.label_kind
     model, arrays, rows = lesson.model, lesson.arrays, lesson.rows
     steps = steps_per_epoch(len(rows["train"]), train.batch_size)
     optimizer, scheduler = optimizers.make_optimizer(train, model, steps * train.epochs)
@@ -114,7 +114,8 @@ def _learn(run: Run, lesson: Lesson, forward: Forward, config) -> int:
             losses = []
             optimizers.train_mode(model, train)
             for _ in range(steps):
-                losses.append(step(forward, *next(batches), train, optimizer, scheduler))
+                batch = next(batches)
+                losses.append(step(forward, *batch, train, optimizer, scheduler, label_kind))
                 progress.update(bar, advance=1, description=f"epoch {epoch}")
             line = {
                 "epoch": epoch,
@@ -143,18 +144,26 @@ def _validated(dataset: Dataset, logits: np.ndarray, rows: np.ndarray) -> dict[s
     return {f"valid_{name}": value for name, value in scores.items()}
 
 
-def step(forward: Forward, inputs, targets, train, optimizer, scheduler) -> float:
+def step(
+    forward: Forward, inputs, targets, train, optimizer, scheduler, label_kind: str = "single"
+) -> float:
     """One step of training, and its loss before it.
 
     Args:
         inputs, targets: a batch as `train_batches` gives it.
         train: the resolved `config.train`.
+        label_kind: "single" or "multi".
     """
     logits = forward(inputs)
     # Mixed labels are shares of each class, float [B, C].
     labels = torch.from_numpy(np.asarray(targets)).to(logits.device)
-    labels = labels if labels.is_floating_point() else labels.long()
-    loss = cross_entropy(logits, labels, label_smoothing=train.label_smoothing)
+    if label_kind == "multi":
+        smoothing = train.label_smoothing
+        shares = labels.to(logits.dtype) * (1 - smoothing) + smoothing / 2
+        loss = binary_cross_entropy_with_logits(logits, shares)
+    else:
+        labels = labels if labels.is_floating_point() else labels.long()
+        loss = cross_entropy(logits, labels, label_smoothing=train.label_smoothing)
     optimizer.zero_grad()
     loss.backward()
     optimizers.step(optimizer, scheduler, train)

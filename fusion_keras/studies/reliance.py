@@ -20,7 +20,7 @@ from fusion_keras.data.modalities import MODALITIES
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.architectures import of_spec
 from fusion_keras.metrics import paired_bootstrap
-from fusion_keras.training.evaluate import predict
+from fusion_keras.training.evaluate import predict, right
 from fusion_keras.training.restored import restore
 from fusion_keras.training.run import read_json
 from fusion_keras.training.task import Task
@@ -30,6 +30,8 @@ _log = logging.getLogger(__name__)
 
 def correct_when_shuffled(task: Task, split: str, repeats: int, seed: int) -> dict[str, np.ndarray]:
     """Which predictions are right with each modality shuffled, and with none.
+
+    Shuffled among the rows that have it: what a row lacks it neither gets nor gives.
 
     The encoders run once: shuffling pairs their outputs anew, and only what stands behind
     them runs again.
@@ -49,18 +51,25 @@ def correct_when_shuffled(task: Task, split: str, repeats: int, seed: int) -> di
 
     def correct(inputs) -> np.ndarray:
         logits = predict(task.graph.fusion, inputs, np.arange(len(rows)))["logits"]
-        return logits.argmax(-1) == labels
+        return right(logits, labels)
 
     answers = {"": correct(taps)[None]}
     rng = np.random.default_rng(seed)
     for modality in task.spec.modalities:
         # The padding mask goes where its sentence goes.
         moved = set(task.graph.encoder(modality).output)
-        orders = [rng.permutation(len(rows)) for _ in range(repeats)]
+        orders = [_shuffled(task.dataset.has(modality)[rows], rng) for _ in range(repeats)]
         answers[modality] = np.stack(
             [correct({n: x[o] if n in moved else x for n, x in taps.items()}) for o in orders]
         )
     return answers
+
+
+def _shuffled(there: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """int [n]: an order of rows in which those that are not there stay."""
+    order, held = np.arange(len(there)), np.flatnonzero(there)
+    order[held] = held[rng.permutation(len(held))]
+    return order
 
 
 def measure(folders: list[Path], split: str, repeats: int, seed: int) -> dict:
@@ -110,7 +119,7 @@ def report(results: dict, folders: list[Path], split: str, repeats: int) -> list
     description, runs = read_json(folders[0] / "config.json"), len(folders)
     table = Table(
         "shuffled",
-        "accuracy",
+        "subset accuracy" if description.get("label_kind") == "multi" else "accuracy",
         "what it costs",
         title=f"{description['variant']} on {description['dataset']['name']}, {split}",
         caption=f"{runs} {'run' if runs == 1 else 'runs'}, {repeats} shuffles each; 95 % bootstrap "

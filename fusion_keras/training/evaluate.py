@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 from collections.abc import Iterator, Mapping
 
@@ -13,6 +14,7 @@ import numpy as np
 from fusion_keras import metrics
 from fusion_keras.data.pipeline import eval_batches
 from fusion_keras.data.records import Dataset
+from fusion_keras.label_sums import THRESHOLD
 
 BATCH = 64
 
@@ -37,11 +39,25 @@ def predict(
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def probabilities(logits: np.ndarray) -> np.ndarray:
-    """Softmax in float64: [n, C] -> [n, C]."""
+def probabilities(logits: np.ndarray, label_kind: str = "single") -> np.ndarray:
+    """Logits [n, C] -> float64 [n, C]: softmax, or of several labels a row a sigmoid for each."""
     shifted = np.asarray(logits, np.float64)
+    if label_kind == "multi":
+        return np.exp(-np.logaddexp(0, -shifted))
     shifted = np.exp(shifted - shifted.max(axis=-1, keepdims=True))
     return shifted / shifted.sum(axis=-1, keepdims=True)
+
+
+def right(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """bool [n]: whether the class is answered, or of several labels a row each of them.
+
+    Args:
+        logits: [n, C].
+        labels: int [n], or 0 and 1 [n, C].
+    """
+    if labels.ndim == 1:
+        return logits.argmax(-1) == labels
+    return ((probabilities(logits, "multi") > THRESHOLD) == labels).all(axis=1)
 
 
 def _known(outputs: dict[str, np.ndarray], dataset: Dataset, rows: np.ndarray) -> dict:
@@ -55,17 +71,22 @@ def _known(outputs: dict[str, np.ndarray], dataset: Dataset, rows: np.ndarray) -
 
 
 def validation_metrics(outputs, dataset: Dataset, rows: np.ndarray) -> dict[str, float]:
-    """Every metric of a split, without intervals."""
+    """Every metric of a split, without intervals; of several labels those of all together."""
+    probs = probabilities(outputs["logits"], dataset.label_kind)
+    if dataset.label_kind == "multi":
+        return metrics.label_metrics(probs, dataset.labels[rows])
     known = _known(outputs, dataset, rows)
-    probs = probabilities(outputs["logits"])
     return metrics.classification_metrics(probs, dataset.labels[rows], **known)
 
 
 def split_metrics(outputs, dataset: Dataset, rows: np.ndarray) -> dict:
-    """Every metric of a split with its interval, and the confusion matrix."""
-    probs = probabilities(outputs["logits"])
+    """Every metric of a split with its interval, and the confusion matrix; of several labels a row
+    the metrics and the matrix of each."""
+    probs = probabilities(outputs["logits"], dataset.label_kind)
     labels = dataset.labels[rows]
     groups = None if dataset.groups is None else [dataset.groups[r] for r in rows]
+    if dataset.label_kind == "multi":
+        return _label_metrics(probs, labels, groups, dataset.classes)
     summary = metrics.summarise(probs, labels, groups=groups, **_known(outputs, dataset, rows))
     matrix = metrics.confusion_matrix(labels, probs.argmax(-1), len(dataset.classes))
     return {
@@ -75,13 +96,76 @@ def split_metrics(outputs, dataset: Dataset, rows: np.ndarray) -> dict:
     }
 
 
+def _label_metrics(probs, labels, groups, classes) -> dict:
+    whole, each = metrics.summarise_labels(probs, labels, groups=groups)
+    given = (probs > THRESHOLD).astype(int)
+    return {
+        "count": len(labels),
+        "metrics": {name: _finite(values) for name, values in whole.items()},
+        "threshold": THRESHOLD,
+        "labels": {
+            name: {
+                "count": int(labels[:, k].sum()),
+                "metrics": {metric: _finite(values) for metric, values in each[k].items()},
+                # Rows: has it not, has it; columns: is not given it, is given it.
+                "confusion": metrics.confusion_matrix(
+                    labels[:, k].astype(int), given[:, k], 2
+                ).tolist(),
+            }
+            for k, name in enumerate(classes)
+        },
+    }
+
+
+def _metrics_of_some(outputs, dataset: Dataset, rows: np.ndarray, chosen: np.ndarray) -> dict:
+    """`split_metrics` of the rows that are chosen, bool [n]."""
+    some = {name: values[chosen] for name, values in outputs.items()}
+    return split_metrics(some, dataset, rows[chosen])
+
+
+def pattern_metrics(outputs, dataset: Dataset, rows: np.ndarray) -> dict:
+    """A split by what its rows lack.
+
+    Returns:
+        "patterns" -> "complete", "without image", ... -> what `split_metrics` gives of these rows;
+        empty where every row is complete.
+    """
+    lacking = np.array([dataset.lacking(row) for row in rows])
+    if not lacking.astype(bool).any():
+        return {}
+    patterns = {}
+    for name in sorted(set(lacking.tolist())):
+        scored = _metrics_of_some(outputs, dataset, rows, lacking == name)
+        patterns[f"without {name}" if name else "complete"] = scored
+    return {"patterns": patterns}
+
+
 def _finite(values: dict[str, float]) -> dict[str, float | None]:
     """JSON has no nan: an undefined metric is null."""
     return {k: None if math.isnan(v) else float(v) for k, v in values.items()}
 
 
+def unshared_metrics(outputs, dataset: Dataset, rows: np.ndarray) -> dict:
+    """A split without the rows whose content is in another split too.
+
+    Returns:
+        "unshared" -> what `split_metrics` gives of the other rows (of none their count alone), and
+        "shared", modality -> how many rows share it; empty where no row shares anything.
+    """
+    found = {m: shared[rows] for m, shared in dataset.shared.items() if shared[rows].any()}
+    if not found:
+        return {}
+    alone = ~np.any(list(found.values()), axis=0)
+    scored = _metrics_of_some(outputs, dataset, rows, alone) if alone.any() else {"count": 0}
+    counts = {modality: int(shared.sum()) for modality, shared in found.items()}
+    return {"unshared": {"shared": counts, **scored}}
+
+
 def predictions_csv(dataset: Dataset, outputs: dict[str, dict], rows: dict[str, np.ndarray]) -> str:
-    """One line for each evaluated row: id, split, group, target, prediction, probabilities."""
+    """One line for each evaluated row: id, split, group, target, prediction, probabilities.
+
+    Several labels stand as a JSON list in the order of the classes.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerows(_prediction_lines(dataset, outputs, rows))
@@ -93,11 +177,22 @@ def _prediction_lines(dataset, outputs, rows) -> Iterator[list]:
     head = ["id", "split", "group", "target", "predicted", *(f"p_{c}" for c in dataset.classes)]
     yield head + (["score", "predicted_score"] if regression else [])
     for split, predicted in outputs.items():
-        probs = probabilities(predicted["logits"])
+        probs = probabilities(predicted["logits"], dataset.label_kind)
         for i, row in enumerate(rows[split]):
             group = dataset.groups[row] if dataset.groups is not None else ""
-            names = [dataset.classes[dataset.labels[row]], dataset.classes[probs[i].argmax()]]
+            names = _answers(dataset, row, probs[i])
             line = [dataset.ids[row], split, group, *names, *(f"{p:.7g}" for p in probs[i])]
             if regression:
                 line += [f"{dataset.scores[row]:.7g}", f"{predicted['score'][i, 0]:.7g}"]
             yield line
+
+
+def _answers(dataset: Dataset, row: int, probs: np.ndarray) -> list[str]:
+    """What is true of a row and what is predicted, by name."""
+    if dataset.label_kind == "single":
+        return [dataset.classes[dataset.labels[row]], dataset.classes[probs.argmax()]]
+    named = [
+        [name for name, is_given in zip(dataset.classes, given, strict=True) if is_given]
+        for given in (dataset.labels[row], probs > THRESHOLD)
+    ]
+    return [json.dumps(names, ensure_ascii=False) for names in named]

@@ -14,6 +14,8 @@ import keras
 import numpy as np
 
 import fusion_keras.fusion.graph  # noqa: F401  (registers the layers of saved models)
+from fusion_keras.config import copied
+from fusion_keras.data.incomplete import CHOICES, each_kind_first
 from fusion_keras.data.pipeline import steps_per_epoch
 from fusion_keras.data.records import Dataset
 from fusion_keras.errors import UsageError
@@ -21,7 +23,13 @@ from fusion_keras.files import digest, disk_errors, whole
 from fusion_keras.fusion.architectures import of_variant
 from fusion_keras.modalities import MODALITY
 from fusion_keras.training import adopted, loop, parents, teaching
-from fusion_keras.training.evaluate import predict, predictions_csv, split_metrics
+from fusion_keras.training.evaluate import (
+    pattern_metrics,
+    predict,
+    predictions_csv,
+    split_metrics,
+    unshared_metrics,
+)
 from fusion_keras.training.plan import Plan, make_plan
 from fusion_keras.training.recipes import resolve
 from fusion_keras.training.restored import load_model
@@ -173,7 +181,13 @@ def _parents(
 def _matching_run(config, run: Run) -> Path | None:
     """A complete run beside this one that was trained with exactly this config, resolved."""
     beside = sorted(path for path in run.folder.parent.glob("*") if path.is_dir())
-    return next((f for f in beside if Run(f, run.framework).is_of(config)), None)
+    # What becomes of rows that lack a modality shows in the rows, which are compared then.
+    configs = [copied(config) for _ in CHOICES]
+    for same, choice in zip(configs, CHOICES, strict=True):
+        same.data.incomplete = choice
+    return next(
+        (f for f in beside if any(Run(f, run.framework).is_of(same) for same in configs)), None
+    )
 
 
 def _adopt(task: Task, folders: dict[str, Path]) -> None:
@@ -227,9 +241,11 @@ def describe(run: Run, task: Task, folders: dict[str, Path], **more) -> None:
         "parents": {m: str(f) for m, f in folders.items() if run.partial not in f.parents},
         "spec": architecture.to_dict(task.spec),
         "classes": list(dataset.classes),
+        "label_kind": dataset.label_kind,
         "dataset": {
             "name": dataset.name,
             "counts": counts,
+            "lacking": _lacking(task),
             "fingerprint": dataset.fingerprint,
             "table_sha256": _table_digest(config),
             "split_policy": dataset.split_policy,
@@ -247,6 +263,14 @@ def describe(run: Run, task: Task, folders: dict[str, Path], **more) -> None:
     run.write_json("config.json", description)
 
 
+def _lacking(task: Task) -> dict[str, dict[str, int]]:
+    """Modality -> split -> how many rows of it lack that, of those that some row lacks."""
+    return {
+        modality: {split: int((~there[rows]).sum()) for split, rows in task.rows.items()}
+        for modality, there in task.dataset.present.items()
+    }
+
+
 def _splits_csv(dataset) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -262,10 +286,14 @@ def write_results(run: Run, task: Task, best_epoch: int, predict: Predict) -> No
     rows = {split: task.rows[split] for split in ("valid", "test")}
     outputs = {split: predict(rows[split]) for split in rows}
     results = {split: split_metrics(outputs[split], dataset, rows[split]) for split in rows}
-    golden_rows = rows["valid"][:GOLDEN_ROWS]
+    for split in rows:
+        results[split] |= unshared_metrics(outputs[split], dataset, rows[split])
+        results[split] |= pattern_metrics(outputs[split], dataset, rows[split])
+    golden_rows = each_kind_first(rows["valid"], dataset)[:GOLDEN_ROWS]
+    places = [int(np.flatnonzero(rows["valid"] == row)[0]) for row in golden_rows]
     names = [x.name for x in model.inputs]
     golden = {f"input_{n}": np.asarray(task.arrays[n][golden_rows]) for n in names}
-    golden.update({f"output_{n}": x[:GOLDEN_ROWS] for n, x in outputs["valid"].items()})
+    golden.update({f"output_{n}": x[places] for n, x in outputs["valid"].items()})
     run.write_npz("golden.npz", golden)
     run.write_bytes("predictions.csv", predictions_csv(dataset, outputs, rows).encode())
     _save_model(run, model)

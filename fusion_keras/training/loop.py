@@ -75,7 +75,8 @@ def fit(run: Run, lesson: Lesson, config) -> int:
     train, model, rows = config.train, lesson.model, lesson.rows
     steps = steps_per_epoch(len(rows["train"]), train.batch_size)
     optimizer = make_optimizer(train, model, steps * train.epochs)
-    model.compile(optimizer=optimizer, **losses_of(model, train, config.teacher.temperature))
+    losses = losses_of(model, train, lesson.dataset.label_kind, config.teacher.temperature)
+    model.compile(optimizer=optimizer, **losses)
     state = _EpochState(run, lesson, optimizer, train)
     if not state.finished:
         batches = train_batches(
@@ -116,8 +117,12 @@ def _targets_of_outputs(batch):
     return inputs, targets
 
 
-def losses_of(model: keras.Model, train, temperature: float = 1.0) -> dict:
+def losses_of(
+    model: keras.Model, train, label_kind: str = "single", temperature: float = 1.0
+) -> dict:
     """What `compile` takes besides the optimiser: a loss for each output, and their weights.
+
+    Of several labels a row it is the mean over the labels of each one's cross-entropy, of logits.
 
     Args:
         temperature: of a teacher. Labels [B, 2, C] are shares of the loss by label and by teacher,
@@ -126,6 +131,12 @@ def losses_of(model: keras.Model, train, temperature: float = 1.0) -> dict:
             gradients keep their size. It is a cross-entropy, the divergence plus the teacher's
             own entropy, which no weight changes.
     """
+
+    def binary_cross_entropy(labels, logits):
+        # Mixed ones are shares of each label already; smoothing moves them towards a half.
+        return keras.losses.binary_crossentropy(
+            labels, logits, from_logits=True, label_smoothing=train.label_smoothing
+        )
 
     def cross_entropy(labels, logits):
         if len(labels.shape) == 3:
@@ -141,7 +152,7 @@ def losses_of(model: keras.Model, train, temperature: float = 1.0) -> dict:
         # Keras may have made [B, 1] of the scores: a difference of unlike ranks is [B, B].
         return ops.square(ops.reshape(scores, (-1,)) - ops.reshape(predicted, (-1,)))
 
-    losses = {"logits": cross_entropy}
+    losses = {"logits": binary_cross_entropy if label_kind == "multi" else cross_entropy}
     if "score" in model.output:
         losses["score"] = squared_error
     weights = {"logits": 1.0, "score": train.score_loss}
@@ -217,8 +228,9 @@ def history_csv(history: list[dict]) -> bytes:
 
 def epoch_line(line: dict) -> str:
     """A line of history, as it is said."""
+    named = "subset accuracy" if "valid_hamming_loss" in line else "accuracy"
     return (
-        f"epoch {line['epoch']:3d}  loss {line['loss']:.4f}  valid accuracy "
+        f"epoch {line['epoch']:3d}  loss {line['loss']:.4f}  valid {named} "
         f"{line['valid_accuracy']:.4f}  nll {line['valid_nll']:.4f}  {line['seconds']:.1f} s"
     )
 

@@ -93,7 +93,7 @@ def _shared(config: dict, section: str):
     # or fewer bad rows, makes no other data.
     free = {
         "path", "name", "raw_dir", "frames_dir", "audio_column", "cache_dir", "max_skipped", "part",
-        "part_share",
+        "part_share", "incomplete",
     }  # fmt: skip
     return _without(values, free)
 
@@ -107,7 +107,8 @@ def check_rows(folder: Path, modality: str, dataset: Dataset) -> None:
     """Check that a parent had these classes, and each of these rows in the same split.
 
     A row that the parent trained on must not be one that this run is tested on. Rows are
-    known by name and by what stands in them: `line7` is another row in another file.
+    known by name and by what stands in them: `line7` is another row in another file. Of a row
+    without the modality the parent need not know.
 
     Raises:
         UsageError: another order of classes, other rows, or another split.
@@ -121,8 +122,14 @@ def check_rows(folder: Path, modality: str, dataset: Dataset) -> None:
             f"The parent {folder} has the classes {', '.join(classes)}, this run "
             f"{', '.join(dataset.classes)}: train the parent on the same data."
         )
-    ours = zip(dataset.splits, MODALITY[modality].contents(dataset), strict=True)
-    moved = [i for i, row in zip(dataset.ids, ours, strict=True) if theirs.get(i) != row]
+    contents, has = MODALITY[modality].contents(dataset), dataset.has(modality)
+    moved = [
+        name
+        for name, split, content, there in zip(
+            dataset.ids, dataset.splits, contents, has, strict=True
+        )
+        if theirs.get(name, None if there else (split, "")) != (split, content)
+    ]
     if moved:
         raise UsageError(
             f"The parent {folder} had {len(moved)} of {len(dataset)} rows in another split, with "

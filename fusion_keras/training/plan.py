@@ -19,7 +19,7 @@ from fusion_keras.config import copied, get_config
 from fusion_keras.data.modalities import DROPS
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.architecture import Architecture
-from fusion_keras.fusion.architectures import of_variant
+from fusion_keras.fusion.architectures import keeps_incomplete, of_variant
 from fusion_keras.fusion.spec import LAST, Depth, Junction, format_junction
 from fusion_keras.fusion.variants import FROZEN
 from fusion_keras.training import parents, teachers
@@ -165,6 +165,9 @@ def _of_parent(config, plan: Plan, modality: str, junction: str):
     parent.fusion.junctions, parent.fusion.weights = junction, ()
     # It has nothing that could be withheld.
     parent.fusion.stand_ins = False
+    if keeps_incomplete(plan.config):
+        # It leaves out rows that lack its modality, and is given the same ones otherwise.
+        parent.data.incomplete = "keep"
     for name in DROPS.values():
         parent.augment[name] = plain.augment[name]
     for name in parent.train:

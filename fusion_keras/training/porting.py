@@ -19,6 +19,7 @@ from fusion_keras.files import digest, disk_errors, write
 from fusion_keras.fusion.architectures import of_spec, of_values
 from fusion_keras.fusion.spec import from_dict
 from fusion_keras.fusion.state_dict import load_state_dict, state_dict
+from fusion_keras.training import multi_label
 from fusion_keras.training.evaluate import predict
 from fusion_keras.training.experiment import describe, write_results
 from fusion_keras.training.plan import plan_of
@@ -106,6 +107,7 @@ def from_classifier(config, folder: Path, target: Path) -> Run:
             "A classifier becomes a run of --variant=text or image with a linear head on the whole "
             "backbone: leave out fusion.junctions and fusion.hidden."
         )
+    multi_label.refuse(config, "classifier")
     config[modality].preset = str(folder)
     described = read_source(folder / "config.json")
     kind = described.get("model_type")

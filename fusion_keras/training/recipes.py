@@ -31,11 +31,13 @@ from __future__ import annotations
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from fusion_keras.config import copied, get_config
+from fusion_keras.data import incomplete
 from fusion_keras.data.augment import AugmentSpec
 from fusion_keras.data.modalities import DROPS, MODALITIES
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.architectures import of_variant
 from fusion_keras.fusion.variants import FROZEN
+from fusion_keras.training import multi_label
 from fusion_keras.training.optimizers import OPTIMIZERS
 from fusion_keras.training.unread import check_read
 
@@ -234,15 +236,29 @@ def _check(config: ConfigDict) -> None:
                 f"config.augment.{DROPS[modality]} is {config.augment[DROPS[modality]]}, and this "
                 f"{config.variant} takes no {modality}: leave it out."
             )
+    if config.data.incomplete not in incomplete.CHOICES:
+        raise UsageError(
+            f"config.data.incomplete is {config.data.incomplete!r}; one of "
+            f"{', '.join(incomplete.CHOICES)} is wanted."
+        )
+    rows_lack = config.data.incomplete == "keep"
     if config.fusion.stand_ins:
         drops = [DROPS[modality] for modality in taken]
-        if not (config.augment.enabled and any(config.augment[name] for name in drops)):
+        withheld = rows_lack or any(config.augment[name] for name in drops)
+        if not (config.augment.enabled and withheld):
             flags = " ".join(f"--config.augment.{name}=0.3" for name in drops)
             raise UsageError(
                 f"config.fusion.stand_ins is set, but nothing is withheld in training: set {flags} "
-                "(and --config.augment.enabled), or leave it off."
+                "(and --config.augment.enabled; where rows lack a modality, "
+                "--config.data.incomplete=keep will do), or leave it off."
             )
+    elif rows_lack and len(taken) > 1:
+        raise UsageError(
+            f"config.data.incomplete is keep, and this {config.variant} has nothing to put in the "
+            "place of what a row lacks: set --config.fusion.stand_ins, too."
+        )
     _check_teacher(config.teacher)
+    _check_labels(config)
     train = config.train
     for name, choices in _CHOICES.items():
         if train[name] not in choices:
@@ -276,6 +292,22 @@ def _check(config: ConfigDict) -> None:
         raise UsageError(f"config.seed is {config.seed}; 0 to {2**32 - 1} is wanted.")
     if config.dtype not in ("float32", "bfloat16"):
         raise UsageError(f"config.dtype is {config.dtype!r}; float32 or bfloat16 is wanted.")
+
+
+def _check_labels(config: ConfigDict) -> None:
+    kind, separator = config.data.label_kind, config.data.label_separator
+    if kind not in ("single", "multi"):
+        raise UsageError(f"config.data.label_kind is {kind!r}; single or multi is wanted.")
+    if kind == "single" and separator != get_config().data.label_separator:
+        raise UsageError(
+            f"config.data.label_separator is {separator!r}, and a row has a single label: set "
+            "--config.data.label_kind=multi, or leave it out."
+        )
+    multi_label.refuse(config, config.variant)
+    if config.regression:
+        multi_label.refuse(config, "regression")
+    if config.teacher.runs:
+        multi_label.refuse(config, "--teacher")
 
 
 def _check_teacher(teacher: ConfigDict) -> None:

@@ -19,39 +19,90 @@ SHOWN = (
     "accuracy", "acc2_nonneg", "acc2_nonzero", "weighted_f1", "macro_f1", "auroc", "ece",
     "acc7", "acc5", "mae", "pearson",
 )  # fmt: skip
-SHARES = ("accuracy", "acc2_nonneg", "acc2_nonzero", "weighted_f1", "macro_f1", "acc7", "acc5")
+SHARES = (
+    *("accuracy", "acc2_nonneg", "acc2_nonzero", "weighted_f1", "macro_f1", "acc7", "acc5"),
+    *("hamming_loss", "micro_f1", "precision", "recall", "f1"),
+)
+# Of several labels a row: of all together, and of each.
+SHOWN_OF_LABELS = ("accuracy", "hamming_loss", "micro_f1", "macro_f1", "macro_auroc", "macro_ap")
+SHOWN_OF_EACH = ("precision", "recall", "f1", "auroc", "ap")
+LABELS_SHOWN = 30
 
 
 def closing(run: Run) -> list[RenderableType]:
     """A finished run's metrics on validation and test, and what to do next."""
     with corrupt_run_errors(run.folder):
-        description = run.read_json("config.json")
+        description, results = run.read_json("config.json"), run.read_json("metrics.json")
+        of_each = [_labels_table(results)] if description.get("label_kind") == "multi" else []
         return [
             *(f"note: {note}" for note in description["dataset"]["notes"]),
-            _metrics_table(description, run.read_json("metrics.json")),
+            _metrics_table(description, results),
+            *of_each,
+            *_unshared_lines(results["splits"]),
+            *_patterns_table(results["splits"]),
             f"Run: {run.folder}",
             f"Next: {of_values(description['spec']).next_steps(description)}",
         ]
 
 
 def _metrics_table(description: dict, results: dict) -> Table:
-    splits = results["splits"]
+    splits, several = results["splits"], description.get("label_kind") == "multi"
+    largest = "most frequent set of labels" if several else "largest class"
     table = Table(
         title=f"{description['variant']} on {description['dataset']['name']}, "
         f"seed {description['seed']}, {description['parameters']:,} parameters",
-        caption="95 % bootstrap intervals; majority is the largest class of each split",
+        caption=f"95 % bootstrap intervals; majority is the {largest} of each split",
     )
     table.add_column("metric")
     for split, scored in splits.items():
         table.add_column(f"{split} (n = {scored['count']})", justify="right")
-    for name in SHOWN:
+    for name in SHOWN_OF_LABELS if several else SHOWN:
         # Some depend on what is in a split: whether its labels are the signs of its scores.
         if all(name in s["metrics"] for s in splits.values()):
-            table.add_row(name, *(_cell(name, s["metrics"][name]) for s in splits.values()))
+            shown = "subset accuracy" if several and name == "accuracy" else name
+            table.add_row(shown, *(_cell(name, s["metrics"][name]) for s in splits.values()))
     table.add_section()
     majority = (s["metrics"]["majority"]["value"] for s in splits.values())
     table.add_row("majority", *(f"{100 * value:.1f} %" for value in majority))
     return table
+
+
+def _labels_table(results: dict) -> Table:
+    """Of each label of the test split, the most frequent first."""
+    test = results["splits"]["test"]
+    labels = sorted(test["labels"].items(), key=lambda item: -item[1]["count"])
+    caption = f"a label is given where its probability is above {test['threshold']:g}; the other "
+    caption += "intervals are in metrics.json"
+    if len(labels) > LABELS_SHOWN:
+        caption += f", and {len(labels) - LABELS_SHOWN} labels more"
+    table = Table(title="test, label by label", caption=caption)
+    table.add_column("label")
+    for name in ("rows", *SHOWN_OF_EACH):
+        table.add_column(name, justify="right")
+    for label, scored in labels[:LABELS_SHOWN]:
+        # A row is to fit on a screen.
+        narrow = {n: v if n == "f1" else {**v, "low": None} for n, v in scored["metrics"].items()}
+        cells = (_cell(name, narrow[name]) for name in SHOWN_OF_EACH)
+        table.add_row(label, str(scored["count"]), *cells)
+    return table
+
+
+def _patterns_table(splits: dict) -> list[Table]:
+    """Accuracy by what rows lack; nothing where all are complete."""
+    names = [name for scored in splits.values() for name in scored.get("patterns", {})]
+    if not names:
+        return []
+    table = Table("rows", title="accuracy by what rows lack")
+    for split in splits:
+        table.add_column(split, justify="right")
+    for name in dict.fromkeys(names):
+        scored = [s.get("patterns", {}).get(name) for s in splits.values()]
+        cells = (
+            f"{_cell('accuracy', s['metrics']['accuracy'])}, n = {s['count']}" if s else "no row"
+            for s in scored
+        )
+        table.add_row(name, *cells)
+    return [table]
 
 
 def _cell(name: str, values: dict) -> str:
@@ -63,6 +114,24 @@ def _cell(name: str, values: dict) -> str:
         return f"{100 * value:.1f} %{interval}"
     interval = "" if low is None else f" [{low:.3f}, {high:.3f}]"
     return f"{value:.3f}{interval}"
+
+
+def _unshared_lines(splits: dict) -> list[str]:
+    """What validation and test come to without what another split has, too."""
+    lines = []
+    for split, scored in splits.items():
+        if "unshared" not in scored:
+            continue
+        others, count = scored["unshared"], scored["count"]
+        shared = ", ".join(f"{modality} {n}" for modality, n in others["shared"].items())
+        line = f"{split}: {count - others['count']} of {count} rows share content with another "
+        line += f"split ({shared})"
+        if others["count"]:
+            name = next(n for n in SHOWN if n in scored["metrics"] and n in others["metrics"])
+            of_all, of_others = (_cell(name, s["metrics"][name]) for s in (scored, others))
+            line += f"; {name} of all {of_all}, of the {others['count']} others {of_others}"
+        lines.append(line)
+    return lines
 
 
 def described(config, folder: Path) -> list[RenderableType]:
@@ -85,7 +154,8 @@ def described(config, folder: Path) -> list[RenderableType]:
     parts = architecture.describe(spec, graph)
     named = [Path(config[m].preset).name for m in spec.modalities if m in readers]
     title = ": ".join([config.variant, " and ".join(_listed(named))] if named else [config.variant])
-    assumed = f"; {classes} classes are assumed" if readers else ""
+    of_what = "labels" if config.data.label_kind == "multi" else "classes"
+    assumed = f"; {classes} {of_what} are assumed" if readers else ""
     results = [_parts_table(parts, title, f"one example{assumed}")]
     picture = folder / config.name / f"{config.variant}.png"
     with disk_errors(picture):

@@ -24,8 +24,13 @@ def config_of(folder: Path):
     """
     config = get_config()
     try:
-        values = read_json(folder / "config.json")["config"]
-        config.update(_tuples(with_todays_names(values)))
+        values = with_todays_names(read_json(folder / "config.json")["config"])
+        config.update(_tuples(values))
+        # Older runs were trained without this limit.
+        config.text.max_unknown = values["text"].get("max_unknown", 1.0)
+        if config.fusion.stand_ins and "incomplete" not in values["data"]:
+            # Before there was a choice, rows that lack a modality were skipped.
+            config.data.incomplete = "skip"
     except (KeyError, TypeError, AttributeError) as error:
         raise UsageError(
             f"The settings in {folder / 'config.json'} are not those of this version "

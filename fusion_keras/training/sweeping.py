@@ -78,7 +78,7 @@ class Sweep:
         """Tables of the runs and of the groups, and what to do next."""
         return [
             _progress_table(self.members),
-            _groups_table(self.groups, self.baseline),
+            _groups_table(self.groups, self.baseline, _measure(self.members)),
             f"Runs, logs and results.json: {self.workdir}",
             f"Next: look at one of them with\n  tensorboard --logdir={self.workdir}",
         ]
@@ -179,7 +179,7 @@ def _train(member: Member, refresh) -> None:
 
 
 def _progress_table(members: list[Member]) -> Table:
-    table = Table("run", "state", "time", "test accuracy", "note", title="sweep")
+    table = Table("run", "state", "time", _measure(members), "note", title="sweep")
     waiting = 0
     for member in members:
         if member.status == "waiting":
@@ -215,11 +215,17 @@ def _results(members: list[Member], groups: list[str], baseline: str) -> dict[st
     return results
 
 
-def _groups_table(groups: dict[str, dict | None], baseline: str) -> Table:
+def _measure(members: list[Member]) -> str:
+    """What `accuracy` is of these runs: of several labels a row all must be right."""
+    several = any("hamming_loss" in m.metrics for m in members)
+    return "test subset accuracy" if several else "test accuracy"
+
+
+def _groups_table(groups: dict[str, dict | None], baseline: str, measure: str) -> Table:
     table = Table(
         "",
         "runs",
-        "test accuracy",
+        measure,
         "spread",
         f"against {baseline}",
         "p",

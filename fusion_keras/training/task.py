@@ -14,9 +14,11 @@ import numpy as np
 
 from fusion_keras.data.augment import AugmentSpec
 from fusion_keras.data.cache import cache_dir
+from fusion_keras.data.modalities import DROPS
 from fusion_keras.data.pipeline import Change
 from fusion_keras.data.records import SPLITS, Dataset
 from fusion_keras.data.splits import halve
+from fusion_keras.errors import UsageError
 from fusion_keras.fusion.graph import Graph
 from fusion_keras.modalities import MODALITY
 from fusion_keras.modalities.augmentation import augmentation
@@ -90,6 +92,7 @@ def prepare(plan: Plan, dataset: Dataset | None = None) -> Task:
     set_up_keras(config)
     dataset = architecture.data(config) if dataset is None else dataset
     _log.debug("%s: %d rows", dataset.name, len(dataset))
+    _check_stand_ins(config, dataset)
     regression = config.regression
     presets = architecture.presets(config, dataset.encodings)
     # The length is open: an exported model may take shorter inputs than training has.
@@ -105,6 +108,17 @@ def prepare(plan: Plan, dataset: Dataset | None = None) -> Task:
     return Task(config, dataset, part_of_rows(plan, dataset), arrays, spec, graph, presets)
 
 
+def _check_stand_ins(config, dataset: Dataset) -> None:
+    """Raises UsageError where stand-ins would have no example to learn from."""
+    drops = [config.augment[name] for name in DROPS.values()]
+    if config.fusion.stand_ins and not any(drops) and not dataset.present:
+        raise UsageError(
+            f"config.fusion.stand_ins is set, but no row of {dataset.name} lacks a modality and "
+            f"none is withheld in training: set --config.augment.{DROPS['image']}=0.3 or the like, "
+            "or leave it off."
+        )
+
+
 def part_of_rows(plan: Plan, dataset: Dataset) -> dict[str, np.ndarray]:
     """Split -> int [n], its rows; of the training rows the part that the plan's model learns on."""
     rows, (part, share) = {split: dataset.rows(split) for split in SPLITS}, plan.part
@@ -113,4 +127,6 @@ def part_of_rows(plan: Plan, dataset: Dataset) -> dict[str, np.ndarray]:
         groups = [dataset.groups[r] for r in train] if dataset.groups else None
         halves = halve(dataset.labels[train], groups, plan.config.data.split_seed, share)
         rows["train"] = train[halves[0 if part == "first" else 1]]
-    return rows
+    # Last, so that parents of either modality and their head divide the same rows.
+    of_use = np.any([dataset.has(m) for m in plan.spec.modalities], axis=0)
+    return {split: of_one[of_use[of_one]] for split, of_one in rows.items()}

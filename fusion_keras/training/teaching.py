@@ -23,6 +23,7 @@ from fusion_keras.data.cache import cache_dir, cached_array, content_key
 from fusion_keras.data.modalities import INPUT_OF, MODALITIES, PRESENT
 from fusion_keras.data.records import Dataset, Picked, Reading
 from fusion_keras.data.unlabelled import Unlabelled, evaluated_texts, read_unlabelled
+from fusion_keras.errors import UsageError
 from fusion_keras.fusion.architectures import FUSION
 from fusion_keras.training import teachers
 from fusion_keras.training.evaluate import predict, probabilities
@@ -134,7 +135,9 @@ def taught(task: Task, lesson: Lesson) -> Task:
         numbers = np.concatenate([np.arange(count), extra.numbers[modality]])
         arrays[INPUT_OF[modality]] = Picked(tuple(pool), numbers)
         if task.spec.stand_ins:
-            arrays[PRESENT[modality]] = np.ones((len(numbers), 1), np.float32)
+            # An unlabelled row is completed by what a training row has.
+            pool = (task.arrays[PRESENT[modality]], np.ones((len(pool[-1]), 1), np.float32))
+            arrays[PRESENT[modality]] = Picked(pool, numbers)
     classes = len(task.dataset.classes)
     smoothing = task.config.train.label_smoothing
     labels = np.eye(classes, dtype=np.float32)[task.dataset.labels]
@@ -194,8 +197,16 @@ def _extra(config, dataset, train, unlabelled, usable, taken) -> Extra:
     """Pairs of training rows, then the unlabelled rows, completed by training rows."""
     rng = np.random.default_rng(config.seed)
     joint = len(FUSION.modalities(config)) > 1
-    own = np.repeat(train, config.teacher.pairs if joint else 0)
-    other, completing = rng.choice(train, len(own)), rng.choice(train, len(usable))
+    whole = train[np.all([dataset.has(m)[train] for m in taken], axis=0)]
+    if not len(whole):
+        if len(usable):
+            raise UsageError(
+                f"config.teacher.unlabelled is set, and no training row has all of "
+                f"{', '.join(taken)}, to complete its rows with: leave it out."
+            )
+        return Extra(dict.fromkeys(taken, whole))
+    own = np.repeat(whole, config.teacher.pairs if joint else 0)
+    other, completing = rng.choice(whole, len(own)), rng.choice(whole, len(usable))
     numbers = {}
     for modality in taken:
         drawn = completing
@@ -227,9 +238,14 @@ def _answers(
         place = teachers.rows_of(run, task.dataset, dataset)
         arrays = {}
         for m in task.spec.modalities:
-            arrays[INPUT_OF[m]] = _theirs(task, m, question.numbers(m), place, values)
+            name, more = INPUT_OF[m], values.get(m)
+            arrays[name] = _theirs(task.arrays[name], question.numbers(m), place, more)
             if task.spec.stand_ins:
-                arrays[PRESENT[m]] = np.ones((len(question), 1), np.float32)
+                name, more = (
+                    PRESENT[m],
+                    None if more is None else np.ones((len(more), 1), np.float32),
+                )
+                arrays[name] = _theirs(task.arrays[name], question.numbers(m), place, more)
         for start in range(0, len(question), _ROWS_AT_ONCE):
             rows = np.arange(start, min(start + _ROWS_AT_ONCE, len(question)))
             yield probabilities(predict(task.graph.model, arrays, rows)["logits"])
@@ -237,10 +253,14 @@ def _answers(
     return cached_array(folder, key, (len(question), len(dataset.classes)), np.float32, build)[0]
 
 
-def _theirs(task: Task, modality: str, numbers: np.ndarray, place: np.ndarray, values) -> Picked:
-    """A teacher's input of the rows that the student's numbers name."""
-    rows = task.arrays[INPUT_OF[modality]]
-    pool = (rows, values[modality]) if modality in values else (rows,)
+def _theirs(rows, numbers: np.ndarray, place: np.ndarray, unlabelled) -> Picked:
+    """A teacher's input of the rows that the student's numbers name.
+
+    Args:
+        rows: of its data set; unlabelled: of the rows behind that, or None.
+        place: where each of the student's rows stands in it.
+    """
+    pool = (rows,) if unlabelled is None else (rows, unlabelled)
     of_data = numbers < len(place)
     # Behind a data set come the unlabelled rows.
     theirs = numbers - len(place) + len(rows)

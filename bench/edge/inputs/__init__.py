@@ -54,7 +54,11 @@ KINDS = {
         "tokens",
         text.Tokens,
         text.queries,
-        {"help": "the sentence"},
+        {
+            "help": "the sentence; or, once for each column, NAME=VALUE where it is joined from "
+            "several",
+            "action": "append",
+        },
         loads="load the tokenizer",
         note=text.Tokens.note,
     ),

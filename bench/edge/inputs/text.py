@@ -1,17 +1,75 @@
-"""A sentence -> token ids."""
+"""A sentence, or the cells that are joined into one -> token ids."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from bench.edge.artifact import ArtifactError
 
+# What `predict` is given: a sentence as it stands; column -> cell; or what a command line has.
+Given = str | Mapping[str, object] | Sequence[str] | None
+
+
+def sentence(given: Given, spec: dict) -> str:
+    """What of what is given goes to the tokenizer; None is "".
+
+    Args:
+        given: see `Given`. A command line has one sentence or, where the model's text is joined
+            from columns, NAME=VALUE for each that is not empty.
+        spec: `inputs` of `meta.json` for the tokens.
+
+    Raises:
+        ArtifactError: several sentences, a cell without a name, or of a column that is not read.
+    """
+    if given is None or isinstance(given, str):
+        return given or ""
+    columns = spec.get("columns", ())
+    if isinstance(given, Mapping):
+        unknown = [name for name in given if name not in columns]
+        if unknown:
+            raise ArtifactError(
+                f"The model's text has no column {unknown[0]!r}; "
+                + (f"it has {', '.join(columns)}." if columns else "it is one sentence.")
+            )
+        return joined(given, spec)
+    if columns:
+        cells = [_named(written, columns) for written in given]
+        if len(dict(cells)) < len(cells):
+            raise ArtifactError("--text names a column twice: give each once.")
+        return joined(dict(cells), spec)
+    if len(given) != 1:
+        raise ArtifactError(f"--text came {len(given)} times; the model takes one sentence.")
+    return given[0]
+
+
+def joined(cells: Mapping[str, object], spec: dict) -> str:
+    """The text that training made of such cells: those that are empty or missing are left out."""
+    parts = []
+    for column in spec["columns"]:
+        cell = cells.get(column)
+        cell = "" if cell is None else str(cell).strip()
+        if cell and cell.casefold() not in spec["missing"]:
+            parts.append(f"{column}: {cell}" if spec["names"] else cell)
+    return spec["join"].join(parts)
+
+
+def _named(written: str, columns: Sequence[str]) -> tuple[str, str]:
+    # The longest first: a name may hold "=".
+    for column in sorted(columns, key=len, reverse=True):
+        if written.startswith(f"{column}="):
+            return column, written[len(column) + 1 :]
+    raise ArtifactError(
+        f"The model's text is joined from {', '.join(columns)}, and {written!r} begins with none "
+        f'of them: give each as --text NAME=VALUE, as in --text "{columns[0]}=...".'
+    )
+
 
 class Tokens:
-    """Sentences -> int32 [1, T] of an artifact."""
+    """Sentences, or cells, -> int32 [1, T] of an artifact."""
 
     def __init__(self, folder: Path, meta: dict):
         from tokenizers import Tokenizer
@@ -24,13 +82,14 @@ class Tokens:
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
         self.lengths = meta["lengths"]
+        self.spec = meta["inputs"].get("token_ids", {})
 
-    def __call__(self, text: str | None) -> np.ndarray:
-        """Ids of one sentence, padded with 0 to the shortest length that holds it; None is "".
+    def __call__(self, given: Given) -> np.ndarray:
+        """Ids of one `sentence`, padded with 0 to the shortest length that holds it.
 
         A longer one than the longest loses its end, but keeps its last token, [SEP].
         """
-        ids = self._ids(text)
+        ids = self._ids(given)
         longest = self.lengths[-1]
         if len(ids) > longest:
             ids = [*ids[: longest - 1], ids[-1]]
@@ -39,20 +98,26 @@ class Tokens:
         padded[0, : len(ids)] = ids
         return padded
 
-    def note(self, text: str | None) -> str:
-        """What of a sentence the model does not get, said in a sentence; empty if it gets all."""
-        count, longest = len(self._ids(text)), self.lengths[-1]
-        if count <= longest:
-            return ""
-        return (
-            f"the sentence is {count} tokens long and the model takes {longest}: its last "
-            f"{count - longest} were left out. Give it in parts, or train with a larger "
-            "config.data.max_length."
-        )
+    def note(self, given: Given) -> str:
+        """What of a sentence the model does not get, said in sentences; empty if it gets all."""
+        ids, longest, notes = self._ids(given), self.lengths[-1], []
+        if len(ids) > longest:
+            notes.append(
+                f"the sentence is {len(ids)} tokens long and the model takes {longest}: its last "
+                f"{len(ids) - longest} were left out. Give it in parts, or train with a larger "
+                "config.data.max_length."
+            )
+        unknown = ids.count(self.tokenizer.token_to_id("[UNK]"))
+        if unknown:
+            notes.append(
+                f"{unknown} of the sentence's {len(ids) - 2} tokens are unknown to the model's "
+                "vocabulary."
+            )
+        return " ".join(notes)
 
-    def _ids(self, text: str | None) -> list[int]:
+    def _ids(self, given: Given) -> list[int]:
         # Half a surrogate pair, as broken JSON escapes leave it, becomes "?".
-        text = text or ""
+        text = sentence(given, self.spec)
         return self.tokenizer.encode(text.encode("utf-8", "replace").decode("utf-8")).ids
 
 

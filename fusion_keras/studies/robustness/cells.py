@@ -181,6 +181,8 @@ def _same(rows: Rows, name: str) -> str:
     is_told = MISSING.get(name) in rows.inputs
     digest = hashlib.sha256(f"{array.shape} {is_told}".encode())
     digest.update(np.ascontiguousarray(array))
+    if is_told:
+        digest.update(np.ascontiguousarray(rows.inputs[MISSING[name]]))
     if input_of(name) == "token_ids":
         digest.update(rows.tokenizer.to_str().encode())
     return digest.hexdigest()
@@ -195,7 +197,8 @@ def damaged(
     """
     at = input_of(name)
     if (presence := MISSING.get(name)) in rows.inputs:
-        return {presence: present(name, len(rows.labels), strength, seed, repeat)}
+        kept = present(name, len(rows.labels), strength, seed, repeat)
+        return {presence: kept * rows.inputs[presence]}
     if CORRUPTIONS[name].of == "text":
         texts = corrupted(name, rows.texts, strength, seed, repeat)
         return {at: encode(texts, rows.tokenizer, rows.inputs[at].shape[1])[0]}

@@ -21,6 +21,7 @@ from fusion_keras.studies.robustness.models import (
     onnx_classes,
     rows_of,
 )
+from fusion_keras.training import multi_label
 from fusion_keras.training.restored import restore
 from fusion_keras.training.run import as_json, corrupt_run_errors, read_json
 from fusion_keras.training.task import Task
@@ -54,6 +55,7 @@ def load(
         if run not in tasks:
             tasks[run] = restore(run)
             of_spec(tasks[run].spec).refuse(tasks[run].config.variant, "robustness")
+            multi_label.refuse(tasks[run].config, "robustness")
         return tasks[run]
 
     contenders, room = [], KEPT_BYTES // len(folders)

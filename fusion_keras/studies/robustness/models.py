@@ -16,6 +16,7 @@ import keras
 import numpy as np
 from tokenizers import Tokenizer
 
+from fusion_keras import exported
 from fusion_keras.data import sound
 from fusion_keras.data.cache import cache_dir
 from fusion_keras.data.tokens import load_tokenizer
@@ -40,7 +41,7 @@ class Rows:
         inputs: "token_ids" int32 [n, T], "image" uint8 [n, S, S, 3], "audio" float32 [n, F, 64]
             and, of a model with stand-ins, "present_text" ... float32 [n, 1], as far as it
             takes them.
-        texts: n sentences.
+        texts: n sentences; "" for a row without one.
         labels: int [n].
         ids, groups: n names; groups None where rows are independent.
         classes: their names.
@@ -103,7 +104,7 @@ def rows_of(task: Task, split: str) -> Rows:
     return Rows(
         name=dataset.name,
         inputs={name: np.asarray(task.arrays[name][rows]) for name in taken},
-        texts=[dataset.raw["text"][row] for row in rows],
+        texts=[dataset.raw["text"][row] or "" for row in rows],
         labels=dataset.labels[rows],
         ids=[dataset.ids[row] for row in rows],
         groups=None if dataset.groups is None else [dataset.groups[row] for row in rows],
@@ -172,29 +173,5 @@ def onnx_classes(file: Path, rows: Rows) -> Classes:
     Raises:
         UsageError: onnxruntime is not installed, or it refuses the file.
     """
-    try:
-        import onnxruntime
-    except ImportError:
-        raise UsageError("onnxruntime is not installed: pip install onnxruntime") from None
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    except Exception as error:
-        reason = " ".join(str(error).split())[:300]
-        raise UsageError(f"ONNX Runtime refuses {file}: {reason}") from None
-    taken = {x.name: x.shape[0] for x in session.get_inputs()}
-    fixed = [size for size in taken.values() if isinstance(size, int)]
-    size, count = fixed[0] if fixed else BATCH, len(rows.labels)
-
-    def classes(changed: dict[str, np.ndarray]) -> np.ndarray:
-        inputs = {**rows.inputs, **changed}
-        parts = []
-        for start in range(0, count, size):
-            # The last batch is filled up with its last row.
-            batch = np.minimum(np.arange(start, start + size), count - 1)
-            (logits,) = session.run(["logits"], {name: inputs[name][batch] for name in taken})
-            parts.append(logits.argmax(-1)[: count - start])
-        return np.concatenate(parts)
-
-    return classes
+    answers = exported.opened(file, BATCH)
+    return lambda changed: answers({**rows.inputs, **changed})["logits"].argmax(-1)

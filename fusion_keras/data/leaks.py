@@ -1,0 +1,227 @@
+"""The same image, sentence or sound in two splits: found by content, counted, kept together.
+
+A model answers rightly what it has learned by heart, so that rows of validation and test whose
+content is among the training rows make both figures better than they are.
+
+Sentences are the same if they differ in nothing but case, white space and what Unicode's NFKC takes
+for one (a full-width letter, a ligature, a combined accent). Images and sounds are the same if the
+model takes the same numbers of them: copies under other names, and what was saved anew without
+loss. What is nearly the same (a JPEG saved once more, a crop) is not found. Rows of a table's
+numbers and categories are equal by chance, and not looked at.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fusion_keras.data.images import pixel_keys
+from fusion_keras.data.records import SPLITS, Records
+from fusion_keras.errors import UsageError
+
+# modality -> one of it, and several.
+NOUNS = {
+    "text": ("sentence", "sentences"),
+    "image": ("image", "images"),
+    "audio": ("sound", "sounds"),
+}
+# `config.data.group_by` -> by what rows are kept together.
+GROUP_BY = {"": (), "image": ("image",), "text": ("text",), "both": ("image", "text")}
+# Groups of a few rows fill three parts to within a point; more is due to a large one.
+_UNEVEN = 0.05
+# Whose content is looked for where.
+_PAIRS = (("test", "train"), ("test", "valid"), ("valid", "train"))
+
+# N of them, of one row each; None is content that there is not, and is like no other.
+Keys = Sequence[Hashable | None]
+# Key -> split -> the first row that has it there.
+Homes = dict[Hashable, dict[str, int]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Leak:
+    """What of one modality is in more than one split.
+
+    Attributes:
+      rows: bool [N], whether the row's content is in another split too.
+      note: a sentence with counts and the first line.
+    """
+
+    rows: np.ndarray
+    note: str
+
+
+def find_leaks(
+    records: Records, inputs: Mapping[str, np.ndarray], remedy: Callable[[str], str]
+) -> dict[str, Leak]:
+    """What the splits share of each modality that a model takes.
+
+    Args:
+      records: N rows, split.
+      inputs: modality -> [N, ...], as the model takes it.
+      remedy: a modality -> what the user can do about it, a clause; "" where there is nothing.
+
+    Returns:
+      modality -> leak, of those that are in more than one split.
+    """
+    leaks = {}
+    for modality in (m for m in NOUNS if m in inputs):
+        there = [content is not None for content in records.raw[modality]]
+        if modality == "text":
+            keys = sentence_keys(records.raw["text"])
+        else:
+            keys = array_keys(inputs[modality], there)
+        homes = _homes(keys, records.splits)
+        rows = _divided(keys, homes)
+        if rows.any():
+            leaks[modality] = Leak(rows, _note(modality, keys, homes, records, remedy(modality)))
+    return leaks
+
+
+def sentence_keys(texts: Sequence[str | None]) -> list[str | None]:
+    """What is left of each sentence without case, white space and compatible forms."""
+    return [None if text is None else _plain(text) or None for text in texts]
+
+
+def _plain(text: str) -> str:
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    return " ".join(unicodedata.normalize("NFKC", folded).split())
+
+
+def array_keys(values: np.ndarray, there: Sequence[bool]) -> list[bytes | None]:
+    """A digest of each row of [N, ...]; None where nothing is there."""
+    return [
+        hashlib.blake2b(np.ascontiguousarray(row), digest_size=16).digest() if is_there else None
+        for row, is_there in zip(values, there, strict=True)
+    ]
+
+
+def shared_rows(keys: Keys, splits: Sequence[str]) -> np.ndarray:
+    """bool [N]: whether the key of a row is in another split too."""
+    return _divided(keys, _homes(keys, splits))
+
+
+def _divided(keys: Keys, homes: Homes) -> np.ndarray:
+    return np.array([len(homes.get(key, ())) > 1 for key in keys], bool)
+
+
+def _homes(keys: Keys, splits: Sequence[str]) -> Homes:
+    """Where each key is."""
+    homes: Homes = defaultdict(dict)
+    for row, (key, split) in enumerate(zip(keys, splits, strict=True)):
+        if key is not None:
+            homes[key].setdefault(split, row)
+    return homes
+
+
+def _note(modality: str, keys: Keys, homes: Homes, records: Records, remedy: str) -> str:
+    noun = NOUNS[modality]
+    divided = [where for where in homes.values() if len(where) > 1]
+    counts = []
+    for split, other in _PAIRS:
+        own = [key for key, name in zip(keys, records.splits, strict=True) if name == split]
+        count = sum(other in homes.get(key, ()) for key in own)
+        if count:
+            counts.append(f"{count} of {len(own)} {split} rows have one of {other}")
+    places = records.origins or [f"row {n}" for n in range(len(records))]
+    first = " and ".join(
+        f"{places[divided[0][split]]} ({split})" for split in SPLITS if split in divided[0]
+    )
+    source = records.skips.source if records.skips else records.name
+    return (
+        f"{source}: {len(divided)} of {len(homes)} {noun[1]} are in more than one split: "
+        f"{', '.join(counts)}; the first {noun[0]} is that of {first}"
+        + (f"; {remedy}" if remedy else "")
+    )
+
+
+# ---- A split that divides nothing ----------------------------------------------------------
+
+
+def check_group_by(chosen: str, records: Records, source: str) -> None:
+    """Checks `config.data.group_by` against the records of a source.
+
+    Raises:
+      UsageError: it is none, the split is given, or the source has not what rows are grouped by.
+    """
+    if chosen not in GROUP_BY:
+        raise UsageError(
+            f'got data.group_by={chosen!r}, wanted image, text, both, or "" for neither.'
+        )
+    if chosen and records.splits is not None:
+        raise UsageError(
+            f"got data.group_by={chosen!r} and a {source} that gives the split, wanted one of "
+            "them: leave group_by out (what the splits share is counted in the notes), or let a "
+            "split be drawn with --config.data.manifest.split_column=."
+        )
+    missing = [modality for modality in GROUP_BY[chosen] if modality not in records.raw]
+    if missing:
+        raise UsageError(
+            f"got data.group_by={chosen!r} and no {missing[0]} column, wanted one: name it "
+            f"(data.manifest.{missing[0]}_column), or leave group_by out."
+        )
+
+
+def grouped(records: Records, modalities: Sequence[str], folder: Path) -> Records:
+    """The records in groups that share no image or sentence, whatever the models take.
+
+    Rows are in one group where a chain of equal content joins them: a, whose image is b's, and c,
+    whose sentence is b's. No group of before is divided. A group is called by the least of the
+    names of its groups of before, or of the ids of its rows, so that the order of the rows does
+    not count.
+
+    Args:
+      modalities: of "image" and "text". Images are compared at their own size, so that the split
+        is the same for models that take them larger, smaller or not at all.
+      folder: the cache folder.
+    """
+    make = {
+        "text": lambda: sentence_keys(records.raw["text"]),
+        "image": lambda: pixel_keys(records.raw["image"], folder),
+    }
+    keys = [make[modality]() for modality in modalities]
+    names = records.groups or records.ids
+    joined = _components([*keys, *([records.groups] if records.groups else [])], len(names))
+    least: dict[int, str] = {}
+    for group, name in zip(joined, names, strict=True):
+        least[group] = min(name, least.get(group, name))
+    return dataclasses.replace(records, groups=[least[group] for group in joined])
+
+
+def _components(columns: Sequence[Keys], count: int) -> list[int]:
+    """The connected component of each of `count` rows, by union and find."""
+    parent = list(range(count))
+
+    def root(row: int) -> int:
+        while parent[row] != row:
+            parent[row] = parent[parent[row]]
+            row = parent[row]
+        return row
+
+    for keys in columns:
+        first: dict[Hashable, int] = {}
+        for row, key in enumerate(keys):
+            if key is not None:
+                parent[root(row)] = root(first.setdefault(key, row))
+    return [root(row) for row in range(count)]
+
+
+def uneven_note(records: Records, fractions: Sequence[float]) -> tuple[str, ...]:
+    """A note where large groups keep the splits from the shares that are wanted."""
+    found = [records.splits.count(split) / len(records) for split in SPLITS]
+    if max(abs(a - b) for a, b in zip(found, fractions, strict=True)) <= _UNEVEN:
+        return ()
+    _, sizes = np.unique(np.array(records.groups), return_counts=True)
+    source = records.skips.source if records.skips else records.name
+    shares = " / ".join(f"{100 * share:.0f}" for share in found)
+    wanted = " / ".join(f"{100 * share:.0f}" for share in fractions)
+    return (
+        f"{source}: train / valid / test have {shares} % of the rows, wanted {wanted}: "
+        f"{sizes.max()} of {len(records)} rows hang together by what they share",
+    )

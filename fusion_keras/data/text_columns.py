@@ -1,0 +1,129 @@
+"""Several columns of a table joined into one text: early fusion of one modality at its input.
+
+The device joins the same cells the same way (`bench/edge/inputs/text`), by what `described` says.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import re
+from collections.abc import Sequence
+
+from fusion_keras.data.table import Row, Table
+from fusion_keras.errors import UsageError
+
+JOIN = " | "
+
+
+@dataclasses.dataclass(frozen=True)
+class TextColumns:
+    """What of a row is its text.
+
+    Attributes:
+      columns: in the order in which they are joined.
+      join: what stands between the texts of two columns.
+      names: whether each text has the name of its column before it, "title: Dune".
+      missing: cells, case-folded, that count as empty.
+    """
+
+    columns: tuple[str, ...]
+    join: str
+    names: bool
+    missing: frozenset[str]
+
+    @classmethod
+    def of(
+        cls, written: str, join: str = JOIN, names: bool = False, missing: Sequence[str] = ()
+    ) -> TextColumns:
+        """What the settings of a manifest say.
+
+        Args:
+          written: names with commas between, in double quotes those that hold one, as in a CSV
+            file. Parentheses around them all keep a sweep from dividing them.
+          join, names, missing: see the class.
+
+        Raises:
+          UsageError: a column is named twice, or a join is set and there is nothing to join.
+        """
+        columns = _columns(written)
+        twice = next((c for c in columns if columns.count(c) > 1), None)
+        if twice:
+            raise UsageError(
+                f"config.data.manifest.text_column names {twice!r} twice: name each column once."
+            )
+        if join != JOIN and len(columns) == 1:
+            raise UsageError(
+                f"config.data.manifest.text_join is {join!r}, and text_column names one column, "
+                f"{written!r}: leave it out, or name several with commas between."
+            )
+        words = frozenset(word.strip().casefold() for word in missing)
+        return cls(columns, join, names, words)
+
+    @property
+    def _plain(self) -> bool:
+        return len(self.columns) == 1 and not self.names
+
+    def described(self) -> dict:
+        """For the device, as JSON types; empty where the text is a cell as it stands."""
+        if self._plain:
+            return {}
+        return {
+            "columns": list(self.columns),
+            "join": self.join,
+            "names": self.names,
+            "missing": sorted(self.missing),
+        }
+
+    def text(self, cells: dict[str, str]) -> str:
+        """A row's text; columns whose cell is empty or a missing value are left out."""
+        if self._plain:
+            return cells[self.columns[0]]
+        given = ((column, cells[column].strip()) for column in self.columns)
+        return self.join.join(
+            f"{column}: {cell}" if self.names else cell
+            for column, cell in given
+            if not self._is_empty(cell)
+        )
+
+    def joined(self, table: Table) -> tuple[Table, str]:
+        """(the table with the text in a column, its name); notes count cells that are left out.
+
+        Raises:
+          UsageError: a column is missing or holds a list.
+        """
+        hint = ", and put one that holds a comma in double quotes" if len(self.columns) > 1 else ""
+        for column in self.columns:
+            table.require(column, "text", hint)
+        if self._plain:
+            return table, self.columns[0]
+        name = ", ".join(self.columns)
+        rows = [
+            dataclasses.replace(row, cells={**row.cells, name: self.text(row.cells)})
+            for row in table.rows
+        ]
+        notes = filter(None, (self._left_out(column, table) for column in self.columns))
+        columns = tuple(dict.fromkeys([*table.columns, name]))
+        table = dataclasses.replace(table, columns=columns, rows=rows, notes=(*table.notes, *notes))
+        return table, name
+
+    def _is_empty(self, cell: str) -> bool:
+        return not cell.strip() or cell.strip().casefold() in self.missing
+
+    def _left_out(self, column: str, table: Table) -> str:
+        empty: list[Row] = [row for row in table.rows if self._is_empty(row.cells[column])]
+        if not empty:
+            return ""
+        return (
+            f"{column} is empty in {len(empty)} of {len(table.rows)} rows, the first "
+            f"{table.path.name} line {empty[0].line}: left out of their texts"
+        )
+
+
+def _columns(written: str) -> tuple[str, ...]:
+    together = re.fullmatch(r"\s*\(([^()]*,[^()]*)\)\s*", written)
+    text = together[1] if together else written
+    if "," not in text and not text.lstrip().startswith('"'):
+        return (text,)
+    names = next(csv.reader([text], skipinitialspace=True), [])
+    return tuple(filter(None, (name.strip() for name in names))) or (text,)

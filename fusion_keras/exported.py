@@ -1,0 +1,79 @@
+"""What an exported ONNX file answers, by ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fusion_keras.errors import UsageError
+
+# Inputs, and outputs: name -> [N, ...].
+Arrays = dict[str, np.ndarray]
+
+
+def session(path: Path) -> Any:
+    """An onnxruntime.InferenceSession.
+
+    Raises:
+        UsageError: onnxruntime is not installed, or it refuses the file: why, and which operator.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise UsageError("onnxruntime is not installed: pip install -e '.[cpu]'.") from None
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        reason = " ".join(str(error).split())[:400]
+        raise UsageError(f"ONNX Runtime refuses {path}: {reason}") from None
+
+
+def opened(path: Path, batch: int = 1) -> Callable[[Arrays], Arrays]:
+    """What gives every output of an ONNX file for every example.
+
+    Of the inputs it takes what the graph wants; others may be there.
+
+    Args:
+        batch: examples at a time, where the graph has no number of its own.
+
+    Raises:
+        UsageError: see `session`.
+    """
+    runner = session(path)
+    names = [output.name for output in runner.get_outputs()]
+    taken = {i.name: i.shape[0] for i in runner.get_inputs()}
+    fixed = [size for size in taken.values() if isinstance(size, int)]
+
+    def call(rows: Arrays) -> Arrays:
+        return dict(zip(names, runner.run(names, rows), strict=True))
+
+    def answers(inputs: Arrays) -> Arrays:
+        inputs = {name: inputs[name] for name in taken}
+        return in_batches(call, inputs, fixed[0] if fixed else batch)
+
+    return answers
+
+
+def run_onnx(path: Path, inputs: Arrays) -> Arrays:
+    """Every output of an ONNX file for every example, once; see `opened`."""
+    return opened(path)(inputs)
+
+
+def in_batches(call: Callable[[Arrays], Arrays], inputs: Arrays, size: int) -> Arrays:
+    """Outputs [N, ...] of `call` over inputs [N, ...], `size` rows at a time.
+
+    The last batch is filled up with its first row again.
+    """
+    count = len(next(iter(inputs.values())))
+    parts = []
+    for start in range(0, count, size):
+        rows = np.arange(start, start + size)
+        rows[rows >= count] = start
+        outputs = call({name: array[rows] for name, array in inputs.items()})
+        parts.append({name: x[: count - start] for name, x in outputs.items()})
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
