@@ -12,7 +12,6 @@ from bench.edge import artifact, worker
 from bench.edge.method import Contender
 from bench.studies import steps
 from tests.support import fake_runner
-from tests.support.shared import slow_but
 
 
 def test_a_damaged_precision_is_found_by_its_outputs(tiny_artifact, tmp_path, capsys):
@@ -101,7 +100,8 @@ def test_a_mistake_in_the_comparison_with_pytorch_is_a_sentence(entries, flag, s
     assert said in found.stderr
 
 
-@pytest.mark.parametrize("mode", slow_but(["step"], ["step", "inference"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["step", "inference"])
 def test_a_clstm_and_its_pytorch_are_timed_in_turns(entries, mode, tmp_path):
     sizes = ["--size=6", "--length=2", "--units=2", "--batch=3", "--rounds=1", "--turn=2"]
     flags = ["--variant=clstm_second", *sizes, "--mode", mode]

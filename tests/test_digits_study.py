@@ -33,7 +33,6 @@ from fusion_keras.training.recipes import resolve
 from fusion_keras.training.restored import load_model, restore
 from fusion_keras.training.run import Run
 from tests.support.digits_layout import Digits
-from tests.support.shared import slow_but
 from tests.support.tiny import table
 
 # Keras's own variables answer numpy 2's new `copy` keyword with this, wherever it saves.
@@ -398,7 +397,8 @@ def test_answers_of_another_model_do_not_count(tmp_path):
     assert (math.inf, 0.5) not in cells.Cells(tmp_path / "a.json", "another")
 
 
-@pytest.mark.parametrize(("figure", "name"), slow_but([(3, "audio")], [(3, "audio"), (4, "image")]))
+@pytest.mark.slow
+@pytest.mark.parametrize(("figure", "name"), [(3, "audio"), (4, "image")])
 def test_one_input_alone_is_trained_and_tested_with_the_other_zero(digits, figure, name):
     kept = "image" if name == "audio" else "audio"
     study = Study(

@@ -50,7 +50,8 @@ def both(bench):
     return both
 
 
-@pytest.mark.parametrize("variant", slow_but(["image"], CASES))
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", CASES)
 def test_both_frameworks_learn_the_same(both, variant):
     ours, theirs = (
         [table["loss"] for table in tiny.table(r, "history.csv")] for r in both(variant)
@@ -119,7 +120,7 @@ def entry(code: str, *flags: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-c", started, *flags], capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("library", ["torch", "transformers"])
+@pytest.mark.parametrize("library", slow_but(["torch"], ["torch", "transformers"]))
 def test_without_pytorch_the_extra_is_named(library, tmp_path):
     absent = f"import sys\nsys.modules[{library!r}] = None\ncli.run(train.main, '')"
     found = entry(absent, "--framework=pytorch", f"--run={tmp_path / 'run'}")

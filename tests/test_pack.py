@@ -57,6 +57,7 @@ def device(tmp_path, tiny_artifact):
     return run
 
 
+@pytest.mark.slow
 def test_the_copy_alone_measures_an_artifact(device, tmp_path):
     done = device("-m", "bench", "artifact", "--precision=fp32,int8", "--out=x.json")
     assert done.returncode == 0, done.stderr

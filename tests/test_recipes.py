@@ -175,7 +175,7 @@ def test_an_unknown_source_ends_with_a_sentence():
 
 
 def test_unknown_recipe_lists_the_known_ones():
-    with pytest.raises(UsageError, match="'quick'; one of paper, best, demo"):
+    with pytest.raises(UsageError, match="'quick'; one of paper, best, distil, demo"):
         resolve(config_of(recipe="quick"))
 
 

@@ -20,7 +20,7 @@ from fusion_keras.errors import UsageError
 from fusion_keras.modalities.tabular import LIMIT, MOST_LEVELS, TabularReader, encode
 from fusion_keras.training.restored import restore
 from fusion_keras.training.run import Run
-from tests.support.shared import once
+from tests.support.shared import once, slow_but
 from tests.support.tiny import Bench, table
 
 NUMBERS, CATEGORIES = ("age", "heart rate"), ("site",)
@@ -160,7 +160,7 @@ def settings(bench: Bench, **changes) -> dict:
     return {"data__path": bench.folder / "data" / "cells.csv", **named, **changes}
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", slow_but(["tabular", "inter", "input"], VARIANTS))
 def test_every_variant_joins_it(bench, variant):
     from fusion_keras.training.plan import make_plan
     from fusion_keras.training.task import prepare

@@ -18,7 +18,7 @@ from fusion_keras.training.plan import make_plan
 from fusion_keras.training.restored import restore
 from fusion_keras.training.run import read_json
 from fusion_keras.training.task import prepare
-from tests.support.shared import once
+from tests.support.shared import once, slow_but
 from tests.support.tiny import EDGE, Bench
 
 
@@ -201,7 +201,7 @@ def test_a_taught_run_says_by_whom_and_is_a_model_like_any_other(taught, tmp_pat
     assert train(config, tmp_path / "run").complete
 
 
-@pytest.mark.parametrize("variant", ["text", "late"])
+@pytest.mark.parametrize("variant", slow_but(["text"], ["text", "late"]))
 def test_students_of_one_modality_and_frozen_ones(taught, tmp_path, variant):
     config = student(taught, variant=variant, fusion__junctions="", train__epochs=1)
     run = train(config, tmp_path / "run")

@@ -168,10 +168,8 @@ def inputs_of(model):
     return {x.name: values[x.name] for x in model.inputs}
 
 
-@pytest.mark.parametrize(
-    "variant",
-    slow_but(["inter"], [v for v in VARIANTS if v not in ("text", "image", "tabular")]),
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", [v for v in VARIANTS if v not in ("text", "image", "tabular")])
 def test_variant_takes_sound_and_comes_back_from_disk(make, tmp_path, variant):
     spec, graph = make(variant)
     assert "audio" in {x.name for x in graph.model.inputs}
