@@ -21,10 +21,8 @@ from tests.support.shared import slow_but
 from tests.support.tiny import OF_TEXT_AND_IMAGES as VARIANTS
 
 CLASSES, LENGTH = 3, 6
-# One that is not fused, one of each way to fuse, and one with feature maps.
+# One of each way to fuse at layers, and one with feature maps.
 QUICK = [
-    ("text", "vit"),
-    ("late", "vit"),
     ("inter", "vit"),
     ("early", "vit"),
     ("image", "mobilenet"),

@@ -105,14 +105,14 @@ def test_a_wrong_output_is_refused_before_anything_is_timed(contender, tmp_path)
     ("behaviour", "said"),
     [
         ({"dies_at": 75}, "killed (SIGKILL)"),
-        ({"hangs_at": 75}, "silent for 5 s"),
+        ({"hangs_at": 75}, "silent for 3 s"),
         ({"raises_at": 75}, "RuntimeError: the engine is broken"),
     ],
 )
 def test_a_runner_that_is_lost_ends_in_a_sentence_and_keeps_its_samples(
     contender, tmp_path, behaviour, said
 ):
-    found = run(tmp_path, contender("good"), contender("bad", behaviour=behaviour), timeout=5)
+    found = run(tmp_path, contender("good"), contender("bad", behaviour=behaviour), timeout=3)
     good, bad = found["contenders"]
     assert good["complete"]
     assert said in bad["error"]

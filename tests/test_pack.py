@@ -75,6 +75,7 @@ def test_the_copy_alone_measures_an_artifact(device, tmp_path):
     assert measured["fingerprint"]["cores"] == len(os.sched_getaffinity(0))
 
 
+@pytest.mark.slow
 def test_without_pillow_and_tokenizers_the_copy_times_all_but_the_stages(device, tmp_path):
     done = device("-m", "bench", "artifact", "--out=x.json", absent=(*STACK, *MEDIA))
     assert done.returncode == 0, done.stderr

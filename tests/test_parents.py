@@ -131,6 +131,7 @@ def test_a_joint_run_starts_from_the_runs_it_is_given(bench, text, image):
                 np.testing.assert_allclose(a, b, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_recipe_best_trains_the_images_first_and_goes_on_training_them(bench):
     changes = {"recipe": "best", "fusion__junctions": "1+1:linear", "parent__epochs": 1}
     config = bench.config(variant="inter", **changes)

@@ -43,7 +43,6 @@ JOINED = (
 
 # Either kind of taps, and each way to fuse them.
 QUICK = (
-    ("image", "mobilenet"),
     ("late", "vit"),
     ("inter", "mobilenet"),
     ("early", "vit"),

@@ -156,6 +156,7 @@ def test_unlabelled_rows_are_completed_and_those_that_are_tested_on_left_out(tau
     assert any((sentence == dataset.inputs["text"][r]).all() for r in train_rows)
 
 
+@pytest.mark.slow
 def test_a_row_that_lacks_its_image_is_asked_about_and_taught_without_one(taught, tmp_path):
     taught.beside(tmp_path)
     path = tmp_path / "data" / "manifest.csv"

@@ -281,6 +281,7 @@ def artifact(entries, late):
     return folder
 
 
+@pytest.mark.slow
 def test_a_missing_modality_of_three_has_no_say(make):
     _, graph = make("inter", stand_ins=True)
     model = graph.model
