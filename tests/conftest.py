@@ -1,5 +1,6 @@
 """Fixtures shared by all tests: where the real data is, runs made once, and quiet libraries."""
 
+import importlib.metadata
 import os
 import sys
 from pathlib import Path
@@ -23,6 +24,12 @@ DATA_ROOT = Path(
 ).resolve()
 
 
+_COMPILED_FAST = ["--xla_backend_optimization_level=0", "--xla_cpu_parallel_codegen_split_count=1"]
+if importlib.metadata.version("jaxlib").startswith("0.10."):
+    # Half of the compilation otherwise; a later XLA knows no such flag, and would abort.
+    _COMPILED_FAST.append("--xla_cpu_use_fusion_emitters=false")
+
+
 def pytest_configure(config) -> None:
     """Compiled programs are kept, for all processes of this session and for later ones.
 
@@ -33,7 +40,7 @@ def pytest_configure(config) -> None:
     os.environ.setdefault(OWNER, str(os.getpid()))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     if "not slow" in config.option.markexpr:
-        os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+        os.environ.setdefault("XLA_FLAGS", " ".join(_COMPILED_FAST))
 
 
 @pytest.fixture(autouse=True)

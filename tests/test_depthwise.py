@@ -52,7 +52,7 @@ def _image(*shape, mean=0.0):
     return np.random.default_rng(0).normal(mean, 1, shape).astype(np.float32)
 
 
-@pytest.mark.parametrize("shape", slow_but([(3, 7, 10, 5)], [(2, 8, 8, 3), (3, 7, 10, 5)]))
+@pytest.mark.parametrize("shape", slow_but([((3, 7, 10, 5),)], [((2, 8, 8, 3),), ((3, 7, 10, 5),)]))
 @pytest.mark.parametrize(
     ("kernel", "strides"), slow_but([(3, 1), (3, 2)], [(3, 1), (3, 2), (5, 3)])
 )
