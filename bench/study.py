@@ -17,7 +17,7 @@ import sys
 from pathlib import Path
 
 from bench.edge.entry import ends
-from bench.edge.flags import milliseconds, numbers, parser, some_of
+from bench.edge.flags import milliseconds, numbers, parser, points, some_of
 from bench.edge.method import PROFILES
 from bench.studies import study
 from bench.studies.study import KNOWN, PRECISIONS, VARIANTS
@@ -54,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--seeds", type=numbers(0), default=[0], help="0,1,2 (default 0)")
     add("--precisions", type=some_of(PRECISIONS), default=["int8"], help="besides fp32 (int8)")
+    add("--allow-loss", type=points, help="test accuracy that a graph may lose, in points")
     add("--buckets", type=numbers(3), default=[], help="lengths that sentences are padded to")
     add("--profile", choices=PROFILES, default="quick", help="of the measurement (default quick)")
     add("--budget-ms", type=milliseconds, help="the latency that the report shall answer for")

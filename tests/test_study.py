@@ -45,6 +45,13 @@ def test_one_seed_is_measured_and_all_are_reported(tmp_path):
     assert {*folders, "--budget-ms=7.0"} < set(reported.command)
 
 
+def test_what_an_export_may_lose_is_handed_on(tmp_path):
+    planned = plan(tmp_path, "--variants=text,late", "--allow-loss=2.5")
+    assert all(s.command[-1] == "--allow_loss=2.5" for s in planned if s.kind == "export")
+    planned = plan(tmp_path, "--variants=text")
+    assert not any("--allow_loss" in flag for s in planned for flag in s.command)
+
+
 def test_joint_variants_are_taught_by_the_teachers_of_all_seeds(tmp_path):
     flags = (
         "--variants=text,late,early",
@@ -104,7 +111,15 @@ def test_a_step_may_end_with_what_is_fine(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "flag", ["--precisions=int4", "--variants=both", "--seeds=x", "--budget-ms=-3", "--buckets=2"]
+    "flag",
+    [
+        "--precisions=int4",
+        "--variants=both",
+        "--seeds=x",
+        "--budget-ms=-3",
+        "--buckets=2",
+        "--allow-loss=x",
+    ],
 )
 def test_a_typo_is_found_before_any_training(tmp_path, capsys, flag):
     with pytest.raises(SystemExit) as ended:

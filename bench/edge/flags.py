@@ -99,6 +99,17 @@ def share(text: str) -> float:
     return value
 
 
+def points(text: str) -> float:
+    """A share in hundredths, 0 to 100."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 100:
+        raise argparse.ArgumentTypeError(f"{text} is no number of points from 0 to 100")
+    return value
+
+
 def milliseconds(text: str) -> float:
     """A time above 0."""
     try:

@@ -117,15 +117,25 @@ def _export(place: Path, run: Path, options) -> Step:
     # Lengths are of sentences.
     variant = run.name.rpartition("-s")[0]
     buckets = options.buckets if variant not in ALONE or variant == "text" else []
-    return export_step(place, run, _artifact(place, run), options.precisions, buckets)
+    target, allowed = _artifact(place, run), options.allow_loss
+    return export_step(place, run, target, options.precisions, buckets, allowed)
 
 
 def export_step(
-    place: Path, run: Path, target: Path, precisions: list[str], buckets: list[int]
+    place: Path,
+    run: Path,
+    target: Path,
+    precisions: list[str],
+    buckets: list[int],
+    allow_loss: float | None = None,
 ) -> Step:
-    """Export a run; done where the artifact is of this very model, at these precisions."""
+    """Export a run; done where the artifact is of this very model, at these precisions.
+
+    allow_loss: points of test accuracy that a graph may lose; None for the export's own bar.
+    """
     flags = [f"--run={run}", f"--out={target}", f"--precisions={','.join(precisions)}"]
     flags += [f"--buckets={','.join(map(str, buckets))}"] if buckets else []
+    flags += [] if allow_loss is None else [f"--allow_loss={allow_loss:g}"]
 
     def done() -> bool:
         try:
