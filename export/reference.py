@@ -50,9 +50,10 @@ def main(run: Path, folder: Path, samples: int, without: str = "") -> None:
         gone = task.graph.taps(without)
         taps = {n: x for n, x in taps.items() if n not in gone}
     arrays = {x.name: np.asarray(task.arrays[x.name][rows]) for x in task.graph.model.inputs}
-    for modality in task.spec.modalities:
+    for modality, there in task.dataset.present.items():
         name = MODALITY[modality].input
-        arrays[name] = filled(arrays[name], task.dataset.has(modality)[rows])
+        if name in arrays:
+            arrays[name] = filled(arrays[name], there[rows])
     inputs = {n: arrays[n] for n in names}
     tapped = keras.Model(
         {x.name: x for x in task.graph.model.inputs}, {**task.graph.model.output, **taps}

@@ -13,6 +13,7 @@ from bench.edge.artifact import golden, read
 from bench.report import runs as report_runs
 from configs import digits as full_size
 from configs import digits_small
+from export import reference
 from fusion_keras.backbones.clstm import FULL, REDUCED, Sizes
 from fusion_keras.config import get_config
 from fusion_keras.data.digit_set import load_digit_set, read_digits, split_examples
@@ -210,6 +211,15 @@ def test_a_resolved_config_may_be_resolved_again(digits):
 
 
 # --- A run --------------------------------------------------------------------------------------
+
+
+def test_an_export_is_compared_with_what_the_run_answers(run, tmp_path):
+    reference.main(run.folder, tmp_path, 4)
+    with np.load(tmp_path / "inputs.npz") as inputs, np.load(tmp_path / "reference.npz") as found:
+        assert {name: len(inputs[name]) for name in inputs} == {"image": 4, "spectrogram": 4}
+        assert found["jax/logits"].shape == (4, 10)
+    # Examples that are drawn came as no files.
+    assert (tmp_path / "queries" / "texts.json").read_text() == "[]\n"
 
 
 def test_a_run_is_complete_and_says_what_was_trained(run, digits):

@@ -375,7 +375,7 @@ def test_both_frameworks_learn_the_same_of_sound(theirs, late, bench):
     other = train(config, bench.folder / "late-pytorch", PYTORCH)
     # Shifts that the next BatchNorm takes out again have no gradient but rounding, of which Adam
     # makes whole steps: the parents of sound drift apart, in either framework's float32.
-    np.testing.assert_allclose(losses(late), losses(other), rtol=1e-2)
+    np.testing.assert_allclose(losses(late), losses(other), rtol=2e-2)
     for modality in MODALITIES:
         described = Run(other.folder / "parents" / modality).read_json("config.json")
         assert described["framework"] == "pytorch"
@@ -444,7 +444,10 @@ def test_predict_asks_for_nothing_that_may_be_missing(artifact, bench, capsys):
     assert lines[0] in ("negative", "positive")
     assert any(line.endswith("ms  sound") for line in lines)
     assert ask(asked) == 0
-    assert capsys.readouterr().out.splitlines()[:3] != lines[:3]
+    said = {"text": "a good day", "image": data / "1.png"}
+    heard = {**said, "audio": data / "1.wav"}
+    with_it, without = (predict(artifact, "fp32", g)["probabilities"] for g in (heard, said))
+    assert abs(with_it["positive"] - without["positive"]) > 1e-6
     assert ask([str(artifact), f"--audio={data / '1.wav'}", "--text", "a good day"]) == 2
     assert "late wants --image" in capsys.readouterr().err
     assert ask([*asked, f"--audio={data / '1.png'}"]) == 2

@@ -244,7 +244,9 @@ def differences(ours: dict, theirs: dict) -> dict[str, float]:
     for name, x in theirs.items():
         assert ours[name].shape == x.shape, name
         apart = np.ptp(x, axis=0).max()
-        assert apart > 0.05 * np.abs(x).max(), f"{name} does not tell the examples apart"
+        # A hundred times what they may differ by: the last vector of a random MobileNetV2 1.4
+        # hardly differs from image to image.
+        assert apart > 0.01 * np.abs(x).max(), f"{name} does not tell the examples apart"
     return {n: float(np.abs(ours[n] - x).max() / np.abs(x).max()) for n, x in theirs.items()}
 
 
