@@ -8,7 +8,7 @@ from fusion_keras import cli, huge_pages, terminal, training_flags
 from fusion_keras.errors import UsageError
 
 CONFIG = training_flags.define_for_entry()
-WORKDIR = flags.DEFINE_string("workdir", "runs", "Runs go to WORKDIR/NAME/VARIANT-sSEED.")
+WORKDIR = flags.DEFINE_string("workdir", "runs", "Runs go to WORKDIR/NAME/VARIANT[-taught]-sSEED.")
 RUN = flags.DEFINE_string("run", None, "The run directory itself, instead of WORKDIR.")
 DESCRIBE = flags.DEFINE_bool("describe", False, "Show the architecture and stop.")
 
@@ -59,7 +59,7 @@ FLAGS
   --teacher=A,B       finished runs of any variant whose answers it learns from, their
                       probabilities averaged; see recipe distil and config.teacher below
   --config=FILE       an experiment from configs/, or your own
-  --workdir=runs      runs go to WORKDIR/NAME/VARIANT-sSEED
+  --workdir=runs      runs go to WORKDIR/NAME/VARIANT-sSEED; with a teacher to VARIANT-taught-sSEED
   --run=DIR           the run directory itself
   --framework=keras   keras (on JAX), or pytorch, which needs fusion_keras[torch]
   --describe          show the architecture as a table, draw it to a picture, and stop
@@ -108,7 +108,9 @@ def interrupted() -> str:
 
 
 def run_folder(config) -> Path:
-    return Path(WORKDIR.value) / config.name / f"{config.variant}-s{config.seed}"
+    """Where a run goes; a taught one beside itself untaught, as in a study."""
+    taught = "-taught" if config.teacher.runs else ""
+    return Path(WORKDIR.value) / config.name / f"{config.variant}{taught}-s{config.seed}"
 
 
 if __name__ == "__main__":

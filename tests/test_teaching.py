@@ -210,6 +210,15 @@ def test_students_of_one_modality_and_frozen_ones(taught, tmp_path, variant):
     assert (extra == 0) == (variant == "text")
 
 
+@pytest.mark.slow
+def test_a_taught_run_goes_beside_the_one_that_is_not(taught, entries, tmp_path):
+    flags = taught.flags(**JOINT, train__epochs=1, teacher__pairs=0)
+    teacher = f"--teacher={taught.folder / 'teacher'}"
+    done = entries.run("fusion_keras.train", *flags, teacher, f"--workdir={tmp_path}")
+    assert done.returncode == 0, done.stderr
+    assert len(list(tmp_path.glob("*/inter-taught-s0/metrics.json"))) == 1
+
+
 def test_a_teacher_that_is_none_is_refused(taught, tmp_path):
     with pytest.raises(UsageError, match="no_run is not a finished run: --teacher"):
         make_plan(student(taught, teacher__runs=(str(tmp_path / "no_run"),)))
