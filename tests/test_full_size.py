@@ -46,6 +46,7 @@ print(json.dumps({"loss": float(loss), "peak_gib": peak, "parameters": model.cou
 """
 
 
+@pytest.mark.large
 @pytest.mark.slow
 @pytest.mark.parametrize("image", ["random:mobilenet_v2_1.4", "random:vit_base"])
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -49,6 +49,7 @@ def published(preset: str):
     return family, tiny_batch(rows=8, size=224, length=26), LABELS[:8]
 
 
+@pytest.mark.large
 @pytest.mark.slow
 def test_every_gradient_of_the_published_transformers_equals_pytorchs():
     family, values, labels = published("random:vit_base")
@@ -57,6 +58,7 @@ def test_every_gradient_of_the_published_transformers_equals_pytorchs():
         print(f"{variant}: {worst:.1e}", flush=True)
 
 
+@pytest.mark.large
 @pytest.mark.slow
 def test_gradients_of_the_published_mobilenet_are_as_exact_as_pytorchs():
     """Of its fifty million activations a few lie on ReLU6's edges: see the top of this file."""

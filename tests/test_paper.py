@@ -459,6 +459,7 @@ def test_the_middle_frame_of_a_clip_is_the_face(data_root, tmp_path):
     assert np.abs(found - face).mean() < 3
 
 
+@pytest.mark.large
 @pytest.mark.slow
 def test_one_command_leads_from_clips_to_the_tables_and_goes_on_where_it_stopped(
     data_root, tmp_path

@@ -161,6 +161,7 @@ def real_inputs(data_root, text, image, length=26) -> dict:
     }
 
 
+@pytest.mark.large
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", ["random:mobilenet_v2_1.4", "random:vit_base"])
 def test_every_variant_of_the_published_sizes_equals_its_reference(preset, data_root):

@@ -111,6 +111,7 @@ def test_portable_graph_gives_what_jax_gives(quick, name):
     check(quick / name)
 
 
+@pytest.mark.large
 @pytest.mark.slow
 def test_every_rule_is_of_use_to_some_architecture(quick, slow):
     fired = [check((quick if name in QUICK else slow) / name) for name in CASES]
@@ -118,6 +119,7 @@ def test_every_rule_is_of_use_to_some_architecture(quick, slow):
     assert not unused
 
 
+@pytest.mark.large
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SLOW)
 def test_portable_graph_of_every_other_variant(slow, name):
