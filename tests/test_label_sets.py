@@ -36,6 +36,14 @@ def named(records) -> list[str]:
     return ["".join(classes[row == 1]) for row in records.labels]
 
 
+@pytest.mark.parametrize("cells", [["[0, 1, 1]", "[1, 0, 0]"], ["1;0;1", "0;0;1"]])
+def test_a_0_or_1_for_each_class_is_not_taken_for_names(read, cells):
+    with pytest.raises(UsageError, match="line 2, which looks like a 0 or 1 for each class"):
+        read(cells)
+    # Numbers of classes are names.
+    assert read(["0;1", "1", "0", ""]).classes == ("0", "1")
+
+
 def test_cells_become_a_one_for_each_label(read):
     records = read(CELLS)
     assert records.classes == ("a", "b", "c")

@@ -135,7 +135,7 @@ def test_unlabelled_rows_are_completed_and_those_that_are_tested_on_left_out(tau
     lines = [
         ("a good day", ""),
         ("", "a.png"),
-        (known.upper(), "b.png"),
+        (known.upper().replace("A", "\N{FULLWIDTH LATIN CAPITAL LETTER A}"), "b.png"),
         ("bad", "b.png"),
         ("", ""),
     ]

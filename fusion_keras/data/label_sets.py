@@ -41,6 +41,7 @@ def number_label_sets(
         _labels_of(cell, separator, f"{source} line {n}")
         for cell, n in zip(cells, lines, strict=True)
     ]
+    _check_names(cells, lines, separator, source)
     row_of = np.repeat(np.arange(len(cells)), [len(labels) for labels in of_rows])
     flat = number_labels(
         [label for labels in of_rows for label in labels],
@@ -62,12 +63,29 @@ def number_label_sets(
 
 def _labels_of(cell: str, separator: str, where: str) -> list[str]:
     """The labels of a cell, each once, in their order."""
-    cell = cell.strip()
+    return list(dict.fromkeys(_parts(cell.strip(), separator, where)))
+
+
+def _parts(cell: str, separator: str, where: str) -> list[str]:
     if cell.startswith(("[", "{")):
         parts = [str(value) for value in _listed(cell, where)]
     else:
         parts = cell.split(separator) if separator else [cell]
-    return list(dict.fromkeys(part.strip() for part in parts if part.strip()))
+    return [part.strip() for part in parts if part.strip()]
+
+
+def _check_names(cells: Sequence[str], lines: Sequence[int], separator: str, source: str) -> None:
+    """Raises UsageError where all cells are a 0 or 1 for each class instead of names."""
+    of_rows = [_parts(cell.strip(), separator, source) for cell in cells if cell.strip()]
+    known = {part for parts in of_rows for part in parts}
+    repeated = any(len(set(parts)) < len(parts) for parts in of_rows)
+    if known <= {"0", "1"} and repeated:
+        first = next(i for i, cell in enumerate(cells) if cell.strip())
+        raise UsageError(
+            f"got {shortened(cells[first])} in {source} line {lines[first]}, which looks like a 0 "
+            "or 1 for each class, wanted the names of the classes that the row has, or their "
+            'numbers: write [0, 1, 1] as "1;2".'
+        )
 
 
 def _listed(cell: str, where: str) -> list:

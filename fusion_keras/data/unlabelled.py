@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fusion_keras.data.leaks import sentence_keys
 from fusion_keras.data.paths import inside, is_file
 from fusion_keras.data.records import Dataset, Records, SkipLog
 from fusion_keras.data.table import Table, read_table
@@ -59,11 +60,10 @@ def read_unlabelled(
         )
     for modality, name in present.items():
         table.require(name, modality)
-    known = {_plain(text) for text in evaluated}
+    known = set(sentence_keys(evaluated))
     rows = [row for row in table.rows if any(row.cells[name].strip() for name in present.values())]
-    kept = [
-        r for r in rows if "text" not in present or _plain(r.cells[present["text"]]) not in known
-    ]
+    texts = sentence_keys([row.cells[present["text"]] if "text" in present else "" for row in rows])
+    kept = [row for row, key in zip(rows, texts, strict=True) if key is None or key not in known]
     notes = []
     if len(rows) < len(table.rows):
         notes.append(f"{len(table.rows) - len(rows)} empty rows of {path.name} were left out")
@@ -73,7 +73,10 @@ def read_unlabelled(
             "those that this run is validated or tested on"
         )
     if not kept:
-        raise UsageError(f"got no usable row in {path}, wanted at least one; give another file.")
+        raise UsageError(
+            f"got no usable row in {path}, wanted at least one{'; ' if notes else ''}"
+            f"{', '.join(notes)}; give another file."
+        )
     records, place = {}, {}
     for modality, name in present.items():
         having = [i for i, row in enumerate(kept) if row.cells[name].strip()]
@@ -83,10 +86,6 @@ def read_unlabelled(
         place[modality][having] = np.arange(len(having))
         records[modality] = _records(table, modality, name, [kept[i] for i in having])
     return Unlabelled(records, place, tuple(notes))
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.split()).casefold()
 
 
 def _records(table: Table, modality: str, column: str, rows: list) -> Records:
