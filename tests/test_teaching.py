@@ -231,6 +231,14 @@ def test_a_teacher_that_is_none_is_refused(taught, tmp_path):
         make_plan(student(taught), "pytorch")
 
 
+def test_a_teacher_of_several_labels_is_refused(taught, tmp_path):
+    shutil.copytree(taught.folder / "teacher", tmp_path / "several")
+    description = read_json(tmp_path / "several" / "config.json") | {"label_kind": "multi"}
+    (tmp_path / "several" / "config.json").write_text(json.dumps(description))
+    with pytest.raises(UsageError, match="answers with several labels a row"):
+        make_plan(student(taught, teacher__runs=(str(tmp_path / "several"),)))
+
+
 def test_a_teacher_that_has_learned_from_a_row_of_the_test_is_refused(taught, tmp_path):
     """The same table but for one row, which was moved from train to test."""
     bench = taught.beside(tmp_path)

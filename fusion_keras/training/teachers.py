@@ -34,7 +34,13 @@ def named(config) -> dict[Path, str]:
         if folder in models:
             raise UsageError(f"--teacher names {folder} twice: leave one of them out.")
         with corrupt_run_errors(folder):
-            spec = read_json(folder / "config.json")["spec"]
+            description = read_json(folder / "config.json")
+            spec = description["spec"]
+        if description.get("label_kind") == "multi":
+            raise UsageError(
+                f"The teacher {folder} answers with several labels a row, where one class "
+                "is wanted: give a run of one label a row."
+            )
         if of_values(spec) is not FUSION:
             raise UsageError(
                 f"The teacher {folder} is a {of_values(spec).name}, which learns from other data: "
