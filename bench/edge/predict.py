@@ -2,10 +2,9 @@
 
 Needs numpy, onnxruntime, tokenizers and Pillow, nothing else. Prints the class, or of several
 labels those whose probability is above the artifact's threshold, the probability of each, and how
-long each stage took. A model that takes sound wants --audio, a
-WAV file, and one that takes a table's columns --tabular NAME=VALUE ... Where the sentence is joined
-from several columns, --text NAME=VALUE comes once for each. One that learned with a modality
-withheld also answers without it.
+long each stage took. A model that takes sound wants --audio, a WAV file, and one that takes a
+table's columns --tabular NAME=VALUE ... Where the sentence is joined from several columns, --text
+NAME=VALUE comes once for each. One that learned with a modality withheld also answers without it.
 """
 
 from __future__ import annotations

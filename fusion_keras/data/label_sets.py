@@ -37,11 +37,12 @@ def number_label_sets(
     Raises:
       UsageError: what begins as a list is none of names and integers, or as for `number_labels`.
     """
-    of_rows = [
-        _labels_of(cell, separator, f"{source} line {n}")
+    parts = [
+        _parts(cell.strip(), separator, f"{source} line {n}")
         for cell, n in zip(cells, lines, strict=True)
     ]
-    _check_names(cells, lines, separator, source)
+    _check_names(parts, cells, lines, source)
+    of_rows = [list(dict.fromkeys(of_row)) for of_row in parts]
     row_of = np.repeat(np.arange(len(cells)), [len(labels) for labels in of_rows])
     flat = number_labels(
         [label for labels in of_rows for label in labels],
@@ -61,12 +62,8 @@ def number_label_sets(
     return Labels(values, flat.classes, reasons, notes)
 
 
-def _labels_of(cell: str, separator: str, where: str) -> list[str]:
-    """The labels of a cell, each once, in their order."""
-    return list(dict.fromkeys(_parts(cell.strip(), separator, where)))
-
-
 def _parts(cell: str, separator: str, where: str) -> list[str]:
+    """What stands between the separators of a cell, or in its list."""
     if cell.startswith(("[", "{")):
         parts = [str(value) for value in _listed(cell, where)]
     else:
@@ -74,13 +71,14 @@ def _parts(cell: str, separator: str, where: str) -> list[str]:
     return [part.strip() for part in parts if part.strip()]
 
 
-def _check_names(cells: Sequence[str], lines: Sequence[int], separator: str, source: str) -> None:
+def _check_names(
+    parts: Sequence[list[str]], cells: Sequence[str], lines: Sequence[int], source: str
+) -> None:
     """Raises UsageError where all cells are a 0 or 1 for each class instead of names."""
-    of_rows = [_parts(cell.strip(), separator, source) for cell in cells if cell.strip()]
-    known = {part for parts in of_rows for part in parts}
-    repeated = any(len(set(parts)) < len(parts) for parts in of_rows)
+    known = {part for of_row in parts for part in of_row}
+    repeated = any(len(set(of_row)) < len(of_row) for of_row in parts)
     if known <= {"0", "1"} and repeated:
-        first = next(i for i, cell in enumerate(cells) if cell.strip())
+        first = next(i for i, of_row in enumerate(parts) if of_row)
         raise UsageError(
             f"got {shortened(cells[first])} in {source} line {lines[first]}, which looks like a 0 "
             "or 1 for each class, wanted the names of the classes that the row has, or their "

@@ -23,7 +23,7 @@ def named(config) -> dict[Path, str]:
     """The runs of `config.teacher.runs`, each with the sha256 of its model.
 
     Raises:
-        UsageError: one that is no finished run, or of a model that cannot be asked.
+        UsageError: one that is not a finished run, or whose model cannot be asked.
     """
     models = {}
     for folder in map(Path, config.teacher.runs):
