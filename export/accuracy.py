@@ -182,6 +182,8 @@ def shown(change: Change) -> str:
 def notes(change: Change) -> list[str]:
     """What is to be said of a change that is let pass, and would not be by the usual bar."""
     usual = max(TOLERANCES[change.kind].accuracy, 1 / change.rows)
+    if not change.before:
+        return [f"{change.name}: no test row was answered rightly before, so that none can be lost"]
     changes = f"{change.name}: test accuracy changes by {shown(change)} points"
     bar = f"{100 * change.allowed:.1f} may be lost"
     if change.excused:

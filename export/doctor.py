@@ -105,6 +105,10 @@ def report(path: Path) -> tuple[bool, list[RenderableType]]:
     Raises:
         UsageError: the file is not there or is no ONNX model.
     """
+    if path.is_dir():
+        files = sorted(file.name for file in path.glob("*.onnx"))
+        inside = f"its {', '.join(files)}" if files else "a file that ends in .onnx"
+        raise UsageError(f"{path} is a folder: give {inside}.")
     try:
         model = load(path)
         operators = Counter(

@@ -73,6 +73,13 @@ def test_two_rows_of_120_are_luck_where_the_differences_are_small():
         accuracy.check(change)
 
 
+def test_where_nothing_was_right_nothing_can_be_lost():
+    change = change_of("int8", "int8", 0.0, *rights(0, 0, 0, 9))
+    accuracy.check(change)
+    assert "no test row was answered rightly before" in accuracy.notes(change)[0]
+    assert accuracy.notes(change_of("int8", "int8", 0.5, *rights(5, 0, 0, 5))) == []
+
+
 def test_many_rows_are_held_to_the_point():
     after, expected = logits([3, -3] * 250, [0.01] * 500)
     rung = ladder.compare("int8", after, "fp32", expected, "int8")

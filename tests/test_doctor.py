@@ -167,6 +167,9 @@ def test_doctor_as_a_command(entries, tmp_path):
         assert code == 2
         assert said.startswith("error: ")
         assert path.name in said.replace("\n", "")
+    code, said = run(tmp_path)
+    assert code == 2
+    assert "is a folder: give its cut.onnx, empty.onnx" in " ".join(said.split())
 
 
 def saved_outside(folder, name="weights"):

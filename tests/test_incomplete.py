@@ -152,6 +152,16 @@ def test_a_row_without_all_is_skipped_and_counted(config):
     assert "set.csv line 5: no image and no text" in dataset.notes
 
 
+def test_a_modality_that_no_training_row_has_is_refused(config):
+    def without(row, cells):
+        cells |= {"text": "a", "image": "" if row < 10 else f"{row}.png"}
+
+    table(Path(config.path).parent, without)
+    said = r"no training row with image in set\.csv \(of 20 rows 10 have one\).*without image"
+    with pytest.raises(UsageError, match=said):
+        load(config, image=SPEC)
+
+
 def test_a_model_of_one_modality_leaves_out_rows_without_it(config):
     image = load(config, of=("image",))
     assert set(image.present) == {"image"}

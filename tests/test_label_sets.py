@@ -52,7 +52,9 @@ def test_cells_become_a_one_for_each_label(read):
         [1, 1, 0], [1, 1, 0], [0, 0, 1], [0, 0, 0], [1, 1, 0], [0, 1, 1],
     ]  # fmt: skip
     (note,) = records.notes
-    assert "t.csv: 1 rows have an empty label cell (the first in line 5)" in note
+    assert (
+        "t.csv: the label cell of 1 rows is empty or a missing value (the first in line 5)" in note
+    )
 
 
 def test_lists_and_other_separators_say_the_same(read):
@@ -60,7 +62,9 @@ def test_lists_and_other_separators_say_the_same(read):
     lists = [["b", "a"], ["a", "a", "b"], ["c"], None, ["a", "b"], ["c", "b"]]
     of_json = read(lists, name="t.jsonl")
     assert of_json.labels.tolist() == expected
-    assert "1 rows have an empty label cell (the first in line 4)" in of_json.notes[0]
+    assert (
+        "label cell of 1 rows is empty or a missing value (the first in line 4)" in of_json.notes[0]
+    )
     lists[3] = []  # no label: nothing to note
     cells = read([json.dumps(cell) for cell in lists])
     assert (cells.labels.tolist(), cells.notes) == (expected, ())
@@ -87,14 +91,24 @@ def test_numbers_given_classes_and_spellings(read):
 def test_a_missing_value_is_no_label_and_none_may_be_one(read):
     records = read(["a;b", "NaN", "", "b", "none"])
     assert named(records) == ["ab", "", "", "b", "none"]
-    assert any("2 rows have an empty label cell (the first in line 3)" in n for n in records.notes)
+    said = "label cell of 2 rows is empty or a missing value (the first in line 3)"
+    assert any(said in note for note in records.notes)
     assert any("the class 'none' (1 rows" in note for note in records.notes)
 
 
-def test_a_label_that_is_not_given_costs_its_row(read):
-    records = read(["a;b", "a;z", "b", *["a"] * 4], classes=("a", "b"), max_skipped=0.2)
+def test_labels_that_are_not_given_are_left_out_of_their_rows(read):
+    records = read(["a;b", "a;z", "b", "y", "z;y"], classes=("a", "b"))
+    assert named(records) == ["ab", "a", "b", "", ""]
+    (note,) = (note for note in records.notes if "left out" in note)
+    assert note.startswith("t.csv: 4 labels of 2 names that are none of the classes are left out")
+    assert "'z' (first line 3); 'y' (first line 5)" in note
+
+
+def test_a_label_that_may_be_a_given_one_costs_its_row(read):
+    records = read(["a;b", "a;B", "b", *["a"] * 4], classes=("a", "b"), max_skipped=0.2)
     assert len(records) == 6
-    assert records.skips.entries == ["t.csv line 3: label 'z' is none of a, b"]
+    (entry,) = records.skips.entries
+    assert entry.startswith("t.csv line 3: label 'B' is none of a, b, but looks like 'b'")
     with pytest.raises(UsageError, match=r"line 2: label 'a\|b' .*label_separator"):
         read(["a|b", "a"], classes=("a", "b"))
 
@@ -122,7 +136,7 @@ def test_a_separator_that_separates_nothing_is_noted(read):
         "look like several labels in one cell" in n and "label_separator" in n for n in notes
     )
     assert any("no row has more than one label" in note for note in notes)
-    with pytest.raises(UsageError, match="fewer than two classes"):
+    with pytest.raises(UsageError, match=r"fewer than two classes .*label_kind=single"):
         read(["a", "a;a", ""])
 
 

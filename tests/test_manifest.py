@@ -447,6 +447,36 @@ def test_nan_and_null_of_json_are_missing(write):
     ]
 
 
+def test_what_may_stand_for_no_image_names_the_setting(write):
+    path = write(
+        "text,image,label", "a,images/0.png,x", "b,-,y", "c,gone.png,y", "d,images/1.png,y"
+    )
+    records = read_manifest(path, max_skipped=0.5)
+    assert records.skips.entries == [
+        "set.csv line 3: no image file '-' (if that is for none: --config.data.manifest.missing)",
+        "set.csv line 4: no image file 'gone.png'",
+    ]
+
+
+def test_columns_that_are_written_otherwise_or_not_separated_are_told(write):
+    path = write("Text,image,label", "a,images/0.png,x")
+    with pytest.raises(UsageError, match=r"no column 'text' .*'Text' is written otherwise"):
+        read_manifest(path)
+    for sign, name in ((";", "semicolons"), ("\t", "tabs")):
+        path = write(sign.join(["text", "image", "label"]), sign.join(["a, b", "i.png", "x"]))
+        with pytest.raises(UsageError, match=f"header looks like names with {name} between"):
+            read_manifest(path)
+
+
+def test_a_class_that_training_has_spelt_otherwise_names_what_joins_them(write):
+    rows = [row[:-1] + ("pos" if row[-1] == "1" else "neg") for row in ROWS]
+    path = write(HEADER, *rows[:3], rows[3].replace("neg", "Neg"))
+    said = r"no train row of class Neg .*'Neg' and 'neg' look alike, and .*join_classes"
+    with pytest.raises(UsageError, match=said):
+        read_manifest(path)
+    assert len(read_manifest(path, join_classes=True)) == 4
+
+
 def test_a_number_may_be_a_missing_value(write):
     path = write("text,label,age", "a,x,1", "b,y,NaN", "c,x,", "d,y,old", "e,x,2")
     records = read_manifest(path, image_column="", numbers=("age",), max_skipped=0.5)

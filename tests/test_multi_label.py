@@ -88,7 +88,7 @@ def test_both_labels_are_learned_each_for_itself(run):
     described = json.loads((run / "config.json").read_text())
     assert (described["label_kind"], described["classes"]) == ("multi", list(LABELS))
     note = described["dataset"]["notes"][0]
-    assert "18 rows have an empty label cell (the first in line 2)" in note
+    assert "the label cell of 18 rows is empty or a missing value (the first in line 2)" in note
 
 
 def test_what_is_predicted_stands_in_the_run_and_on_the_screen(run):

@@ -62,6 +62,15 @@ def test_all_that_a_model_uses_when_shuffled_leaves_chance(early):
     assert low <= whole[used]["difference"] <= high
 
 
+def test_a_model_that_has_little_to_lose_is_named(early):
+    results = reliance.measure([early], "test", 1, 0)
+    assert results["majority"] == 0.5
+    said = " ".join(map(str, reliance.report(results, [early], "test", 1)))
+    assert "little to lose" not in said
+    said = " ".join(map(str, reliance.report({**results, "accuracy": 0.5}, [early], "test", 1)))
+    assert "most frequent labels (50.0 %): it has little to lose" in said
+
+
 def test_runs_of_other_modalities_are_not_averaged(bench, early):
     alone = train(bench.config(fusion__junctions="0+-:concat"), bench.folder / "alone").folder
     with pytest.raises(UsageError, match="differ in nothing but the seed"):

@@ -100,11 +100,11 @@ def _check_given(meta: dict, kinds: Mapping[str, inputs.Kind], given: Mapping[st
     for modality in given:
         if modality not in taken:
             raise ArtifactError(f"{meta['variant']} takes no --{modality}: leave it out.")
+    lacking = [m for m, name in taken.items() if m not in given and name not in meta["may_lack"]]
+    if lacking:
+        raise ArtifactError(f"{meta['variant']} wants {' and '.join(f'--{m}' for m in lacking)}.")
     if not given:
         raise ArtifactError(f"{' or '.join(f'--{m}' for m in taken)} is wanted.")
-    for modality, name in taken.items():
-        if modality not in given and name not in meta["may_lack"]:
-            raise ArtifactError(f"{meta['variant']} wants --{modality}.")
 
 
 def _proven(folder: Path, meta: dict, precision: str):

@@ -44,8 +44,8 @@ def of_use(
       modalities: that the model takes.
 
     Raises:
-      UsageError: too many rows have nothing of it, or the others cannot be trained on (see
-        `splits.check_records`).
+      UsageError: too many rows have nothing of it, no training row has one of the modalities, or
+        the others cannot be trained on (see `splits.check_records`).
     """
     if not present:
         return records
@@ -60,6 +60,7 @@ def of_use(
             f"got no row with {' or '.join(modalities)} in {records.skips.source}, wanted some; "
             "check the column."
         )
+    _require_in_training(records, present)
     try:
         kept = check_records(records.select(np.flatnonzero(has_any)))
     except UsageError as error:
@@ -69,6 +70,20 @@ def of_use(
         ) from error
     notes = [_note(records, modality, there, modalities) for modality, there in present.items()]
     return dataclasses.replace(kept, notes=(*kept.notes, *notes))
+
+
+def _require_in_training(records: Records, present: Mapping[str, np.ndarray]) -> None:
+    """Raises UsageError where a modality is in no row that could be learned from."""
+    split = np.ones(len(records), bool)
+    if records.splits is not None:
+        split = np.asarray(records.splits) == "train"
+    for modality, there in present.items():
+        if not there[split].any():
+            raise UsageError(
+                f"got no training row with {modality} in {records.skips.source} (of {len(records)} "
+                f"rows {there.sum()} have one), wanted some to learn from; check its column, or "
+                f"train a model without {modality}."
+            )
 
 
 def filled(values: np.ndarray, there: np.ndarray) -> np.ndarray:

@@ -25,8 +25,9 @@ def number_label_sets(
 
     A cell is a JSON list of names or integers, or names with a separator between them. A label
     that comes twice in a cell counts once. An empty cell is a row without labels, and so is an
-    empty list; the empty cells, which may be missing values, are noted. A row with a label that is
-    none of the given ones has a reason. Classes are named and ordered as `number_labels` does.
+    empty list; the empty cells, which may be missing values, are noted. Labels that are none of the
+    given ones are left out with a note, unless they look like one: such a row has a reason.
+    Classes are named and ordered as `number_labels` does.
 
     Args:
       cells: N, empty where there is no label.
@@ -106,7 +107,8 @@ def _empty_notes(cells: Sequence[str], lines: Sequence[int], source: str) -> tup
     if not empty:
         return ()
     return (
-        f"{source}: {len(empty)} rows have an empty label cell (the first in line {empty[0]}) and "
+        f"{source}: the label cell of {len(empty)} rows is empty or a missing value (the first in "
+        f"line {empty[0]}); they "
         "are taken to have no label: take them out, if their labels are not known",
     )
 

@@ -38,7 +38,8 @@ class Labels:
       values: int32 [N], indices into `classes`; -1 for a cell that is none of them. Of several
         labels a row uint8 [N, C], 1 for each that the row has.
       classes: their names in order.
-      reasons: N, why a cell, or a label in it, is none of `classes`; "" where it is one.
+      reasons: N, why a cell, or a label in it, is none of `classes`; "" where it is one, and
+        of several labels a row where the others are of use without it.
       notes: sentences with counts and first lines.
     """
 
@@ -85,6 +86,11 @@ def number_labels(
     names, index = _given(column, given) if given else _found(column)
     values = np.array([index.get(cell, -1) for cell in column.cells], np.int32)
     unknown = {c: _why_unknown(c, names, several) for c in set(column.cells) if c not in index}
+    if several:
+        # What is asked for stays as it is without the others; one a row would be another label.
+        others = [cell for cell in column.counts if cell in unknown and not _is_odd(cell, names)]
+        notes += _others_note(column, others)
+        unknown = {cell: reason for cell, reason in unknown.items() if cell not in set(others)}
     used = Column(
         [names[value] for value in values if value >= 0],
         [line for line, value in zip(column.lines, values, strict=True) if value >= 0],
@@ -164,6 +170,21 @@ def _both_readings(column: Column, whole: dict[str, int], names: tuple[str, ...]
         f"0, {reading(0)}; counted from 1, {reading(1)}; wanted names, or exactly 0 to "
         f"{len(names) - 1}; write one of these, or list the numbers themselves as classes."
     )
+
+
+def _is_odd(cell: str, names: tuple[str, ...]) -> bool:
+    """Whether a label that is none of these names may be meant as one or several of them."""
+    return joined_of(cell, names) or any(seen(name) == seen(cell) for name in names)
+
+
+def _others_note(column: Column, others: list[str]) -> list[str]:
+    if not others:
+        return []
+    shown = [f"{shortened(o)!r} (first line {column.first([o])})" for o in others[:SHOWN]]
+    return [
+        f"{column.source}: {sum(column.counts[o] for o in others)} labels of {len(others)} names "
+        f"that are none of the classes are left out of their rows: {listed(shown, others)}"
+    ]
 
 
 def _why_unknown(cell: str, names: tuple[str, ...], several: bool) -> str:

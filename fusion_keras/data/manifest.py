@@ -25,6 +25,7 @@ from fusion_keras.data.table import (
     parse_split,
     read_table,
 )
+from fusion_keras.data.target_leaks import giveaways, refuse_targets
 from fusion_keras.data.text_columns import JOIN, TextColumns
 from fusion_keras.errors import UsageError
 
@@ -86,9 +87,10 @@ def read_manifest(
     Raises:
       UsageError: the table cannot be read, a column is missing, a split is unknown, a score is
         no finite number, an id comes twice, a path leaves the folder, a cell that is used holds
-        a list that is none of labels, labels are real numbers, or numbers that are no indices
-        into `classes`, there are fewer than two classes, a split is empty or training lacks a
-        class, or more rows than allowed cannot be used.
+        a list that is none of labels, the label's or the score's column is an input too, labels
+        are real numbers, or numbers that are no indices into `classes`, there are fewer than
+        two classes, a split is empty or training lacks a class, or more rows than allowed
+        cannot be used.
     """
     path = Path(path)
     skips = SkipLog(path.name, max_skipped)
@@ -98,6 +100,8 @@ def read_manifest(
     classes = tuple(classes or ())
     columns = TextColumns.of(text_column, text_join, text_names, missing)
     table, text_column = columns.joined(table)
+    inputs = (*columns.columns, *numbers, *categories)
+    refuse_targets({"label_column": label_column, "score_column": score_column}, inputs)
     several = label_kind == "multi"
     table.require(label_column, "label", lists=several, instead=f"; {SPLITS_CELLS}")
     if image_column:
@@ -135,6 +139,10 @@ def read_manifest(
         if reason:
             skips.add(row.line, reason)
     skips.check()
+    notes = [*table.notes, *labels.notes]
+    if not several:
+        cells = {name: [row.cells[name] for row in rows] for name in inputs}
+        notes += giveaways(cells, numbers, labels.values, skips.source)
     raw: dict[str, list] = {"text": [row.text for row in rows]}
     if image_column:
         raw["image"] = [row.image for row in rows]
@@ -151,7 +159,7 @@ def read_manifest(
         classes=labels.classes,
         scores=np.array([row.score for row in rows], np.float32) if score_column else None,
         groups=[row.cells[group_column].strip() for row in rows] if group_column else None,
-        notes=(*table.notes, *labels.notes),
+        notes=tuple(notes),
         origins=[f"{path.name} line {row.line}" for row in rows],
         skips=skips,
     )
@@ -241,8 +249,12 @@ class _Wanted:
         files = {"image": ("image", self.image, image), "audio": ("sound", self.audio, sound)}
         for kind, column, path in (f for modality, f in files.items() if modality not in without):
             if column and (path is None or not is_file(path)):
-                what = f"{kind}:" if self.is_missing(cells[column]) else f"{kind} file"
-                return f"no {what} {cells[column]!r}"
+                cell = cells[column]
+                what = f"{kind}:" if self.is_missing(cell) else f"{kind} file"
+                hint = ""
+                if cell.strip() and not self.is_missing(cell) and not Path(cell.strip()).suffix:
+                    hint = " (if that is for none: --config.data.manifest.missing)"
+                return f"no {what} {cell!r}{hint}"
         for column in self.numbers:
             cell = cells[column]
             if cell.strip() and not self.is_missing(cell) and parse_number(cell) is None:

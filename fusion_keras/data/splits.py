@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from fusion_keras.data.odd_classes import alike, spelt
 from fusion_keras.data.records import SPLITS, Records, class_counts
 from fusion_keras.errors import UsageError
 
@@ -122,9 +123,15 @@ def check_records(records: Records) -> Records:
     present = np.flatnonzero(class_counts(records.labels, len(records.classes)))
     if len(present) < 2:
         classes = ", ".join(records.classes[c] for c in present) or "none"
+        remedy = "check the label column"
+        if records.labels.ndim == 2:
+            remedy += (
+                "; a single label that a row has or has not is two classes: give each a name, one "
+                "in a row, with --config.data.label_kind=single"
+            )
         raise UsageError(
             f"got labels of fewer than two classes in {source} ({classes}), wanted two or more; "
-            "check the label column."
+            f"{remedy}."
         )
     if records.splits is None:
         return records
@@ -156,11 +163,19 @@ def _check_classes(records: Records, source: str) -> list[str]:
                 "add them, or drop the split column for a seeded split."
             )
         missing = np.flatnonzero(class_counts(records.labels[rows], len(records.classes)) == 0)
-        absent = ", ".join(records.classes[c] for c in missing)
+        named = [records.classes[c] for c in missing]
+        absent = ", ".join(named)
         if absent and split == "train":
+            joins = ""
+            for group in alike(records.classes):
+                if set(group) & set(named):
+                    joins = (
+                        f"; {' and '.join(map(spelt, group))} look alike, and "
+                        "--config.data.manifest.join_classes makes one of such"
+                    )
             raise UsageError(
                 f"got no train row of class {absent} in {source}, wanted every class in train; "
-                "add rows, or leave the class out."
+                f"add rows, or leave the class out{joins}."
             )
         if absent:
             notes.append(f"{source}: the {split} split has no row of class {absent}")

@@ -82,7 +82,7 @@ class Table:
         if name not in self.columns:
             raise UsageError(
                 f"got no column {name!r} in {self.path} (columns: {', '.join(self.columns)}), "
-                f"wanted one for the {purpose}; name the right one{hint}."
+                f"wanted one for the {purpose}; {self._perhaps(name)}{hint}."
             )
         for row in self.rows:
             if name in row.nested and not lists:
@@ -92,6 +92,22 @@ class Table:
                     f"row, or name another column{hint}{instead}."
                 )
         return name
+
+    def _perhaps(self, name: str) -> str:
+        """What to do where there is no column of this name."""
+        alike = [c for c in self.columns if c.casefold() == name.strip().casefold()]
+        if alike:
+            return f"{alike[0]!r} is written otherwise: name it so"
+        if len(self.columns) == 1:
+            header = self.columns[0]
+            sign = next((s for s in (";", "\t", "|", ",") if s in header), None)
+            if sign:
+                shown = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}[sign]
+                return (
+                    f"its header looks like names with {shown} between: .csv is read with commas "
+                    "and .tsv with tabs, so write the file so, or rename it"
+                )
+        return "name the right one"
 
 
 def read_table(

@@ -76,8 +76,9 @@ def measure(folders: list[Path], split: str, repeats: int, seed: int) -> dict:
     """What shuffling each modality costs, over runs of one architecture.
 
     Returns:
-        "accuracy" and modality -> {"accuracy", "difference", "low", "high", "p_value"}, the
-        paired difference of the accuracy as it is minus that with the modality shuffled.
+        "accuracy", "majority", the share of rows with the most frequent labels, and modality ->
+        {"accuracy", "difference", "low", "high", "p_value"}, the paired difference of the accuracy
+        as it is minus that with the modality shuffled.
 
     Raises:
         UsageError: no runs, an unknown split, or runs that cannot be averaged.
@@ -106,7 +107,8 @@ def measure(folders: list[Path], split: str, repeats: int, seed: int) -> dict:
         groups = None if task.dataset.groups is None else [task.dataset.groups[r] for r in rows]
         answers.append(correct_when_shuffled(task, split, repeats, seed))
     whole = np.stack([a[""].mean(axis=0) for a in answers])  # [runs, n]
-    results = {"accuracy": float(whole.mean())}
+    counts = np.unique(task.dataset.labels[rows], axis=0, return_counts=True)[1]
+    results = {"accuracy": float(whole.mean()), "majority": float(counts.max() / len(rows))}
     for modality in (m for m in MODALITIES if m in answers[0]):
         shuffled = np.stack([a[modality].mean(axis=0) for a in answers])
         difference = paired_bootstrap(whole, shuffled, groups=groups)
@@ -132,8 +134,15 @@ def report(results: dict, folders: list[Path], split: str, repeats: int) -> list
         table.add_row(
             modality, f"{100 * r['accuracy']:.1f} %", f"{100 * r['difference']:.1f}{interval}"
         )
+    notes = []
+    if results["accuracy"] <= results["majority"]:
+        notes.append(
+            "note: as it is the model is right no more often than one that gives every row the "
+            f"most frequent labels ({100 * results['majority']:.1f} %): it has little to lose"
+        )
     return [
         table,
+        *notes,
         "Next: compare variants and seeds with\n"
         "  python -m fusion_keras.sweep --variant=text,image,late,inter,early --seed=0,1,2",
     ]

@@ -33,13 +33,14 @@ def closing(run: Run) -> list[RenderableType]:
     """A finished run's metrics on validation and test, and what to do next."""
     with corrupt_run_errors(run.folder):
         description, results = run.read_json("config.json"), run.read_json("metrics.json")
-        of_each = [_labels_table(results)] if description.get("label_kind") == "multi" else []
+        several = description.get("label_kind") == "multi"
+        of_each = [_labels_table(results)] if several else []
         return [
             *(f"note: {note}" for note in description["dataset"]["notes"]),
             _metrics_table(description, results),
             *of_each,
             *_unshared_lines(results["splits"]),
-            *_patterns_table(results["splits"]),
+            *_patterns_table(results["splits"], several),
             f"Run: {run.folder}",
             f"Next: {of_values(description['spec']).next_steps(description)}",
         ]
@@ -87,12 +88,12 @@ def _labels_table(results: dict) -> Table:
     return table
 
 
-def _patterns_table(splits: dict) -> list[Table]:
+def _patterns_table(splits: dict, several: bool) -> list[Table]:
     """Accuracy by what rows lack; nothing where all are complete."""
     names = [name for scored in splits.values() for name in scored.get("patterns", {})]
     if not names:
         return []
-    table = Table("rows", title="accuracy by what rows lack")
+    table = Table("rows", title=f"{'subset ' if several else ''}accuracy by what rows lack")
     for split in splits:
         table.add_column(split, justify="right")
     for name in dict.fromkeys(names):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.edge.artifact import ArtifactError
+from bench.edge.artifact import ArtifactError, require_file
 
 
 def sound(path: str | Path | None, meta: dict) -> np.ndarray:
@@ -24,6 +24,7 @@ def sound(path: str | Path | None, meta: dict) -> np.ndarray:
     spec = meta["inputs"]["audio"]
     if path is None:
         return np.zeros((1, spec["frames"], spec["bands"]), np.float32)
+    require_file(path, "recording")
     try:
         waveform = _recording(path, spec)
     # `wave` meets hostile bytes with whatever its parsing trips over.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.edge.artifact import ArtifactError
+from bench.edge.artifact import ArtifactError, require_file
 
 # Where Pillow only warns of a decompression bomb, this refuses.
 MAX_PIXELS = 89_478_485
@@ -28,6 +28,7 @@ def picture(path: str | Path | None, meta: dict) -> np.ndarray:
         return np.full((1, spec["size"], spec["size"], 3), GREY, np.uint8)
     from PIL import Image, ImageOps
 
+    require_file(path, "image")
     try:
         with warnings.catch_warnings():
             # Broken EXIF and the like is met, or reported below.
