@@ -35,6 +35,12 @@ def main(arguments: list[str]) -> int:
             )
         if options.teaching and not options.teacher:
             raise study.StudyError("--teaching is given, and no --teacher: name a variant.")
+        study.only_of_training(options.teaching, ("--config", "--recipe"))
+        if options.teacher and "--config.data.label_kind=multi" in handed_on:
+            raise study.StudyError(
+                "--teacher is given, and rows have several labels (label_kind=multi), which no "
+                "teacher can answer with: leave --teacher out."
+            )
         taught = [f"--teacher={options.teacher}", *options.teaching] if options.teacher else []
         study.same_study(options.workdir, handed_on + taught)
         return study.steps(options, handed_on)

@@ -78,6 +78,11 @@ def test_joint_variants_are_taught_by_the_teachers_of_all_seeds(tmp_path):
 def test_a_teacher_that_is_not_trained_is_refused(tmp_path, capsys):
     assert main([f"--workdir={tmp_path}", "--variants=text,early", "--teacher=late"]) == 2
     assert "not among --variants: add it" in capsys.readouterr().err
+    late = [f"--workdir={tmp_path}", "--teacher=late"]
+    assert main([*late, "--teaching=--recipe=distil --seed=3"]) == 2
+    assert "--seed=3 is no flag" in capsys.readouterr().err
+    assert main([*late, "--config.data.label_kind=multi"]) == 2
+    assert "which no teacher can answer with" in capsys.readouterr().err
 
 
 def quiet(line):

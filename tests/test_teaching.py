@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 
 from fusion_keras.data.records import Picked
+from fusion_keras.data.text_columns import TextColumns
+from fusion_keras.data.unlabelled import read_unlabelled
 from fusion_keras.errors import UsageError
 from fusion_keras.training import loop, teaching
 from fusion_keras.training.evaluate import predict, probabilities
@@ -121,6 +123,29 @@ def test_several_teachers_are_averaged_as_probabilities(taught, tmp_path):
     np.testing.assert_allclose(answers[2], (answers[0] + answers[1]) / 2, atol=1e-6)
 
 
+def test_a_row_is_answered_by_those_who_have_not_learned_from_it(taught, tmp_path):
+    """Two teachers of a half of the training rows each; one of all of them is not asked."""
+    halves = {}
+    for part in ("first", "second"):
+        config = taught.config(**JOINT, train__epochs=1, data__part=part)
+        halves[part] = train(config, tmp_path / part).folder
+    runs = (str(halves["first"]), str(halves["second"]), str(taught.folder / "teacher"))
+    _, dataset, lesson = lesson_of(student(taught, teacher__runs=runs, teacher__pairs=1))
+    first = restore(halves["first"])
+    own = np.isin(dataset.rows("train"), first.rows["train"])
+    assert 0 < own.sum() < len(own)
+    rows = {"first": dataset.rows("train")[~own], "second": dataset.rows("train")[own]}
+    for part, asked in rows.items():
+        task = restore(halves[part])
+        said = probabilities(predict(task.graph.model, task.arrays, asked)["logits"])
+        np.testing.assert_allclose(lesson.answers[asked], said, atol=1e-6)
+    # A pair goes by its sentence.
+    assert len(lesson.extra) == len(own)
+    assert f"{2 * len(own)} of {2 * len(own)} rows were answered by those" in " ".join(lesson.notes)
+    # Of one half alone nobody else could be asked.
+    assert not lesson_of(student(taught, teacher__runs=runs[:1]))[2].notes
+
+
 def write_unlabelled(bench, folder, lines):
     with (folder / "more.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("text", "image"), *lines])
@@ -154,6 +179,31 @@ def test_unlabelled_rows_are_completed_and_those_that_are_tested_on_left_out(tau
     )
     sentence = task.arrays["token_ids"][rows[1:2]]
     assert any((sentence == dataset.inputs["text"][r]).all() for r in train_rows)
+
+
+def test_an_image_that_is_tested_on_is_left_out_under_any_name(taught, tmp_path):
+    _, dataset, _ = lesson_of(student(taught))
+    tested = dataset.raw["image"][dataset.rows("test")[0]]
+    shutil.copy(tested, tmp_path / "other_name.png")
+    Image.new("RGB", (EDGE, EDGE), (7,) * 3).save(tmp_path / "new.png")
+    path = write_unlabelled(taught, tmp_path, [("x y", "new.png"), ("z", "other_name.png")])
+    config = student(taught, teacher__pairs=0, teacher__unlabelled=str(path))
+    _, _, lesson = lesson_of(config)
+    assert len(lesson.extra) == 1
+    assert "1 unlabelled rows were left out: their images are among" in " ".join(lesson.notes)
+
+
+def test_unlabelled_texts_are_made_as_the_manifests_are(tmp_path):
+    path = tmp_path / "more.csv"
+    path.write_text("title,body,age\nDune,sand,3\nnan,water,4\n,NULL,5\n", encoding="utf-8")
+    text = TextColumns.of("title,body", " - ", missing=("nan", "null"))
+    found = read_unlabelled(path, ["text"], text, {}, ["  WATER"], others=["age", "site"])
+    assert found.records["text"].raw["text"] == ["Dune - sand"]
+    notes = " ".join(found.notes)
+    assert "title is empty in 2 of 3 rows" in notes
+    assert "the columns age are not read" in notes
+    assert "1 empty rows of more.csv were left out" in notes
+    assert "1 rows of more.csv were left out: their sentences" in notes
 
 
 @pytest.mark.slow
@@ -223,8 +273,14 @@ def test_a_teacher_that_is_none_is_refused(taught, tmp_path):
     with pytest.raises(UsageError, match="no_run is not a finished run: --teacher"):
         make_plan(student(taught, teacher__runs=(str(tmp_path / "no_run"),)))
     folder = str(taught.folder / "teacher")
-    with pytest.raises(UsageError, match="twice"):
-        make_plan(student(taught, teacher__runs=(folder, folder)))
+    for again in (folder, f"{taught.folder}/data/../teacher"):
+        with pytest.raises(UsageError, match="twice"):
+            make_plan(student(taught, teacher__runs=(folder, again)))
+    with pytest.raises(UsageError, match=r"more\.csv"):
+        make_plan(student(taught, teacher__unlabelled=str(tmp_path / "more.csv")))
+    names = ("positive", "negative")
+    with pytest.raises(UsageError, match=r"has the classes .*, this run positive, negative"):
+        make_plan(student(taught, data__manifest__classes=names))
     with pytest.raises(UsageError, match="no teacher: name finished runs with --teacher=RUN"):
         make_plan(student(taught, teacher__runs=(), teacher__share=0.9))
     with pytest.raises(UsageError, match="--framework=pytorch, whose training knows no teacher"):
@@ -249,6 +305,20 @@ def test_a_teacher_that_has_learned_from_a_row_of_the_test_is_refused(taught, tm
     path.write_text("\n".join(lines) + "\n")
     config = student(taught, data__path=path, data__cache_dir=bench.folder / "cache")
     with pytest.raises(UsageError, match=r"had 1 of 72 rows in another split.*'r0'"):
+        lesson_of(config)
+
+
+def test_a_teacher_of_other_images_is_refused(taught, tmp_path):
+    bench = taught.beside(tmp_path)
+    config = student(
+        taught,
+        data__path=tmp_path / "data" / "manifest.csv",
+        data__cache_dir=bench.folder / "cache",
+    )
+    assert lesson_of(config)  # copies under another path
+    first = lesson_of(config)[1].raw["image"][0]
+    Image.new("RGB", (EDGE, EDGE), (1, 2, 3)).save(first)
+    with pytest.raises(UsageError, match="with another content"):
         lesson_of(config)
 
 

@@ -94,8 +94,9 @@ def _plain(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", folded).split())
 
 
-def array_keys(values: np.ndarray, there: Sequence[bool]) -> list[bytes | None]:
+def array_keys(values: np.ndarray, there: Sequence[bool] | None = None) -> list[bytes | None]:
     """A digest of each row of [N, ...]; None where nothing is there."""
+    there = np.ones(len(values), bool) if there is None else there
     return [
         hashlib.blake2b(np.ascontiguousarray(row), digest_size=16).digest() if is_there else None
         for row, is_there in zip(values, there, strict=True)

@@ -109,12 +109,15 @@ def check_source(
     readers: Mapping[str, Reader],
     scores: bool = False,
     keep_incomplete: bool = False,
-) -> None:
+) -> tuple[str, ...]:
     """Looks at the configured source as far as it takes seconds: nothing is decoded.
 
     Args:
       data, readers, keep_incomplete: as for `load_dataset`.
       scores: whether real-valued targets are wanted.
+
+    Returns:
+      the names of the classes.
 
     Raises:
       UsageError: what `load_dataset` would say of the files, the table, and what it lacks.
@@ -129,7 +132,7 @@ def check_source(
             "score column, or leave regression off."
         )
     records, _ = _with_splits(records, data, None)
-    of_use(records, presence(records, readers), readers)
+    return of_use(records, presence(records, readers), readers).classes
 
 
 def _read_all(records: Records, readers: Mapping[str, Reader], folder: Path):

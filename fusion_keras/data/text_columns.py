@@ -83,7 +83,7 @@ class TextColumns:
         return self.join.join(
             f"{column}: {cell}" if self.names else cell
             for column, cell in given
-            if not self._is_empty(cell)
+            if not self.is_empty(cell)
         )
 
     def joined(self, table: Table) -> tuple[Table, str]:
@@ -107,11 +107,12 @@ class TextColumns:
         table = dataclasses.replace(table, columns=columns, rows=rows, notes=(*table.notes, *notes))
         return table, name
 
-    def _is_empty(self, cell: str) -> bool:
+    def is_empty(self, cell: str) -> bool:
+        """Whether a cell says nothing: it is empty, or a missing value."""
         return not cell.strip() or cell.strip().casefold() in self.missing
 
     def _left_out(self, column: str, table: Table) -> str:
-        empty: list[Row] = [row for row in table.rows if self._is_empty(row.cells[column])]
+        empty: list[Row] = [row for row in table.rows if self.is_empty(row.cells[column])]
         if not empty:
             return ""
         return (

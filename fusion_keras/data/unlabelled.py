@@ -11,7 +11,8 @@ import numpy as np
 from fusion_keras.data.leaks import sentence_keys
 from fusion_keras.data.paths import inside, is_file
 from fusion_keras.data.records import Dataset, Records, SkipLog
-from fusion_keras.data.table import Table, read_table
+from fusion_keras.data.table import Row, Table, read_table
+from fusion_keras.data.text_columns import TextColumns
 from fusion_keras.errors import UsageError
 
 
@@ -34,15 +35,24 @@ class Unlabelled:
 
 
 def read_unlabelled(
-    path: str | Path, columns: Mapping[str, str], evaluated: Sequence[str], **table_options
+    path: str | Path,
+    taken: Sequence[str],
+    text: TextColumns,
+    files: Mapping[str, str],
+    evaluated: Sequence[str],
+    others: Sequence[str] = (),
+    **table_options,
 ) -> Unlabelled:
     """Read a table of sentences, of files, or of both.
 
     Args:
       path: a CSV, TSV or JSON lines file; files in it are relative to its folder.
-      columns: modality -> its column, of those that are of use; the table has one at least.
+      taken: the modalities that are of use; the table has one at least.
+      text: the columns of sentences, and what is a missing value.
+      files: modality -> the column of its files, "" for none.
       evaluated: sentences that a run is chosen by and tested on. Rows with one of them are left
         out: a student shall not have seen what it is tested on.
+      others: columns that say something of a row and are not read.
       table_options: see `read_table`.
 
     Raises:
@@ -51,20 +61,33 @@ def read_unlabelled(
     """
     path = Path(path).expanduser()
     table = read_table(path, SkipLog(path.name, 0), **table_options)
-    present = {m: name for m, name in columns.items() if name in table.columns}
+    wanted = {"text": text.columns, **{m: (name,) for m, name in files.items() if name}}
+    wanted = {m: names for m, names in wanted.items() if m in taken}
+    present = {m: names[0] for m, names in wanted.items() if set(names) & set(table.columns)}
     if not present:
+        columns = [name for names in wanted.values() for name in names]
         raise UsageError(
-            f"got no column {' or '.join(map(repr, columns.values()))} in {path} (columns: "
+            f"got no column {' or '.join(map(repr, columns))} in {path} (columns: "
             f"{', '.join(table.columns)}), wanted sentences or files without labels; name the "
             "columns as the manifest's."
         )
+    if "text" in present:
+        table, present["text"] = text.joined(table)
+    notes = list(table.notes)
     for modality, name in present.items():
         table.require(name, modality)
-    known = set(sentence_keys(evaluated))
-    rows = [row for row in table.rows if any(row.cells[name].strip() for name in present.values())]
+    if ignored := [name for name in others if name in table.columns]:
+        notes.append(
+            f"{path.name}: the columns {', '.join(ignored)} are not read: an unlabelled row has "
+            "the numbers and categories of a training row"
+        )
+    table = dataclasses.replace(
+        table, rows=[_plain(row, present, text, path) for row in table.rows]
+    )
+    rows = [row for row in table.rows if any(row.cells[name] for name in present.values())]
     texts = sentence_keys([row.cells[present["text"]] if "text" in present else "" for row in rows])
+    known = set(sentence_keys(evaluated))
     kept = [row for row, key in zip(rows, texts, strict=True) if key is None or key not in known]
-    notes = []
     if len(rows) < len(table.rows):
         notes.append(f"{len(table.rows) - len(rows)} empty rows of {path.name} were left out")
     if len(kept) < len(rows):
@@ -79,13 +102,23 @@ def read_unlabelled(
         )
     records, place = {}, {}
     for modality, name in present.items():
-        having = [i for i, row in enumerate(kept) if row.cells[name].strip()]
+        having = [i for i, row in enumerate(kept) if row.cells[name]]
         if not having:
             continue
         place[modality] = np.full(len(kept), -1, np.int64)
         place[modality][having] = np.arange(len(having))
         records[modality] = _records(table, modality, name, [kept[i] for i in having])
     return Unlabelled(records, place, tuple(notes))
+
+
+def _plain(row: Row, present: Mapping[str, str], text: TextColumns, path: Path) -> Row:
+    """The row with "" where nothing, or a missing value, stands in a column that is read."""
+    cells = dict(row.cells)
+    for name in present.values():
+        # A file that is called so is one.
+        if text.is_empty(cells[name]) and not is_file(path.parent / (cells[name].strip() or " ")):
+            cells[name] = ""
+    return dataclasses.replace(row, cells=cells)
 
 
 def _records(table: Table, modality: str, column: str, rows: list) -> Records:

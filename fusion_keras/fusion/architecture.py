@@ -93,8 +93,8 @@ class Architecture(abc.ABC):
         """
 
     @abc.abstractmethod
-    def check_data(self, config) -> None:
-        """Look at the source's files as far as it takes seconds.
+    def check_data(self, config) -> tuple[str, ...]:
+        """Look at the source's files as far as it takes seconds; gives the names of the classes.
 
         Raises:
             UsageError: a file or a folder that is not there, or a table that cannot be used.

@@ -84,7 +84,7 @@ class FusionArchitecture(Architecture):
         from fusion_keras.data.load import check_source
 
         readers, keep = self.readers(config), keeps_incomplete(config)
-        check_source(config.data, readers, scores=config.regression, keep_incomplete=keep)
+        return check_source(config.data, readers, scores=config.regression, keep_incomplete=keep)
 
     def data(self, config):
         from fusion_keras.data.load import load_dataset

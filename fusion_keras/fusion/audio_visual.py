@@ -93,9 +93,10 @@ class ClstmArchitecture(Architecture):
         return {}
 
     def check_data(self, config):
-        from fusion_keras.data.digit_set import check_folder
+        from fusion_keras.data.digit_set import CLASSES, check_folder
 
         check_folder(config.data)
+        return CLASSES
 
     def data(self, config):
         from fusion_keras.data.digit_set import load_digit_set

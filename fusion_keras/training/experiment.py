@@ -115,6 +115,8 @@ def carry_out(
 
 def _of_lesson(plan: Plan, lesson: teaching.Lesson | None) -> dict:
     """What `config.json` says of the teachers."""
+    if lesson is None and plan.config.recipe == "distil":
+        return {"notes": ["recipe distil without --teacher: as long a training, by labels alone"]}
     if lesson is None:
         return {}
     asked = {"extra_rows": len(lesson.extra), "notes": list(lesson.notes)}

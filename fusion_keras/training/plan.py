@@ -66,7 +66,7 @@ def make_plan(config, framework: str = "keras") -> Plan:
     resolved = resolve(config)
     plan = plan_of(resolved)
     plan.architecture.refuse(resolved.variant, framework)
-    plan.architecture.check_data(resolved)
+    classes = plan.architecture.check_data(resolved)
     if resolved.variant == "late_score" and resolved.fusion.junctions:
         raise UsageError(
             "late_score averages what two whole models say and takes no "
@@ -76,7 +76,7 @@ def make_plan(config, framework: str = "keras") -> Plan:
     _check_teaching(resolved, framework)
     return dataclasses.replace(
         plan,
-        teachers=teachers.named(resolved),
+        teachers=teachers.named(resolved, classes) if resolved.teacher.runs else {},
         parents={
             **parents.named(resolved),
             **{

@@ -37,6 +37,7 @@ def closing(run: Run) -> list[RenderableType]:
         of_each = [_labels_table(results)] if several else []
         return [
             *(f"note: {note}" for note in description["dataset"]["notes"]),
+            *(f"note: {note}" for note in description.get("notes", [])),
             _metrics_table(description, results),
             *of_each,
             *_unshared_lines(results["splits"]),

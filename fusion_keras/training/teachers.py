@@ -8,30 +8,44 @@ validated and tested on.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fusion_keras.data.modalities import INPUT_OF, MODALITIES
 from fusion_keras.data.records import Dataset
+from fusion_keras.data.text_columns import TextColumns
+from fusion_keras.data.unlabelled import Unlabelled, read_unlabelled
 from fusion_keras.errors import UsageError
 from fusion_keras.files import digest
 from fusion_keras.fusion.architectures import FUSION, of_values
+from fusion_keras.fusion.variants import FROZEN
 from fusion_keras.training.run import corrupt_run_errors, read_json
 
+if TYPE_CHECKING:
+    from fusion_keras.training.task import Task
 
-def named(config) -> dict[Path, str]:
+
+def named(config, classes: tuple[str, ...]) -> dict[Path, str]:
     """The runs of `config.teacher.runs`, each with the sha256 of its model.
 
+    Args:
+        classes: of the student.
+
     Raises:
-        UsageError: one that is not a finished run, or whose model cannot be asked.
+        UsageError: one that is not a finished run, whose model cannot be asked, or that knows other
+            classes; or a file of unlabelled rows without any that could be asked about.
     """
-    models = {}
+    models: dict[Path, str] = {}
+    taken = set(FUSION.modalities(config)) if config.teacher.unlabelled else set()
     for folder in map(Path, config.teacher.runs):
         if not (folder / "metrics.json").is_file() or not (folder / "model.keras").is_file():
             raise UsageError(
                 f"{folder} is not a finished run: --teacher wants the directories of finished runs."
             )
-        if folder in models:
+        if folder.resolve() in (other.resolve() for other in models):
             raise UsageError(f"--teacher names {folder} twice: leave one of them out.")
         with corrupt_run_errors(folder):
             description = read_json(folder / "config.json")
@@ -46,8 +60,34 @@ def named(config) -> dict[Path, str]:
                 f"The teacher {folder} is a {of_values(spec).name}, which learns from other data: "
                 "give a run of text, image, late, inter, early, ..."
             )
+        _check_classes(folder, tuple(description["classes"]), classes)
+        taken |= {m for m in MODALITIES if INPUT_OF[m] in description["inputs"]}
         models[folder] = digest(folder / "model.keras")
+    if config.teacher.unlabelled:
+        unlabelled_of(config, [m for m in MODALITIES if m in taken])
     return models
+
+
+def unlabelled_of(config, taken: Sequence[str], evaluated: Sequence[str] = ()) -> Unlabelled:
+    """The rows of `config.teacher.unlabelled`; see `read_unlabelled`.
+
+    Args:
+        taken: modalities that the student or a teacher takes.
+        evaluated: the sentences of validation and test.
+    """
+    manifest, readers = config.data.manifest, FUSION.readers(config)
+    return read_unlabelled(
+        config.teacher.unlabelled,
+        taken,
+        TextColumns.of(
+            manifest.text_column, manifest.text_join, manifest.text_names, manifest.missing
+        ),
+        {"image": manifest.image_column, "audio": manifest.audio_column},
+        evaluated,
+        readers["tabular"].columns if "tabular" in readers else (),
+        encoding=manifest.encoding,
+        encoding_flag="--config.data.manifest.encoding",
+    )
 
 
 def rows_of(folder: Path, teacher: Dataset, student: Dataset) -> np.ndarray:
@@ -57,16 +97,10 @@ def rows_of(folder: Path, teacher: Dataset, student: Dataset) -> np.ndarray:
         UsageError: another order of classes, or a row that the teacher has not, has with another
             content, or has in another split.
     """
-    if teacher.classes != student.classes:
-        raise UsageError(
-            f"The teacher {folder} has the classes {', '.join(teacher.classes)}, this run "
-            f"{', '.join(student.classes)}: train the teacher on the same data."
-        )
+    _check_classes(folder, teacher.classes, student.classes)
     place = {name: row for row, name in enumerate(teacher.ids)}
     rows = np.array([place.get(name, -1) for name in student.ids])
-    unlike = [
-        i for i, row in enumerate(rows) if row < 0 or _content(teacher, row) != _content(student, i)
-    ]
+    unlike = [i for i, row in enumerate(rows) if row < 0 or not _same(teacher, row, student, i)]
     if unlike:
         raise UsageError(
             f"The teacher {folder} had {len(unlike)} of {len(student)} rows in another split, with "
@@ -76,6 +110,44 @@ def rows_of(folder: Path, teacher: Dataset, student: Dataset) -> np.ndarray:
     return rows
 
 
+def _check_classes(folder: Path, theirs: tuple[str, ...], own: tuple[str, ...]) -> None:
+    if theirs != own:
+        raise UsageError(
+            f"The teacher {folder} has the classes {', '.join(theirs)}, this run {', '.join(own)}: "
+            "train the teacher on the same data."
+        )
+
+
+def _same(teacher: Dataset, row: int, student: Dataset, own: int) -> bool:
+    """Whether two rows are one, whatever a model reads of it."""
+    if _content(teacher, row) != _content(student, own):
+        return False
+    for modality in ("image", "audio"):
+        pair = (teacher, row), (student, own)
+        files = [data.raw[modality][n] for data, n in pair if modality in data.raw]
+        # Of what is drawn the rest of the row tells; a table without files has none to compare.
+        if len(files) < 2 or not all(isinstance(file, Path) for file in files):
+            continue
+        if files[0] != files[1] and digest(files[0]) != digest(files[1]):
+            return False
+    return True
+
+
 def _content(dataset: Dataset, row: int) -> tuple:
-    """What a row is, whatever a model reads of it."""
     return dataset.splits[row], dataset.raw["text"][row], int(dataset.labels[row])
+
+
+def learned(run: Path, task: Task) -> np.ndarray:
+    """The training rows that a teacher or its parents may know by heart, int64 [n].
+
+    Those of its part of the data (`config.data.part`), where its parents had the same; else all.
+    """
+    data, whole = task.config.data, task.dataset.rows("train")
+    if task.config.variant in FROZEN and task.config.parent.share < 1:
+        return whole
+    keys = ("part", "part_share", "split_seed")
+    for parent in read_json(run / "config.json")["parents"].values():
+        theirs = read_json(Path(parent) / "config.json")["config"]["data"]
+        if any(theirs.get(key) != data[key] for key in keys):
+            return whole
+    return task.rows["train"]

@@ -5,8 +5,9 @@ that are worked out once and kept. Teachers are asked about the training rows; a
 sentences with other rows' images (sounds, ...), as many as wanted; and about rows of the user's
 that have no label. Nothing of it is left in the model.
 
-Answers are the mean of the teachers' probabilities. Training rows are asked as they are, also
-where the student sees them augmented.
+Answers are the mean of the teachers' probabilities; where some of them have not learned from a row
+(runs of `config.data.part` first and second), of these alone. Training rows are asked as they are,
+also where the student sees them augmented.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from pathlib import Path
 import numpy as np
 
 from fusion_keras.data.cache import cache_dir, cached_array, content_key
+from fusion_keras.data.leaks import NOUNS, array_keys
 from fusion_keras.data.modalities import INPUT_OF, MODALITIES, PRESENT
 from fusion_keras.data.records import Dataset, Picked, Reading
-from fusion_keras.data.unlabelled import Unlabelled, evaluated_texts, read_unlabelled
+from fusion_keras.data.unlabelled import Unlabelled, evaluated_texts
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.architectures import FUSION
 from fusion_keras.training import teachers
@@ -103,21 +105,32 @@ def prepare(plan: Plan, dataset: Dataset) -> Lesson | None:
     config = plan.config
     models = [FUSION.readers(config), *(FUSION.readers(config_of(f)) for f in plan.teachers)]
     taken = [m for m in MODALITIES if any(m in readers for readers in models)]
-    unlabelled = _read_unlabelled(config, dataset, taken)
+    unlabelled, notes = None, []
+    if config.teacher.unlabelled:
+        unlabelled = teachers.unlabelled_of(config, taken, evaluated_texts(dataset))
+        notes += unlabelled.notes
     folder = cache_dir(config.data.cache_dir)
     readings = [_read(readers, unlabelled, folder) for readers in models]
+    usable, said = _usable(unlabelled, readings, dataset)
+    notes += said
     train = part_of_rows(plan, dataset)["train"]
-    extra = _extra(config, dataset, train, unlabelled, _usable(unlabelled, readings), taken)
+    extra = _extra(config, dataset, train, unlabelled, usable, taken)
     question = Question(dataset, train, extra)
-    said = []
+    asked = []
     for (run, model), of_run in zip(plan.teachers.items(), readings[1:], strict=True):
         _log.info("Asking the teacher %s about %d rows.", run, len(question))
         values = {m: reading.values for m, reading in of_run.items()}
-        said.append(_answers(run, model, question, values, folder))
+        asked.append(_asked(run, model, question, values, folder, taken[0]))
+    said, count = _together(asked)
+    if count:
+        notes.append(
+            f"{count} of {len(question)} rows were answered by those teachers alone that have not "
+            "learned from them"
+        )
     answers = np.zeros((len(dataset) + len(extra), len(dataset.classes)), np.float32)
-    answers[np.concatenate([train, len(dataset) + np.arange(len(extra))])] = np.mean(said, axis=0)
+    answers[np.concatenate([train, len(dataset) + np.arange(len(extra))])] = said
     values = {m: reading.values for m, reading in readings[0].items()}
-    return Lesson(extra, values, answers, unlabelled.notes if unlabelled else ())
+    return Lesson(extra, values, answers, tuple(notes))
 
 
 def taught(task: Task, lesson: Lesson) -> Task:
@@ -156,19 +169,6 @@ def softened(probs: np.ndarray, temperature: float) -> np.ndarray:
     return (raised / np.maximum(raised.sum(-1, keepdims=True), 1e-30)).astype(np.float32)
 
 
-def _read_unlabelled(config, dataset: Dataset, taken: list[str]) -> Unlabelled | None:
-    if not config.teacher.unlabelled:
-        return None
-    named = {m: config.data.manifest.get(f"{m}_column") for m in taken}
-    return read_unlabelled(
-        config.teacher.unlabelled,
-        {m: name for m, name in named.items() if name},
-        evaluated_texts(dataset),
-        encoding=config.data.manifest.encoding,
-        encoding_flag="--config.data.manifest.encoding",
-    )
-
-
 def _read(readers, unlabelled: Unlabelled | None, folder: Path) -> dict[str, Reading]:
     """Modality -> a model's input of each unlabelled row that has it."""
     if unlabelled is None:
@@ -180,17 +180,49 @@ def _read(readers, unlabelled: Unlabelled | None, folder: Path) -> dict[str, Rea
     }
 
 
-def _usable(unlabelled: Unlabelled | None, readings: list[dict[str, Reading]]) -> np.ndarray:
-    """The unlabelled rows whose files every model can use, int64."""
+def _usable(
+    unlabelled: Unlabelled | None, readings: list[dict[str, Reading]], dataset: Dataset
+) -> tuple[np.ndarray, list[str]]:
+    """The unlabelled rows whose files every model can use, int64, and what is to be said.
+
+    Those with a file that the student is validated or tested on are left out, as `read_unlabelled`
+    does with sentences.
+
+    Args:
+        readings: of the student, then of the teachers.
+    """
     if unlabelled is None:
-        return np.empty(0, np.int64)
+        return np.empty(0, np.int64), []
     usable = np.ones(len(unlabelled), bool)
     for modality, place in unlabelled.place.items():
         for reading in (of_one[modality] for of_one in readings if modality in of_one):
             if reading.usable is not None:
                 has = place >= 0
                 usable[has] &= reading.usable[place[has]]
-    return np.flatnonzero(usable)
+    notes = []
+    evaluated = np.concatenate([dataset.rows(split) for split in ("valid", "test")])
+    for modality, reading in readings[0].items():
+        noun = NOUNS[modality][1]
+        if modality == "text":
+            continue
+        known = set(
+            array_keys(dataset.inputs[modality][evaluated], dataset.has(modality)[evaluated])
+        )
+        seen = np.array([key in known for key in array_keys(reading.values)])
+        place = unlabelled.place[modality]
+        leaves = usable & (place >= 0) & seen[place]
+        if leaves.any():
+            usable &= ~leaves
+            notes.append(
+                f"{leaves.sum()} unlabelled rows were left out: their {noun} are among those that "
+                "this run is validated or tested on"
+            )
+    if not readings[0]:
+        notes.append(
+            "the unlabelled rows have nothing that this run takes: beside them stand its training "
+            "rows once more"
+        )
+    return np.flatnonzero(usable), notes
 
 
 def _extra(config, dataset, train, unlabelled, usable, taken) -> Extra:
@@ -219,19 +251,45 @@ def _extra(config, dataset, train, unlabelled, usable, taken) -> Extra:
     return Extra(numbers)
 
 
-def _answers(
-    run: Path, model: str, question: Question, values: Mapping[str, np.ndarray], folder: Path
+def _together(asked: list[np.ndarray]) -> tuple[np.ndarray, int]:
+    """The mean answer float32 [n + E, C], and how many rows some teachers were not asked about.
+
+    A teacher says of what it has learned what it was told. Where others have not learned from a
+    row, they alone answer (out of fold: Wolpert 1992, Stacked generalization, section 2).
+
+    Args:
+        asked: of each teacher, see `_asked`.
+    """
+    answers = np.stack([of_one[:, :-1] for of_one in asked])  # [R, n + E, C]
+    fresh = np.stack([of_one[:, -1] for of_one in asked])  # [R, n + E]
+    some = fresh.any(axis=0) & ~fresh.all(axis=0)
+    weights = np.where(some, fresh, 1.0)
+    weights /= weights.sum(axis=0)
+    return np.einsum("rn,rnc->nc", weights, answers), int(some.sum())
+
+
+def _asked(
+    run: Path,
+    model: str,
+    question: Question,
+    values: Mapping[str, np.ndarray],
+    folder: Path,
+    first: str,
 ) -> np.ndarray:
-    """A teacher's probabilities float32 [n + E, C], kept under what they are worked out from.
+    """A teacher's probabilities, and whether it has not learned from the row.
+
+    float32 [n + E, C + 1]. Kept under what they are worked out from. What a teacher knows a row by
+    is its first modality, the sentence where there is one; of an unlabelled row it knows none.
 
     Args:
         model: sha256 of the teacher's model.
         values: modality -> its input of each unlabelled row that has it.
+        first: the first modality that is taken.
     """
     dataset = question.dataset
     contents = {m: sha256(np.ascontiguousarray(x)).hexdigest() for m, x in values.items()}
     numbers = {m: question.numbers(m).tolist() for m in question.extra.numbers}
-    key = content_key("teacher", model, dataset.fingerprint, numbers, contents)
+    key = content_key("teacher 2", model, dataset.fingerprint, numbers, contents)
 
     def build(notes: dict) -> Iterator[np.ndarray]:
         task = restore(run)
@@ -246,11 +304,17 @@ def _answers(
                     None if more is None else np.ones((len(more), 1), np.float32),
                 )
                 arrays[name] = _theirs(task.arrays[name], question.numbers(m), place, more)
+        named = question.numbers(first)
+        in_data = named < len(place)
+        fresh = np.ones((len(question), 1), np.float32)
+        fresh[in_data, 0] = ~np.isin(place[named[in_data]], teachers.learned(run, task))
         for start in range(0, len(question), _ROWS_AT_ONCE):
             rows = np.arange(start, min(start + _ROWS_AT_ONCE, len(question)))
-            yield probabilities(predict(task.graph.model, arrays, rows)["logits"])
+            probs = probabilities(predict(task.graph.model, arrays, rows)["logits"])
+            yield np.concatenate([probs, fresh[rows]], axis=1)
 
-    return cached_array(folder, key, (len(question), len(dataset.classes)), np.float32, build)[0]
+    shape = (len(question), len(dataset.classes) + 1)
+    return cached_array(folder, key, shape, np.float32, build)[0]
 
 
 def _theirs(rows, numbers: np.ndarray, place: np.ndarray, unlabelled) -> Picked:
