@@ -215,8 +215,9 @@ def _fusion() -> ConfigDict:
     # Junctions in short form, e.g. "4+4:linear,8+8:attention" or, with audio third,
     # "6+6+4:attention"; "" takes the variant's.
     fusion.junctions = ""
-    # Joint width, a multiple of the heads.
-    fusion.width = 256
+    # Joint width, a multiple of the heads; 0 takes a third of the text's (256 of BERT's 768, 128
+    # of MiniLM's 384), 256 where no text is joined.
+    fusion.width = 0
     # Heads of attention.
     fusion.heads = 4
     # Attention blocks; 0 takes the variant's (early 4, inter 1).

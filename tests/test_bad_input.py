@@ -124,7 +124,7 @@ MISTAKES = {
     "resize": ({"variant": "image", "image__resize": "zoom"}, r"zoom"),
     "dropout": ({"fusion__dropout": 2.0}, r"dropout"),
     "text dropout": ({"text__dropout": 2.0}, r"dropout"),
-    "width": ({"variant": "inter", "fusion__width": 0}, r"width"),
+    "width": ({"variant": "inter", "fusion__width": -8}, r"width"),
     "heads": ({"variant": "inter", "fusion__heads": 3}, r"heads"),
     "scale": ({"variant": "image", "augment__scale": "(2.0,1.0)"}, r"scale"),
     "preset": ({"text__preset": "tiny_bird"}, r"tiny_bird"),

@@ -229,6 +229,6 @@ def test_help_explains_every_setting():
 
 def test_help_shows_defaults_and_meaning():
     text = cli.settings_help()
-    assert "--config.fusion.width=256\n      Joint width" in text
+    assert "--config.fusion.width=0\n      Joint width" in text
     assert "--config.train.epochs=(recipe)" in text
     assert "DATA.MANIFEST\n  --config.data.manifest.text_column=" in text

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fusion_keras.backbones.facts import Facts
 from fusion_keras.config import get_config
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.spec import (
@@ -96,6 +97,21 @@ def test_early_is_four_attention_blocks_of_four_heads():
 def test_the_ablation_is_a_number_of_blocks(blocks):
     (junction,) = make_spec("early", settings(blocks=blocks), PUBLISHED_DEPTHS).junctions
     assert junction.blocks == blocks
+
+
+def test_the_joint_width_is_a_third_of_the_texts():
+    def widths(text, **changes):
+        known = {**facts(image=16), "text": Facts(6, width=text)}
+        return {j.width for j in make_spec("inter", settings(**changes), known).junctions}
+
+    assert (widths(768), widths(384), widths(0)) == ({256}, {128}, {256})
+    # A multiple of the heads.
+    assert (widths(128), widths(100, heads=8), widths(8, heads=3)) == ({40}, {32}, {3})
+    assert widths(384, width=64) == {64}
+    (alone,) = make_spec(
+        "early", settings(modalities="image+audio"), facts(0, 16, audio=8)
+    ).junctions
+    assert alone.width == 256
 
 
 def test_settings_reach_the_junctions():

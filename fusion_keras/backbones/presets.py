@@ -111,7 +111,9 @@ class Source:
     def facts(self) -> Facts:
         """What is known of it without loading weights."""
         lacks = self.cls.lacks_last(self.directory) if self.directory else ""
-        return Facts(self.cls.count_depths(self.described), self.cls.scales, lacks)
+        described = self.described
+        depths, width = self.cls.count_depths(described), self.cls.width_of(described)
+        return Facts(depths, self.cls.scales, width, lacks)
 
     def load(self, **changes):
         """The backbone; `changes` replace arguments of its constructor."""

@@ -130,6 +130,12 @@ class FromPreset:
         return saved.get("num_layers", config.get("num_hidden_layers", 12))
 
     @classmethod
+    def width_of(cls, config: dict) -> int:
+        """The width that all layers' outputs have, likewise; 0 where they differ."""
+        saved = config.get("config", config)
+        return saved.get("hidden_dim", config.get("hidden_size", 0))
+
+    @classmethod
     def lacks_last(cls, directory: Path) -> str:
         """Why a preset's files have no depth `last`, the head of a sentence; "" where they do.
 
