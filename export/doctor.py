@@ -13,6 +13,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import onnx
 import onnx_ir as ir
 from rich.console import RenderableType
 from rich.table import Table
@@ -54,6 +55,26 @@ def examine(model: ir.Model) -> list[Finding]:
         if where:
             findings.append(Finding(check.what, where, check.remedy, check.fatal))
     return findings
+
+
+def invalid(path: Path) -> list[Finding]:
+    """What ONNX's own checker says of a file: operators, inputs, types, shapes, cycles.
+
+    Weights beside the model are not read; a model that is too large to be checked in memory is by
+    its shapes alone.
+    """
+    try:
+        model = onnx.load(path, load_external_data=False)
+        if not any(
+            onnx.external_data_helper.uses_external_data(x) for x in model.graph.initializer
+        ):
+            onnx.checker.check_model(model)
+        onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        said = " ".join(str(error).split())[:200]
+        remedy = "export the model anew, or mend the node that is named"
+        return [Finding("no valid ONNX: no engine takes it", (said,), remedy, fatal=True)]
+    return []
 
 
 def for_onnxruntime(model: ir.Model) -> bool:
@@ -115,7 +136,7 @@ def report(path: Path) -> tuple[bool, list[RenderableType]]:
             node.op_type if node.domain in STANDARD else f"{node.domain}.{node.op_type}"
             for node in nodes(model)
         )
-        findings = examine(model)
+        findings = [*invalid(path), *examine(model)]
         if not model.graph.opset_imports or not model.graph.outputs:
             raise ValueError("it has no graph")
     except FileNotFoundError as error:

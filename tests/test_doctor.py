@@ -6,11 +6,13 @@ import numpy as np
 import onnx
 import onnx.parser
 import onnx_ir as ir
+import onnxruntime
 import pytest
 
 from export import doctor, pipeline, rewrites
 from export.checks import fusions
 from export.cost import costs, of_longest
+from export.doctor import invalid
 from fusion_keras.errors import UsageError
 from tests.support.onnx_graphs import GRAPHS, parse
 
@@ -117,6 +119,26 @@ def test_doctor_names_operators_of_other_domains(node):
     (found,) = doctor.examine(ir.serde.deserialize_model(onnx.parser.parse_model(text)))
     assert found.what == "operators that TensorRT lacks"
     assert found.where == (f"{node.split('.')[-1].split()[0]} y",)
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        "y = MatMul (x, kernel)",
+        "a = Add (x, b)\n b = Add (x, a)\n y = Relu (b)",
+        "y = Gemm (x)",
+        "y = Add (x, nowhere)",
+        "y = Reluu (x)",
+    ],
+)
+def test_doctor_refuses_what_no_engine_takes(nodes, tmp_path):
+    onnx.save(parse(nodes), tmp_path / "model.onnx")
+    (finding,) = invalid(tmp_path / "model.onnx")
+    assert finding.fatal
+    with pytest.raises(Exception, match=r"."):
+        onnxruntime.InferenceSession(str(tmp_path / "model.onnx"))
+    onnx.save(parse("y = Relu (x)"), tmp_path / "model.onnx")
+    assert invalid(tmp_path / "model.onnx") == []
 
 
 def test_doctor_looks_into_branches_and_functions():

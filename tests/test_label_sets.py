@@ -40,6 +40,9 @@ def named(records) -> list[str]:
 def test_a_0_or_1_for_each_class_is_not_taken_for_names(read, cells):
     with pytest.raises(UsageError, match="line 2, which looks like a 0 or 1 for each class"):
         read(cells)
+    for vectors in (["[0, 1]", "[1, 0]"], ["[0.0, 1.0, 1.0]", "[1.0, 0.0, 0.0]"]):
+        with pytest.raises(UsageError, match="line 2, which looks like a 0 or 1 for each class"):
+            read(vectors)
     # Numbers of classes are names.
     assert read(["0;1", "1", "0", ""]).classes == ("0", "1")
 

@@ -186,20 +186,25 @@ def test_what_a_given_split_shares_is_counted_between_all_pairs(tmp_path, tokeni
     data = write_table(tmp_path, rows)
     data.manifest.image_column = ""
     dataset = load_dataset(data, tokenizer_dir=tokenizer_dir)
-    assert dataset.notes == (
+    # The vocabulary is a tiny one, of which there is a note, too.
+    assert dataset.notes_of["text"][1:] == (
         "table.csv: 4 of 74 sentences are in more than one split: 1 of 20 test rows have one of "
         "train, 4 of 20 test rows have one of valid, 2 of 20 valid rows have one of train; the "
         "first sentence is that of table.csv line 3 (train) and table.csv line 42 (valid); "
         "--config.data.manifest.split_column= --config.data.group_by=text draws a split with "
         "each in one part",
     )
+    # Two of the train rows that are there again, and all that are the same as these.
+    (note,) = dataset.source_notes
+    assert note.startswith("table.csv: 10 rows have the same sentence as another row and another")
+    assert "the first table.csv line 3 and table.csv line 42: no model can" in note
     assert np.flatnonzero(dataset.shared["text"]).tolist() == [1, 2, 40, 41, 42, 43, 60, 61, 62, 63]
     data.group_by = "text"
     with pytest.raises(UsageError, match=r"group_by='text' and a manifest that gives the split"):
         check_source(data, {})
     data.manifest.split_column = ""
     check_source(data, {})
-    assert load_dataset(data, tokenizer_dir=tokenizer_dir).notes_of["text"] == ()
+    assert len(load_dataset(data, tokenizer_dir=tokenizer_dir).notes_of["text"]) == 1
 
 
 def test_the_grammar_of_the_demo_is_no_mistake(tokenizer_dir):
@@ -217,7 +222,8 @@ def test_the_faces_of_mosi_fer(data_root, tmp_path):
     data.source, data.cache_dir = "manifest", str(tmp_path)
     data.path = str(data_root / "mosi_fer" / "manifest.csv")
     dataset = load_dataset(data, image_spec=ImageSpec(48))
-    assert dataset.notes[0].startswith(
+    assert dataset.source_notes[0].startswith("manifest.csv: 2 rows have the same image as another")
+    assert dataset.notes_of["image"][0].startswith(
         "manifest.csv: 4 of 2190 images are in more than one split: 1 of 686 test rows have one of "
         "train, 3 of 229 valid rows have one of train; the first image is that of manifest.csv "
         "line 110 (train) and manifest.csv line 1923 (test)"

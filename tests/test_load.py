@@ -195,6 +195,15 @@ def test_unknown_words_are_counted_by_split_with_the_first(config, tokenizer_dir
     )
 
 
+def test_words_that_are_read_letter_by_letter_are_noted(config, tmp_path):
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "good", "day", "д", "##е", "##н", "##ь"]
+    (tmp_path / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
+    with_texts(config, ["good day"] * 20 + ["день"] * 40)
+    reader = TextReader(load_tokenizer(tmp_path), 8)
+    note = load(config, {"text": reader}).notes_of["text"][0]
+    assert note.startswith("120 of 200 tokens (60.0%) are single letters within a word (first man")
+
+
 def test_a_split_that_the_vocabulary_does_not_know_ends_with_a_sentence(config, tokenizer_dir):
     with_texts(config, ["good day"] * 40 + ["bad"] * 10 + ["今天"] * 10)
     reader = TextReader(load_tokenizer(tokenizer_dir), 4, 0.2)

@@ -9,6 +9,7 @@ from PIL import Image
 
 from fusion_keras.config import get_config
 from fusion_keras.data.manifest import read_manifest
+from fusion_keras.data.splits import assign_splits
 from fusion_keras.data.table import MISSING
 from fusion_keras.errors import UsageError
 
@@ -356,7 +357,7 @@ def test_classes_that_look_the_same_are_noted_and_joined_if_asked(write, one, ot
     records = labelled(write, labels)
     assert len(records.classes) == 3
     (note,) = records.notes
-    assert "2 classes differ only in case or in characters that are not seen" in note
+    assert "2 classes differ only in case, in characters that are not seen" in note
     assert "(1 rows, first line 2)" in note
     assert "(2 rows, first line 4)" in note
     assert "data.manifest.join_classes" in note
@@ -475,6 +476,81 @@ def test_a_class_that_training_has_spelt_otherwise_names_what_joins_them(write):
     with pytest.raises(UsageError, match=said):
         read_manifest(path)
     assert len(read_manifest(path, join_classes=True)) == 4
+
+
+def test_an_absolute_path_may_lie_inside(write):
+    path = write(HEADER, *ROWS)
+    here = path.parent / "images" / "0.png"
+    write(HEADER, ROWS[0].replace("images/0.png", str(here)), *ROWS[1:])
+    assert read_manifest(path).raw["image"][0] == here.resolve()
+
+
+def test_columns_of_default_names_can_be_left_out_and_the_error_says_so(write):
+    table = "manifest."
+    path = write(HEADER, ROWS[0], ROWS[1].replace("b,", "a,", 1), *ROWS[2:])
+    with pytest.raises(UsageError, match=f"'a' twice .*--config.data.{table}id_column="):
+        read_manifest(path)
+    path = write(HEADER + ",group", *(row + "," for row in ROWS))
+    with pytest.raises(UsageError, match=f"empty group .*{table}id_column= or group_column="):
+        read_manifest(path)
+    path = write(HEADER + ",score", *(row + ",low" for row in ROWS))
+    with pytest.raises(UsageError, match=f"--config.data.{table}score_column="):
+        read_manifest(path)
+
+
+def test_packed_files_are_named(write):
+    for magic, kind in ((b"\x1f\x8b\x08", "gzip"), (b"PK\x03\x04", "spreadsheet")):
+        path = write(HEADER, *ROWS)
+        path.write_bytes(magic + bytes(range(256)))
+        with pytest.raises(UsageError, match=kind):
+            read_manifest(path)
+
+
+def test_quotes_behind_a_blank_are_noted(write):
+    path = write("text, label", *(f'"t{i}", "{i % 2}x"' for i in range(4)))
+    records = read_manifest(path, image_column="")
+    (note,) = records.notes
+    assert note.startswith("set.csv: 4 rows have a blank between separator and quote, the first in")
+    assert records.classes == ('"0x"', '"1x"')
+
+
+def test_numbers_dashes_and_placeholders_among_classes_are_noted(write):
+    cells = ["1", "1.0", "01", "non-neg", "non\u2011neg", "don't", "don\u2019t", "NA", "?"]
+    path = write("text,label", *(f"t{i},{cell}" for i, cell in enumerate(cells * 2)))
+    records = read_manifest(path, image_column="")
+    notes = " | ".join(records.notes)
+    assert "7 classes differ only in case" in notes
+    for name in ("NA", "?"):
+        assert f"the class {name!r} (2 rows" in notes
+    assert len(read_manifest(path, image_column="", join_classes=True).classes) == 5
+
+
+def test_classes_with_commas_are_one_name_and_the_reason_says_how_to_write_several(write):
+    path = write("text,label", "a,neg", "b,pos")
+    with pytest.raises(UsageError, match=r"one name: write --config.*=\"\('neg', 'pos'\)\""):
+        read_manifest(path, image_column="", classes=("neg,pos",))
+
+
+def test_a_label_for_each_row_is_asked_about(write):
+    path = write("text,label", *(f"t{i},{2000 + i}" for i in range(60)))
+    records = read_manifest(path, image_column="")
+    with pytest.raises(UsageError, match=r"got 60 classes in 60 rows.*is the label column one of"):
+        assign_splits(records.labels, records.groups)
+    splits = ["train"] * 40 + ["valid"] * 10 + ["test"] * 10
+    rows = [f"t{i},{2000 + i},{split}" for i, split in enumerate(splits)]
+    path = write("text,label,split", *rows)
+    said = r"no train row of class 2040, 2041, 2042 and 17 more in .*60 classes in 60 rows"
+    with pytest.raises(UsageError, match=said):
+        read_manifest(path, image_column="")
+
+
+def test_a_category_may_be_a_missing_value_and_a_number_has_a_point(write):
+    path = write("text,label,site,age", "a,x,nan,1", "b,y,none,2", "c,x,s,3", 'd,y,s,"4,5"')
+    records = read_manifest(
+        path, image_column="", numbers=("age",), categories=("site",), max_skipped=0.5
+    )
+    assert [row["site"] for row in records.raw["tabular"]] == ["", "none", "s"]
+    assert "age '4,5' is no number (a decimal comma: write a point)" in records.skips.entries[0]
 
 
 def test_a_number_may_be_a_missing_value(write):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 from pathlib import Path
 
@@ -14,9 +15,11 @@ from bench.edge.artifact import ArtifactError, read
 from bench.edge.inputs import tabular as device
 from bench.edge.method import Contender
 from bench.edge.runners.engines import open_runner
+from fusion_keras.config import get_config
 from fusion_keras.data.records import Records
 from fusion_keras.data.table import parse_number
 from fusion_keras.errors import UsageError
+from fusion_keras.modalities import MODALITY
 from fusion_keras.modalities.tabular import LIMIT, MOST_LEVELS, TabularReader, encode
 from fusion_keras.training.restored import restore
 from fusion_keras.training.run import Run
@@ -62,6 +65,38 @@ def test_numbers_are_standardised_and_levels_named_by_the_training_rows_alone():
     assert read.notes == (
         "1 of 4 rows have no site, or one that no training row has: no level stands for it",
     )
+
+
+def test_columns_that_say_nothing_or_nearly_the_same_are_noted():
+    rows = [row("5", "Male"), row("5", "male"), row("5", "f")]
+    notes = reading(rows, ["train"] * 3).notes
+    assert any(note.startswith("every age is the same number") for note in notes)
+    assert any(note.startswith("site: 'Male' and 'male' look alike") for note in notes)
+
+
+def test_a_column_is_named_once():
+    config = get_config()
+    config.tabular.numbers, config.tabular.categories = "age,site", "site"
+    with pytest.raises(UsageError, match="name 'site' twice"):
+        MODALITY["tabular"].reader(config)
+
+
+def test_the_device_says_what_it_does_not_get():
+    encoding = reading([row("1", "n"), row("3", "s")], ["train"] * 2).encoding
+    meta = {"inputs": {"tabular": {**encoding, "missing": ["nan"]}}}
+    encoder = functools.partial(device.row, meta=meta)
+
+    def note(*cells):
+        return device.note(encoder, list(cells))
+
+    assert note("age=2", "site=n") == note("age=nan") == note() == ""
+    np.testing.assert_array_equal(encoder(["age=NaN"]), encoder(None))
+    assert note("site=basel") == (
+        "site is 'basel', which no training row had (n, s): no level stands for it"
+    )
+    assert "age is 300, more than 10 standard deviations from the mean" in note("age=300")
+    with pytest.raises(ArtifactError, match="names a column twice"):
+        note("age=1", "age=2")
 
 
 def test_what_is_missing_is_the_mean_and_no_level_and_is_counted():

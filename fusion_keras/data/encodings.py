@@ -24,6 +24,7 @@ _COMMON = {
     "cp1256": "Arabic",
     "cp874": "Thai",
 }
+_PACKED = {b"\x1f\x8b": "a gzip file", b"PK\x03\x04": "a zip file or a spreadsheet (.xlsx)"}
 _SAMPLE = 1 << 16
 _SHOWN = 4
 _LONGEST = 24
@@ -46,6 +47,8 @@ def read_text(path: Path, encoding: str = "", setting: str = "") -> str:
         raise UsageError(f"got {path}, which does not exist; check the path.") from None
     except OSError as error:
         raise UsageError(f"got {path}, which cannot be read: {error.strerror}.") from None
+    if kind := next((k for magic, k in _PACKED.items() if content.startswith(magic)), ""):
+        raise UsageError(f"got {path}, which is {kind}, wanted text; unpack it, or save it as CSV.")
     codec = _codec(encoding)
     try:
         text = content.decode(codec).removeprefix("\ufeff")

@@ -78,7 +78,9 @@ def _check_names(
     """Raises UsageError where all cells are a 0 or 1 for each class instead of names."""
     known = {part for of_row in parts for part in of_row}
     repeated = any(len(set(of_row)) < len(of_row) for of_row in parts)
-    if known <= {"0", "1"} and repeated:
+    of_one_length = len({len(of_row) for of_row in parts}) == 1 and len(parts[0]) > 1
+    listed = all(cell.strip().startswith("[") for cell in cells)
+    if known <= {"0", "1", "0.0", "1.0"} and (repeated or (listed and of_one_length)):
         first = next(i for i, of_row in enumerate(parts) if of_row)
         raise UsageError(
             f"got {shortened(cells[first])} in {source} line {lines[first]}, which looks like a 0 "

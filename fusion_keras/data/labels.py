@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from fusion_keras.data.odd_classes import (
+    INTEGER,
     SEPARATES,
     SHOWN,
     SPLITS_CELLS,
@@ -24,9 +24,6 @@ from fusion_keras.data.odd_classes import (
 from fusion_keras.data.table import parse_number, shortened
 from fusion_keras.errors import UsageError
 
-# Whole numbers are labels also in the spelling of a float column: pandas writes 1.0 for 1
-# as soon as another cell of the column is empty.
-_INTEGER = re.compile(r"([+-]?\d{1,18})(\.0*)?")
 _SENTIMENT_ORDER = ("negative", "neutral", "non-negative", "positive")
 
 
@@ -135,7 +132,7 @@ def _given(column: Column, names: tuple[str, ...]) -> tuple[tuple[str, ...], dic
 
 
 def _whole(cell: str) -> int | None:
-    match = _INTEGER.fullmatch(cell)
+    match = INTEGER.fullmatch(cell)
     return int(match[1]) if match else None
 
 
@@ -189,6 +186,9 @@ def _others_note(column: Column, others: list[str]) -> list[str]:
 
 def _why_unknown(cell: str, names: tuple[str, ...], several: bool) -> str:
     reason = f"label {shortened(cell)!r} is none of {', '.join(names)}"
+    if len(names) == 1 and cell in map(str.strip, names[0].split(",")):
+        written = ", ".join(repr(part.strip()) for part in names[0].split(","))
+        return f'{reason}, one name: write --config.data.manifest.classes="({written})"'
     if joined_of(cell, names):
         return f"{reason}, but several of them ({SEPARATES if several else SPLITS_CELLS})"
     alike = next((name for name in names if seen(name) == seen(cell)), None)

@@ -57,30 +57,75 @@ class Leak:
     note: str
 
 
+def content_keys(records: Records, inputs: Mapping[str, np.ndarray]) -> dict[str, Keys]:
+    """Modality -> what each row's content is known by, of what a model takes.
+
+    Args:
+      records: N rows.
+      inputs: modality -> [N, ...], as the model takes it.
+    """
+    keys = {}
+    for modality, values in inputs.items():
+        if modality == "text":
+            keys[modality] = sentence_keys(records.raw["text"])
+        else:
+            there = [content is not None for content in records.raw[modality]]
+            keys[modality] = array_keys(values, there)
+    return keys
+
+
+def contradictions(records: Records, keys: Mapping[str, Keys]) -> list[str]:
+    """A note where rows that are the same in all that a model takes have other labels.
+
+    No model can answer all of them rightly.
+    """
+    if not keys:
+        return []
+    rows = [
+        None if all(k is None for k in row) else row for row in zip(*keys.values(), strict=True)
+    ]
+    labels = [tuple(np.atleast_1d(label)) for label in records.labels.tolist()]
+    known: dict[tuple, set] = defaultdict(set)
+    for key, label in zip(rows, labels, strict=True):
+        known[key].add(label)
+    known.pop(None, None)
+    unlike = [row for row, key in enumerate(rows) if len(known.get(key, ())) > 1]
+    if not unlike:
+        return []
+    places = records.origins or [f"row {n}" for n in range(len(records))]
+    second = next(
+        row
+        for row in unlike[1:]
+        if rows[row] == rows[unlike[0]] and labels[row] != labels[unlike[0]]
+    )
+    source = records.skips.source if records.skips else records.name
+    what = " and ".join(NOUNS.get(m, (m,))[0] for m in keys)
+    return [
+        f"{source}: {len(unlike)} rows have the same {what} as another row and another label, the "
+        f"first {places[unlike[0]]} and {places[second]}: no model can be right in both"
+    ]
+
+
 def find_leaks(
-    records: Records, inputs: Mapping[str, np.ndarray], remedy: Callable[[str], str]
+    records: Records, keys: Mapping[str, Keys], remedy: Callable[[str], str]
 ) -> dict[str, Leak]:
     """What the splits share of each modality that a model takes.
 
     Args:
       records: N rows, split.
-      inputs: modality -> [N, ...], as the model takes it.
+      keys: see `content_keys`.
       remedy: a modality -> what the user can do about it, a clause; "" where there is nothing.
 
     Returns:
       modality -> leak, of those that are in more than one split.
     """
     leaks = {}
-    for modality in (m for m in NOUNS if m in inputs):
-        there = [content is not None for content in records.raw[modality]]
-        if modality == "text":
-            keys = sentence_keys(records.raw["text"])
-        else:
-            keys = array_keys(inputs[modality], there)
-        homes = _homes(keys, records.splits)
-        rows = _divided(keys, homes)
+    for modality in (m for m in NOUNS if m in keys):
+        homes = _homes(keys[modality], records.splits)
+        rows = _divided(keys[modality], homes)
         if rows.any():
-            leaks[modality] = Leak(rows, _note(modality, keys, homes, records, remedy(modality)))
+            note = _note(modality, keys[modality], homes, records, remedy(modality))
+            leaks[modality] = Leak(rows, note)
     return leaks
 
 

@@ -12,7 +12,15 @@ import numpy as np
 from fusion_keras.data.cache import cache_dir, cached_array, content_key
 from fusion_keras.data.demo import make_demo
 from fusion_keras.data.incomplete import of_use, presence
-from fusion_keras.data.leaks import GROUP_BY, check_group_by, find_leaks, grouped, uneven_note
+from fusion_keras.data.leaks import (
+    GROUP_BY,
+    check_group_by,
+    content_keys,
+    contradictions,
+    find_leaks,
+    grouped,
+    uneven_note,
+)
 from fusion_keras.data.manifest import read_manifest
 from fusion_keras.data.mosi import read_mosi
 from fusion_keras.data.odd_classes import class_notes
@@ -75,13 +83,15 @@ def load_dataset(
     count = len(records)
     records, readings = _read_all(records, readers, folder)
     inputs = {name: reading.values for name, reading in readings.items()}
-    leaks = {}
+    leaks, contradicting = {}, []
     if SOURCES[data.source].repeats_mean_leaks:
-        leaks = find_leaks(records, inputs, lambda modality: _remedy(data, given, modality))
+        keys = content_keys(records, inputs)
+        leaks = find_leaks(records, keys, lambda modality: _remedy(data, given, modality))
+        contradicting = contradictions(records, keys)
     said = {name: [leak.note] for name, leak in leaks.items()}
     present = presence(records, readers)
     learned = of_use(records, present, readers)
-    notes = (*learned.notes, *class_notes(learned))
+    notes = (*learned.notes, *class_notes(learned), *contradicting)
     if records.skips:
         notes += (*filter(None, [records.skips.advice]), *records.skips.entries)
     return Dataset(

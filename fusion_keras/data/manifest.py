@@ -139,10 +139,9 @@ def read_manifest(
         if reason:
             skips.add(row.line, reason)
     skips.check()
-    notes = [*table.notes, *labels.notes]
-    if not several:
-        cells = {name: [row.cells[name] for row in rows] for name in inputs}
-        notes += giveaways(cells, numbers, labels.values, skips.source)
+    cells = {name: [row.cells[name] for row in rows] for name in inputs}
+    told = giveaways(cells, numbers, labels.values, skips.source)
+    notes = (*table.notes, *labels.notes, *told)
     raw: dict[str, list] = {"text": [row.text for row in rows]}
     if image_column:
         raw["image"] = [row.image for row in rows]
@@ -159,7 +158,7 @@ def read_manifest(
         classes=labels.classes,
         scores=np.array([row.score for row in rows], np.float32) if score_column else None,
         groups=[row.cells[group_column].strip() for row in rows] if group_column else None,
-        notes=tuple(notes),
+        notes=notes,
         origins=[f"{path.name} line {row.line}" for row in rows],
         skips=skips,
     )
@@ -176,6 +175,9 @@ def _labels(rows: list[_Row], wanted: _Wanted, source: str, join: bool, separato
         )
     cells = [row.cells[wanted.label].strip() for row in rows]
     return number_labels(cells, lines, source, given=wanted.classes, join=join)
+
+
+_LEFT_OUT = " (--config.data.manifest.id_column= or group_column= leaves such a column out)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,6 +204,9 @@ class _Wanted:
     def is_missing(self, cell: str) -> bool:
         return cell.strip().casefold() in self.missing
 
+    def _is_no_category(self, cell: str) -> bool:
+        return self.is_missing(cell) and cell.strip().casefold() not in PERHAPS_NAMES
+
     def has_no_label(self, cells: dict[str, str]) -> bool:
         """Whether a missing value stands where the label should."""
         label = cells[self.label].strip()
@@ -209,9 +214,12 @@ class _Wanted:
         return self.is_missing(label) and unnamed
 
     def tabular(self, cells: dict[str, str], categories: Sequence[str]) -> dict[str, str] | None:
-        """The cells of numbers and categories; a number that is missing is empty."""
+        """The cells of numbers and categories; one that is missing is empty.
+
+        As of labels, a category is not missing where `table.PERHAPS_NAMES` says what it may be.
+        """
         numbers = {n: "" if self.is_missing(cells[n]) else cells[n] for n in self.numbers}
-        row = numbers | {name: cells[name] for name in categories}
+        row = numbers | {n: "" if self._is_no_category(cells[n]) else cells[n] for n in categories}
         return None if self.keep and not any(cell.strip() for cell in row.values()) else row
 
     def lacks(self, cells: dict[str, str], image: Path | None, sound: Path | None) -> list[str]:
@@ -243,7 +251,7 @@ class _Wanted:
             return f"no {self.label}: {cells[self.label]!r}"
         for column in (*text, *label, *self.names):
             if not cells[column].strip():
-                return f"empty {column}"
+                return f"empty {column}" + (_LEFT_OUT if column in self.names else "")
         if text and self.is_missing(cells[self.text]):
             return f"no {self.text}: {cells[self.text]!r}"
         files = {"image": ("image", self.image, image), "audio": ("sound", self.audio, sound)}
@@ -258,7 +266,9 @@ class _Wanted:
         for column in self.numbers:
             cell = cells[column]
             if cell.strip() and not self.is_missing(cell) and parse_number(cell) is None:
-                return f"{column} {cell!r} is no number"
+                comma = parse_number(cell.replace(",", ".", 1)) is not None
+                hint = " (a decimal comma: write a point)" if comma else ""
+                return f"{column} {cell!r} is no number{hint}"
         return ""
 
 
@@ -313,8 +323,8 @@ def _score(cell: str, where: str) -> float:
     score = parse_number(cell)
     if score is None:
         raise UsageError(
-            f"got the score {cell!r} in {where}, wanted a number; fix it, or leave the column "
-            'out with score_column="".'
+            f"got the score {cell!r} in {where}, wanted a number; fix it, or leave the column out "
+            "with --config.data.manifest.score_column=."
         )
     return score
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -18,12 +19,19 @@ _JOINTS_OF_NAMES = (",", "/", "+", "&")
 # Of ten test rows the share that is answered rightly is known within 30 points (95 %), and of
 # ten training rows hardly more than the rows themselves is learned.
 FEW_ROWS = 10
+# What people write where there is nothing, and where there is something else.
+_PLACEHOLDERS = ("na", "nat", "nil", "?", "-", "--", "unknown", "missing")
 SHOWN = 3
 # What to do about several labels in a cell: where one is wanted, and where they are split.
 SPLITS_CELLS = (
     "--config.data.label_kind=multi (and label_separator) makes several labels of such a cell"
 )
 SEPARATES = "--config.data.label_separator says what stands between the labels of a cell"
+
+
+# Whole numbers are labels also in the spelling of a float column: pandas writes 1.0 for 1
+# as soon as another cell of the column is empty.
+INTEGER = re.compile(r"([+-]?\d{1,18})(\.0*)?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,12 +66,17 @@ def name_notes(column: Column, given: bool, several: bool = False) -> list[str]:
 
 
 def seen(name: str) -> str:
-    """What is left of a name without case and without what nobody sees in it."""
+    """What is left of a name without case, without what nobody sees in it, and without what is
+    written in several ways: whole numbers, dashes, apostrophes, full-width letters."""
+    if number := INTEGER.fullmatch(name.strip()):
+        return str(int(number[1]))
     shown = []
-    for letter in unicodedata.normalize("NFC", name):
+    for letter in unicodedata.normalize("NFKC", name):
         kind = unicodedata.category(letter)
         if kind == "Cf" or "\ufe00" <= letter <= "\ufe0f":  # zero-width, a variant's selector
             continue
+        letter = "-" if kind == "Pd" or letter == "\u2212" else letter
+        letter = "'" if letter in "\u2018\u2019\u02bc" else letter
         shown.append(" " if kind in ("Zs", "Zl", "Zp", "Cc") else letter)
     return unicodedata.normalize("NFC", " ".join("".join(shown).split()).casefold())
 
@@ -99,8 +112,9 @@ def _alike_notes(column: Column) -> list[str]:
         for group in groups[:SHOWN]
     ]
     return [
-        f"{column.source}: {sum(map(len, groups))} classes differ only in case or in characters "
-        f"that are not seen: {listed(shown, groups)}; --config.data.manifest.join_classes makes "
+        f"{column.source}: {sum(map(len, groups))} classes differ only in case, in characters that "
+        "are not seen, or in how a number, a dash or an apostrophe is written: "
+        f"{listed(shown, groups)}; --config.data.manifest.join_classes makes "
         "one of each"
     ]
 
@@ -149,8 +163,19 @@ def _missing_notes(column: Column) -> list[str]:
         f"{column.source}: the class {name!r} ({counts[name]} rows, first line "
         f"{column.first([name])}) may be a missing value: leave such cells empty, if it is"
         for name in counts
-        if name.casefold() in PERHAPS_NAMES
+        if name.casefold() in (*PERHAPS_NAMES, *_PLACEHOLDERS)
     ]
+
+
+def many_note(records: Records) -> str:
+    """A clause where there are more classes than rows can tell of, or ""."""
+    total = len(records.classes)
+    if total <= FEW_ROWS or len(records) >= FEW_ROWS * total:
+        return ""
+    return (
+        f"; {total} classes in {len(records)} rows, {len(records) / total:.1f} rows for each: is "
+        "the label column one of classes?"
+    )
 
 
 def class_notes(records: Records) -> list[str]:
@@ -166,11 +191,8 @@ def class_notes(records: Records) -> list[str]:
     splits = np.asarray(records.splits)
     notes = []
     total = len(records.classes)
-    if total > FEW_ROWS and len(records) < FEW_ROWS * total:
-        notes.append(
-            f"{source}: {total} classes in {len(records)} rows, {len(records) / total:.1f} rows "
-            "for each: is the label column one of classes?"
-        )
+    if many := many_note(records):
+        notes.append(f"{source}: {many.removeprefix('; ')}")
     for split, purpose in (("train", "learned"), ("test", "measured")):
         rows = np.flatnonzero(splits == split)
         labels = records.labels[rows]

@@ -16,13 +16,15 @@ def inside(root: Path, relative: str, where: str) -> Path:
     this is never a row to skip.
 
     Raises:
-      UsageError: the path is absolute, or leaves `root` through ".." or through a link; `where`
+      UsageError: the path is another machine's, or leaves `root`, by itself, through ".." or
+        through a link; `where`
         (file and line) tells the user which row says so.
     """
     root = root.resolve()
     windows = PureWindowsPath(relative)
     target = None
-    if not (relative.startswith("/") or windows.drive or windows.root):
+    # An absolute path of this machine may lie inside.
+    if Path(relative).is_absolute() or not (windows.drive or windows.root):
         target = _followed(root / relative)
     if target is None or not target.is_relative_to(root):
         raise UsageError(

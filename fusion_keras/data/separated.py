@@ -41,7 +41,8 @@ def separated(path: Path, text: str, separator: str) -> tuple[list[Line], tuple[
             "doubled; fix that row."
         )
     found = _swallowing(text, lines, separator)
-    return lines, _named(path, [line for line in found.likely if line.end - line.begin > 1])
+    notes = _named(path, [line for line in found.likely if line.end - line.begin > 1])
+    return lines, notes + _spaced(path, lines)
 
 
 def _tab_separated(path: Path, text: str) -> tuple[list[Line], tuple[str, ...]]:
@@ -61,6 +62,24 @@ def _tab_separated(path: Path, text: str) -> tuple[list[Line], tuple[str, ...]]:
         f"{path.name}: {len(begun)} rows have a cell that begins with a quote, the first in line "
         f"{begun[0]}; quotes are read as text, for not all are closed as in a quoted table "
         f"({problem})",
+    )
+
+
+def _spaced(path: Path, lines: list[Line]) -> tuple[str, ...]:
+    """A note on cells whose quotes stand behind a blank, and are text by that."""
+    spaced = [
+        line.begin
+        for line in lines
+        if any(
+            c.startswith(" ") and len(p := c.strip()) > 1 and p[0] == p[-1] == '"'
+            for c in line.cells
+        )
+    ]
+    if not spaced:
+        return ()
+    return (
+        f"{path.name}: {len(spaced)} rows have a blank between separator and quote, the first in "
+        f"line {spaced[0]}; such quotes are part of the text: take the blanks out",
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fusion_keras.data.odd_classes import alike, spelt
+from fusion_keras.data.odd_classes import SHOWN, alike, many_note, spelt
 from fusion_keras.data.records import SPLITS, Records, class_counts
 from fusion_keras.errors import UsageError
 
@@ -147,7 +147,8 @@ def _check_ids(records: Records) -> None:
             places = records.origins or [f"row {n}" for n in range(len(records))]
             raise UsageError(
                 f"got the id {name!r} twice ({places[first[name]]} and {places[row]}), wanted "
-                "distinct ids; rename or remove one."
+                "distinct ids; rename or remove one, or leave a manifest's column of ids out with "
+                "--config.data.manifest.id_column=."
             )
         first[name] = row
 
@@ -164,7 +165,9 @@ def _check_classes(records: Records, source: str) -> list[str]:
             )
         missing = np.flatnonzero(class_counts(records.labels[rows], len(records.classes)) == 0)
         named = [records.classes[c] for c in missing]
-        absent = ", ".join(named)
+        absent = ", ".join(named[:SHOWN]) + (
+            f" and {len(named) - SHOWN} more" * (len(named) > SHOWN)
+        )
         if absent and split == "train":
             joins = ""
             for group in alike(records.classes):
@@ -175,7 +178,7 @@ def _check_classes(records: Records, source: str) -> list[str]:
                     )
             raise UsageError(
                 f"got no train row of class {absent} in {source}, wanted every class in train; "
-                f"add rows, or leave the class out{joins}."
+                f"add rows, or leave the class out{joins}{many_note(records)}."
             )
         if absent:
             notes.append(f"{source}: the {split} split has no row of class {absent}")
@@ -200,8 +203,11 @@ def _allot(labels, groups, fractions, salt: str) -> np.ndarray:
     units, unit_of_row = np.unique(names, return_inverse=True)
     if len(units) < len(fractions):
         kind = "rows" if groups is None else "groups"
+        remedy = "add data"
+        if groups is not None:
+            remedy += ", or leave a manifest's groups out with --config.data.manifest.group_column="
         raise UsageError(
-            f"got {len(units)} {kind}, wanted at least {len(fractions)} to divide; add data."
+            f"got {len(units)} {kind}, wanted at least {len(fractions)} to divide; {remedy}."
         )
     if labels.ndim == 2:
         # The row itself is counted, too: it may have no label, and sizes shall be even.
@@ -216,6 +222,13 @@ def _allot(labels, groups, fractions, salt: str) -> np.ndarray:
     tries = 1 if groups is None else _TRIES
     outcomes = [_place(units, counts, fractions, f"{salt} {attempt}") for attempt in range(tries)]
     parts, _ = min(outcomes, key=lambda outcome: outcome[1])
+    if len(np.unique(parts)) < len(fractions) and groups is None:
+        count = counts.shape[1]
+        raise UsageError(
+            f"got {count} classes in {len(units)} rows, of which no split into shares near "
+            f"{tuple(fractions)} has some of each class, wanted classes of several rows each; is "
+            "the label column one of classes?"
+        )
     if len(np.unique(parts)) < len(fractions):
         raise UsageError(
             f"got {len(units)} groups, one of them so large that a part of the split stays empty, "

@@ -11,6 +11,9 @@ from fusion_keras.data.odd_classes import FEW_ROWS
 from fusion_keras.data.table import parse_number
 from fusion_keras.errors import UsageError
 
+# A wrong cell or two make no honest input of a column.
+TOLD = 0.99
+
 
 def refuse_targets(targets: Mapping[str, str], inputs: Sequence[str]) -> None:
     """Raises UsageError where a column is to be learned and is what it is learned from.
@@ -33,45 +36,57 @@ def refuse_targets(targets: Mapping[str, str], inputs: Sequence[str]) -> None:
 def giveaways(
     columns: Mapping[str, Sequence[str]], numbers: Sequence[str], labels: np.ndarray, source: str
 ) -> list[str]:
-    """Notes on input columns that tell the label of every row by themselves.
+    """Notes on input columns that tell the label by themselves.
 
-    A column of numbers does where those of one class lie all above those of another, any other
-    where each of its values, met FEW_ROWS times on average, stands with one class alone.
+    A column does where each of its values, met FEW_ROWS times on average, stands with one class
+    alone (or with one set of labels) in TOLD of the rows; one of numbers also where it is empty in
+    one class alone, or where the numbers of one class lie all above those of another.
 
     Args:
       columns: name -> N cells.
       numbers: the columns that are of numbers.
-      labels: int [N]; -1 for none.
+      labels: int [N], -1 for none; or 0 and 1 [N, C].
       source: the file, for the notes.
     """
+    if labels.ndim == 2:
+        labels = np.unique(labels, axis=0, return_inverse=True)[1].reshape(-1)
     known = np.flatnonzero(labels >= 0)
     labels = labels[known]
-    if len(known) < 2 * FEW_ROWS or len(np.unique(labels)) < 2:
+    if len(known) < 2 * FEW_ROWS or np.bincount(labels).max() > TOLD * len(labels):
         return []
     notes = []
     for name, cells in columns.items():
-        cells = [cells[row] for row in known]
-        if told := _by_range(cells, labels) if name in numbers else _by_value(cells, labels):
+        cells = [cells[row].strip().casefold() for row in known]
+        told = _by_value(cells, labels)
+        if not told and name in numbers:
+            values = np.array([np.nan if (n := parse_number(c)) is None else n for c in cells])
+            told = _by_value(np.isnan(values).tolist(), labels, "whether it is there")
+            told = told or _by_range(values, labels)
+        if told:
             notes.append(
-                f"{source}: the column {name!r}, an input, gives the label of every row away: "
-                f"{told}; is it there when a row without a label comes, or the label once more?"
+                f"{source}: the column {name!r}, an input, gives the label away: {told}; is it "
+                "there when a row without a label comes, or the label once more?"
             )
     return notes
 
 
-def _by_value(cells: list[str], labels: np.ndarray) -> str:
-    classes: dict[str, set[int]] = {}
-    for cell, label in zip(cells, labels.tolist(), strict=True):
-        classes.setdefault(cell.strip().casefold(), set()).add(label)
-    if FEW_ROWS * len(classes) > len(cells) or any(len(found) > 1 for found in classes.values()):
+def _by_value(values: Sequence, labels: np.ndarray, what: str = "") -> str:
+    """What a column tells by its values, a clause, or ""."""
+    distinct, of_row = np.unique(np.array(values, str), return_inverse=True)
+    counts = np.zeros((len(distinct), labels.max() + 1), int)
+    np.add.at(counts, (of_row, labels), 1)
+    told = counts.max(axis=1).sum()
+    if FEW_ROWS * len(distinct) > len(labels) or told < TOLD * len(labels):
         return ""
-    return f"each of its {len(classes)} values stands with one class alone"
+    of_what = what or f"which of its {len(distinct)} values it is"
+    return f"{of_what} tells it in {told} of {len(labels)} rows"
 
 
-def _by_range(cells: list[str], labels: np.ndarray) -> str:
-    values = np.array([np.nan if (n := parse_number(cell)) is None else n for cell in cells])
-    if np.isnan(values).any():
+def _by_range(values: np.ndarray, labels: np.ndarray) -> str:
+    there = ~np.isnan(values)
+    if there.sum() < TOLD * len(values):
         return ""
+    values, labels = values[there], labels[there]
     ranges = sorted(
         (values[labels == label].min(), values[labels == label].max())
         for label in np.unique(labels)

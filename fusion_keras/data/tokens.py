@@ -111,6 +111,15 @@ def count_unknown(token_ids: np.ndarray, tokenizer: Tokenizer) -> tuple[np.ndarr
     return unknown, (token_ids != 0).sum(axis=1) - 2
 
 
+def letter_ids(tokenizer: Tokenizer) -> np.ndarray:
+    """The ids of the word pieces that go on a word by a single letter."""
+    pieces = tokenizer.get_vocab().items()
+    return np.array(
+        [i for piece, i in pieces if len(piece) == 3 and piece[:2] == "##" and piece[2].isalpha()],
+        np.int64,
+    )
+
+
 def casing_note(directory: str | Path) -> str:
     """A sentence where nothing but the capitals of a vocabulary says that case matters, or ""."""
     described = _described(Path(directory))

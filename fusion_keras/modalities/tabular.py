@@ -21,6 +21,7 @@ from keras import layers
 
 from fusion_keras.backbones.facts import Facts
 from fusion_keras.backbones.layouts import Weight, dense, under
+from fusion_keras.data.odd_classes import alike, spelt
 from fusion_keras.data.records import Dataset, Reading, Records
 from fusion_keras.data.table import parse_number
 from fusion_keras.errors import UsageError
@@ -152,8 +153,15 @@ def _notes(rows, encoding):
         empty = sum(not row[number["name"]].strip() for row in rows)
         if empty:
             yield f"{empty} of {len(rows)} rows have no {number['name']}: the mean stands for it"
+        if len({row[number["name"]].strip() for row in rows} - {""}) == 1:
+            yield f"every {number['name']} is the same number: nothing can be learned from it"
     for category in encoding["categories"]:
         known = set(category["levels"])
+        for group in alike(category["levels"]):
+            yield (
+                f"{category['name']}: {' and '.join(map(spelt, group))} look alike and are levels "
+                "of their own: write them alike, if they are one"
+            )
         other = sum(row[category["name"]].strip() not in known for row in rows)
         if other:
             yield (
@@ -192,10 +200,18 @@ class Tabular(Modality):
                 "config.tabular.numbers and config.tabular.categories name no column: name those "
                 "that hold the numbers and categories, as in --config.tabular.numbers=age,income."
             )
+        twice = next((c for c in reader.columns if reader.columns.count(c) > 1), None)
+        if twice:
+            raise UsageError(
+                f"config.tabular.numbers and config.tabular.categories name {twice!r} twice: name "
+                "each column once."
+            )
         return reader
 
     def described(self, preset: TabularPreset, config) -> dict:
-        return preset.encoding
+        # What is a missing value there is one on the device.
+        words = config.data.manifest.missing if config.data.source == "manifest" else ()
+        return preset.encoding | {"missing": sorted(word.strip().casefold() for word in words)}
 
     def write_raw(self, folder: Path, index: int, dataset: Dataset, row: int) -> None:
         path = folder / "tabular.json"

@@ -78,6 +78,7 @@ KINDS = {
         _without_folder(tabular.row),
         tabular.queries,
         {"help": "cells of a table's row", "nargs": "+", "metavar": "NAME=VALUE"},
+        note=tabular.note,
     ),
 }
 
