@@ -41,17 +41,6 @@ def test_a_plan_says_what_is_trained_first(tiny, nothing_is_loaded):
     assert plan.config.data.part == "all"
 
 
-def test_variants_that_differ_in_what_joins_start_from_the_same_run(tiny, nothing_is_loaded):
-    def parent(**changes):
-        config = {"variant": "early", "fusion__junctions": "1+1:attention"}
-        plan = make_plan(tiny.config(**config, parent__warm_start=("image",), **changes))
-        return plan.parents["image"].config.to_dict()
-
-    other = parent(fusion__width=8, fusion__heads=4, fusion__blocks=2, fusion__tokens="pooled")
-    assert parent() == other
-    assert parent(image__size=16) != other
-
-
 # What is set -> what is said.
 WRONG = {
     "a depth": ({"variant": "inter", "fusion__junctions": "9+1:linear"}, "depth 9.* 0 to 2"),

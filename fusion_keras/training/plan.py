@@ -163,9 +163,6 @@ def _of_parent(config, plan: Plan, modality: str, junction: str):
     parent, plain = copied(config), get_config()
     parent.variant, parent.parents = modality, ()
     parent.fusion.junctions, parent.fusion.weights = junction, ()
-    # What joins mean nothing to it: variants that differ in them start from the same run.
-    for name in ("width", "heads", "blocks", "tokens", "grid"):
-        parent.fusion[name] = plain.fusion[name]
     # It has nothing that could be withheld.
     parent.fusion.stand_ins = False
     if keeps_incomplete(plan.config):
