@@ -200,6 +200,15 @@ def test_an_estimate_is_called_one_wherever_it_stands(tmp_path, capsys):
     assert chart.traces[1]["marker"]["symbol"].endswith("-open")
 
 
+def test_a_taught_model_has_the_colour_of_the_same_untaught_and_a_mark_of_its_own():
+    names = ("early", "late", "early taught")
+    found = points(*(contender(name, 10, artifact(name)) for name in names))
+    traces = {t["name"]: t["marker"] for t in charts.front_chart(found, "", 15).traces[1:]}
+    alone, other, taught = (traces[f"{name} fp32"] for name in names)
+    assert alone["color"] == taught["color"] != other["color"]
+    assert taught["symbol"] == f"{alone['symbol']}-dot"
+
+
 def test_without_any_p90_the_axis_is_p50_and_the_budget_has_no_answer(tmp_path, capsys):
     quick = contender("inter", 5)
     quick["latency"] |= {"p90": None, "p90_interval": None, "count": 20}

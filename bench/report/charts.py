@@ -11,7 +11,7 @@ from bench.report.page import Chart, milliseconds, percent, seeds_of
 # without its yellow and black, which one of the two backgrounds would swallow.
 _COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"]
 _SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross", "star"]
-_GREY = "#888"
+_GREY, _RIM = "#888", "#555"
 
 
 def front_chart(points: list[Point], title: str, budget: float) -> Chart:
@@ -29,13 +29,16 @@ def front_chart(points: list[Point], title: str, budget: float) -> Chart:
             "hoverinfo": "skip",
         }
     ]
-    variants = list(dict.fromkeys(p.model.artifact["variant"] for p in points))
+    # A taught model has the colour of the same one untaught, and a rim and a dot in its mark.
+    variants = list(dict.fromkeys(_untaught(p.model.artifact["variant"]) for p in points))
     precisions = list(dict.fromkeys(p.precision for p in points))
     for (variant, precision), some in grouped(
         points, lambda p: (p.model.artifact["variant"], p.precision)
     ).items():
-        colour = _COLOURS[variants.index(variant) % len(_COLOURS)]
+        colour = _COLOURS[variants.index(_untaught(variant)) % len(_COLOURS)]
         symbol = _SYMBOLS[precisions.index(precision) % len(_SYMBOLS)]
+        symbol += "-open" if some[0].estimate else ""
+        symbol += "-dot" if variant != _untaught(variant) else ""
         traces.append(_marks(some, axis, f"{variant} {precision}", colour, symbol))
     _, share = majority(points[0].model.artifact)
     shapes = [
@@ -49,6 +52,10 @@ def front_chart(points: list[Point], title: str, budget: float) -> Chart:
     return Chart(title, traces, layout)
 
 
+def _untaught(variant: str) -> str:
+    return variant.removesuffix(" taught")
+
+
 def _marks(points: list[Point], axis: str, name: str, colour: str, symbol: str) -> dict:
     hollow = points[0].estimate
     x = [at(point, axis) for point in points]
@@ -60,7 +67,12 @@ def _marks(points: list[Point], axis: str, name: str, colour: str, symbol: str) 
         "y": [100 * value for value, _, _ in y],
         "error_x": _bars(x, 1),
         "error_y": _bars(y, 100),
-        "marker": {"color": colour, "symbol": symbol + ("-open" if hollow else ""), "size": 11},
+        "marker": {
+            "color": colour,
+            "symbol": symbol,
+            "size": 11,
+            "line": {"color": _RIM, "width": 2 * symbol.endswith("-dot")},
+        },
         "text": [_hover(point) for point in points],
         "hovertemplate": "%{text}<extra></extra>",
     }
