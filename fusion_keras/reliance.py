@@ -14,7 +14,7 @@ SEED = flags.DEFINE_integer("seed", 0, "Of the shuffles.")
 HELP = """Measure how much a trained model leans on each modality.
 
   python -m fusion_keras.reliance --runs=runs/demo/inter-s0
-      the accuracy when the sentences, or the images, are dealt out anew among the
+      the accuracy when the sentences, or the images, are shuffled among the
       examples: a model that ignores the images loses nothing when they are shuffled.
   python -m fusion_keras.reliance --runs=A,B,C
       the mean over runs that differ only in the seed.

@@ -9,6 +9,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import pytest
+from PIL import Image
 
 import fusion_keras  # noqa: F401  (sets Keras's backend before anything imports keras)
 from tests.support.entries import OWNER, Entries
@@ -120,3 +121,18 @@ def tiny_artifact(tiny_run, entries) -> Path:
         assert done.stdout.rstrip().endswith('--text "..." --image FILE')
 
     return once(tiny_run.parent / "artifact", make)
+
+
+@pytest.fixture
+def write(tmp_path):
+    """write(*lines) -> a manifest beside a folder with two images."""
+    (tmp_path / "data" / "images").mkdir(parents=True)
+    for index in range(2):
+        Image.new("RGB", (4, 4)).save(tmp_path / "data" / "images" / f"{index}.png")
+
+    def write(*lines, name="set.csv", encoding="utf-8"):
+        path = tmp_path / "data" / name
+        path.write_bytes("\n".join(lines).encode(encoding) + b"\n")
+        return path
+
+    return write

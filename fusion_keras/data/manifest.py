@@ -67,8 +67,9 @@ def read_manifest(
     `label_sets.number_label_sets`), an empty cell or a missing value then for none.
 
     A row is skipped and noted if its text, label, id or group is empty or its text or label a
-    missing value, a label is not in `classes`, its image or sound is missing, a cell of `numbers`
-    is neither a number nor missing, or its length is wrong. Texts are otherwise kept as they are,
+    missing value, a label is not in `classes` (of several, only looks like one), its image or sound
+    is missing, a cell of `numbers` is neither a number nor missing, or its length is wrong. Texts
+    are otherwise kept as they are,
     be it one word, emoji or broken encoding.
 
     Args:

@@ -103,9 +103,10 @@ class Table:
             sign = next((s for s in (";", "\t", "|", ",") if s in header), None)
             if sign:
                 shown = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}[sign]
+                rename = {"\t": ", so rename it to .tsv", ",": ", so rename it to .csv"}
                 return (
                     f"its header looks like names with {shown} between: .csv is read with commas "
-                    "and .tsv with tabs, so write the file so, or rename it"
+                    f"and .tsv with tabs{rename.get(sign, ', so write it with one of these')}"
                 )
         return "name the right one"
 

@@ -60,6 +60,13 @@ class TextColumns:
         words = frozenset(word.strip().casefold() for word in missing)
         return cls(columns, join, names, words)
 
+    @classmethod
+    def of_settings(cls, manifest) -> TextColumns:
+        """What `config.data.manifest` says."""
+        return cls.of(
+            manifest.text_column, manifest.text_join, manifest.text_names, manifest.missing
+        )
+
     @property
     def _plain(self) -> bool:
         return len(self.columns) == 1 and not self.names

@@ -175,11 +175,7 @@ class Text(Modality):
         known = {"max_length": config.data.max_length, "pad_id": 0}
         if config.data.source != "manifest":
             return known
-        columns = config.data.manifest
-        joined = TextColumns.of(
-            columns.text_column, columns.text_join, columns.text_names, columns.missing
-        )
-        return known | joined.described()
+        return known | TextColumns.of_settings(config.data.manifest).described()
 
     def files_of(self, preset: TextPreset) -> dict[str, bytes]:
         tokenizer = load_tokenizer(preset.tokenizer_dir)

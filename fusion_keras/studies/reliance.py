@@ -2,7 +2,7 @@
 
 Permutation importance (Breiman 2001, Random Forests, section 10; Fisher, Rudin and
 Dominici 2019, arXiv 1801.01489, section 3) with a modality in the place of a feature. The
-rows of one modality are dealt out anew among the examples of a split: what it tells is
+rows of one modality are shuffled among the examples of a split: what it tells is
 gone, how its inputs look is not.
 """
 

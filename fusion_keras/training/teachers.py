@@ -79,9 +79,7 @@ def unlabelled_of(config, taken: Sequence[str], evaluated: Sequence[str] = ()) -
     return read_unlabelled(
         config.teacher.unlabelled,
         taken,
-        TextColumns.of(
-            manifest.text_column, manifest.text_join, manifest.text_names, manifest.missing
-        ),
+        TextColumns.of_settings(manifest),
         {"image": manifest.image_column, "audio": manifest.audio_column},
         evaluated,
         readers["tabular"].columns if "tabular" in readers else (),

@@ -202,7 +202,6 @@ def _usable(
     notes = []
     evaluated = np.concatenate([dataset.rows(split) for split in ("valid", "test")])
     for modality, reading in readings[0].items():
-        noun = NOUNS[modality][1]
         if modality == "text":
             continue
         known = set(
@@ -214,8 +213,8 @@ def _usable(
         if leaves.any():
             usable &= ~leaves
             notes.append(
-                f"{leaves.sum()} unlabelled rows were left out: their {noun} are among those that "
-                "this run is validated or tested on"
+                f"{leaves.sum()} unlabelled rows were left out: their {NOUNS[modality][1]} are "
+                "among those that this run is validated or tested on"
             )
     if not readings[0]:
         notes.append(
