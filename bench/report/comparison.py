@@ -118,10 +118,12 @@ def _known(pair: dict[str, Family]) -> list[str]:
 
 
 def _spread(pair: dict[str, Family], framework: str) -> str:
-    """`84.2 ± 0.6 (3 seeds)`; nothing where there are none."""
-    if framework not in pair:
-        return ""
-    shares = [100 * run.correct.mean() for run in pair[framework].runs]
+    return spread(pair[framework]) if framework in pair else ""
+
+
+def spread(family: Family) -> str:
+    """Accuracy over the seeds: `84.2 ± 0.6 (3 seeds)`."""
+    shares = [100 * run.correct.mean() for run in family.runs]
     around = f" ± {np.std(shares, ddof=1):.1f}" if len(shares) > 1 else ""
     return f"{np.mean(shares):.1f}{around} ({len(shares)} seed{'s' * (len(shares) > 1)})"
 

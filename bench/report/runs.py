@@ -11,7 +11,7 @@ import csv
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -47,6 +47,10 @@ class Run:
         parameters: numbers that its model stores, embeddings and all; None where not said.
         seconds: of its own epochs, and of those of the parents trained inside it; None
             where there were none.
+        rows, extra: training rows, and those that only a teacher answers.
+        epochs: the passes over both that were made. Rows and these are None where not said.
+        teachers: the folder of each run that it learned from -> the sha256 of its model.
+        metrics: of the test split, by their names in `metrics.json`.
     """
 
     path: Path
@@ -57,19 +61,28 @@ class Run:
     correct: np.ndarray
     parameters: int | None
     seconds: tuple[float | None, float | None]
+    rows: int | None = None
+    extra: int = 0
+    epochs: int | None = None
+    teachers: dict[str, str] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
 class Family:
-    """Every training of one architecture in one way by one framework: its seeds, ascending."""
+    """Every training of one architecture in one way by one framework: its seeds, ascending.
+
+    called: what it is called in its variant's place, so that no row of the variant's is its own.
+    """
 
     runs: list[Run]
+    called: str = ""
 
     @cached_property
     def model(self) -> Model:
-        return Model(
-            self.runs[0].artifact, "fp32", {run.artifact["seed"]: run.correct for run in self.runs}
-        )
+        artifact = self.runs[0].artifact
+        artifact = {**artifact, "variant": self.called or artifact["variant"]}
+        return Model(artifact, "fp32", {r.artifact["seed"]: r.correct for r in self.runs})
 
 
 def read_all(places: Iterable[Path]) -> list[Run]:
@@ -129,6 +142,11 @@ def read(folder: Path) -> Run:
                 _seconds([folder / "history.csv"]),
                 _seconds(sorted(folder.glob("parents/*/history.csv"))),
             ),
+            rows=about["dataset"].get("counts", {}).get("train"),
+            extra=about.get("extra_rows", 0),
+            epochs=_epochs(folder / "history.csv"),
+            teachers=about.get("teachers", {}),
+            metrics=_metrics(folder / "metrics.json"),
         )
     except OSError as error:
         raise ReportError(f"{error.filename} cannot be read ({error.strerror}).") from None
@@ -183,6 +201,19 @@ def _test(path: Path) -> tuple[dict, np.ndarray]:
         "labels": [row["target"] for row in rows],
     }
     return test, np.array([row["target"] == row["predicted"] for row in rows])
+
+
+def _epochs(history: Path) -> int | None:
+    if not history.is_file():
+        return None
+    with history.open(newline="", encoding="utf-8") as file:
+        return sum(1 for _ in csv.DictReader(file))
+
+
+def _metrics(path: Path) -> dict[str, float]:
+    splits = json.loads(path.read_text(encoding="utf-8")).get("splits", {})
+    found = splits.get("test", {}).get("metrics", {})
+    return {name: float(metric["value"]) for name, metric in found.items()}
 
 
 def _seconds(histories: list[Path]) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 
-from bench.report import comparison, published, robustness, tables
+from bench.report import comparison, published, robustness, tables, taught
 from bench.report.charts import front_chart, stage_chart, sweep_chart
 from bench.report.front import BASELINES, Answer, Model, Point, at, best_within, grouped
 from bench.report.gather import ESTIMATE, Inputs, machine_key
@@ -110,9 +110,13 @@ def sections_of(
     lead, first = _fronts(arenas(points, machines), options.budget_ms)
     if not points and inputs.robust:
         lead = robustness.lead(inputs.robust)
+    pairs = taught.named(paired(inputs.runs))
+    if not points and taught.lead(pairs):
+        lead = taught.lead(pairs)
     sections = [
         *first,
-        Section("Published, PyTorch and ours", _compared(inputs, points, machines)),
+        Section("What the teacher gave", taught.parts(pairs)),
+        Section("Published, PyTorch and ours", _compared(inputs, pairs, points, machines)),
         Section("The paper's tables", [PAPER, *published.tables(models, points, machines)]),
         Section("All contenders", [tables.contenders(points, machines)]),
         Section("Ratios", [tables.ratios(inputs, options.precision)]),
@@ -128,9 +132,8 @@ def sections_of(
     return lead, [s for s in sections if any(_filled(part) for part in s.parts)]
 
 
-def _compared(inputs: Inputs, points: list[Point], machines: dict[str, str]) -> list:
+def _compared(inputs: Inputs, pairs: list, points: list[Point], machines: dict[str, str]) -> list:
     artifacts = list(inputs.artifacts.values())
-    pairs = paired(inputs.runs)
     return comparison.parts(pairs, points, artifacts, machines) if pairs else []
 
 
