@@ -6,7 +6,8 @@ measured in one comparison (`python -m bench`, the first seed of each variant) a
 with the same command. Flags of the training, --config.… and --recipe, are handed on to it.
 
 With --teacher=late each joint variant is trained once more, taught by the late runs of all seeds,
-and stands in the report beside itself untaught.
+and stands in the report beside itself untaught. --controls trains each of them twice more without
+the teacher, so that the report can tell its part.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ def main(arguments: list[str]) -> int:
             )
         if options.teaching and not options.teacher:
             raise study.StudyError("--teaching is given, and no --teacher: name a variant.")
+        if options.controls and not options.teacher:
+            raise study.StudyError("--controls is given, and no --teacher: name a variant.")
         study.only_of_training(options.teaching, ("--config", "--recipe"))
         if options.teacher and "--config.data.label_kind=multi" in handed_on:
             raise study.StudyError(
@@ -70,6 +73,13 @@ def _parser() -> argparse.ArgumentParser:
         type=shlex.split,
         default=[],
         help='further flags of the taught trainings, "--recipe=distil --config.teacher.pairs=4"',
+    )
+    add(
+        "--controls",
+        action="store_true",
+        help="train each taught model twice more, over as many rows without its teacher, the "
+        "second time with label smoothing; each takes about as long as the taught training, and "
+        "is neither exported nor measured",
     )
     add("--workdir", type=Path, default=Path("study"), help="where all of it goes (default study)")
     return made

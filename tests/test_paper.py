@@ -1,6 +1,5 @@
 """The paper's tables in one command: what is planned, what is compared, and a rehearsal."""
 
-import csv
 import json
 import os
 import subprocess
@@ -19,8 +18,9 @@ from bench.report.gather import ReportError
 from bench.studies import paper, study
 from fusion_keras.data.splits import STANDARD_MOSI_COUNTS, STANDARD_MOSI_FOLDS
 from fusion_keras.data.video import middle_frame
+from tests.support import reports
 from tests.support.mosi_layout import FRAMES, write_clip, write_layout
-from tests.support.reports import artifact, contender, measured
+from tests.support.reports import artifact, cells, contender, measured, reported, write_run
 
 # --- What is planned --------------------------------------------------------------------------
 
@@ -156,46 +156,6 @@ def test_help_teaches(entries):
 
 # --- Runs and the table -----------------------------------------------------------------------
 
-BACKBONES = {"text": "bert_base", "image": "mobilenet_v2_1.4"}
-
-
-def write_run(folder, variant="late", seed=0, wrong=(), group_size=2, rows=20, **changes):
-    """A run of which these test rows are answered wrongly; groups of `group_size` rows."""
-    taken = {variant} & BACKBONES.keys() or BACKBONES.keys()
-    at = {m: "last" if m in taken else None for m in BACKBONES}
-    junction = {**at, "join": changes.get("join", "concat"), "blocks": changes.get("blocks", 0)}
-    config = {m: {"preset": p} for m, p in (BACKBONES | changes.get("backbones", {})).items()}
-    config |= {"seed": seed, "recipe": "paper", "data": {"path": f"{seed}.csv", "max_length": 64}}
-    about = {"config": config, "variant": variant, "seed": seed, "parameters": 123_450_000}
-    about |= {"spec": {"junctions": [junction]}, "dataset": {"name": changes.get("name", "demo")}}
-    about["framework"] = changes.get("framework", "keras")
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps(about))
-    (folder / "metrics.json").write_text("{}")
-    (folder / "history.csv").write_text("epoch,seconds,loss\n1,10.5,0.7\n2,9.5,0.6\n")
-    videos = changes.get("videos") or [f"g{i // group_size}" for i in range(rows)]
-    with (folder / "predictions.csv").open("w", newline="") as file:
-        writer = csv.writer(file)
-        writer.writerow(["id", "split", "group", "target", "predicted"])
-        writer.writerow(["v", "valid", "g", "a", "b"])
-        for row, video in enumerate(videos):
-            writer.writerow([f"r{row:04}", "test", video, "a", "b" if row in wrong else "a"])
-    return folder
-
-
-def cells(text, title, name):
-    """Head -> cell of a row of the report's Markdown."""
-    lines = text.split(f"**{title}**")[1].strip().splitlines()
-    table = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
-    rows = [row for row in table[: lines.index("") if "" in lines else None] if row[0] == name]
-    return [dict(zip(table[0], row, strict=True)) for row in rows]
-
-
-def reported(tmp_path, *inputs):
-    assert report([*map(str, inputs), f"--out={tmp_path / 'r'}"]) == 0
-    return (tmp_path / "r.md").read_text().replace("\\", "")
-
-
 PUBLISHED = "CMU-MOSI: accuracy as published, by PyTorch and by us"
 ACCURACY = "{}: accuracy by PyTorch and by us"
 COSTS = "{}: what it costs"
@@ -320,7 +280,7 @@ def test_costs_come_from_runs_artifacts_and_measurements(tmp_path):
     write_run(parent, "text")
     (parent / "history.csv").write_text("epoch,seconds\n1,70\n")
     about = json.loads((folder / "config.json").read_text())
-    same = {"spec": about["spec"], "backbones": BACKBONES}
+    same = {"spec": about["spec"], "backbones": reports.BACKBONES}
     of = artifact("late", 80, **same)
     timed = [contender("late", 10, of), contender("torch", 20, of, runner="torch")]
     paced = contender("paced", 99, of, hz=5)

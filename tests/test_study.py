@@ -1,6 +1,7 @@
 """The study's steps: what is planned, what is done before, what a failure says."""
 
 import dataclasses
+import json
 import subprocess
 import sys
 
@@ -78,11 +79,80 @@ def test_joint_variants_are_taught_by_the_teachers_of_all_seeds(tmp_path):
 def test_a_teacher_that_is_not_trained_is_refused(tmp_path, capsys):
     assert main([f"--workdir={tmp_path}", "--variants=text,early", "--teacher=late"]) == 2
     assert "not among --variants: add it" in capsys.readouterr().err
+    assert main([f"--workdir={tmp_path}", "--controls"]) == 2
+    assert "--controls is given, and no --teacher" in capsys.readouterr().err
     late = [f"--workdir={tmp_path}", "--teacher=late"]
     assert main([*late, "--teaching=--recipe=distil --seed=3"]) == 2
     assert "--seed=3 is no flag" in capsys.readouterr().err
     assert main([*late, "--config.data.label_kind=multi"]) == 2
     assert "which no teacher can answer with" in capsys.readouterr().err
+
+
+def finished(folder, extra_rows, **train):
+    folder.mkdir(parents=True)
+    about = {"config": {"train": {"epochs": 4, "patience": 0, "label_smoothing": 0.0} | train}}
+    about |= {"dataset": {"counts": {"train": 100}}, "extra_rows": extra_rows}
+    (folder / "config.json").write_text(json.dumps(about))
+
+
+def controlled(tmp_path, teaching, *more):
+    """Name -> step, of a study with controls."""
+    flags = ["--variants=text,late,early", "--teacher=late", f"--teaching={teaching}", *more]
+    return {step.name: step for step in plan(tmp_path, *flags, "--controls")}
+
+
+def test_controls_are_the_taught_training_for_as_many_rows_without_its_teacher(tmp_path):
+    teaching = "--recipe=distil --config.teacher.pairs=1 --config.train.epochs=3"
+    steps_of = controlled(tmp_path, teaching)
+    finished(tmp_path / "runs" / "early-taught-s0", 150, epochs=3, patience=4)
+    same = ["--variant=early", "--seed=0", "--config.x=1", "--recipe=distil"]
+    # 100 rows and 150 further ones: 3 passes are 7.5 over the own rows alone.
+    longer = ["--config.train.epochs=8", "--config.train.patience=10"]
+    for name, more in (("untaught", []), ("smoothed", ["--config.train.label_smoothing=0.1"])):
+        control = steps_of[f"early-{name}-s0"]
+        assert not control.done()
+        folder = tmp_path / "runs" / f"early-{name}-s0"
+        assert control.command()[3:] == [*same, *longer, *more, f"--run={folder}"]
+
+
+def test_controls_are_trained_after_the_taught_and_go_to_the_report_alone(tmp_path):
+    flags = ["--variants=text,late,early", "--teacher=late", "--controls", "--seeds=0,1"]
+    planned = plan(tmp_path, *flags)
+    trained = [s.name for s in planned if s.kind == "train"]
+    kinds = ("untaught", "smoothed")
+    assert trained[-6:-4] == ["early-taught-s0", "early-taught-s1"]
+    assert trained[-4:] == [f"early-{kind}-s{seed}" for seed in (0, 1) for kind in kinds]
+    exported = [s.name for s in planned if s.kind == "export"]
+    assert exported == trained[:-4]
+    assert f"--runs={tmp_path / 'runs'}" in planned[-1].command
+
+
+def test_a_model_alone_that_is_as_long_is_not_trained_again(tmp_path):
+    finished(tmp_path / "runs" / "early-taught-s0", 0)
+    steps_of = controlled(tmp_path, "--config.teacher.pairs=0")
+    assert steps_of["early-untaught-s0"].done()
+    assert not steps_of["early-smoothed-s0"].done()
+    # Of another recipe it is not the same.
+    steps_of = controlled(tmp_path, "--config.teacher.pairs=0 --recipe=distil")
+    assert not steps_of["early-untaught-s0"].done()
+
+
+def test_the_report_has_the_runs_only_where_there_is_a_teacher(tmp_path):
+    flags = ["--variants=text,late,early"]
+    taught, alone = plan(tmp_path, *flags, "--teacher=late"), plan(tmp_path, *flags)
+    assert f"--runs={tmp_path / 'runs'}" in taught[-1].command
+    assert not any(str(part).startswith("--runs") for part in alone[-1].command)
+    assert not any("untaught" in step.name for step in taught)
+
+
+def test_a_command_may_depend_on_the_steps_before(tmp_path):
+    file = tmp_path / "made"
+    code = f"open({str(file)!r}, 'a').write('x')"
+    late = dataclasses.replace(
+        step(tmp_path, ""), command=lambda: [sys.executable, "-c", code * len(file.read_text())]
+    )
+    study([step(tmp_path, code), late], quiet, quiet)
+    assert file.read_text() == "xx"
 
 
 def quiet(line):

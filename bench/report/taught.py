@@ -69,9 +69,9 @@ def lead(pairs: list[dict[str, Family]]) -> list[str]:
     taught, said = _taught(pairs), []
     for family, title in zip(taught, _titles(taught), strict=True):
         beside, _ = _beside(family, _ours(pairs))
-        gains = [f"; against {name}: {_gain(family, other)}" for name, other in beside]
-        unit = " points (paired, 95 % intervals)" if gains else ""
-        said.append(f"{title}: accuracy {spread(family)} %{''.join(gains)}{unit}.")
+        gains = [f"against {name}: {_gain(family, other)}" for name, other in beside]
+        against = f"; in points, paired, with 95 % intervals, {'; '.join(gains)}" if gains else ""
+        said.append(f"{title}: accuracy {spread(family)} %{against}.")
     return said
 
 
@@ -239,8 +239,8 @@ def _gain(taught: Family, other: Family) -> str:
     if not both:
         return "no seed in common"
     whole = both == first.correct.keys() == second.correct.keys()
-    seeds = "" if whole else f" (seed {', '.join(map(str, sorted(both)))})"
-    return percent(difference(first, second), "+") + seeds
+    seeds = f" (seed{'s' * (len(both) > 1)} {', '.join(map(str, sorted(both)))})"
+    return percent(difference(first, second), "+") + ("" if whole else seeds)
 
 
 def _mean(family: Family, metric: str) -> str:
@@ -252,8 +252,8 @@ def _lacking(taught: Family, others: list[Family]) -> list[str]:
     """What to train for the rows that are missing, by flags."""
     variant = taught.runs[0].artifact["variant"].removesuffix(" taught")
     roles = {role(taught, other) for other in others}
-    settings, flags = _settings(taught), _longer(taught.runs[0])
-    way = " ".join(["as the taught one without --teacher and --config.teacher", *flags])
+    settings, more = _settings(taught), " ".join(_longer(taught.runs[0]))
+    way = "as the taught one without --teacher and --config.teacher" + (more and f", with {more}")
     # Alone it may be as long already.
     same = [o for o in others if role(taught, o) == ALONE and _settings(o) == settings]
     lacks = []
@@ -264,7 +264,7 @@ def _lacking(taught: Family, others: list[Family]) -> list[str]:
         way = "the same"
     if SMOOTHED not in roles:
         more = f"--config.{_SMOOTHING}={settings.get(_SMOOTHING, 0) + 0.1:g}"
-        lacks.append(f"{variant}, as long {WITHOUT}, {SMOOTHED} ({way} with {more})")
+        lacks.append(f"{variant}, as long {WITHOUT}, {SMOOTHED} ({way} and {more})")
     return lacks
 
 

@@ -19,6 +19,7 @@ from bench.edge.entry import Progress
 from bench.edge.errors import BenchError
 from bench.edge.files import last_line
 from bench.edge.results import ResultsError
+from bench.studies import controls
 
 VARIANTS = ["text", "image", "late", "inter", "early"]
 PRECISIONS = ("fp16", "int8", "int8_static")
@@ -37,12 +38,13 @@ class Step:
     """One process of the study.
 
     done: whether there is nothing to do; kind: for the estimate of what is left;
-    fine: the exit codes after which the study goes on.
+    fine: the exit codes after which the study goes on; command: or what makes it once the steps
+    before are taken.
     """
 
     kind: str
     name: str
-    command: list[str]
+    command: list[str] | Callable[[], list[str]]
     log: Path
     done: Callable[[], bool]
     fine: tuple[int, ...] = (0,)
@@ -63,6 +65,8 @@ def steps(options, handed_on: list[str]) -> list[Step]:
         planned.append(check_step(place, taught, "taught"))
         planned += [_train(place, run, given) for run, given in taught.items()]
         flags |= taught
+        if options.controls:
+            planned += _controls(place, taught, options.teaching)
     planned += [_export(place, run, options) for run in flags]
     folders = [_artifact(place, run) for run in flags]
     first = [f for f in folders if f.name.endswith(f"-s{options.seeds[0]}")]
@@ -80,6 +84,29 @@ def _taught(options, order: list[str], handed_on: list[str]) -> dict[Path, list[
         for s in options.seeds
         for v in taught
     }
+
+
+def _controls(place: Path, taught: dict[Path, list[str]], teaching: list[str]) -> list[Step]:
+    """Train the controls of each taught run, for the report alone."""
+    return [
+        dataclasses.replace(
+            _train(place, folder, []),
+            command=functools.partial(_control, kind, given, run, folder),
+            done=functools.partial(_needless, kind, teaching, run),
+        )
+        for run, given in taught.items()
+        for kind, folder in controls.names(run).items()
+    ]
+
+
+def _control(kind: str, given: list[str], taught: Path, folder: Path) -> list[str]:
+    flags = controls.flags(kind, given, taught)
+    return python("fusion_keras.train", *flags, f"--run={folder}")
+
+
+def _needless(kind: str, teaching: list[str], taught: Path) -> bool:
+    # The model alone is it, and stands in the report.
+    return kind == controls.UNTAUGHT and controls.is_alone(teaching, taught)
 
 
 def python(module: str, *arguments: object) -> list[str]:
@@ -190,7 +217,8 @@ def measure_step(
 
 
 def _report(place: Path, folders: list[Path], options) -> Step:
-    return report_step(place, [place / "results.json", *folders], options.budget_ms)
+    more = [f"--runs={place / 'runs'}"] if options.teacher else []
+    return report_step(place, [place / "results.json", *folders], options.budget_ms, more)
 
 
 def report_step(
@@ -231,7 +259,8 @@ def study(planned: list[Step], note: Callable[[str], None], say: Callable[[str],
 def _take(step: Step, say: Callable[[str], None]) -> None:
     step.log.parent.mkdir(parents=True, exist_ok=True)
     with step.log.open("w", encoding="utf-8") as log:
-        process = subprocess.Popen(step.command, stdout=log, stderr=subprocess.STDOUT)
+        command = step.command() if callable(step.command) else step.command
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
         try:
             while process.poll() is None:
                 time.sleep(0.5)

@@ -1,8 +1,10 @@
-"""What stands for artifacts and measurements, as `bench.report` reads them."""
+"""What stands for artifacts, measurements and runs, as `bench.report` reads them."""
 
+import csv
 import json
 
 from bench.edge import results
+from bench.report.__main__ import main
 
 FINGERPRINT = {"cpu": "A <CPU>", "cores": 2, "board": None, "packages": {"onnxruntime": "1.31"}}
 ORIN = {**FINGERPRINT, "board": "Orin"}
@@ -68,3 +70,47 @@ FOUR = (
     contender("inter", 8, artifact("inter", 68)),
     contender("late", 14, artifact("late", 84)),
 )
+
+BACKBONES = {"text": "bert_base", "image": "mobilenet_v2_1.4"}
+
+
+def write_run(folder, variant="late", seed=0, wrong=(), group_size=2, rows=20, **changes):
+    """A run of which these test rows are answered wrongly; groups of `group_size` rows.
+
+    config, about, metrics: what else stands in `config.json` and `metrics.json`.
+    """
+    taken = {variant} & BACKBONES.keys() or BACKBONES.keys()
+    at = {m: "last" if m in taken else None for m in BACKBONES}
+    junction = {**at, "join": changes.get("join", "concat"), "blocks": changes.get("blocks", 0)}
+    config = {m: {"preset": p} for m, p in (BACKBONES | changes.get("backbones", {})).items()}
+    config |= {"seed": seed, "recipe": "paper", "data": {"path": f"{seed}.csv", "max_length": 64}}
+    about = {"config": config, "variant": variant, "seed": seed, "parameters": 123_450_000}
+    about |= {"spec": {"junctions": [junction]}, "dataset": {"name": changes.get("name", "demo")}}
+    about["framework"] = changes.get("framework", "keras")
+    about["config"] |= changes.get("config", {})
+    about |= changes.get("about", {})
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(about))
+    (folder / "metrics.json").write_text(json.dumps(changes.get("metrics", {})))
+    (folder / "history.csv").write_text("epoch,seconds,loss\n1,10.5,0.7\n2,9.5,0.6\n")
+    videos = changes.get("videos") or [f"g{i // group_size}" for i in range(rows)]
+    with (folder / "predictions.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["id", "split", "group", "target", "predicted"])
+        writer.writerow(["v", "valid", "g", "a", "b"])
+        for row, video in enumerate(videos):
+            writer.writerow([f"r{row:04}", "test", video, "a", "b" if row in wrong else "a"])
+    return folder
+
+
+def cells(text, title, name):
+    """Head -> cell of a row of the report's Markdown."""
+    lines = text.split(f"**{title}**")[1].strip().splitlines()
+    table = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+    rows = [row for row in table[: lines.index("") if "" in lines else None] if row[0] == name]
+    return [dict(zip(table[0], row, strict=True)) for row in rows]
+
+
+def reported(tmp_path, *inputs):
+    assert main([*map(str, inputs), f"--out={tmp_path / 'r'}"]) == 0
+    return (tmp_path / "r.md").read_text().replace("\\", "")
