@@ -36,7 +36,7 @@ _LENGTH = {"train.epochs", "train.patience", _SMOOTHING}
 
 
 def named(pairs: list[dict[str, Family]]) -> list[dict[str, Family]]:
-    """The same, with controls called so: a control is no training of its variant.
+    """The same, with names for controls, so that none stands in a row of its variant.
 
     Args:
         pairs: as `bench.report.runs.paired` has them.
