@@ -331,6 +331,10 @@ def _teacher() -> ConfigDict:
     # A CSV, TSV or JSON lines file of rows without labels, its columns called as the manifest's.
     # Where a row has no image (or no sentence), it gets one of a training row.
     teacher.unlabelled = ""
+    # Weight of the loss of a further head on each modality's own backbone, which learns what the
+    # logits learn and is gone after training; of joint models that train their backbones. 0 for
+    # none.
+    teacher.heads = 0.0
     return teacher
 
 

@@ -22,7 +22,7 @@ from fusion_keras.errors import UsageError
 from fusion_keras.files import digest, disk_errors, whole
 from fusion_keras.fusion.architectures import of_variant
 from fusion_keras.modalities import MODALITY
-from fusion_keras.training import adopted, loop, parents, teaching
+from fusion_keras.training import adopted, auxiliary, loop, parents, teaching
 from fusion_keras.training.evaluate import (
     pattern_metrics,
     predict,
@@ -221,8 +221,11 @@ def _fit(run: Run, task: Task) -> tuple[int, Predict]:
 
 
 def lesson_of(task: Task) -> loop.Lesson:
-    """The whole model, on the data as they are."""
-    return loop.Lesson(task.graph.model, task.arrays, task.rows, task.dataset, task.augmentation)
+    """The whole model, with the heads that only teaching needs, on the data as they are."""
+    model = task.graph.model
+    if task.config.teacher.heads:
+        model = auxiliary.with_heads(task.graph, task.spec, len(task.dataset.classes))
+    return loop.Lesson(model, task.arrays, task.rows, task.dataset, task.augmentation)
 
 
 KERAS = Framework("keras", _fit)

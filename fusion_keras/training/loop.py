@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import functools
 import io
 import logging
 import math
@@ -26,12 +27,14 @@ from tensorboard.compat import tf
 from tensorboard.summary import Writer
 
 from fusion_keras import terminal
+from fusion_keras.data.modalities import PRESENT
 from fusion_keras.data.pipeline import Change, steps_per_epoch, train_batches
 from fusion_keras.data.records import Dataset
 from fusion_keras.errors import UsageError
 from fusion_keras.files import disk_errors
 from fusion_keras.interrupts import Interrupts
 from fusion_keras.training import checkpoint
+from fusion_keras.training.auxiliary import HEAD_OF
 from fusion_keras.training.evaluate import predict, validation_metrics
 from fusion_keras.training.optimizers import make_optimizer
 from fusion_keras.training.run import Run
@@ -44,7 +47,7 @@ class Lesson:
     """What learns from what.
 
     Attributes:
-        model: outputs `logits` and perhaps `score`.
+        model: outputs `logits` and perhaps `score`, or heads that only teaching needs.
         arrays: the model's inputs, `label` and perhaps `score`, each [N, ...].
         rows: "train" and "valid" -> int [n].
         dataset: labels, scores and groups for the validation metrics.
@@ -75,7 +78,8 @@ def fit(run: Run, lesson: Lesson, config) -> int:
     train, model, rows = config.train, lesson.model, lesson.rows
     steps = steps_per_epoch(len(rows["train"]), train.batch_size)
     optimizer = make_optimizer(train, model, steps * train.epochs)
-    losses = losses_of(model, train, lesson.dataset.label_kind, config.teacher.temperature)
+    kind, teacher = lesson.dataset.label_kind, config.teacher
+    losses = losses_of(model, train, kind, teacher.temperature, teacher.heads)
     model.compile(optimizer=optimizer, **losses)
     state = _EpochState(run, lesson, optimizer, train)
     if not state.finished:
@@ -87,7 +91,7 @@ def fit(run: Run, lesson: Lesson, config) -> int:
             train.epochs,
             start_step=state.epoch * steps,
             augmentation=lesson.augmentation,
-        ).map(_targets_of_outputs)
+        ).map(functools.partial(_targets_of_outputs, names=tuple(model.output)))
         with (
             terminal.progress_bar(f"{config.variant} s{config.seed}") as progress,
             Interrupts() as interrupts,
@@ -109,16 +113,29 @@ def fit(run: Run, lesson: Lesson, config) -> int:
     return state.best_epoch
 
 
-def _targets_of_outputs(batch):
-    """Keras matches targets and losses by the names of the outputs."""
+def _targets_of_outputs(batch, names: tuple[str, ...]):
+    """Keras matches targets and losses by the names of the outputs.
+
+    A modality's head learns what the logits do, of the rows that have the modality.
+    """
     inputs, targets = batch
     if isinstance(targets, dict):
         targets = {"logits": targets["label"], "score": targets["score"]}
-    return inputs, targets
+    heads = {name: modality for modality, name in HEAD_OF.items() if name in names}
+    if not heads:
+        return inputs, targets
+    there = {name: inputs.get(PRESENT[modality]) for name, modality in heads.items()}
+    # Shares of the loss [B, 2, C]: where all are 0, nothing is learned.
+    of_heads = {n: targets if p is None else targets * p[:, None] for n, p in there.items()}
+    return inputs, {"logits": targets, **of_heads}
 
 
 def losses_of(
-    model: keras.Model, train, label_kind: str = "single", temperature: float = 1.0
+    model: keras.Model,
+    train,
+    label_kind: str = "single",
+    temperature: float = 1.0,
+    heads: float = 0.0,
 ) -> dict:
     """What `compile` takes besides the optimiser: a loss for each output, and their weights.
 
@@ -130,6 +147,7 @@ def losses_of(
             the teacher's part is of logits over the temperature, times its square, so that
             gradients keep their size. It is a cross-entropy, the divergence plus the teacher's
             own entropy, which no weight changes.
+        heads: the weight of each head that only teaching needs; its loss is that of the logits.
     """
 
     def binary_cross_entropy(labels, logits):
@@ -155,7 +173,8 @@ def losses_of(
     losses = {"logits": binary_cross_entropy if label_kind == "multi" else cross_entropy}
     if "score" in model.output:
         losses["score"] = squared_error
-    weights = {"logits": 1.0, "score": train.score_loss}
+    losses |= {name: losses["logits"] for name in HEAD_OF.values() if name in model.output}
+    weights = {"logits": 1.0, "score": train.score_loss, **dict.fromkeys(HEAD_OF.values(), heads)}
     return {"loss": losses, "loss_weights": {name: weights[name] for name in losses}}
 
 
