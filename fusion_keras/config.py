@@ -335,6 +335,9 @@ def _teacher() -> ConfigDict:
     # logits learn and is gone after training; of joint models that train their backbones. 0 for
     # none.
     teacher.heads = 0.0
+    # Weight of the squared error between the deepest taps of the run's backbones, projected, and
+    # those of the first teacher, averaged over the modalities that both have. 0 for none.
+    teacher.taps = 0.0
     return teacher
 
 

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator, Mapping
 import grain
 import numpy as np
 
+from fusion_keras.data.modalities import TAP_OF
 from fusion_keras.errors import UsageError
 
 # What a batch is compared with; everything else is an input of the model.
-TARGETS = ("label", "score")
+TARGETS = ("label", "score", *TAP_OF.values())
 # Changes a batch, name -> [B, ...], in place.
 Change = Callable[[dict[str, np.ndarray], np.random.Generator], None]
 
@@ -125,10 +126,10 @@ def eval_batches(
 def split_targets(
     batch: dict[str, np.ndarray],
 ) -> tuple[dict[str, np.ndarray], np.ndarray | dict[str, np.ndarray]]:
-    """(inputs, targets): targets is the labels alone, or {"label", "score"} with scores."""
+    """(inputs, targets): targets is the labels alone, or of several {"label", "score", ...}."""
     inputs = {name: value for name, value in batch.items() if name not in TARGETS}
     targets = {name: batch[name] for name in TARGETS if name in batch}
-    return inputs, targets if "score" in targets else targets["label"]
+    return inputs, targets if len(targets) > 1 else targets["label"]
 
 
 def _rows(arrays: Mapping[str, np.ndarray], rows: np.ndarray) -> dict[str, np.ndarray]:

@@ -16,6 +16,7 @@ import numpy as np
 import fusion_keras.fusion.graph  # noqa: F401  (registers the layers of saved models)
 from fusion_keras.config import copied
 from fusion_keras.data.incomplete import CHOICES, each_kind_first
+from fusion_keras.data.modalities import TAP_OF
 from fusion_keras.data.pipeline import steps_per_epoch
 from fusion_keras.data.records import Dataset
 from fusion_keras.errors import UsageError
@@ -221,10 +222,13 @@ def _fit(run: Run, task: Task) -> tuple[int, Predict]:
 
 
 def lesson_of(task: Task) -> loop.Lesson:
-    """The whole model, with the heads that only teaching needs, on the data as they are."""
-    model = task.graph.model
-    if task.config.teacher.heads:
-        model = auxiliary.with_heads(task.graph, task.spec, len(task.dataset.classes))
+    """The whole model, with what only teaching needs, on the data as they are."""
+    model, teacher = task.graph.model, task.config.teacher
+    if teacher.heads or teacher.taps:
+        taps = {m: task.arrays[n] for m, n in TAP_OF.items() if n in task.arrays}
+        widths = {m: x.shape[1] - 1 for m, x in taps.items()}
+        classes = len(task.dataset.classes) if teacher.heads else 0
+        model = auxiliary.with_outputs(task.graph, task.spec, classes, widths)
     return loop.Lesson(model, task.arrays, task.rows, task.dataset, task.augmentation)
 
 

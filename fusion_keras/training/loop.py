@@ -27,7 +27,7 @@ from tensorboard.compat import tf
 from tensorboard.summary import Writer
 
 from fusion_keras import terminal
-from fusion_keras.data.modalities import PRESENT
+from fusion_keras.data.modalities import PRESENT, TAP_OF
 from fusion_keras.data.pipeline import Change, steps_per_epoch, train_batches
 from fusion_keras.data.records import Dataset
 from fusion_keras.errors import UsageError
@@ -47,7 +47,7 @@ class Lesson:
     """What learns from what.
 
     Attributes:
-        model: outputs `logits` and perhaps `score`, or heads that only teaching needs.
+        model: outputs `logits` and perhaps `score`, or what only teaching needs.
         arrays: the model's inputs, `label` and perhaps `score`, each [N, ...].
         rows: "train" and "valid" -> int [n].
         dataset: labels, scores and groups for the validation metrics.
@@ -79,7 +79,7 @@ def fit(run: Run, lesson: Lesson, config) -> int:
     steps = steps_per_epoch(len(rows["train"]), train.batch_size)
     optimizer = make_optimizer(train, model, steps * train.epochs)
     kind, teacher = lesson.dataset.label_kind, config.teacher
-    losses = losses_of(model, train, kind, teacher.temperature, teacher.heads)
+    losses = losses_of(model, train, kind, teacher.temperature, teacher.heads, teacher.taps)
     model.compile(optimizer=optimizer, **losses)
     state = _EpochState(run, lesson, optimizer, train)
     if not state.finished:
@@ -116,18 +116,23 @@ def fit(run: Run, lesson: Lesson, config) -> int:
 def _targets_of_outputs(batch, names: tuple[str, ...]):
     """Keras matches targets and losses by the names of the outputs.
 
-    A modality's head learns what the logits do, of the rows that have the modality.
+    A modality's head learns what the logits do; it and the tap, of rows that have the modality.
     """
     inputs, targets = batch
-    if isinstance(targets, dict):
-        targets = {"logits": targets["label"], "score": targets["score"]}
-    heads = {name: modality for modality, name in HEAD_OF.items() if name in names}
-    if not heads:
+    if len(names) == 1:
         return inputs, targets
-    there = {name: inputs.get(PRESENT[modality]) for name, modality in heads.items()}
-    # Shares of the loss [B, 2, C]: where all are 0, nothing is learned.
-    of_heads = {n: targets if p is None else targets * p[:, None] for n, p in there.items()}
-    return inputs, {"logits": targets, **of_heads}
+    given = targets if isinstance(targets, dict) else {"label": targets}
+    targets = {"logits": given["label"]}
+    if "score" in names:
+        targets["score"] = given["score"]
+    for modality, present in PRESENT.items():
+        for name, known in ((HEAD_OF[modality], "label"), (TAP_OF[modality], TAP_OF[modality])):
+            if name in names:
+                # Shares of the loss [B, 2, C], or a tap and its share [B, D + 1]: of zeros
+                # nothing is learned.
+                wanted, there = given[known], inputs.get(present)
+                targets[name] = wanted if there is None else (wanted.T * there[:, 0]).T
+    return inputs, targets
 
 
 def losses_of(
@@ -136,6 +141,7 @@ def losses_of(
     label_kind: str = "single",
     temperature: float = 1.0,
     heads: float = 0.0,
+    taps: float = 0.0,
 ) -> dict:
     """What `compile` takes besides the optimiser: a loss for each output, and their weights.
 
@@ -148,6 +154,8 @@ def losses_of(
             gradients keep their size. It is a cross-entropy, the divergence plus the teacher's
             own entropy, which no weight changes.
         heads: the weight of each head that only teaching needs; its loss is that of the logits.
+        taps: the weight of the mean, over modalities, of the squared error of taps: each is
+            compared with [B, D + 1], the teacher's and its share of the loss.
     """
 
     def binary_cross_entropy(labels, logits):
@@ -174,7 +182,10 @@ def losses_of(
     if "score" in model.output:
         losses["score"] = squared_error
     losses |= {name: losses["logits"] for name in HEAD_OF.values() if name in model.output}
+    matched = [name for name in TAP_OF.values() if name in model.output]
+    losses |= dict.fromkeys(matched, _tap_error)
     weights = {"logits": 1.0, "score": train.score_loss, **dict.fromkeys(HEAD_OF.values(), heads)}
+    weights |= {name: taps / len(matched) for name in matched}
     return {"loss": losses, "loss_weights": {name: weights[name] for name in losses}}
 
 
@@ -182,6 +193,10 @@ def _by_label_and_teacher(shares, logits, temperature: float):
     by_label = ops.sum(shares[:, 0] * ops.log_softmax(logits), -1)
     by_teacher = ops.sum(shares[:, 1] * ops.log_softmax(logits / temperature), -1)
     return -by_label - temperature**2 * by_teacher
+
+
+def _tap_error(taps, projected):
+    return taps[:, -1] * ops.mean(ops.square(taps[:, :-1] - projected), -1)
 
 
 class _EpochState:

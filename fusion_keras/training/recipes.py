@@ -258,7 +258,7 @@ def _check(config: ConfigDict) -> None:
             "place of what a row lacks: set --config.fusion.stand_ins, too."
         )
     _check_teacher(config.teacher)
-    _check_heads(config)
+    _check_further(config)
     _check_labels(config)
     train = config.train
     for name, choices in _CHOICES.items():
@@ -323,23 +323,26 @@ def _check_teacher(teacher: ConfigDict) -> None:
         raise UsageError(
             f"config.teacher.temperature is {teacher.temperature}; more than 0 is wanted."
         )
-    for name in ("pairs", "heads"):
+    for name in ("pairs", "heads", "taps"):
         if teacher[name] < 0:
             raise UsageError(f"config.teacher.{name} is {teacher[name]}; 0 or more is wanted.")
 
 
-def _check_heads(config: ConfigDict) -> None:
-    heads, variant = config.teacher.heads, config.variant
-    if not heads:
+def _check_further(config: ConfigDict) -> None:
+    """Of heads and taps: that a backbone learns from them what it would not learn otherwise."""
+    teacher, variant = config.teacher, config.variant
+    named = [name for name in ("heads", "taps") if teacher[name]]
+    if not named:
         return
+    given = f"config.teacher.{named[0]} is {teacher[named[0]]}"
     taken = of_variant(variant).modalities(config)
-    if len(taken) == 1:
+    if teacher.heads and len(taken) == 1:
         raise UsageError(
-            f"config.teacher.heads is {heads}, and this {variant} takes {taken[0]} alone, whose "
-            "head its own is: leave it out."
+            f"{given}, and this {variant} takes {taken[0]} alone, whose head its own is: leave it "
+            "out."
         )
     if variant in FROZEN or not any(config.train[f"{m}_rate"] for m in taken):
         raise UsageError(
-            f"config.teacher.heads is {heads}, and the backbones of this {variant} are frozen, so "
-            "that none would learn from a head: leave it out."
+            f"{given}, and the backbones of this {variant} are frozen, so that none would learn "
+            "from it: leave it out."
         )

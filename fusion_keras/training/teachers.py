@@ -61,7 +61,14 @@ def named(config, classes: tuple[str, ...]) -> dict[Path, str]:
                 "give a run of text, image, late, inter, early, ..."
             )
         _check_classes(folder, tuple(description["classes"]), classes)
-        taken |= {m for m in MODALITIES if INPUT_OF[m] in description["inputs"]}
+        theirs = {m for m in MODALITIES if INPUT_OF[m] in description["inputs"]}
+        learning = {m for m in FUSION.modalities(config) if config.train[f"{m}_rate"]}
+        if config.teacher.taps and not models and not theirs & learning:
+            raise UsageError(
+                f"config.teacher.taps is {config.teacher.taps}, and the teacher {folder} has no "
+                "backbone of what this run learns from: name another one first, or leave it out."
+            )
+        taken |= theirs
         models[folder] = digest(folder / "model.keras")
     if config.teacher.unlabelled:
         unlabelled_of(config, [m for m in MODALITIES if m in taken])

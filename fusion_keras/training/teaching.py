@@ -22,15 +22,18 @@ import numpy as np
 
 from fusion_keras.data.cache import cache_dir, cached_array, content_key
 from fusion_keras.data.leaks import NOUNS, array_keys
-from fusion_keras.data.modalities import INPUT_OF, MODALITIES, PRESENT
+from fusion_keras.data.modalities import INPUT_OF, MODALITIES, PRESENT, TAP_OF
 from fusion_keras.data.records import Dataset, Picked, Reading
 from fusion_keras.data.unlabelled import Unlabelled, evaluated_texts
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.architectures import FUSION
+from fusion_keras.fusion.graph import rebuilt
 from fusion_keras.training import teachers
+from fusion_keras.training.auxiliary import pooled_taps
 from fusion_keras.training.evaluate import predict, probabilities
 from fusion_keras.training.plan import Plan
-from fusion_keras.training.restored import config_of, restore
+from fusion_keras.training.restored import config_of, load_model, restore
+from fusion_keras.training.run import read_json
 from fusion_keras.training.task import Task, part_of_rows
 
 _ROWS_AT_ONCE = 4096
@@ -45,12 +48,15 @@ class Lesson:
         extra: the rows beside those of the data set.
         readings: modality -> the student's input of each unlabelled row that has it.
         answers: float32 [N + E, C], probabilities; of rows that nobody was asked about, zeros.
+        taps: modality -> float32 [N + E, D + 1], the first teacher's deepest tap of it, pooled
+            and standardised, and 1; of rows that it was not asked about, zeros.
         notes: sentences on what was asked.
     """
 
     extra: Extra
     readings: Mapping[str, np.ndarray]
     answers: np.ndarray
+    taps: Mapping[str, np.ndarray]
     notes: tuple[str, ...]
 
 
@@ -127,10 +133,21 @@ def prepare(plan: Plan, dataset: Dataset) -> Lesson | None:
             f"{count} of {len(question)} rows were answered by those teachers alone that have not "
             "learned from them"
         )
-    answers = np.zeros((len(dataset) + len(extra), len(dataset.classes)), np.float32)
-    answers[np.concatenate([train, len(dataset) + np.arange(len(extra))])] = said
+    at = np.concatenate([train, len(dataset) + np.arange(len(extra))])
+
+    def placed(rows: np.ndarray) -> np.ndarray:
+        every = np.zeros((len(dataset) + len(extra), rows.shape[1]), np.float32)
+        every[at] = rows
+        return every
+
+    taps = {}
+    if config.teacher.taps:
+        values = {m: reading.values for m, reading in readings[1].items()}
+        of_first = _taps(*next(iter(plan.teachers.items())), question, values, folder)
+        taken = FUSION.modalities(config)
+        taps = {m: placed(_standardised(x)) for m, x in of_first.items() if m in taken}
     values = {m: reading.values for m, reading in readings[0].items()}
-    return Lesson(extra, values, answers, tuple(notes))
+    return Lesson(extra, values, placed(said), taps, tuple(notes))
 
 
 def taught(task: Task, lesson: Lesson) -> Task:
@@ -159,6 +176,7 @@ def taught(task: Task, lesson: Lesson) -> Task:
     by_teacher = softened(lesson.answers, teacher.temperature)
     by_teacher[:count] *= teacher.share
     arrays["label"] = np.stack([by_label, by_teacher], axis=1)
+    arrays |= {TAP_OF[modality]: tap for modality, tap in lesson.taps.items()}
     train = np.concatenate([task.rows["train"], count + np.arange(len(extra))])
     return dataclasses.replace(task, arrays=arrays, rows={**task.rows, "train": train})
 
@@ -286,34 +304,77 @@ def _asked(
         first: the first modality that is taken.
     """
     dataset = question.dataset
-    contents = {m: sha256(np.ascontiguousarray(x)).hexdigest() for m, x in values.items()}
-    numbers = {m: question.numbers(m).tolist() for m in question.extra.numbers}
-    key = content_key("teacher 2", model, dataset.fingerprint, numbers, contents)
 
     def build(notes: dict) -> Iterator[np.ndarray]:
         task = restore(run)
         place = teachers.rows_of(run, task.dataset, dataset)
-        arrays = {}
-        for m in task.spec.modalities:
-            name, more = INPUT_OF[m], values.get(m)
-            arrays[name] = _theirs(task.arrays[name], question.numbers(m), place, more)
-            if task.spec.stand_ins:
-                name, more = (
-                    PRESENT[m],
-                    None if more is None else np.ones((len(more), 1), np.float32),
-                )
-                arrays[name] = _theirs(task.arrays[name], question.numbers(m), place, more)
+        arrays = _inputs(task, place, question, values)
         named = question.numbers(first)
         in_data = named < len(place)
         fresh = np.ones((len(question), 1), np.float32)
         fresh[in_data, 0] = ~np.isin(place[named[in_data]], teachers.learned(run, task))
-        for start in range(0, len(question), _ROWS_AT_ONCE):
-            rows = np.arange(start, min(start + _ROWS_AT_ONCE, len(question)))
+        for rows in _pieces(len(question)):
             probs = probabilities(predict(task.graph.model, arrays, rows)["logits"])
             yield np.concatenate([probs, fresh[rows]], axis=1)
 
+    key = _key("teacher 2", model, question, values)
     shape = (len(question), len(dataset.classes) + 1)
     return cached_array(folder, key, shape, np.float32, build)[0]
+
+
+def _taps(
+    run: Path, model: str, question: Question, values: Mapping[str, np.ndarray], folder: Path
+) -> dict[str, np.ndarray]:
+    """Modality -> a teacher's deepest tap of it, pooled, float32 [n + E, D]; see `_asked`."""
+    spec = FUSION.from_dict(read_json(run / "config.json")["spec"])
+    taps = pooled_taps(rebuilt(load_model(run), spec), spec)
+
+    def build(notes: dict) -> Iterator[np.ndarray]:
+        task = restore(run)
+        place = teachers.rows_of(run, task.dataset, question.dataset)
+        arrays = _inputs(task, place, question, values)
+        for rows in _pieces(len(question)):
+            yield np.concatenate([predict(taps, arrays, rows)[m] for m in spec.modalities], axis=1)
+
+    ends = np.cumsum([taps.output[m].shape[1] for m in spec.modalities])
+    key = _key("teacher taps 1", model, question, values)
+    every = cached_array(folder, key, (len(question), int(ends[-1])), np.float32, build)[0]
+    return dict(zip(spec.modalities, np.split(every, ends[:-1], axis=1), strict=True))
+
+
+def _standardised(taps: np.ndarray) -> np.ndarray:
+    """[n, D] with a mean of 0 and a deviation of 1 in each column, and a column of ones.
+
+    An error of 1 is then that of knowing nothing of a row, whatever the backbone.
+    """
+    spread = np.maximum(taps.std(axis=0, dtype=np.float64), 1e-6)
+    scaled = (taps - taps.mean(axis=0, dtype=np.float64)) / spread
+    return np.concatenate([scaled, np.ones((len(taps), 1))], axis=1)
+
+
+def _key(kind: str, model: str, question: Question, values: Mapping[str, np.ndarray]) -> str:
+    contents = {m: sha256(np.ascontiguousarray(x)).hexdigest() for m, x in values.items()}
+    numbers = {m: question.numbers(m).tolist() for m in question.extra.numbers}
+    return content_key(kind, model, question.dataset.fingerprint, numbers, contents)
+
+
+def _pieces(count: int) -> Iterator[np.ndarray]:
+    for start in range(0, count, _ROWS_AT_ONCE):
+        yield np.arange(start, min(start + _ROWS_AT_ONCE, count))
+
+
+def _inputs(
+    task: Task, place: np.ndarray, question: Question, values: Mapping[str, np.ndarray]
+) -> dict[str, Picked]:
+    """A teacher's inputs of the rows of a question; see `_theirs`."""
+    arrays = {}
+    for m in task.spec.modalities:
+        name, more = INPUT_OF[m], values.get(m)
+        arrays[name] = _theirs(task.arrays[name], question.numbers(m), place, more)
+        if task.spec.stand_ins:
+            name, more = PRESENT[m], None if more is None else np.ones((len(more), 1), np.float32)
+            arrays[name] = _theirs(task.arrays[name], question.numbers(m), place, more)
+    return arrays
 
 
 def _theirs(rows, numbers: np.ndarray, place: np.ndarray, unlabelled) -> Picked:
