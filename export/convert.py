@@ -1,7 +1,7 @@
 """A run's model -> TensorFlow SavedModel and the ONNX graph that tf2onnx makes of it.
 
-Runs in a process of its own, on Keras' TensorFlow backend (`python -m export.convert RUN
-FOLDER WITHOUT`): the SavedModel that JAX would write holds one opaque operator (tensorflow-onnx
+Runs in a process of its own, on Keras' TensorFlow backend (`python -m export.convert RUN FOLDER
+WITHOUT [graph]`): the SavedModel that JAX would write holds one opaque operator (tensorflow-onnx
 issues 1601 and 1984).
 
 tf2onnx copies every constant of a graph several times over; for BERT that is most of its
@@ -38,11 +38,11 @@ from fusion_keras.training.run import read_json
 OPSET = 18
 
 
-def main(run: Path, folder: Path, missing: str = "") -> None:
+def main(run: Path, folder: Path, missing: str = "", graph_alone: bool = False) -> None:
     """Write `saved_model/`, `raw.onnx`, `weights.npz` and `tensorflow.npz` into `folder`.
 
     `folder` holds `inputs.npz`, the examples to run, and `shapes.json`, input name -> shape
-    with null where it is open.
+    with null where it is open. With `graph_alone` only `raw.onnx` and `weights.npz` are written.
     """
     shapes = {n: tuple(s) for n, s in json.loads((folder / "shapes.json").read_text()).items()}
     described = read_json(run / "config.json")["spec"]
@@ -54,6 +54,9 @@ def main(run: Path, folder: Path, missing: str = "") -> None:
     inputs = dict(np.load(folder / "inputs.npz"))
     signature = signature_of(shapes, inputs)
     batch = next(iter(shapes.values()))[0] or 1
+    if graph_alone:
+        to_onnx(graph, signature, folder)
+        return
     to_saved_model(graph, signature, folder)
     to_onnx(graph, signature, folder)
     answers = {"keras": _outputs(tf.function(_tapped(graph), autograph=False), inputs, batch)}
@@ -130,4 +133,4 @@ def _erfc(context, node, name, _):
 
 
 if __name__ == "__main__":
-    cli.guarded(lambda: main(*map(Path, sys.argv[1:3]), sys.argv[3]))
+    cli.guarded(lambda: main(*map(Path, sys.argv[1:3]), sys.argv[3], "graph" in sys.argv[4:]))

@@ -144,7 +144,7 @@ def _build(
         shutil.move(work / made, folder / made)
     tapped, fired = clock("rewriting", stages.rewrite, work)
     portable = weights.without_taps(tapped)
-    _check_portable(portable)
+    check_portable(portable)
     ir.save(portable, folder / FILES["fp32"])
     evidence = _Evidence(
         work,
@@ -158,7 +158,7 @@ def _build(
     for name in ("fp32", *request.precisions):
         if name != "fp32":
             source, target = folder / FILES["fp32"], folder / FILES[name]
-            clock(name, _lower, name, source, target, evidence.inputs)
+            clock(name, precisions.lower, name, source, target, evidence.inputs)
         rung, answered = _compared(name, folder, against, logits, evidence, clock)
         models[name], scored, change = _scored(name, folder, request.run, on_test, evidence, clock)
         predicted[name] = stages.answers(scored, evidence.test["label"])
@@ -180,7 +180,7 @@ def _build(
     }
 
 
-def _kind(name: str) -> str:
+def kind_of(name: str) -> str:
     """The tolerances that a precision has."""
     return "float32" if name == "fp32" else name.split("_")[0]
 
@@ -188,7 +188,7 @@ def _kind(name: str) -> str:
 def _compared(name: str, folder: Path, against: str, logits, evidence: _Evidence, clock):
     """The rung of a model against the logits of `against`, and its own logits."""
     outputs = clock(f"{name}: parity", run_onnx, folder / FILES[name], evidence.inputs)
-    judged = (_kind(name), evidence.allow_loss, evidence.label_kind)
+    judged = (kind_of(name), evidence.allow_loss, evidence.label_kind)
     rung = ladder.compare(name, outputs["logits"], against, logits, *judged)
     if not rung.holds:
         ladder.check(rung, _first_parting(name, evidence))
@@ -243,7 +243,7 @@ def _scored(name: str, folder: Path, run: Path, on_test, evidence: _Evidence, cl
 
 def _change(name: str, logits, run: Path, on_test, evidence: _Evidence) -> accuracy.Change:
     """What a model lost: fp32 of the run as it was trained, the others of fp32, row by row."""
-    test, kind, allowed = evidence.test, _kind(name), evidence.allow_loss
+    test, kind, allowed = evidence.test, kind_of(name), evidence.allow_loss
     right = stages.right(logits, test["label"])
     if on_test is not None:
         before = stages.right(on_test, test["label"])
@@ -286,11 +286,11 @@ def _first_parting(name: str, evidence: _Evidence) -> tuple[str, float] | None:
     if name == "fp32":
         expected = {n.removeprefix("jax/"): x for n, x in evidence.reference.items()}
         return ladder.first_parting(taps, expected)
-    _lower(name, plain, lower, evidence.inputs)
-    return ladder.first_parting(run_onnx(lower, evidence.inputs), taps, _kind(name))
+    precisions.lower(name, plain, lower, evidence.inputs)
+    return ladder.first_parting(run_onnx(lower, evidence.inputs), taps, kind_of(name))
 
 
-def _check_portable(model: ir.Model) -> None:
+def check_portable(model: ir.Model) -> None:
     """Check the graph that TensorRT and ONNX Runtime both take.
 
     Raises:
@@ -302,15 +302,6 @@ def _check_portable(model: ir.Model) -> None:
                 f"The graph has {finding.what} ({', '.join(finding.where[:3])}): {finding.remedy}. "
                 "Nothing was written."
             )
-
-
-def _lower(name: str, source: Path, target: Path, inputs: dict[str, np.ndarray]) -> None:
-    if name == "fp16":
-        onnx.save(precisions.fp16(onnx.load(source)), target)
-    elif name == "int8":
-        precisions.int8_dynamic(onnx.load(source), target)
-    else:
-        precisions.int8_static(source, target, inputs)
 
 
 def _load(path: Path) -> dict[str, np.ndarray]:

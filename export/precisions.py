@@ -27,6 +27,21 @@ _PRODUCTS = ("Conv", "MatMul", "Gemm")
 _PERCENTILE = 99.999
 
 
+def lower(name: str, source: Path, target: Path, inputs: dict[str, np.ndarray]) -> None:
+    """Write a float32 graph at a lower precision.
+
+    Args:
+        name: fp16, int8 or int8_static.
+        inputs: examples, name -> [N, ...], to calibrate int8_static on.
+    """
+    if name == "fp16":
+        onnx.save(fp16(onnx.load(source)), target)
+    elif name == "int8":
+        int8_dynamic(onnx.load(source), target)
+    else:
+        int8_static(source, target, inputs)
+
+
 def fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     """Half precision, except for inputs, outputs and the sums of pooling.
 

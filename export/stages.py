@@ -71,12 +71,15 @@ def reference(run: Path, folder: Path, samples: int, without: str = "") -> None:
     run_apart("export.reference", "jax", run, folder, samples, without)
 
 
-def convert(run: Path, folder: Path, shapes: Shapes, without: str = "") -> None:
+def convert(
+    run: Path, folder: Path, shapes: Shapes, without: str = "", graph_alone: bool = False
+) -> None:
     """`saved_model/`, `raw.onnx`, `weights.npz`, `tensorflow.npz`; see `export.convert`."""
     with np.load(folder / "inputs.npz") as inputs:
         values = shapes.of({name: inputs[name] for name in inputs.files})
     (folder / "shapes.json").write_text(json.dumps(values))
-    run_apart("export.convert", "tensorflow", run, folder, without)
+    more = ("graph",) if graph_alone else ()
+    run_apart("export.convert", "tensorflow", run, folder, without, *more)
 
 
 def rewrite(folder: Path) -> tuple[ir.Model, dict[str, int]]:

@@ -36,7 +36,7 @@ def check_names(argv: Sequence[str]) -> None:
         given = _GIVEN.match(argument)
         if given and given[1] not in taken:
             raise UsageError(
-                f"--config.{given[1]} is no setting.{_meant(given[1], known)} "
+                f"--config.{given[1]} is no setting.{meant(given[1], known)} "
                 "--help lists every setting."
             )
 
@@ -46,9 +46,9 @@ def _sections(known: Sequence[str]) -> set[str]:
     return {name[: dot.start()] for name in known for dot in re.finditer(r"\.", name)}
 
 
-def _meant(name: str, known: Sequence[str]) -> str:
+def meant(name: str, known: Sequence[str], prefix: str = "--config.") -> str:
     """A sentence with the settings of the same last word, else with those spelled alike."""
     last = name.rpartition(".")[2]
     alike = [other for other in known if other.rpartition(".")[2] == last][:4]
     alike = alike or difflib.get_close_matches(name, known, n=2, cutoff=0.75)
-    return f" Is it {' or '.join(f'--config.{other}' for other in alike)}?" if alike else ""
+    return f" Is it {' or '.join(prefix + other for other in alike)}?" if alike else ""

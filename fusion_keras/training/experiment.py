@@ -97,21 +97,37 @@ def carry_out(
         if (run.partial / "metrics.json").exists():
             run.finish()
             return run
-        folders, dataset = _parents(plan, run, framework, dataset)
-        if plan.teachers and dataset is None:
-            dataset = plan.architecture.data(plan.config)
-        lesson = teaching.prepare(plan, dataset)
-        task = prepare(plan, dataset)
-        # Before anything is written down: a refused setting can be fixed in the same folder.
-        steps_per_epoch(len(task.rows["train"]), plan.config.train.batch_size)
-        run.check_teachers({str(folder): model for folder, model in plan.teachers.items()})
-        describe(run, task, folders, **_of_lesson(plan, lesson))
-        _adopt(task, folders)
-        if lesson:
-            task = teaching.taught(task, lesson)
+        task = begin(plan, run, framework, dataset)
         write_results(run, task, *framework.fit(run, task))
         run.finish()
     return run
+
+
+def begin(
+    plan: Plan, run: Run, framework: Framework | None = None, dataset: Dataset | None = None
+) -> Task:
+    """All that comes before a training: its parents, its teachers' answers, `config.json`.
+
+    Args:
+        plan: of the training.
+        run: opened.
+        framework: what trains; None is Keras on JAX.
+        dataset: the plan's data, where they have been read already.
+
+    Returns:
+        What is to be trained, as it starts.
+    """
+    folders, dataset = _parents(plan, run, framework or KERAS, dataset)
+    if plan.teachers and dataset is None:
+        dataset = plan.architecture.data(plan.config)
+    lesson = teaching.prepare(plan, dataset)
+    task = prepare(plan, dataset)
+    # Before anything is written down: a refused setting can be fixed in the same folder.
+    steps_per_epoch(len(task.rows["train"]), plan.config.train.batch_size)
+    run.check_teachers({str(folder): model for folder, model in plan.teachers.items()})
+    describe(run, task, folders, **_of_lesson(plan, lesson))
+    _adopt(task, folders)
+    return teaching.taught(task, lesson) if lesson else task
 
 
 def _of_lesson(plan: Plan, lesson: teaching.Lesson | None) -> dict:
@@ -202,11 +218,16 @@ def _adopt(task: Task, folders: dict[str, Path]) -> None:
             adopted.adopt(task, model, modality)
 
 
-def _fit(run: Run, task: Task) -> tuple[int, Predict]:
-    """Keras on JAX."""
+def fit(run: Run, task: Task, until: int | None = None) -> tuple[int, Predict]:
+    """Train on JAX, or go on; see `loop.fit`.
+
+    Returns:
+        The best epoch so far, counted from 1, or 0 where nothing trains; and predictions with its
+        weights.
+    """
     outputs = functools.partial(predict, task.graph.model, task.arrays)
     if not task.spec.frozen:
-        return loop.fit(run, lesson_of(task), task.config), outputs
+        return loop.fit(run, lesson_of(task), task.config, until), outputs
     if not task.graph.fusion.trainable_variables:
         return 0, outputs
     _log.info("Running the frozen parts once over the data.")
@@ -218,7 +239,7 @@ def _fit(run: Run, task: Task) -> tuple[int, Predict]:
     # They are augmented already; what is withheld behind a stand-in is drawn anew each time.
     withheld = task.augmentation if task.spec.stand_ins else None
     lesson = loop.Lesson(head, arrays, rows, task.dataset, withheld)
-    return loop.fit(run, lesson, task.config), outputs
+    return loop.fit(run, lesson, task.config, until), outputs
 
 
 def lesson_of(task: Task) -> loop.Lesson:
@@ -232,7 +253,7 @@ def lesson_of(task: Task) -> loop.Lesson:
     return loop.Lesson(model, task.arrays, task.rows, task.dataset, task.augmentation)
 
 
-KERAS = Framework("keras", _fit)
+KERAS = Framework("keras", fit)
 
 
 def describe(run: Run, task: Task, folders: dict[str, Path], **more) -> None:
@@ -305,13 +326,12 @@ def write_results(run: Run, task: Task, best_epoch: int, predict: Predict) -> No
     golden.update({f"output_{n}": x[places] for n, x in outputs["valid"].items()})
     run.write_npz("golden.npz", golden)
     run.write_bytes("predictions.csv", predictions_csv(dataset, outputs, rows).encode())
-    _save_model(run, model)
+    save_model(run.partial / "model.keras", model)
     run.write_json("metrics.json", {"best_epoch": best_epoch, "splits": results})
 
 
-def _save_model(run: Run, model: keras.Model) -> None:
-    # Without the compiled optimiser: the file is for inference and export.
+def save_model(target: Path, model: keras.Model) -> None:
+    """Write a model without the optimiser it was compiled with: for inference and export."""
     bare = keras.Model({x.name: x for x in model.inputs}, model.output, name=model.name)
-    target = run.partial / "model.keras"
     with disk_errors(target), whole(target) as partial:
         bare.save(partial)

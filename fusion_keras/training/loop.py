@@ -61,13 +61,14 @@ class Lesson:
     augmentation: Change | None
 
 
-def fit(run: Run, lesson: Lesson, config) -> int:
+def fit(run: Run, lesson: Lesson, config, until: int | None = None) -> int:
     """Train the model, or go on training it; it ends with the best epoch's weights.
 
     Args:
         run: where checkpoints and history go.
         lesson: its model is compiled here.
         config: the resolved config.
+        until: the epoch behind which to stop for now, on the way to all of them.
 
     Returns:
         The best epoch, counted from 1.
@@ -81,7 +82,7 @@ def fit(run: Run, lesson: Lesson, config) -> int:
     kind, teacher = lesson.dataset.label_kind, config.teacher
     losses = losses_of(model, train, kind, teacher.temperature, teacher.heads, teacher.taps)
     model.compile(optimizer=optimizer, **losses)
-    state = _EpochState(run, lesson, optimizer, train)
+    state = _EpochState(run, lesson, optimizer, train, until)
     if not state.finished:
         batches = train_batches(
             lesson.arrays,
@@ -202,8 +203,9 @@ def _tap_error(taps, projected):
 class _EpochState:
     """What a checkpoint holds, in memory, and what it is of."""
 
-    def __init__(self, run: Run, lesson: Lesson, optimizer, train):
+    def __init__(self, run: Run, lesson: Lesson, optimizer, train, until: int | None = None):
         self.run, self.lesson, self.train = run, lesson, train
+        self.last = min(train.epochs, until or train.epochs)
         model = lesson.model
         self.variables = [*model.variables, *optimizer.variables]
         self.epoch = 0
@@ -223,7 +225,7 @@ class _EpochState:
     @property
     def finished(self) -> bool:
         late = self.train.patience and self.epoch - self.best_epoch >= self.train.patience
-        return self.epoch >= self.train.epochs or bool(late)
+        return self.epoch >= self.last or bool(late)
 
     def end_epoch(self, line: dict) -> None:
         """Take in an epoch's history line; keep the weights if it is the best; save."""

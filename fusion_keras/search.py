@@ -1,0 +1,89 @@
+"""Search the space between the variants: `python -m fusion_keras.search --budget_ms=15`."""
+
+from pathlib import Path
+
+from absl import flags
+
+from fusion_keras import cli, huge_pages, terminal, training_flags
+from fusion_keras.errors import UsageError
+
+CONFIG = training_flags.define_for_entry()
+WORKDIR = flags.DEFINE_string("workdir", "runs/search", "Where all of it goes.")
+BUDGET = flags.DEFINE_float("budget_ms", None, "Milliseconds of p90, at the fastest precision.")
+SPACE = flags.DEFINE_string("space", None, "A file that says what may vary.")
+TRIALS = flags.DEFINE_integer("trials", 40, "Models to try, the named variants among them.")
+PRECISIONS = flags.DEFINE_list("precisions", ["fp32", "int8"], "What is measured and scored.")
+SAMPLER = flags.DEFINE_string("sampler", "tpe", "tpe, nsga2, random or gp.")
+STORAGE = flags.DEFINE_string("storage", "", "Optuna's storage, as a URL.")
+NAMED = flags.DEFINE_list("named", ["text", "late", "inter", "early"], "Variants to begin with.")
+
+HELP = """Search for the best fused model within a budget of milliseconds on this machine.
+
+  python -m fusion_keras.search --budget_ms=1.5
+      on the built-in demo: forty models, each exported and measured before it is trained; what is
+      over the budget is never trained.
+  python -m fusion_keras.search --budget_ms=15 --config=configs/small.py --recipe=best \\
+      --config.data.path=my.csv --space=my_space.py
+      on your own table, in your own space.
+  ... --recipe=distil --teacher=runs/late-s0
+      every model learns from that one.
+
+The same command goes on with a search that was stopped or killed. Models are judged by the negative
+log-likelihood of the validation split and by the 90th percentile of their latency at the fastest
+precision; the test split is not read.
+
+FLAGS
+  --budget_ms=15          milliseconds; without it the whole front is looked for
+  --trials=40             models to try, the named variants among them
+  --space=FILE            a Python file with get_space(), which gives name -> values: junctions (how
+                          many), joins, taps.text, taps.image, ... (depths, or "all"), and settings
+                          such as fusion.width, image.size, data.max_length, text.preset; left out,
+                          every depth of the backbones at hand
+  --named=text,late,inter,early
+                          variants to begin with, in or outside the space
+  --precisions=fp32,int8  what is measured and scored; one training gives them all
+  --sampler=tpe           tpe, nsga2, random, or gp (needs torch)
+  --storage=URL           Optuna's; left out, a SQLite file in the folder, which
+                          optuna-dashboard opens
+  --workdir=runs/search   where trials, storage and report go
+  --seed=0                of the trainings and of the sampler
+  --quiet, --verbose      show results and errors alone, or every step
+  all others              of fusion_keras.train; see its --help
+"""
+ANEW = "Interrupted. The report says what was found; the same command goes on from here."
+
+
+def main() -> None:
+    config, framework = training_flags.config_of(CONFIG, flags.FLAGS), flags.FLAGS.framework
+    if framework != "keras":
+        raise UsageError(f"--framework is {framework}; a search trains with keras.")
+    try:
+        with cli.quiet_native_logs():
+            from fusion_keras.searching import asked, report, study
+    except ModuleNotFoundError as error:
+        if error.name not in ("optuna", "plotly"):
+            raise
+        raise UsageError(
+            f"{error.name} is not installed: pip install -e '.[search,export,bench,cpu]'."
+        ) from None
+    request = asked.request(
+        config,
+        folder=Path(WORKDIR.value),
+        space=SPACE.value,
+        count=TRIALS.value,
+        budget=BUDGET.value,
+        precisions=PRECISIONS.value,
+        sampler=SAMPLER.value,
+        storage=STORAGE.value,
+        named=NAMED.value,
+    )
+    progress = report.Progress(request)
+    try:
+        study.search(request, progress.say, progress.ended)
+    finally:
+        terminal.print_results(*report.closing(request, progress.outcomes))
+
+
+if __name__ == "__main__":
+    huge_pages.restart_with()
+    cli.run(main, HELP, ANEW, progress_on_stdout=True)

@@ -1,0 +1,76 @@
+"""What a search is asked for, checked before anything is built."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from fusion_keras.data.cache import cache_dir
+from fusion_keras.errors import UsageError
+from fusion_keras.searching import space as spaces
+from fusion_keras.searching.study import SAMPLERS, Request
+from fusion_keras.training.plan import make_plan
+
+PRECISIONS = ("fp32", "fp16", "int8", "int8_static")
+_log = logging.getLogger(__name__)
+
+
+def request(
+    config,
+    *,
+    folder: Path,
+    space: str | None,
+    count: int,
+    budget: float | None,
+    precisions: Sequence[str],
+    sampler: str,
+    storage: str,
+    named: Sequence[str],
+) -> Request:
+    """The request of flags.
+
+    Raises:
+        UsageError: whatever is wrong with them, with the space, or with the data.
+    """
+    # Written so that a nan is refused.
+    if budget is not None and not budget > 0:
+        raise UsageError(f"--budget_ms is {budget:g}; more than 0 is wanted.")
+    if count < 1:
+        raise UsageError(f"--trials is {count}; at least 1 is wanted.")
+    if sampler not in SAMPLERS:
+        raise UsageError(f"--sampler is {sampler!r}; one of {', '.join(SAMPLERS)} is wanted.")
+    if sampler == "gp" and importlib.util.find_spec("torch") is None:
+        raise UsageError("--sampler=gp needs torch: pip install torch, or take tpe.")
+    unknown = [name for name in precisions if name not in PRECISIONS]
+    if unknown or not precisions:
+        raise UsageError(
+            f"--precisions is {','.join(precisions)!r}; some of {', '.join(PRECISIONS)} are wanted."
+        )
+    if config.fusion.junctions:
+        raise UsageError(
+            "config.fusion.junctions is given, which is what a search varies: leave it out, or "
+            "narrow the space with --space."
+        )
+    of_file = spaces.of_file(Path(space), config) if space else spaces.default(config)
+    if all(len(values) == 1 for values in of_file.dimensions.values()) and of_file.dimensions[
+        "junctions"
+    ] == (1,):
+        raise UsageError("The space has a single point: give some dimension of it several values.")
+    for variant in named:
+        # What is wrong with the data or the settings is told before the first model is built.
+        make_plan(spaces.variant_point(variant).config(config))
+    return Request(
+        base=config,
+        space=of_file,
+        folder=folder,
+        count=count,
+        budget=budget,
+        precisions=tuple(dict.fromkeys(precisions)),
+        sampler=sampler,
+        storage=storage,
+        named=tuple(dict.fromkeys(named)),
+        seed=config.seed,
+        cache=cache_dir(config.data.cache_dir),
+    )

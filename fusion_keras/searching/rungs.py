@@ -1,0 +1,71 @@
+"""Which trials go on: rungs of epochs, and ranks that no objective decides alone.
+
+Asynchronous successive halving over several objectives (Schmucker et al. 2021, Multi-objective
+Asynchronous Successive Halving, arXiv 2106.12639, section 3): at each rung a trial is compared with
+those that were there before it, by non-dominated rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+# Of those that have reached a rung, one in so many goes on.
+KEPT_OF = 2
+
+
+def rungs(epochs: int) -> list[int]:
+    """The epochs behind which is looked: a quarter, a half, all of them."""
+    return sorted({max(1, epochs // 4), max(1, epochs // 2), epochs})
+
+
+def ranks(points: np.ndarray) -> np.ndarray:
+    """Non-dominated rank of each point, int [N]: 0 for the front, 1 for the front without it, ...
+
+    Args:
+        points: float [N, D], less is better. A point dominates another where it is nowhere worse
+            and somewhere better (Deb et al. 2002, NSGA-II, section III.A).
+    """
+    nowhere_worse = (points[:, None] <= points[None]).all(-1)
+    dominates = nowhere_worse & (points[:, None] < points[None]).any(-1)
+    found, rank = np.full(len(points), -1), 0
+    while (found < 0).any():
+        left = found < 0
+        front = left & ~dominates[left].any(0)
+        found[front] = rank
+        rank += 1
+    return found
+
+
+def goes_on(own: Sequence[float], others: Sequence[Sequence[float]]) -> bool:
+    """Whether a trial is among the better half of all that have reached its rung.
+
+    Args:
+        own: its objectives there, less is better.
+        others: of the trials before it.
+    """
+    if not others:
+        return True
+    found = ranks(np.array([own, *others], float))
+    better = int((found[1:] < found[0]).sum())
+    return better < np.ceil(len(found) / KEPT_OF)
+
+
+def front(points: np.ndarray) -> np.ndarray:
+    """bool [N]: the points that no other dominates."""
+    return ranks(points) == 0 if len(points) else np.zeros(0, bool)
+
+
+def hypervolume(points: np.ndarray, reference: Sequence[float]) -> float:
+    """The area that points [N, 2] dominate, up to a reference; less is better in both.
+
+    Zitzler and Thiele 1999, section IV: points beyond the reference add nothing.
+    """
+    inside = points[(points < np.asarray(reference)).all(-1)] if len(points) else points
+    area, height = 0.0, float(reference[1])
+    for x, y in sorted(map(tuple, inside)):
+        if y < height:
+            area += (float(reference[0]) - x) * (height - y)
+            height = y
+    return area

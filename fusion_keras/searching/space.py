@@ -1,0 +1,326 @@
+"""What a search may vary, and its points: settings that stand for a fusion spec and its inputs.
+
+A space is a mapping, in a file that ends in `get_space()`:
+
+    junctions       how many there may be, e.g. (1, 2, 3)
+    joins           of each, e.g. ("linear", "attention")
+    taps.MODALITY   depths, e.g. taps.text = (1, 2, 3), or "all"
+    SETTING         values of a setting that shapes the model or its inputs, e.g. fusion.width
+
+A precision is no dimension: one training gives each of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import runpy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fusion_keras.config import copied, get_config
+from fusion_keras.data.modalities import MODALITIES
+from fusion_keras.errors import UsageError
+from fusion_keras.fusion.architectures import FUSION
+from fusion_keras.fusion.spec import (
+    JOINS,
+    MAX_JUNCTIONS,
+    FusionSpec,
+    Junction,
+    format_junction,
+    to_dict,
+)
+from fusion_keras.setting_names import meant
+from fusion_keras.training.plan import Plan, plan_of
+from fusion_keras.training.recipes import resolve
+
+# What shapes a model or its inputs. All else is the same for every point of a search.
+SETTINGS = (
+    *("fusion.width", "fusion.blocks", "fusion.heads", "fusion.tokens", "fusion.grid"),
+    *("fusion.pool", "fusion.hidden", "data.max_length", "text.preset", "image.preset"),
+    *("image.size", "audio.preset", "audio.seconds", "tabular.preset"),
+)
+# Who reads them: joins that attend, and joins that have a width.
+_OF_ATTENTION = ("fusion.blocks", "fusion.heads", "fusion.tokens", "fusion.grid")
+_ATTENDS = ("attention", "cross")
+# The variant whose recipe a point has; its junctions are given by hand.
+_VARIANT = "inter"
+
+
+@dataclass(frozen=True)
+class Point:
+    """One place in a space.
+
+    Attributes:
+        name: short, as people read it.
+        settings: dotted name -> value, on top of the search's config. Equal for equal models.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+
+    def config(self, base):
+        """The config that is trained: `base` with these settings."""
+        config = copied(base)
+        for name, value in self.settings.items():
+            section, _, field = name.rpartition(".")
+            (config[section] if section else config)[field] = value
+        return config
+
+
+@dataclass(frozen=True)
+class Space:
+    """What may vary; see the module.
+
+    Attributes:
+        dimensions: name -> values, in the order in which they are drawn.
+    """
+
+    dimensions: Mapping[str, tuple]
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Those that a junction joins."""
+        return tuple(m for m in MODALITIES if f"taps.{m}" in self.dimensions)
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """The settings among the dimensions."""
+        return tuple(name for name in SETTINGS if name in self.dimensions)
+
+    def digest(self) -> str:
+        """Equal for equal spaces."""
+        return _digest({name: list(values) for name, values in self.dimensions.items()})
+
+    def drawn(self, trial, flat: bool = False) -> Point:
+        """A point whose coordinates an Optuna trial suggests.
+
+        Args:
+            trial: of `optuna`.
+            flat: draw each dimension, also those that this point does not read: for samplers that
+                only know the dimensions that all trials have.
+        """
+        dims = self.dimensions
+
+        def draw(name: str, values: tuple):
+            numbers = all(type(value) is int for value in values)
+            even = numbers and list(values) == list(range(values[0], values[-1] + 1))
+            if even and len(values) > 1:
+                return trial.suggest_int(name, values[0], values[-1])
+            return trial.suggest_categorical(name, values)
+
+        count = draw("junctions", dims["junctions"])
+        chosen = []
+        for i in range(max(dims["junctions"]) if flat else count):
+            taps = {m: draw(f"{m}_{i}", dims[f"taps.{m}"]) for m in self.modalities}
+            chosen.append((taps, draw(f"join_{i}", dims["joins"])))
+        chosen = chosen[:count]
+        read = self._read_by([join for _, join in chosen])
+        values = {name: draw(name, dims[name]) for name in self.settings if flat or name in read}
+        return self.point(chosen, {name: values[name] for name in read})
+
+    def coordinates(self, spec: FusionSpec, config) -> dict[str, Any] | None:
+        """What a trial would have to suggest for a spec; None where it lies outside.
+
+        Args:
+            spec: of a named variant.
+            config: its resolved config.
+        """
+        values, settings = {"junctions": len(spec.junctions)}, {}
+        for i, junction in enumerate(spec.junctions):
+            values |= {f"{m}_{i}": junction.depths.get(m, "-") for m in self.modalities}
+            values[f"join_{i}"] = junction.join
+            if junction.join != "concat":
+                settings.setdefault("fusion.width", junction.width)
+            if junction.join in _ATTENDS:
+                for name in _OF_ATTENTION:
+                    settings.setdefault(name, getattr(junction, name.partition(".")[2]))
+        for name in self._read_by([junction.join for junction in spec.junctions]):
+            section, _, field = name.partition(".")
+            values[name] = settings.get(name, config[section][field])
+        inside = all(value in self.dimensions[_dimension(name)] for name, value in values.items())
+        # Junctions of unlike widths, or another pool or head, have no coordinates.
+        plain = inside and not spec.frozen and set(spec.modalities) <= set(self.modalities)
+        return values if plain else None
+
+    def point(self, chosen: Sequence[tuple[Mapping, str]], values: Mapping[str, Any]) -> Point:
+        """The point of junctions and settings, equal for equal models: the order of junctions and
+        a junction that is there twice say nothing.
+
+        Args:
+            chosen: of each junction its taps, modality -> depth or "-", and its join.
+            values: setting -> value, of those that it reads.
+        """
+        made = {
+            format_junction(Junction({m: d for m, d in taps.items() if d != "-"}, join))
+            for taps, join in chosen
+        }
+        junctions = ",".join(sorted(made, key=_in_order))
+        said = [str(value) for value in values.values()]
+        return Point(
+            " ".join([junctions, *said]),
+            {"variant": _VARIANT, "fusion.junctions": junctions, **values},
+        )
+
+    def _read_by(self, joins: Sequence[str]) -> list[str]:
+        """The settings that a model with these joins reads."""
+        attends = any(join in _ATTENDS for join in joins)
+        wide = any(join != "concat" for join in joins)
+        return [
+            name
+            for name in self.settings
+            if (attends or name not in _OF_ATTENTION) and (wide or name != "fusion.width")
+        ]
+
+
+def _dimension(coordinate: str) -> str:
+    """`text_0` -> `taps.text`, `join_0` -> `joins`."""
+    head, _, number = coordinate.rpartition("_")
+    if not number.isdigit():
+        return coordinate
+    return "joins" if head == "join" else f"taps.{head}"
+
+
+def _in_order(junction: str) -> tuple:
+    """Shallow ones first."""
+    depths = junction.partition(":")[0].split("+")
+    return ([(not d.isdigit(), int(d) if d.isdigit() else 0) for d in depths], junction)
+
+
+def of_file(path: Path, config) -> Space:
+    """The space that a file describes.
+
+    Raises:
+        UsageError: it cannot be read, or names what there is not.
+    """
+    try:
+        described = runpy.run_path(str(path))["get_space"]()
+        described = dict(described)
+    except OSError as error:
+        raise UsageError(f"The --space file {path} cannot be read ({error.strerror}).") from None
+    except KeyError:
+        raise UsageError(
+            f"The --space file {path} has no get_space(), which gives name -> values."
+        ) from None
+    except Exception as error:  # a file of Python can fail in any way
+        raise UsageError(
+            f"The --space file {path} fails: {type(error).__name__}: {error}"
+        ) from None
+    return checked(described, config, str(path))
+
+
+def default(config) -> Space:
+    """The space without a file: every depth of the backbones at hand, and what joins them."""
+    facts = FUSION.facts(_joint(config))
+    width = facts["text"].width if "text" in facts else 0
+    third = max(width // 12, 1) * 4 if width else 256
+    described = {
+        "junctions": (1, 2, 3),
+        **{f"taps.{m}": "all" for m in facts},
+        "joins": ("concat", "linear", "add", "gate", "attention", "cross"),
+        "fusion.width": (third // 2, third, 2 * third),
+        "fusion.blocks": (1, 2, 4),
+        "fusion.tokens": ("pooled", "sequence"),
+        "fusion.grid": (2, 4, 7),
+    }
+    return checked(described, config, "the default space")
+
+
+def checked(described: Mapping[str, Any], config, where: str) -> Space:
+    """A space of what a file says.
+
+    Raises:
+        UsageError: a dimension that there is not, without values, or with one that cannot be.
+    """
+    facts = FUSION.facts(_joint(config))
+    known = ("junctions", "joins", *(f"taps.{m}" for m in facts), *SETTINGS)
+    for name in described:
+        if name not in known:
+            raise UsageError(
+                f"{where} varies {name}, which is no dimension.{_instead(name, known)}"
+            )
+    described = {"junctions": (1,), "joins": ("attention",), **described}
+    described |= {f"taps.{m}": described.get(f"taps.{m}", "all") for m in facts}
+    dimensions = {}
+    for name in (n for n in known if n in described):
+        values, modality = described[name], name.removeprefix("taps.")
+        if name.startswith("taps.") and values == "all":
+            values = range(facts[modality].num_depths + 1)
+        if isinstance(values, (str, int, float)) or not isinstance(values, Sequence):
+            raise UsageError(f"{where}: {name} is {values!r}; a list of values is wanted.")
+        values = tuple(dict.fromkeys(values))
+        if not values:
+            raise UsageError(f"{where}: {name} has no values; at least one is wanted.")
+        _check(where, name, values, facts)
+        dimensions[name] = values
+    return Space(dimensions)
+
+
+def _check(where: str, name: str, values: tuple, facts) -> None:
+    modality = name.removeprefix("taps.")
+    if name == "junctions":
+        known: tuple = tuple(range(1, MAX_JUNCTIONS + 1))
+    elif name == "joins":
+        known = JOINS
+    elif modality in facts:
+        known = (*range(facts[modality].num_depths + 1), "-")
+    else:
+        section, _, field = name.partition(".")
+        kind = type(get_config()[section][field])
+        wrong = [v for v in values if type(v) is not kind]
+        if wrong:
+            raise UsageError(f"{where}: {name} has {wrong[0]!r}; {kind.__name__}s are wanted.")
+        return
+    wrong = [value for value in values if value not in known]
+    if wrong:
+        said = ", ".join(map(str, known)) if len(known) < 8 else f"{known[0]} to {known[-2]}, or -"
+        raise UsageError(f"{where}: {name} has {wrong[0]!r}; some of {said} are wanted.")
+
+
+def _instead(name: str, known: Sequence[str]) -> str:
+    if name in dict(_all_settings()):
+        return " It is a setting of the training, the same for every point: give it as a flag."
+    return meant(name, known, "") or f" There are {', '.join(known)}."
+
+
+def _all_settings():
+    from fusion_keras.setting_names import settings
+
+    return settings(get_config())
+
+
+def _joint(config):
+    joint = copied(config)
+    joint.variant = _VARIANT
+    joint.fusion.junctions = ""
+    return joint
+
+
+def variant_point(variant: str) -> Point:
+    """A named variant, which a space may hold or not."""
+    return Point(variant, {"variant": variant, "fusion.junctions": ""})
+
+
+def plan_at(point: Point, base) -> Plan:
+    """The plan of a point; nothing is loaded, and no table is read.
+
+    Raises:
+        UsageError: there is no such model.
+    """
+    return plan_of(resolve(point.config(base)))
+
+
+def key_of(plan: Plan) -> str:
+    """Equal for equal models on equal inputs, whatever they are called: 16 hexadecimal digits."""
+    config, taken = plan.config, plan.spec.modalities
+    inputs: dict[str, Any] = {m: config[m].preset for m in taken}
+    inputs |= {"image.size": config.image.size} if "image" in taken else {}
+    inputs |= {"max_length": config.data.max_length} if "text" in taken else {}
+    inputs |= {"seconds": config.audio.seconds} if "audio" in taken else {}
+    return _digest({"spec": to_dict(plan.spec), "inputs": inputs})[:16]
+
+
+def _digest(values: Any) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,120 @@
+"""One model of a search, in a process of its own: built, drafted, trained rung by rung.
+
+The process that searches knows no Keras. What fails here, also for want of memory, takes one trial
+with it and no more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import multiprocessing
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from fusion_keras.errors import UsageError
+from fusion_keras.files import whole
+
+# Validation rows that lower precisions are scored on, at most.
+SCORED_ROWS = 1024
+# Imported once, by the process that all others are forked from.
+_PRELOADED = ["fusion_keras.searching.training"]
+
+
+class Trainee:
+    """The parent's end: each call waits for its answer.
+
+    Raises (every method):
+        UsageError: whatever went wrong over there, as a sentence.
+    """
+
+    def __init__(self, process, pipe):
+        self._process, self._pipe = process, pipe
+
+    def built(self) -> dict:
+        """What was built: key, parameters, macs (of one example), classes."""
+        return self._answer()
+
+    def draft(self, folder: Path) -> None:
+        """Write what `export.draft` makes an artifact of."""
+        self._ask("draft", folder)
+
+    def train(self, until: int) -> list[dict]:
+        """Train up to an epoch; gives the history so far."""
+        return self._ask("train", until)
+
+    def answers(self, weights: Path, rows: Path) -> dict:
+        """Write the best epoch's weights, and the rows that lower precisions are scored on.
+
+        Returns:
+            valid: metric -> value, of the whole validation split; logits and labels of the rows.
+        """
+        return self._ask("answers", weights, rows)
+
+    def _ask(self, *question):
+        with contextlib.suppress(BrokenPipeError):
+            self._pipe.send(question)
+        return self._answer()
+
+    def _answer(self):
+        try:
+            kind, value = self._pipe.recv()
+        except EOFError:
+            self._process.join()
+            raise UsageError(
+                f"the training's process was killed (exit code {self._process.exitcode}), perhaps "
+                "out of memory"
+            ) from None
+        if kind == "error":
+            raise UsageError(value)
+        return value
+
+
+@contextlib.contextmanager
+def trainee(config, folder: Path) -> Iterator[Trainee]:
+    """Begin, or go on with, the training of a config.
+
+    Args:
+        config: as given; its recipe fills what is open.
+        folder: its run directory, which stays `.partial`.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOADED)
+    here, there = context.Pipe()
+    process = context.Process(target=_serve, args=(there, config, folder), daemon=True)
+    process.start()
+    there.close()
+    try:
+        yield Trainee(process, here)
+    finally:
+        here.close()
+        process.terminate()
+        process.join()
+
+
+def _serve(pipe, config, folder: Path) -> None:
+    from fusion_keras.searching import training
+
+    training.serve(pipe, config, folder)
+
+
+def write_draft(folder: Path, write) -> None:
+    """Fill a folder, whole or not at all."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    write(partial)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    with whole(path) as partial, partial.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+def as_line(values: dict) -> str:
+    return json.dumps(values) + "\n"

@@ -1,0 +1,281 @@
+"""One trial: built, measured untrained, trained rung by rung where it fits, scored.
+
+What became of it stands in `outcome.json`, whole or not at all; a trial that was killed goes on
+from what it has.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fusion_keras import metrics
+from fusion_keras.errors import UsageError
+from fusion_keras.files import write
+from fusion_keras.searching import rungs
+from fusion_keras.searching.latency import Meter, run
+from fusion_keras.searching.space import Point
+from fusion_keras.searching.trainee import Trainee, trainee
+from fusion_keras.training.plan import Plan
+
+# Another engine rounds otherwise; weights in a wrong place are far away.
+_PARITY = 1e-2
+# An estimate is of the fastest graph so far, and half of that: it may err to that side alone.
+_LOW_END = 0.5
+_log = logging.getLogger(__name__)
+
+TRAINED, STOPPED, OVER, FAILED = "trained", "stopped", "over budget", "failed"
+
+
+@dataclasses.dataclass
+class Outcome:
+    """What became of a trial.
+
+    Attributes:
+        key, name: of its point; settings: of it.
+        state: TRAINED; STOPPED at a rung; OVER the budget, never trained; or FAILED.
+        reason: why it was not trained to its end; "" where it was.
+        parameters, macs, classes: of the model, macs of one example; None where it was not built.
+        latency: precision -> p50, p90, min in ms, untrained.
+        history: of validation, epoch by epoch, as `history.csv` has it.
+        valid: metric -> value at the chosen epoch.
+        nll: precision -> negative log-likelihood on validation.
+        seconds: step -> how long it took.
+        named: the variant whose architecture it is; "" for one that the search found.
+    """
+
+    key: str
+    name: str
+    settings: dict
+    state: str = FAILED
+    reason: str = ""
+    parameters: int | None = None
+    macs: int | None = None
+    classes: int | None = None
+    latency: dict = dataclasses.field(default_factory=dict)
+    history: list = dataclasses.field(default_factory=list)
+    valid: dict = dataclasses.field(default_factory=dict)
+    nll: dict = dataclasses.field(default_factory=dict)
+    seconds: dict = dataclasses.field(default_factory=dict)
+    named: str = ""
+
+    @property
+    def fastest(self) -> str:
+        """The precision with the least p90."""
+        return min(self.latency, key=lambda name: self.latency[name]["p90"])
+
+    @property
+    def p90(self) -> float:
+        """That p90, ms."""
+        return self.latency[self.fastest]["p90"]
+
+    @property
+    def objectives(self) -> tuple[float, float]:
+        """Validation NLL and p90 in ms, both at the fastest precision."""
+        return self.nll[self.fastest], self.p90
+
+    def at(self, epoch: int) -> tuple[float, float] | None:
+        """The objectives as they were behind an epoch; None where it did not get there."""
+        lines = [line for line in self.history if line["epoch"] <= epoch]
+        if not lines or max(line["epoch"] for line in lines) < epoch:
+            return None
+        return min(line["valid_nll"] for line in lines), self.p90
+
+
+def read(folder: Path) -> Outcome | None:
+    """What became of a trial that ended; None where it has not.
+
+    Raises:
+        UsageError: the file is damaged.
+    """
+    file = folder / "outcome.json"
+    if not file.is_file():
+        return None
+    try:
+        return Outcome(**json.loads(file.read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise UsageError(
+            f"{file} cannot be read ({error}): remove its folder, and the trial is made again."
+        ) from None
+
+
+@dataclasses.dataclass
+class Settings:
+    """What all trials of a search share.
+
+    Attributes:
+        base: the config that points change.
+        precisions: that are measured and scored.
+        budget: ms of p90; None for none.
+        meter: measures drafts.
+        say: told what is being done, in a line that the next one replaces.
+    """
+
+    base: object
+    precisions: tuple[str, ...]
+    budget: float | None
+    meter: Meter
+    say: Callable[[str], None]
+
+
+def carry_out(
+    point: Point,
+    plan: Plan,
+    key: str,
+    folder: Path,
+    settings: Settings,
+    before: Sequence[Outcome],
+    named: str = "",
+) -> Outcome:
+    """See a trial through, or go on with it.
+
+    Args:
+        point, plan, key: what it is.
+        folder: of this trial alone.
+        before: the trials before it, that it is compared with.
+        named: the variant that it is: it is trained to its end whatever the others do.
+
+    Returns:
+        What became of it; a failure is one, too.
+    """
+    ended = read(folder)
+    if ended:
+        return ended
+    folder.mkdir(parents=True, exist_ok=True)
+    outcome = Outcome(key, point.name, dict(point.settings), named=named)
+    try:
+        _carry_out(outcome, point, plan, folder, settings, before)
+    except UsageError as error:
+        outcome.state, outcome.reason = FAILED, str(error)
+    write(folder / "outcome.json", (json.dumps(dataclasses.asdict(outcome)) + "\n").encode())
+    # A checkpoint is as large as four models.
+    for name in ("run.partial", "made", "draft"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+    return outcome
+
+
+def _carry_out(outcome: Outcome, point, plan: Plan, folder: Path, settings, before) -> None:
+    known = settings.meter.known(outcome.key, settings.precisions)
+    if known:
+        outcome.latency = known
+        if _over(outcome, settings):
+            return
+    clock = _Clock(outcome, settings.say)
+    with trainee(point.config(settings.base), folder / "run") as model:
+        built = clock("building", model.built)
+        for field, value in built.items():
+            setattr(outcome, field, value)
+        if not known:
+            if _hopeless(outcome, settings, before):
+                return
+            made = clock("converting", _draft, model, folder, settings)
+            logs = folder / "bench.log"
+            more = (settings.precisions, logs, lambda target: _make(folder, target, ("fp32",)))
+            outcome.latency = clock("measuring", settings.meter.measured, outcome.key, made, *more)
+            if _over(outcome, settings):
+                return
+        for epoch in rungs.rungs(plan.config.train.epochs):
+            outcome.history = clock("training", model.train, epoch)
+            reached = outcome.at(epoch)
+            there = [o.at(epoch) for o in before if o.history]
+            if outcome.named or reached is None or epoch == plan.config.train.epochs:
+                continue
+            if not rungs.goes_on(reached, [other for other in there if other]):
+                outcome.state = STOPPED
+                outcome.reason = f"after epoch {epoch}: others do better there"
+                return
+        clock("scoring", _score, outcome, model, folder, settings)
+    outcome.state = TRAINED
+
+
+class _Clock:
+    def __init__(self, outcome: Outcome, say):
+        self._outcome, self._say = outcome, say
+
+    def __call__(self, name: str, call, *arguments):
+        self._say(f"{self._outcome.name}: {name} ...")
+        start, seconds = time.perf_counter(), self._outcome.seconds
+        try:
+            return call(*arguments)
+        finally:
+            seconds[name] = round(seconds.get(name, 0) + time.perf_counter() - start, 2)
+
+
+def _over(outcome: Outcome, settings: Settings) -> bool:
+    if settings.budget is None or outcome.p90 <= settings.budget:
+        return False
+    outcome.state = OVER
+    outcome.reason = f"p90 {outcome.p90:.2f} ms at {outcome.fastest}, measured"
+    return True
+
+
+def _hopeless(outcome: Outcome, settings: Settings, before: Sequence[Outcome]) -> bool:
+    """Whether a model is over the budget even at the rate of the fastest graph so far, halved."""
+    rates = [
+        min(t["p50"] for t in o.latency.values()) / o.macs for o in before if o.macs and o.latency
+    ]
+    if settings.budget is None or len(rates) < 3 or not outcome.macs:
+        return False
+    low = _LOW_END * min(rates) * outcome.macs
+    if low <= settings.budget:
+        return False
+    outcome.state = OVER
+    outcome.reason = f"{outcome.macs / 1e6:.0f} M multiply-adds, at least {low:.1f} ms, estimated"
+    return True
+
+
+def _draft(model: Trainee, folder: Path, settings: Settings) -> Path:
+    """The artifact of the untrained model."""
+    target = folder / "draft"
+    if not (target / "meta.json").is_file():
+        model.draft(folder / "made")
+        _make(folder, target, settings.precisions)
+    return target
+
+
+def _make(folder: Path, target: Path, precisions: tuple[str, ...]) -> None:
+    command = [sys.executable, "-m", "export.draft", "make", str(folder / "made"), str(target)]
+    run([*command, ",".join(precisions)], folder / "export.log")
+
+
+def _score(outcome: Outcome, model: Trainee, folder: Path, settings: Settings) -> None:
+    """The validation NLL of each precision, with the trained weights in the draft's graph."""
+    draft = _draft(model, folder, settings)
+    files = [folder / name for name in ("weights.npz", "rows.npz", "answers.npz")]
+    answered = model.answers(*files[:2])
+    command = [sys.executable, "-m", "export.draft", "answer", str(draft), *map(str, files)]
+    run([*command, ",".join(settings.precisions)], folder / "export.log")
+    outcome.valid = answered["valid"]
+    with np.load(files[2]) as arrays:
+        logits = {name: arrays[name] for name in settings.precisions}
+    for file in files:
+        file.unlink()
+    own, labels = answered["logits"], answered["labels"]
+    if "fp32" in logits:
+        off = float(np.abs(logits["fp32"] - own).max() / max(np.abs(own).max(), 1e-6))
+        if off > _PARITY:
+            raise UsageError(
+                f"the exported graph answers otherwise than the model: {off:.1e} of its largest "
+                "logit"
+            )
+    # Of many validation rows the lower precisions see the first: what they cost there.
+    plain = _nll(own, labels)
+    outcome.nll = {
+        name: outcome.valid["nll"] + _nll(of_one, labels) - plain for name, of_one in logits.items()
+    }
+
+
+def _nll(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Of logits [N, C] and labels [N], or of several labels a row [N, K]."""
+    if labels.ndim == 2:
+        return metrics.label_metrics(1 / (1 + np.exp(-logits)), labels)["nll"]
+    raised = np.exp(logits - logits.max(-1, keepdims=True))
+    return metrics.classification_metrics(raised / raised.sum(-1, keepdims=True), labels)["nll"]
