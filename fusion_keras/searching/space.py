@@ -117,9 +117,12 @@ class Space:
             taps = {m: draw(f"{m}_{i}", dims[f"taps.{m}"]) for m in self.modalities}
             chosen.append((taps, draw(f"join_{i}", dims["joins"])))
         chosen = chosen[:count]
-        read = self._read_by([join for _, join in chosen])
-        values = {name: draw(name, dims[name]) for name in self.settings if flat or name in read}
-        return self.point(chosen, {name: values[name] for name in read})
+        joins, values = [join for _, join in chosen], {}
+        for name in self.settings:
+            # What says which tokens there are stands before what says how many.
+            if flat or name in self._read_by(joins, values):
+                values[name] = draw(name, dims[name])
+        return self.point(chosen, {name: values[name] for name in self._read_by(joins, values)})
 
     def coordinates(self, spec: FusionSpec, config) -> dict[str, Any] | None:
         """What a trial would have to suggest for a spec; None where it lies outside.
@@ -137,7 +140,7 @@ class Space:
             if junction.join in _ATTENDS:
                 for name in _OF_ATTENTION:
                     settings.setdefault(name, getattr(junction, name.partition(".")[2]))
-        for name in self._read_by([junction.join for junction in spec.junctions]):
+        for name in self._read_by([junction.join for junction in spec.junctions], settings):
             section, _, field = name.partition(".")
             values[name] = settings.get(name, config[section][field])
         inside = all(value in self.dimensions[_dimension(name)] for name, value in values.items())
@@ -164,15 +167,16 @@ class Space:
             {"variant": _VARIANT, "fusion.junctions": junctions, **values},
         )
 
-    def _read_by(self, joins: Sequence[str]) -> list[str]:
-        """The settings that a model with these joins reads."""
-        attends = any(join in _ATTENDS for join in joins)
-        wide = any(join != "concat" for join in joins)
-        return [
-            name
-            for name in self.settings
-            if (attends or name not in _OF_ATTENTION) and (wide or name != "fusion.width")
-        ]
+    def _read_by(self, joins: Sequence[str], values: Mapping[str, Any]) -> list[str]:
+        """The settings that a model with these joins and these values of others reads."""
+        unread = set()
+        if all(join == "concat" for join in joins):
+            unread.add("fusion.width")
+        if not any(join in _ATTENDS for join in joins):
+            unread.update(_OF_ATTENTION)
+        if values.get("fusion.tokens") == "pooled":
+            unread.add("fusion.grid")
+        return [name for name in self.settings if name not in unread]
 
 
 def _dimension(coordinate: str) -> str:

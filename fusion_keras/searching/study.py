@@ -31,7 +31,7 @@ NAMED = ("text", "late", "inter", "early")
 OBJECTIVES = ("validation NLL", "p90 ms")
 # Proposals that are there already: after so many in a row points are drawn at random, and after so
 # many more there are none left.
-_PATIENCE, _EXHAUSTED = 10, 200
+_PATIENCE, _EXHAUSTED = 10, 100
 # Trials that are drawn at random before a sampler has something to go on.
 _RANDOM = 10
 _SAME, _KEY, _NAME, _NAMED = "the same as trial", "key", "model", "named"
@@ -91,6 +91,7 @@ def search(
     request: Request,
     say: Callable[[str], None] = lambda line: None,
     on_trial: Callable[[Outcome, list[Outcome]], None] = lambda outcome, all_of_them: None,
+    carry_out: Callable[..., Outcome] = trials.carry_out,
 ) -> list[Outcome]:
     """Search, or go on.
 
@@ -98,6 +99,7 @@ def search(
         request: what for.
         say: told what is being done.
         on_trial: told of each trial that ended, and of all so far.
+        carry_out: sees a trial through; another one looks it up in a table, to compare samplers.
 
     Returns:
         What became of every trial, the named ones first.
@@ -114,16 +116,12 @@ def search(
     outcomes: list[Outcome] = []
     for point, plan, named in _references(request):
         key = key_of(plan)
-        outcome = trials.carry_out(
-            point, plan, key, _place(request, key), settings, outcomes, named
-        )
+        outcome = carry_out(point, plan, key, _place(request, key), settings, outcomes, named)
         outcomes.append(outcome)
         on_trial(outcome, outcomes)
     for optuna_trial, point, plan, key in _proposals(study, request, outcomes):
         named = optuna_trial.user_attrs.get(_NAMED, "")
-        outcome = trials.carry_out(
-            point, plan, key, _place(request, key), settings, outcomes, named
-        )
+        outcome = carry_out(point, plan, key, _place(request, key), settings, outcomes, named)
         _tell(study, optuna_trial, outcome, request.budget)
         outcomes.append(outcome)
         on_trial(outcome, outcomes)

@@ -1,0 +1,238 @@
+"""A search as a whole: what is proposed, what is kept, what a kill costs, what is refused.
+
+Trials are looked up in a formula here; `test_search_trials.py` has real ones.
+"""
+
+import json
+
+import optuna
+import pytest
+
+from fusion_keras.config import get_config
+from fusion_keras.errors import UsageError
+from fusion_keras.searching import asked, report, study
+from fusion_keras.searching import space as spaces
+from fusion_keras.searching.trial import FAILED, OVER, TRAINED, Outcome
+
+BUDGET = 3.0
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+def looked_up(point, plan, key, folder, settings, before, named=""):
+    """A trial whose latency grows with its depths, and whose NLL falls with them."""
+    depths = [6 if d == "last" else d for j in plan.spec.junctions for d in j.depths.values()]
+    p90 = 0.5 + 0.08 * max(depths) + 0.1 * len(plan.spec.junctions)
+    nll = 0.7 - 0.02 * min(depths) - 0.01 * len(depths) + 0.01 * (int(key, 16) % 7)
+    outcome = Outcome(key, point.name, dict(point.settings), TRAINED, named=named)
+    outcome.latency = {"int8": {"p50": p90, "p90": p90, "min": p90}}
+    outcome.nll, outcome.valid = {"int8": nll}, {"accuracy": 0.8, "nll": nll}
+    if settings.budget is not None and p90 > settings.budget:
+        outcome.state = OVER
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "outcome.json").write_text(json.dumps(vars(outcome)))
+    return outcome
+
+
+@pytest.fixture(scope="module")
+def base():
+    return get_config()
+
+
+@pytest.fixture
+def ask(tmp_path, base):
+    def made(**changes):
+        given = {"count": 14, "budget": 1.6, "precisions": ("int8",), "cache": tmp_path / "cache"}
+        given |= {"base": base, "space": spaces.default(base), "folder": tmp_path / "search"}
+        return study.Request(**(given | changes))
+
+    return made
+
+
+def searched(request, **more):
+    return study.search(request, **{"carry_out": looked_up, **more})
+
+
+def optuna_trials(request):
+    return optuna.load_study(study_name="fusion_keras", storage=request.url).trials
+
+
+def test_the_named_variants_come_first_and_no_model_comes_twice(ask):
+    outcomes = searched(ask())
+
+    assert [o.named for o in outcomes[:5]] == ["text", "late", "inter", "early", ""]
+    assert len(outcomes) == 14 == len({o.key for o in outcomes})
+
+
+@pytest.mark.parametrize("sampler", ["nsga2", "random"])
+def test_other_samplers_find_as_many_models(sampler, ask):
+    outcomes = searched(ask(sampler=sampler, count=14))
+
+    assert len({o.key for o in outcomes}) == 14
+
+
+def test_what_is_over_the_budget_is_told_to_the_sampler_as_a_constraint(ask):
+    request = ask()
+    outcomes = {o.key: o for o in searched(request)}
+
+    told = [t for t in optuna_trials(request) if "key" in t.user_attrs]
+
+    assert any(outcomes[t.user_attrs["key"]].state == OVER for t in told)
+    for frozen in told:
+        over = outcomes[frozen.user_attrs["key"]].p90 - request.budget
+        assert sum(frozen.constraints.values()) == pytest.approx(over)
+        wanted = optuna.trial.TrialState.PRUNED if over > 0 else optuna.trial.TrialState.COMPLETE
+        assert frozen.state == wanted
+
+
+def test_the_same_seed_proposes_the_same_models(ask, tmp_path):
+    one = searched(ask())
+    other = searched(ask(folder=tmp_path / "other"))
+
+    assert [o.key for o in one] == [o.key for o in other]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
+def test_a_search_that_is_killed_again_and_again_finds_the_same(sampler, ask, tmp_path):
+    undisturbed = searched(ask(sampler=sampler, count=16))
+    request, killed = ask(sampler=sampler, count=16, folder=tmp_path / "killed"), set()
+
+    def dying(point, plan, key, *more):
+        if int(key, 16) % 2 and key not in killed:  # before the trial has an outcome
+            killed.add(key)
+            raise Killed
+        return looked_up(point, plan, key, *more)
+
+    outcomes = None
+    while outcomes is None:
+        try:
+            outcomes = searched(request, carry_out=dying)
+        except Killed:
+            pass
+
+    assert [o.key for o in outcomes] == [o.key for o in undisturbed]
+    assert study.pareto(outcomes) == study.pareto(undisturbed)
+    states = {t.state for t in optuna_trials(request)}
+    assert len(killed) > 4
+    assert optuna.trial.TrialState.RUNNING not in states
+
+
+def test_more_trials_go_on_from_those_that_are_there(ask):
+    first = searched(ask(count=10))
+    made = []
+
+    def counted(*arguments):
+        made.append(arguments)
+        return looked_up(*arguments)
+
+    all_of_them = searched(ask(count=15), carry_out=counted)
+
+    assert [o.key for o in all_of_them[:10]] == [o.key for o in first]
+    # Those outside the space are asked again, and have their outcome at once.
+    assert len(made) == 5 + 2
+
+
+def test_a_failed_trial_is_kept_with_its_reason(ask):
+    def failing(point, plan, key, folder, settings, before, named=""):
+        outcome = looked_up(point, plan, key, folder, settings, before, named)
+        if not named:
+            outcome.state, outcome.reason = FAILED, "out of memory"
+            outcome.latency = {}
+        return outcome
+
+    request = ask(count=6)
+    searched(request, carry_out=failing)
+
+    reasons = [t.user_attrs.get("reason") for t in optuna_trials(request)]
+    assert "out of memory" in reasons
+
+
+def test_a_space_without_further_points_ends_the_search(ask, base, monkeypatch):
+    monkeypatch.setattr(study, "_EXHAUSTED", 15)
+    small = spaces.checked(
+        {"taps.text": (2, 3), "taps.image": (4,), "joins": ("concat",)}, base, "it"
+    )
+
+    outcomes = searched(ask(space=small, named=(), count=30))
+
+    assert len(outcomes) == 2
+
+
+def test_another_search_in_the_same_folder_is_refused(ask):
+    searched(ask(count=5))
+
+    with pytest.raises(UsageError, match="holds a search with another budget_ms"):
+        searched(ask(budget=2.0, count=5))
+
+
+def test_the_storage_of_another_search_is_refused(ask, tmp_path):
+    url = f"sqlite:///{tmp_path / 'shared.db'}"
+    searched(ask(count=5, storage=url))
+
+    with pytest.raises(UsageError, match="is of another search"):
+        searched(ask(count=5, storage=url, budget=2.0, folder=tmp_path / "other"))
+
+
+def test_a_storage_that_cannot_be_opened_is_told(ask):
+    with pytest.raises(UsageError, match="--storage nothing://here cannot be opened"):
+        searched(ask(storage="nothing://here"))
+
+
+def test_the_front_has_one_point_for_each_precision_that_no_other_dominates():
+    def of(name, p90, nll):
+        outcome = Outcome(name, name, {}, TRAINED)
+        outcome.latency = {p: {"p50": x, "p90": x, "min": x} for p, x in p90.items()}
+        outcome.nll = nll
+        return outcome
+
+    slow = of("slow", {"fp32": 4.0, "int8": 2.0}, {"fp32": 0.30, "int8": 0.31})
+    fast = of("fast", {"fp32": 3.0, "int8": 1.0}, {"fp32": 0.40, "int8": 0.45})
+
+    front = [(o.name, precision) for o, precision in study.pareto([slow, fast])]
+
+    assert front == [("fast", "int8"), ("slow", "int8"), ("slow", "fp32")]
+
+
+def test_a_budget_that_nothing_meets_names_the_nearest(ask):
+    request = ask(budget=0.1, count=6)
+    outcomes = searched(request)
+
+    *_, last = report.closing(request, outcomes)
+
+    nearest = min(outcomes, key=lambda o: o.p90)
+    assert f"the nearest is {nearest.named or nearest.name}, p90 {nearest.p90:.2f} ms" in last
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"budget": 0.0}, "--budget_ms is 0; more than 0"),
+        ({"budget": float("nan")}, "--budget_ms is nan"),
+        ({"count": 0}, "--trials is 0"),
+        ({"sampler": "cmaes"}, "--sampler is 'cmaes'; one of tpe"),
+        ({"precisions": ["int4"]}, "--precisions is 'int4'"),
+        ({"named": ["eary"]}, "Unknown variant 'eary'"),
+        ({"space": "missing.py"}, "missing.py cannot be read"),
+    ],
+)
+def test_what_is_asked_is_checked_first(changes, said, base, tmp_path):
+    given = {"folder": tmp_path, "space": None, "count": 5, "budget": 3.0, "precisions": ["fp32"]}
+    given |= {"sampler": "tpe", "storage": "", "named": ["early"]}
+
+    with pytest.raises(UsageError, match=said):
+        asked.request(base, **(given | changes))
+
+
+def test_a_space_with_one_point_is_refused(base, tmp_path):
+    file = tmp_path / "space.py"
+    file.write_text(
+        "def get_space():\n"
+        "    return {'taps.text': (2,), 'taps.image': (4,), 'joins': ('concat',)}\n"
+    )
+    given = {"folder": tmp_path, "count": 5, "budget": 3.0, "precisions": ["fp32"]}
+    given |= {"sampler": "tpe", "storage": "", "named": [], "space": str(file)}
+
+    with pytest.raises(UsageError, match="has a single point"):
+        asked.request(base, **given)

@@ -1,0 +1,150 @@
+"""What a search may vary, and that a point, its spec and its coordinates are one thing."""
+
+import random
+import re
+
+import optuna
+import pytest
+
+from fusion_keras.config import get_config
+from fusion_keras.errors import UsageError
+from fusion_keras.fusion.spec import decode, encode
+from fusion_keras.searching import space as spaces
+from fusion_keras.searching.space import key_of, plan_at, variant_point
+
+
+@pytest.fixture(scope="module")
+def base():
+    return get_config()
+
+
+@pytest.fixture(scope="module")
+def space(base):
+    return spaces.default(base)
+
+
+class Drawn:
+    """Suggests at random, or what it is told, and remembers."""
+
+    def __init__(self, seed: int = 0, told: dict | None = None):
+        self.random, self.told, self.params = random.Random(seed), told or {}, {}
+
+    def suggest_int(self, name, low, high):
+        return self.suggest_categorical(name, range(low, high + 1))
+
+    def suggest_categorical(self, name, values):
+        self.params[name] = self.told.get(name, self.random.choice(list(values)))
+        return self.params[name]
+
+
+def drawn_plans(space, base, count):
+    for seed in range(count):
+        drawn = Drawn(seed)
+        point = space.drawn(drawn)
+        try:
+            yield point, plan_at(point, base)
+        except UsageError:
+            continue
+
+
+def test_every_point_is_a_spec_whose_vector_gives_it_back(space, base):
+    plans = list(drawn_plans(space, base, 60))
+
+    assert len(plans) > 45
+    assert all(decode(encode(plan.spec)) == plan.spec for _, plan in plans)
+
+
+def test_coordinates_of_a_point_lead_back_to_it(space, base):
+    for point, plan in drawn_plans(space, base, 40):
+        coordinates = space.coordinates(plan.spec, plan.config)
+        assert space.drawn(Drawn(told=coordinates)) == point
+        assert key_of(plan_at(point, base)) == key_of(plan)
+
+
+@pytest.mark.parametrize("variant", ["inter", "early"])
+def test_a_named_variant_inside_the_space_has_its_coordinates(variant, space, base):
+    plan = plan_at(variant_point(variant), base)
+
+    point = space.drawn(Drawn(told=space.coordinates(plan.spec, plan.config)))
+
+    assert key_of(plan_at(point, base)) == key_of(plan)
+
+
+@pytest.mark.parametrize("variant", ["text", "late", "late_score"])
+def test_a_named_variant_outside_has_none(variant, space, base):
+    plan = plan_at(variant_point(variant), base)
+
+    assert space.coordinates(plan.spec, plan.config) is None
+
+
+def test_the_order_of_junctions_and_one_that_is_there_twice_make_no_other_point(space):
+    values = {"fusion.width": 128}
+    one = [({"text": 2, "image": 4}, "linear"), ({"text": 3, "image": 6}, "add")]
+
+    points = [space.point(chosen, values) for chosen in (one, one[::-1], [*one, one[0]])]
+
+    assert points[0] == points[1] == points[2]
+
+
+def test_a_setting_that_a_model_does_not_read_is_no_part_of_its_point(space, base):
+    drawn = Drawn(told={"junctions": 1, "join_0": "concat"})
+
+    point = space.drawn(drawn, flat=True)
+
+    assert "fusion.blocks" in drawn.params
+    assert set(point.settings) == {"variant", "fusion.junctions"}
+
+
+def test_optuna_draws_points_of_the_space(space, base):
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+
+    point = space.drawn(study.ask())
+
+    assert point.settings["fusion.junctions"]
+
+
+@pytest.mark.parametrize(
+    ("described", "said"),
+    [
+        (
+            {"fusion.widht": (64,)},
+            r"varies fusion\.widht, which is no dimension\. Is it fusion\.wi",
+        ),
+        ({"train.learning_rate": (0.1,)}, "It is a setting of the training"),
+        ({"junctions": (5,)}, "junctions has 5; some of 1, 2, 3, 4 are wanted"),
+        ({"joins": ("sum",)}, "joins has 'sum'; some of concat"),
+        ({"taps.text": (7,)}, "taps.text has 7"),
+        ({"taps.audio": (1,)}, "varies taps.audio, which is no dimension"),
+        ({"fusion.width": ()}, "fusion.width has no values"),
+        ({"fusion.width": 64}, "fusion.width is 64; a list of values is wanted"),
+        ({"fusion.width": ("64",)}, "fusion.width has '64'; ints are wanted"),
+    ],
+)
+def test_a_space_that_cannot_be_is_told_in_a_sentence(described, said, base):
+    with pytest.raises(UsageError, match=said):
+        spaces.checked(described, base, "my_space.py")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "cannot be read"),
+        ("values = 3\n", "has no get_space()"),
+        ("def get_space():\n    return 1 / 0\n", "fails: ZeroDivisionError"),
+    ],
+)
+def test_a_space_file_that_cannot_be_read(content, said, tmp_path, base):
+    file = tmp_path / "space.py"
+    if content is not None:
+        file.write_text(content)
+
+    with pytest.raises(UsageError, match=re.escape(said)):
+        spaces.of_file(file, base)
+
+
+def test_the_space_of_configs_is_one(base):
+    from configs import space_small
+
+    space = spaces.checked(space_small.get_space(), base, "configs/space_small.py")
+
+    assert space.modalities == ("text", "image")
