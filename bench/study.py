@@ -8,6 +8,8 @@ with the same command. Flags of the training, --config.… and --recipe, are han
 With --teacher=late each joint variant is trained once more, taught by the late runs of all seeds,
 and stands in the report beside itself untaught. --controls trains each of them twice more without
 the teacher, so that the report can tell its part.
+
+--runs=A,B,... leaves the training out: finished runs are exported, measured and reported.
 """
 
 from __future__ import annotations
@@ -29,6 +31,14 @@ def main(arguments: list[str]) -> int:
     options, handed_on = _parser().parse_known_args(arguments)
 
     def plan() -> list[study.Step]:
+        if options.runs:
+            unread = [*handed_on, *(["--teacher"] if options.teacher else [])]
+            if unread:
+                raise study.StudyError(
+                    f"{unread[0]} is given with --runs, which are trained already: leave it out."
+                )
+            study.same_study(options.workdir, [f"--runs={','.join(map(str, options.runs))}"])
+            return study.of_runs(options)
         study.only_of_training(handed_on, ("--config", "--recipe"))
         if options.teacher and options.teacher not in options.variants:
             raise study.StudyError(
@@ -60,6 +70,12 @@ def _parser() -> argparse.ArgumentParser:
         type=some_of(KNOWN),
         default=VARIANTS,
         help=f"default: {','.join(VARIANTS)}",
+    )
+    add(
+        "--runs",
+        type=lambda text: [Path(name) for name in text.split(",") if name],
+        default=[],
+        help="finished runs, instead of variants and seeds: NAME-s0,NAME-s1,...",
     )
     add("--seeds", type=numbers(0), default=[0], help="0,1,2 (default 0)")
     add("--precisions", type=some_of(PRECISIONS), default=["int8"], help="besides fp32 (int8)")

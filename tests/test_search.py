@@ -3,6 +3,7 @@
 Trials are looked up in a formula here; `test_search_trials.py` has real ones.
 """
 
+import contextlib
 import json
 
 import optuna
@@ -107,10 +108,8 @@ def test_a_search_that_is_killed_again_and_again_finds_the_same(sampler, ask, tm
 
     outcomes = None
     while outcomes is None:
-        try:
+        with contextlib.suppress(Killed):
             outcomes = searched(request, carry_out=dying)
-        except Killed:
-            pass
 
     assert [o.key for o in outcomes] == [o.key for o in undisturbed]
     assert study.pareto(outcomes) == study.pareto(undisturbed)

@@ -73,6 +73,28 @@ def steps(options, handed_on: list[str]) -> list[Step]:
     return [*planned, _measure(place, first, options), _report(place, folders, options)]
 
 
+def of_runs(options) -> list[Step]:
+    """Export, measure and report runs that are there already.
+
+    Their folders are called NAME-sSEED; of each name the first seed given is measured.
+
+    Raises:
+        StudyError: one is not a finished run, or two have the same name.
+    """
+    names = [run.name for run in options.runs]
+    for run in options.runs:
+        if not (run / "metrics.json").is_file():
+            raise StudyError(f"{run} is not a finished run: give folders that training wrote.")
+        if names.count(run.name) > 1:
+            raise StudyError(f"--runs has two called {run.name}: rename one of the folders.")
+    place = options.workdir
+    artifacts = [_artifact(place, run) for run in options.runs]
+    first = {folder.name.rpartition("-s")[0] or folder.name: folder for folder in artifacts[::-1]}
+    measured = [folder for folder in artifacts if folder in first.values()]
+    exports = [_export(place, run, options) for run in options.runs]
+    return [*exports, _measure(place, measured, options), _report(place, artifacts, options)]
+
+
 def _taught(options, order: list[str], handed_on: list[str]) -> dict[Path, list[str]]:
     """Directory -> flags of the runs that learn from the teacher's, those of all seeds together."""
     place = options.workdir

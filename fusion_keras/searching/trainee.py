@@ -7,7 +7,6 @@ with it and no more.
 from __future__ import annotations
 
 import contextlib
-import json
 import multiprocessing
 import shutil
 from collections.abc import Iterator
@@ -81,10 +80,26 @@ def trainee(config, folder: Path) -> Iterator[Trainee]:
         config: as given; its recipe fills what is open.
         folder: its run directory, which stays `.partial`.
     """
+    with _process("serve", config, folder) as model:
+        yield model
+
+
+def train_whole(config, folder: Path) -> None:
+    """An ordinary run, as `fusion_keras.train` makes it: left alone where it is finished.
+
+    Raises:
+        UsageError: whatever went wrong.
+    """
+    with _process("whole", config, folder) as model:
+        model.built()
+
+
+@contextlib.contextmanager
+def _process(what: str, config, folder: Path) -> Iterator[Trainee]:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)
     here, there = context.Pipe()
-    process = context.Process(target=_serve, args=(there, config, folder), daemon=True)
+    process = context.Process(target=_begin, args=(what, there, config, folder), daemon=True)
     process.start()
     there.close()
     try:
@@ -95,10 +110,10 @@ def trainee(config, folder: Path) -> Iterator[Trainee]:
         process.join()
 
 
-def _serve(pipe, config, folder: Path) -> None:
+def _begin(what: str, pipe, config, folder: Path) -> None:
     from fusion_keras.searching import training
 
-    training.serve(pipe, config, folder)
+    getattr(training, what)(pipe, config, folder)
 
 
 def write_draft(folder: Path, write) -> None:
@@ -114,7 +129,3 @@ def write_draft(folder: Path, write) -> None:
 def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
     with whole(path) as partial, partial.open("wb") as file:
         np.savez(file, **arrays)
-
-
-def as_line(values: dict) -> str:
-    return json.dumps(values) + "\n"

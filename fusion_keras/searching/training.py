@@ -11,6 +11,7 @@ import shutil
 import signal
 import threading
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -29,6 +30,31 @@ _log = logging.getLogger(__name__)
 
 def serve(pipe, config, folder: Path) -> None:
     """Answer until the other end is closed; see `trainee.Trainee`."""
+
+    def answer() -> None:
+        plan, run = make_plan(config), Run(folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with run.open(plan.config):
+            pupil = _Pupil(run, experiment.begin(plan, run))
+            pipe.send(("done", pupil.described()))
+            while True:
+                name, *arguments = pipe.recv()
+                pipe.send(("done", getattr(pupil, name)(*arguments)))
+
+    _guarded(pipe, answer)
+
+
+def whole(pipe, config, folder: Path) -> None:
+    """Train to the end, test split and all; see `trainee.train_whole`."""
+
+    def answer() -> None:
+        experiment.train(config, folder)
+        pipe.send(("done", None))
+
+    _guarded(pipe, answer)
+
+
+def _guarded(pipe, answer: Callable[[], None]) -> None:
     # The one who asks decides when it is over. Every file is whole at any moment.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -39,11 +65,13 @@ def serve(pipe, config, folder: Path) -> None:
     warnings.filterwarnings("ignore", "You are using a softmax over axis")
     with contextlib.suppress(EOFError, BrokenPipeError):
         try:
-            _serve(pipe, config, folder)
+            answer()
         except UsageError as error:
             pipe.send(("error", str(error)))
         except MemoryError:
             pipe.send(("error", "out of memory"))
+        except EOFError:
+            raise  # nobody asks any more
         except Exception as error:
             _log.debug("What this comes of:", exc_info=True)
             pipe.send(("error", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"))
@@ -53,17 +81,6 @@ def _end_with(parent) -> None:
     """Nobody goes on training for a search that was killed."""
     multiprocessing.connection.wait([parent.sentinel])
     os._exit(1)
-
-
-def _serve(pipe, config, folder: Path) -> None:
-    plan, run = make_plan(config), Run(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with run.open(plan.config):
-        pupil = _Pupil(run, experiment.begin(plan, run))
-        pipe.send(("done", pupil.described()))
-        while True:
-            name, *arguments = pipe.recv()
-            pipe.send(("done", getattr(pupil, name)(*arguments)))
 
 
 class _Pupil:
