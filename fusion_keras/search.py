@@ -15,6 +15,8 @@ TRIALS = flags.DEFINE_integer("trials", 40, "Models to try, the named variants a
 PRECISIONS = flags.DEFINE_list("precisions", ["fp32", "int8"], "What is measured and scored.")
 SAMPLER = flags.DEFINE_string("sampler", "tpe", "tpe, nsga2, random or gp.")
 STORAGE = flags.DEFINE_string("storage", "", "Optuna's storage, as a URL.")
+FINALISTS = flags.DEFINE_integer("finalists", 3, "Models to prove on new seeds; 0 for none.")
+SEEDS = flags.DEFINE_integer("seeds", 3, "New seeds of each finalist.")
 NAMED = flags.DEFINE_list("named", ["text", "late", "inter", "early"], "Variants to begin with.")
 
 HELP = """Search for the best fused model within a budget of milliseconds on this machine.
@@ -30,7 +32,7 @@ HELP = """Search for the best fused model within a budget of milliseconds on thi
 
 The same command goes on with a search that was stopped or killed. Models are judged by the negative
 log-likelihood of the validation split and by the 90th percentile of their latency at the fastest
-precision; the test split is not read.
+precision; the test split is not read before the finalists are proven.
 
 FLAGS
   --budget_ms=15          milliseconds; without it the whole front is looked for
@@ -39,6 +41,9 @@ FLAGS
                           many), joins, taps.text, taps.image, ... (depths, or "all"), and settings
                           such as fusion.width, image.size, data.max_length, text.preset; left out,
                           every depth of the backbones at hand
+  --finalists=3           models of the front to prove: trained anew on new seeds, exported,
+                          measured beside the named variants, and tested; 0 for none
+  --seeds=3               how many new seeds
   --named=text,late,inter,early
                           variants to begin with, in or outside the space
   --precisions=fp32,int8  what is measured and scored; one training gives them all
@@ -59,7 +64,7 @@ def main() -> None:
         raise UsageError(f"--framework is {framework}; a search trains with keras.")
     try:
         with cli.quiet_native_logs():
-            from fusion_keras.searching import asked, report, study
+            from fusion_keras.searching import asked, proof, report, study
     except ModuleNotFoundError as error:
         if error.name not in ("optuna", "plotly"):
             raise
@@ -78,10 +83,18 @@ def main() -> None:
         named=NAMED.value,
     )
     progress = report.Progress(request)
+    chosen = []
     try:
         study.search(request, progress.say, progress.ended)
+        chosen = proof.finalists(progress.outcomes, FINALISTS.value)
     finally:
-        terminal.print_results(*report.closing(request, progress.outcomes))
+        terminal.print_results(*report.closing(request, progress.outcomes, chosen))
+    if not chosen:
+        return
+    page = proof.prove(request, chosen, SEEDS.value, progress.say)
+    terminal.print_results(
+        *report.proven(request, chosen, SEEDS.value), f"Measured and tested: {page}"
+    )
 
 
 if __name__ == "__main__":

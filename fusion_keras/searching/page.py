@@ -11,10 +11,8 @@ import optuna
 import plotly.graph_objects as go
 
 from fusion_keras.files import write
-from fusion_keras.fusion.architectures import of_variant
-from fusion_keras.searching import space as spaces
 from fusion_keras.searching.study import OBJECTIVES, Request, open_study, pareto
-from fusion_keras.searching.trial import OVER, STOPPED, TRAINED, Outcome
+from fusion_keras.searching.trial import OVER, PICTURE, STOPPED, TRAINED, Outcome
 
 # Okabe and Ito's colours, which everybody can tell apart.
 _COLOURS = {TRAINED: "#0072B2", STOPPED: "#999999", OVER: "#D55E00", "named": "#009E73"}
@@ -43,7 +41,7 @@ def write_page(
         figure.to_html(full_html=False, include_plotlyjs=not number)
         for number, figure in enumerate(figures)
     ]
-    drawn = [_drawn(request, number, outcome) for number, outcome in enumerate(chosen, 1)]
+    drawn = [_drawn(number, outcome) for number, outcome in enumerate(chosen, 1)]
     said = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in proven)
     body = "\n".join([*parts, said, *drawn])
     target = request.folder / "report.html"
@@ -62,7 +60,9 @@ def _cloud(request: Request, outcomes: Sequence[Outcome]) -> go.Figure:
     groups: dict[str, list[tuple[Outcome, str]]] = {}
     for outcome in outcomes:
         for precision in outcome.nll:
-            groups.setdefault("named" if outcome.named else TRAINED, []).append((outcome, precision))
+            groups.setdefault("named" if outcome.named else TRAINED, []).append(
+                (outcome, precision)
+            )
     for group, members in groups.items():
         figure.add_scatter(
             x=[o.latency[p]["p90"] for o, p in members],
@@ -142,11 +142,8 @@ def _importance(request: Request) -> list[go.Figure]:
     return [figure]
 
 
-def _drawn(request: Request, number: int, outcome: Outcome) -> str:
-    """The picture of a finalist, as `train --describe` draws it, without what its parts cost."""
-    point = spaces.Point(outcome.name, outcome.settings)
-    plan = spaces.plan_at(point, request.base)
-    file = request.folder / f"finalist-{number}.svg"
-    title = f"finalist {number}: {outcome.name}"
-    drawn = of_variant(plan.config.variant).draw(plan.spec, plan.config, [], title, file)
-    return f"<h2>{html.escape(title)}</h2><img src='{file.name}' alt=''>" if drawn else ""
+def _drawn(number: int, outcome: Outcome) -> str:
+    """A finalist's architecture, which its trial has drawn."""
+    title = f"Finalist {number}: {outcome.name}"
+    place = f"trials/{outcome.key}/{PICTURE}"
+    return f"<h2>{html.escape(title)}</h2><img src='{place}' alt='its layers and junctions'>"

@@ -13,6 +13,7 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from fusion_keras.files import write
+from fusion_keras.searching.page import write_page
 from fusion_keras.searching.rungs import hypervolume
 from fusion_keras.searching.study import Request, pareto
 from fusion_keras.searching.trial import FAILED, OVER, STOPPED, TRAINED, Outcome
@@ -62,16 +63,20 @@ def said(outcome: Outcome) -> str:
     return f"NLL {nll:.3f}, {p90:.2f} ms at {outcome.fastest}"
 
 
-def closing(request: Request, outcomes: Sequence[Outcome]) -> list[RenderableType]:
-    """The front as a table, the counts, and what to do next; writes `front.json`."""
+def closing(
+    request: Request, outcomes: Sequence[Outcome], chosen: Sequence[Outcome] = ()
+) -> list[RenderableType]:
+    """The front as a table, the counts and the page; writes `front.json` and `report.html`.
+
+    Args:
+        chosen: the finalists.
+    """
     counts = Counter(outcome.state for outcome in outcomes)
     order = (TRAINED, STOPPED, OVER, FAILED)
     phrases = [f"{counts[state]} {state}" for state in order if counts[state]]
+    summary = f"{len(outcomes)} trials: {', '.join(phrases) or 'none'}."
     if not counts[TRAINED]:
-        return [
-            f"{len(outcomes)} trials: {', '.join(phrases) or 'none'}.",
-            _nothing(request, outcomes),
-        ]
+        return [summary, _nothing(request, outcomes)]
     best = pareto(outcomes)
     table = Table(
         "model", "precision", "p90 ms", "validation NLL", "validation accuracy", title="front"
@@ -89,11 +94,14 @@ def closing(request: Request, outcomes: Sequence[Outcome]) -> list[RenderableTyp
         for o, p in best
     ]
     write(request.folder / "front.json", (json.dumps(content, indent=1) + "\n").encode())
+    volumes = [volume(request, outcomes[:count]) for count in range(1, len(outcomes) + 1)]
+    page = write_page(request, outcomes, volumes, chosen)
     return [
         table,
-        f"{len(outcomes)} trials: {', '.join(phrases)}.",
-        f"Hypervolume: {volume(request, outcomes):.4f} of the area up to a guess and the budget",
-        f"Storage: {request.url}",
+        f"{summary} They dominate {100 * volumes[-1]:.1f} % of the area up to a guess and the "
+        f"{'slowest' if request.budget is None else 'budget'}.",
+        f"Report: {page}",
+        f"Storage: {request.url} (optuna-dashboard opens it)",
     ]
 
 
@@ -114,8 +122,33 @@ def volume(request: Request, outcomes: Sequence[Outcome]) -> float:
     Without a budget up to the slowest model that was measured.
     """
     best = pareto(outcomes)
+    if not best:
+        return 0.0
     points = np.array([(o.nll[p], o.latency[p]["p90"]) for o, p in best])
-    slowest = max(t["p90"] for o in outcomes if o.latency for t in o.latency.values())
-    classes = max(o.classes or 2 for o in outcomes)
-    reference = (float(np.log(classes)), request.budget or slowest)
+    slowest = max(t["p90"] for o in outcomes for t in o.latency.values())
+    reference = (float(np.log(max(o.classes or 2 for o in outcomes))), request.budget or slowest)
     return hypervolume(points, reference) / (reference[0] * reference[1])
+
+
+def proven(request: Request, chosen: Sequence[Outcome], seeds: int) -> list[str]:
+    """A sentence on each finalist: what the search said of it, and what new seeds say.
+
+    Both on the validation split, at float32, as training leaves it.
+    """
+    said = []
+    for number, outcome in enumerate(chosen, 1):
+        folders = [
+            request.folder / "runs" / f"finalist-{number}-s{request.seed + 1 + i}"
+            for i in range(seeds)
+        ]
+        found = [
+            json.loads((folder / "metrics.json").read_text())["splits"]["valid"]["metrics"]["nll"]
+            for folder in folders
+        ]
+        values = [nll["value"] for nll in found]
+        spread = f" +- {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
+        said.append(
+            f"finalist-{number}, {outcome.name}: validation NLL {outcome.valid['nll']:.3f} in the "
+            f"search, {np.mean(values):.3f}{spread} on {len(values)} new seeds"
+        )
+    return said

@@ -53,6 +53,10 @@ class Trainee:
         """
         return self._ask("answers", weights, rows)
 
+    def draw(self, file: Path, title: str) -> None:
+        """Draw the model into a .svg file."""
+        self._ask("draw", file, title)
+
     def _ask(self, *question):
         with contextlib.suppress(BrokenPipeError):
             self._pipe.send(question)
@@ -90,7 +94,7 @@ def train_whole(config, folder: Path) -> None:
     Raises:
         UsageError: whatever went wrong.
     """
-    with _process("whole", config, folder) as model:
+    with _process("to_the_end", config, folder) as model:
         model.built()
 
 

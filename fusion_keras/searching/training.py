@@ -18,6 +18,7 @@ import keras
 import numpy as np
 
 from fusion_keras.errors import UsageError
+from fusion_keras.files import whole
 from fusion_keras.fusion.architectures import of_variant
 from fusion_keras.searching.trainee import SCORED_ROWS, write_draft, write_npz
 from fusion_keras.training import experiment
@@ -44,7 +45,7 @@ def serve(pipe, config, folder: Path) -> None:
     _guarded(pipe, answer)
 
 
-def whole(pipe, config, folder: Path) -> None:
+def to_the_end(pipe, config, folder: Path) -> None:
     """Train to the end, test split and all; see `trainee.train_whole`."""
 
     def answer() -> None:
@@ -90,12 +91,14 @@ class _Pupil:
         self.run, self.task = run, task
         self.predict = None
 
+        self.architecture = of_variant(task.config.variant)
+        self.parts = self.architecture.describe(task.spec, task.graph)
+
     def described(self) -> dict:
         task = self.task
-        parts = of_variant(task.config.variant).describe(task.spec, task.graph)
         return {
             "parameters": task.graph.model.count_params(),
-            "macs": parts[-1].macs,
+            "macs": self.parts[-1].macs,
             "classes": len(task.dataset.classes),
         }
 
@@ -132,6 +135,11 @@ class _Pupil:
             "logits": outputs["logits"][: len(scored)],
             "labels": np.asarray(task.dataset.labels[scored]),
         }
+
+    def draw(self, file: Path, title: str) -> None:
+        task = self.task
+        with whole(file) as partial:
+            self.architecture.draw(task.spec, task.config, self.parts, title, partial)
 
     def _rows(self) -> np.ndarray:
         return self.task.rows["valid"][:SCORED_ROWS]

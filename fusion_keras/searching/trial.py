@@ -30,6 +30,8 @@ from fusion_keras.training.plan import Plan
 _PARITY = 1e-2
 # An estimate is of the fastest graph so far, and half of that: it may err to that side alone.
 _LOW_END = 0.5
+# The drawing of a model that was trained.
+PICTURE = "model.svg"
 _log = logging.getLogger(__name__)
 
 TRAINED, STOPPED, OVER, FAILED = "trained", "stopped", "over budget", "failed"
@@ -193,6 +195,7 @@ def _carry_out(outcome: Outcome, point, plan: Plan, folder: Path, settings, befo
                 outcome.reason = f"after epoch {epoch}: others do better there"
                 return
         clock("scoring", _score, outcome, model, folder, settings)
+        model.draw(folder / PICTURE, outcome.named or outcome.name)
     outcome.state = TRAINED
 
 
