@@ -24,7 +24,7 @@ MAY_IMPORT = {
 # Inside fusion_keras, each imports itself and what stands before it.
 ORDER = (
     *("leaf", "data", "backbones", "modalities", "fusion", "training", "reference", "studies"),
-    "entries",
+    *("searching", "entries"),
 )
 LEAVES = (
     "__init__",
@@ -45,7 +45,7 @@ LEAVES = (
 )
 # The networks of the PyTorch reference, written from the spec alone: ours are compared with them.
 INDEPENDENT = ("model", "joins", "audio_cnn", "clstm")
-ENTRIES = ("train", "plan", "sweep", "reliance", "robustness", "port", "digits")
+ENTRIES = ("train", "plan", "sweep", "search", "reliance", "robustness", "port", "digits")
 # `from jax import lax` in a file called jax.py would import itself.
 LIBRARY_NAMES = ("onnx", "tensorrt", "keras", "jax", "torch", "profile", "statistics")
 

@@ -107,8 +107,8 @@ def closing(
 
 def _nothing(request: Request, outcomes: Sequence[Outcome]) -> str:
     measured = [o for o in outcomes if o.latency]
-    if request.budget is None or not measured:
-        return "Nothing was trained to its end."
+    if request.budget is None or not measured or any(o.p90 <= request.budget for o in measured):
+        return "Nothing was trained to its end; the lines above say why."
     nearest = min(measured, key=lambda outcome: outcome.p90)
     return (
         f"Nothing that was measured is within {request.budget:g} ms; the nearest is "
