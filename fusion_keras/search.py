@@ -27,8 +27,8 @@ HELP = """Search for the best fused model within a budget of milliseconds on thi
   python -m fusion_keras.search --budget_ms=15 --config=configs/small.py --recipe=best \\
       --config.data.path=my.csv --space=my_space.py
       on your own table, in your own space.
-  ... --recipe=distil --teacher=runs/late-s0
-      every model learns from that one.
+  ... --recipe=distil --teacher=late
+      trains late first, and every joint model learns from it; --teacher=RUN is a finished run.
 
 The same command goes on with a search that was stopped or killed. Models are judged by the negative
 log-likelihood of the validation split and by the 90th percentile of their latency at the fastest
@@ -59,6 +59,11 @@ ANEW = "Interrupted. The report says what was found; the same command goes on fr
 
 
 def main() -> None:
+    teacher = flags.FLAGS.teacher or []
+    of_variant = teacher[0] if len(teacher) == 1 and not Path(teacher[0]).exists() else ""
+    if of_variant:
+        # A variant, which the search trains itself.
+        flags.FLAGS.teacher = None
     config, framework = training_flags.config_of(CONFIG, flags.FLAGS), flags.FLAGS.framework
     if framework != "keras":
         raise UsageError(f"--framework is {framework}; a search trains with keras.")
@@ -81,20 +86,20 @@ def main() -> None:
         sampler=SAMPLER.value,
         storage=STORAGE.value,
         named=NAMED.value,
+        teacher=of_variant,
     )
-    progress = report.Progress(request)
-    chosen = []
+    progress, chosen = report.Progress(request), []
     try:
-        study.search(request, progress.say, progress.ended)
+        with progress:
+            study.search(request, progress.say, progress.ended)
         chosen = proof.finalists(progress.outcomes, FINALISTS.value)
     finally:
         terminal.print_results(*report.closing(request, progress.outcomes, chosen))
-    if not chosen:
-        return
-    page = proof.prove(request, chosen, SEEDS.value, progress.say)
-    terminal.print_results(
-        *report.proven(request, chosen, SEEDS.value), f"Measured and tested: {page}"
-    )
+    if chosen:
+        with progress:
+            page = proof.prove(request, chosen, SEEDS.value, progress.say)
+        sentences = report.proven(request, chosen, SEEDS.value)
+        terminal.print_results(*sentences, f"Measured and tested: {page}")
 
 
 if __name__ == "__main__":

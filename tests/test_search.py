@@ -214,6 +214,7 @@ def test_a_budget_that_nothing_meets_names_the_nearest(ask):
         ({"precisions": ["int4"]}, "--precisions is 'int4'"),
         ({"named": ["eary"]}, "Unknown variant 'eary'"),
         ({"space": "missing.py"}, "missing.py cannot be read"),
+        ({"teacher": "runs/lost"}, "Unknown variant 'runs/lost'"),
     ],
 )
 def test_what_is_asked_is_checked_first(changes, said, base, tmp_path):

@@ -28,6 +28,7 @@ def request(
     sampler: str,
     storage: str,
     named: Sequence[str],
+    teacher: str = "",
 ) -> Request:
     """The request of flags.
 
@@ -58,7 +59,7 @@ def request(
         "junctions"
     ] == (1,):
         raise UsageError("The space has a single point: give some dimension of it several values.")
-    for variant in named:
+    for variant in dict.fromkeys([*named, *([teacher] if teacher else [])]):
         # What is wrong with the data or the settings is told before the first model is built.
         make_plan(spaces.variant_point(variant).config(config))
     return Request(
@@ -72,5 +73,6 @@ def request(
         storage=storage,
         named=tuple(dict.fromkeys(named)),
         seed=config.seed,
+        teacher=teacher,
         cache=cache_dir(config.data.cache_dir),
     )

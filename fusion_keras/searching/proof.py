@@ -17,7 +17,7 @@ from fusion_keras.config import copied
 from fusion_keras.searching.latency import run
 from fusion_keras.searching.rungs import hypervolume
 from fusion_keras.searching.space import Point, variant_point
-from fusion_keras.searching.study import Request, pareto
+from fusion_keras.searching.study import Request, inside, joint_base, pareto
 from fusion_keras.searching.trainee import train_whole
 from fusion_keras.searching.trial import TRAINED, Outcome
 
@@ -76,20 +76,23 @@ def prove(
     Raises:
         UsageError: a training or a later step failed; what is done is kept.
     """
-    models = {variant: variant_point(variant) for variant in request.named}
+    joint = joint_base(request, say)
+    models = {v: (variant_point(v), request.base) for v in request.named}
+    models |= {v: (variant_point(v), joint) for v in inside(request)}
     models |= {
-        f"finalist-{i}": Point(outcome.name, outcome.settings)
+        f"finalist-{i}": (Point(outcome.name, outcome.settings), joint)
         for i, outcome in enumerate(chosen, 1)
     }
     planned = [
-        (request.folder / "runs" / f"{name}-s{seed}", point, seed)
+        (request.folder / "runs" / f"{name}-s{seed}", point, base, seed)
         for seed in range(request.seed + 1, request.seed + 1 + seeds)
-        for name, point in models.items()
+        for name, (point, base) in models.items()
     ]
-    for number, (folder, point, seed) in enumerate(planned, 1):
+    for number, (folder, point, base, seed) in enumerate(planned, 1):
         if not folder.is_dir():
             _log.info("[%d/%d] training %s: %s", number, len(planned), folder.name, point.name)
-        config = copied(request.base)
+        say(f"training {folder.name} ...")
+        config = copied(base)
         config.seed = seed
         train_whole(point.config(config), folder)
     target = request.folder / "proof"

@@ -12,6 +12,7 @@ import numpy as np
 from rich.console import RenderableType
 from rich.table import Table
 
+from fusion_keras import terminal
 from fusion_keras.files import write
 from fusion_keras.searching.page import write_page
 from fusion_keras.searching.rungs import hypervolume
@@ -27,8 +28,18 @@ class Progress:
     def __init__(self, request: Request):
         self.request, self.outcomes = request, []
         self._began, self._before = time.monotonic(), None
+        self._status = terminal.console().status("")
+
+    def __enter__(self) -> Progress:
+        self._status.start()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._status.stop()
 
     def say(self, line: str) -> None:
+        """What is being done, in a line that the next one replaces."""
+        self._status.update(line)
         _log.debug("%s", line)
 
     def ended(self, outcome: Outcome, outcomes: list[Outcome]) -> None:

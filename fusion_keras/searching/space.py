@@ -46,7 +46,7 @@ SETTINGS = (
 _OF_ATTENTION = ("fusion.blocks", "fusion.heads", "fusion.tokens", "fusion.grid")
 _ATTENDS = ("attention", "cross")
 # The variant whose recipe a point has; its junctions are given by hand.
-_VARIANT = "inter"
+VARIANT = "inter"
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ class Space:
         said = [str(value) for value in values.values()]
         return Point(
             " ".join([junctions, *said]),
-            {"variant": _VARIANT, "fusion.junctions": junctions, **values},
+            {"variant": VARIANT, "fusion.junctions": junctions, **values},
         )
 
     def _read_by(self, joins: Sequence[str], values: Mapping[str, Any]) -> list[str]:
@@ -297,7 +297,7 @@ def _all_settings():
 
 def _joint(config):
     joint = copied(config)
-    joint.variant = _VARIANT
+    joint.variant = VARIANT
     joint.fusion.junctions = ""
     return joint
 

@@ -18,13 +18,17 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState
 
+from fusion_keras.config import copied, get_config
 from fusion_keras.errors import UsageError
 from fusion_keras.files import write
+from fusion_keras.searching import space as spaces
 from fusion_keras.searching import trial as trials
 from fusion_keras.searching.latency import Meter
 from fusion_keras.searching.rungs import front
 from fusion_keras.searching.space import Space, key_of, plan_at, variant_point
+from fusion_keras.searching.trainee import train_whole
 from fusion_keras.searching.trial import FAILED, OVER, TRAINED, Outcome
+from fusion_keras.training.recipes import resolve
 
 SAMPLERS = ("tpe", "nsga2", "random", "gp")
 NAMED = ("text", "late", "inter", "early")
@@ -54,6 +58,8 @@ class Request:
         named: variants to begin with.
         seed: of the sampler.
         cache: where latencies are kept for later searches.
+        teacher: a variant that is trained first, and teaches all points of the space; "" for what
+            `base` says.
     """
 
     base: object
@@ -67,6 +73,7 @@ class Request:
     named: tuple[str, ...] = NAMED
     seed: int = 0
     cache: Path = Path("~/.cache/fusion_keras")
+    teacher: str = ""
 
     @property
     def url(self) -> str:
@@ -82,6 +89,7 @@ class Request:
             "budget_ms": self.budget,
             "precisions": list(self.precisions),
             "sampler": self.sampler,
+            "teacher": self.teacher,
             "seed": self.seed,
             "config": config,
         }
@@ -113,12 +121,14 @@ def search(
     settings = trials.Settings(
         request.base, request.precisions, request.budget, Meter(request.cache), say
     )
+    joint = joint_base(request, say)
     outcomes: list[Outcome] = []
     for point, plan, named in _references(request):
         key = key_of(plan)
         outcome = carry_out(point, plan, key, _place(request, key), settings, outcomes, named)
         outcomes.append(outcome)
         on_trial(outcome, outcomes)
+    settings = dataclasses.replace(settings, base=joint)
     for optuna_trial, point, plan, key in _proposals(study, request, outcomes):
         named = optuna_trial.user_attrs.get(_NAMED, "")
         outcome = carry_out(point, plan, key, _place(request, key), settings, outcomes, named)
@@ -126,6 +136,36 @@ def search(
         outcomes.append(outcome)
         on_trial(outcome, outcomes)
     return outcomes
+
+
+def joint_base(request: Request, say: Callable[[str], None] = lambda line: None):
+    """The config that points of the space change: `request.base` with what all of them share.
+
+    That are the teacher, and the runs of one modality that the recipe starts from: one of each,
+    of the whole backbone, instead of one for each depth. They are trained first, as ordinary runs.
+
+    Raises:
+        UsageError: one could not be trained.
+    """
+    config = copied(request.base)
+    if not config.parents and not {"image.preset", "image.size"} & set(request.space.dimensions):
+        shared = resolve(spaces.variant_point(spaces.VARIANT).config(config)).parent.warm_start
+        config.parents = tuple(str(_trained(request, m, say)) for m in shared)
+    if request.teacher:
+        config.teacher.runs = (str(_trained(request, request.teacher, say)),)
+    return config
+
+
+def _trained(request: Request, variant: str, say: Callable[[str], None]) -> Path:
+    """The finished run of a named variant, of the search's own seed."""
+    folder = request.folder / "runs" / f"{variant}-s{request.seed}"
+    if not folder.is_dir():
+        _log.info("First what the others learn from: %s", variant)
+    say(f"training {variant} ...")
+    config = variant_point(variant).config(request.base)
+    config.teacher = get_config().teacher
+    train_whole(config, folder)
+    return folder
 
 
 def open_study(request: Request) -> optuna.Study:
@@ -174,12 +214,12 @@ def open_study(request: Request) -> optuna.Study:
 def _begin(study: optuna.Study, request: Request, sealed: str) -> None:
     """Name what is measured, and propose the named variants that the space holds."""
     study.set_metric_names(list(OBJECTIVES))
-    for variant, coordinates in _inside(request).items():
+    for variant, coordinates in inside(request).items():
         study.enqueue_trial(coordinates, user_attrs={_NAMED: variant}, skip_if_exists=True)
     study.set_user_attr("identity", sealed)
 
 
-def _inside(request: Request) -> dict[str, dict]:
+def inside(request: Request) -> dict[str, dict]:
     """Named variant -> its coordinates, of those that the space holds."""
     plans = {v: plan_at(variant_point(v), request.base) for v in request.named}
     found = {v: request.space.coordinates(p.spec, p.config) for v, p in plans.items()}
@@ -188,9 +228,9 @@ def _inside(request: Request) -> dict[str, dict]:
 
 def _references(request: Request) -> Iterator[tuple]:
     """The named variants that no point of the space is."""
-    inside = _inside(request)
+    within = inside(request)
     for variant in request.named:
-        if variant not in inside:
+        if variant not in within:
             point = variant_point(variant)
             yield point, plan_at(point, request.base), variant
 
