@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 
 from bench.edge.entry import ends
-from bench.edge.flags import milliseconds, numbers, parser, points, some_of
+from bench.edge.flags import milliseconds, numbers, parser, paths, points, some_of
 from bench.edge.method import PROFILES
 from bench.studies import study
 from bench.studies.study import KNOWN, PRECISIONS, VARIANTS
@@ -29,15 +29,18 @@ from bench.studies.study import KNOWN, PRECISIONS, VARIANTS
 @ends(study.INTERRUPTED)
 def main(arguments: list[str]) -> int:
     options, handed_on = _parser().parse_known_args(arguments)
+    # It is there in any case.
+    options.precisions = [name for name in options.precisions if name != "fp32"]
 
     def plan() -> list[study.Step]:
         if options.runs:
-            unread = [*handed_on, *(["--teacher"] if options.teacher else [])]
+            given = ("teacher", "teaching", "controls")
+            unread = [*handed_on, *(f"--{name}" for name in given if getattr(options, name))]
             if unread:
                 raise study.StudyError(
                     f"{unread[0]} is given with --runs, which are trained already: leave it out."
                 )
-            study.same_study(options.workdir, [f"--runs={','.join(map(str, options.runs))}"])
+            # What is exported and measured tells by itself of which runs it is.
             return study.of_runs(options)
         study.only_of_training(handed_on, ("--config", "--recipe"))
         if options.teacher and options.teacher not in options.variants:
@@ -73,12 +76,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--runs",
-        type=lambda text: [Path(name) for name in text.split(",") if name],
+        type=paths,
         default=[],
         help="finished runs, instead of variants and seeds: NAME-s0,NAME-s1,...",
     )
     add("--seeds", type=numbers(0), default=[0], help="0,1,2 (default 0)")
-    add("--precisions", type=some_of(PRECISIONS), default=["int8"], help="besides fp32 (int8)")
+    add(
+        "--precisions",
+        type=some_of((*PRECISIONS, "fp32")),
+        default=["int8"],
+        help="besides fp32 (int8)",
+    )
     add("--allow-loss", type=points, help="test accuracy that a graph may lose, in points")
     add("--buckets", type=numbers(3), default=[], help="lengths that sentences are padded to")
     add("--profile", choices=PROFILES, default="quick", help="of the measurement (default quick)")

@@ -118,7 +118,8 @@ def _write(graph: ir.Model, folder: Path, wanted: tuple[str, ...], inputs: dict)
     ir.save(graph, source)
     for name in wanted:
         if name != "fp32":
-            precisions.lower(name, source, folder / FILES[name], inputs)
+            few = {n: array[:: max(1, len(array) // QUERY_ROWS)] for n, array in inputs.items()}
+            precisions.lower(name, source, folder / FILES[name], few)
 
 
 def _described(path: Path) -> dict:

@@ -29,6 +29,13 @@ def environment(of: Mapping[str, str], system: Path = _SYSTEM) -> dict[str, str]
     return {**of, _TUNABLES: ":".join(filter(None, [tunables, f"{_ASK}=1"]))}
 
 
+def without(of: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a program that is to run as without `restart_with`."""
+    kept = [t for t in of.get(_TUNABLES, "").split(":") if t and t != f"{_ASK}=1"]
+    others = {name: value for name, value in of.items() if name != _TUNABLES}
+    return {**others, _TUNABLES: ":".join(kept)} if kept else others
+
+
 def restart_with() -> None:
     """Start this program again, in the same process, if it does not ask for large pages yet."""
     changed = environment(os.environ)

@@ -17,7 +17,7 @@ SAMPLER = flags.DEFINE_string("sampler", "tpe", "tpe, nsga2, random or gp.")
 STORAGE = flags.DEFINE_string("storage", "", "Optuna's storage, as a URL.")
 FINALISTS = flags.DEFINE_integer("finalists", 3, "Models to prove on new seeds; 0 for none.")
 SEEDS = flags.DEFINE_integer("seeds", 3, "New seeds of each finalist.")
-NAMED = flags.DEFINE_list("named", ["text", "late", "inter", "early"], "Variants to begin with.")
+NAMED = flags.DEFINE_list("named", None, "Variants to begin with.")
 
 HELP = """Search for the best fused model within a budget of milliseconds on this machine.
 
@@ -32,7 +32,7 @@ HELP = """Search for the best fused model within a budget of milliseconds on thi
 
 The same command goes on with a search that was stopped or killed. Models are judged by the negative
 log-likelihood of the validation split and by the 90th percentile of their latency at the fastest
-precision; the test split is not read before the finalists are proven.
+precision. Of the test split nothing is used before the finalists are proven.
 
 FLAGS
   --budget_ms=15          milliseconds; without it the whole front is looked for
@@ -87,19 +87,24 @@ def main() -> None:
         storage=STORAGE.value,
         named=NAMED.value,
         teacher=of_variant,
+        finalists=FINALISTS.value,
+        seeds=SEEDS.value,
     )
-    progress, chosen = report.Progress(request), []
+    progress, stopped = report.Progress(request), True
     try:
         with progress:
-            study.search(request, progress.say, progress.ended)
-        chosen = proof.finalists(progress.outcomes, FINALISTS.value)
+            study.search(request, progress.outcomes, progress.say, progress.ended)
+        stopped = False
     finally:
-        terminal.print_results(*report.closing(request, progress.outcomes, chosen))
-    if chosen:
-        with progress:
-            page = proof.prove(request, chosen, SEEDS.value, progress.say)
-        sentences = report.proven(request, chosen, SEEDS.value)
-        terminal.print_results(*sentences, f"Measured and tested: {page}")
+        if not stopped or progress.outcomes:
+            chosen = proof.finalists(progress.outcomes, FINALISTS.value, request.budget)
+            terminal.print_results(*report.closing(request, progress.outcomes, chosen))
+    if not chosen:
+        return
+    with progress:
+        page = proof.prove(request, chosen, SEEDS.value, progress.say)
+    sentences = report.proven(request, chosen, SEEDS.value)
+    terminal.print_results(*sentences, f"Measured and tested: {page}")
 
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ import json
 import optuna
 import pytest
 
-from fusion_keras.config import get_config
+from fusion_keras.config import copied, get_config
 from fusion_keras.errors import UsageError
-from fusion_keras.searching import asked, report, study
+from fusion_keras.searching import asked, proof, report, study
 from fusion_keras.searching import space as spaces
 from fusion_keras.searching.trial import FAILED, OVER, TRAINED, Outcome
 
@@ -30,6 +30,7 @@ def looked_up(point, plan, key, folder, settings, before, named=""):
     outcome = Outcome(key, point.name, dict(point.settings), TRAINED, named=named)
     outcome.latency = {"int8": {"p50": p90, "p90": p90, "min": p90}}
     outcome.nll, outcome.valid = {"int8": nll}, {"accuracy": 0.8, "nll": nll}
+    outcome.guess = 0.69
     if settings.budget is not None and p90 > settings.budget:
         outcome.state = OVER
     folder.mkdir(parents=True, exist_ok=True)
@@ -53,7 +54,9 @@ def ask(tmp_path, base):
 
 
 def searched(request, **more):
-    return study.search(request, **{"carry_out": looked_up, **more})
+    outcomes = []
+    study.search(request, outcomes, **{"carry_out": looked_up, **more})
+    return outcomes
 
 
 def optuna_trials(request):
@@ -133,6 +136,79 @@ def test_more_trials_go_on_from_those_that_are_there(ask):
     assert len(made) == 5 + 2
 
 
+def test_a_finished_search_that_is_run_again_says_the_same(ask):
+    request, told = ask(), []
+    first = searched(request)
+
+    again = searched(request, on_trial=told.append)
+
+    assert again == first
+    assert told == []
+    said = [report.closing(request, outcomes)[1] for outcomes in (first, again)]
+    assert said[0] == said[1]
+    assert proof.finalists(again, 3, request.budget)
+
+
+def test_a_second_process_in_the_same_folder_is_refused(ask):
+    request = ask(count=5)
+
+    def nested(*arguments):
+        searched(request)
+
+    with pytest.raises(UsageError, match="Another process is searching"):
+        searched(request, carry_out=nested)
+
+
+def test_a_variant_whose_other_settings_are_no_dimension_is_no_point(ask, base):
+    space = spaces.checked({"taps.text": "all", "fusion.tokens": ("sequence",)}, base, "it")
+
+    # Its four blocks are not there, where points have one.
+    assert "early" not in study.inside(ask(space=space))
+
+
+def test_the_front_ends_at_the_budget(ask):
+    request = ask()
+    outcomes = searched(request)
+
+    front = study.pareto(outcomes, request.budget)
+
+    assert front
+    assert all(o.latency[p]["p90"] <= request.budget for o, p in front)
+
+
+def test_hypervolume_never_falls(ask):
+    request = ask(budget=None)
+
+    grown = report.volumes(request, searched(request))
+
+    assert grown == sorted(grown)
+    assert 0 < grown[-1] < 1
+
+
+def test_finalists_are_of_the_front_and_no_named_variants(ask):
+    request = ask()
+    outcomes = searched(request)
+
+    chosen = proof.finalists(outcomes, 2, request.budget)
+
+    keys = {o.key for o, _ in study.pareto(outcomes, request.budget)}
+    assert 0 < len(chosen) <= 2
+    assert all(o.key in keys and not o.named for o in chosen)
+
+
+@pytest.mark.parametrize("seed", [5000, 2**31])
+def test_large_seeds_are_seeds(seed, ask):
+    assert len(searched(ask(seed=seed, count=5))) == 5
+
+
+def test_more_named_variants_may_be_asked_for_later(ask):
+    searched(ask(count=5, named=("early",)))
+
+    outcomes = searched(ask(count=8, named=("early", "inter")))
+
+    assert {"early", "inter"} <= {o.named for o in outcomes}
+
+
 def test_a_failed_trial_is_kept_with_its_reason(ask):
     def failing(point, plan, key, folder, settings, before, named=""):
         outcome = looked_up(point, plan, key, folder, settings, before, named)
@@ -162,7 +238,7 @@ def test_a_space_without_further_points_ends_the_search(ask, base, monkeypatch):
 def test_another_search_in_the_same_folder_is_refused(ask):
     searched(ask(count=5))
 
-    with pytest.raises(UsageError, match="holds a search with another budget_ms"):
+    with pytest.raises(UsageError, match=r"other settings \(budget_ms was 1.6, is 2.0\)"):
         searched(ask(budget=2.0, count=5))
 
 
@@ -210,6 +286,8 @@ def test_a_budget_that_nothing_meets_names_the_nearest(ask):
         ({"budget": 0.0}, "--budget_ms is 0; more than 0"),
         ({"budget": float("nan")}, "--budget_ms is nan"),
         ({"count": 0}, "--trials is 0"),
+        ({"seeds": 0}, "--seeds 0; at least 0 and 1 are wanted"),
+        ({"finalists": -1}, "--finalists is -1"),
         ({"sampler": "cmaes"}, "--sampler is 'cmaes'; one of tpe"),
         ({"precisions": ["int4"]}, "--precisions is 'int4'"),
         ({"named": ["eary"]}, "Unknown variant 'eary'"),
@@ -223,6 +301,26 @@ def test_what_is_asked_is_checked_first(changes, said, base, tmp_path):
 
     with pytest.raises(UsageError, match=said):
         asked.request(base, **(given | changes))
+
+
+def test_a_teacher_is_refused_where_none_can_teach(base, tmp_path):
+    given = {"folder": tmp_path, "space": None, "count": 5, "budget": 3.0, "precisions": ["fp32"]}
+    given |= {"sampler": "tpe", "storage": "", "named": ["early"], "teacher": "late"}
+    config = copied(base)
+    config.regression = True
+
+    with pytest.raises(UsageError, match="regression"):
+        asked.request(config, **given)
+
+
+def test_what_cannot_be_exported_is_refused_first(base, tmp_path):
+    given = {"folder": tmp_path, "space": None, "count": 5, "budget": 3.0, "precisions": ["fp32"]}
+    given |= {"sampler": "tpe", "storage": "", "named": []}
+    config = copied(base)
+    config.dtype = "bfloat16"
+
+    with pytest.raises(UsageError, match="only float32 can be exported"):
+        asked.request(config, **given)
 
 
 def test_a_space_with_one_point_is_refused(base, tmp_path):

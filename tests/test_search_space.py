@@ -118,6 +118,9 @@ def test_optuna_draws_points_of_the_space(space, base):
         ({"fusion.width": ()}, "fusion.width has no values"),
         ({"fusion.width": 64}, "fusion.width is 64; a list of values is wanted"),
         ({"fusion.width": ("64",)}, "fusion.width has '64'; ints are wanted"),
+        ({"fusion.width": ((64,),)}, "a list of values is wanted"),
+        ({"fusion.tokens": ("sequnce",)}, "fusion.tokens has 'sequnce': Junction 0"),
+        ({"image.preset": ("nonsense",)}, "nonsense"),
     ],
 )
 def test_a_space_that_cannot_be_is_told_in_a_sentence(described, said, base):
@@ -130,6 +133,7 @@ def test_a_space_that_cannot_be_is_told_in_a_sentence(described, said, base):
     [
         (None, "cannot be read"),
         ("values = 3\n", "has no get_space()"),
+        ("def get_space():\n    return {}['x']\n", "fails: KeyError"),
         ("def get_space():\n    return 1 / 0\n", "fails: ZeroDivisionError"),
     ],
 )

@@ -22,6 +22,7 @@ def get_space():
         "taps.text": (0, 1, 2),
         "taps.image": (0, 1, 2),
         "joins": ("concat", "linear", "attention"),
+        "fusion.blocks": (1, 4),
     }
 """
 

@@ -40,6 +40,11 @@ def some_of(known: Sequence[str]) -> Callable[[str], list[str]]:
     return read
 
 
+def paths(text: str) -> list[Path]:
+    """A list of folders or files."""
+    return [Path(word) for word in words(text)]
+
+
 def file(text: str) -> Path:
     """A path that can be a file's."""
     if not Path(text).name or Path(text).is_dir():

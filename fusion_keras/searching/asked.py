@@ -10,9 +10,11 @@ from pathlib import Path
 from fusion_keras.data.cache import cache_dir
 from fusion_keras.errors import UsageError
 from fusion_keras.searching import space as spaces
-from fusion_keras.searching.study import SAMPLERS, Request
-from fusion_keras.training.plan import make_plan
+from fusion_keras.searching.study import SAMPLERS, Request, untaught
+from fusion_keras.training.plan import check_teaching, make_plan
+from fusion_keras.training.recipes import resolve
 
+PACKAGES = ("tf2onnx", "onnx", "onnx_ir", "onnxscript", "onnxruntime")
 PRECISIONS = ("fp32", "fp16", "int8", "int8_static")
 _log = logging.getLogger(__name__)
 
@@ -27,8 +29,10 @@ def request(
     precisions: Sequence[str],
     sampler: str,
     storage: str,
-    named: Sequence[str],
+    named: Sequence[str] | None,
     teacher: str = "",
+    finalists: int = 0,
+    seeds: int = 1,
 ) -> Request:
     """The request of flags.
 
@@ -40,6 +44,17 @@ def request(
         raise UsageError(f"--budget_ms is {budget:g}; more than 0 is wanted.")
     if count < 1:
         raise UsageError(f"--trials is {count}; at least 1 is wanted.")
+    if finalists < 0 or seeds < 1:
+        raise UsageError(
+            f"--finalists is {finalists} and --seeds {seeds}; at least 0 and 1 are wanted."
+        )
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            f"{', '.join(missing)} not installed: pip install -e '.[search,export,bench,cpu]'."
+        )
+    if config.dtype != "float32":
+        raise UsageError(f"--dtype is {config.dtype}; only float32 can be exported and measured.")
     if sampler not in SAMPLERS:
         raise UsageError(f"--sampler is {sampler!r}; one of {', '.join(SAMPLERS)} is wanted.")
     if sampler == "gp" and importlib.util.find_spec("torch") is None:
@@ -59,9 +74,19 @@ def request(
         "junctions"
     ] == (1,):
         raise UsageError("The space has a single point: give some dimension of it several values.")
+    joined = config.fusion.modalities.split("+")
+    if named is None:
+        named = [*(m for m in ("text",) if m in joined), "late", "inter", "early"]
+    # What is wrong with the data or the settings is told before the first model is built.
+    plain = untaught(config)
     for variant in dict.fromkeys([*named, *([teacher] if teacher else [])]):
-        # What is wrong with the data or the settings is told before the first model is built.
-        make_plan(spaces.variant_point(variant).config(config))
+        make_plan(spaces.variant_point(variant).config(plain))
+    joint = spaces.variant_point(spaces.VARIANT).config(config)
+    if teacher:
+        joint.teacher.runs = (teacher,)
+        check_teaching(resolve(joint), "keras")
+    else:
+        make_plan(joint)
     return Request(
         base=config,
         space=of_file,

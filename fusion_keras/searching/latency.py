@@ -6,26 +6,24 @@ reference graph; what is kept is its ratio to that, times what the reference too
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import hashlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import platform
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from fusion_keras import huge_pages
 from fusion_keras.errors import UsageError
-from fusion_keras.files import last_line, write
+from fusion_keras.files import digest, last_line, write
+from fusion_keras.interrupts import end_with_parent
 
 # What makes other graphs of the same model.
 _PACKAGES = ("keras", "tensorflow", "tf2onnx", "onnxscript", "onnxruntime")
-# From linux/prctl.h.
-_PR_SET_PDEATHSIG = 1
 
 
 class Meter:
@@ -40,11 +38,8 @@ class Meter:
 
     def known(self, key: str, precisions: tuple[str, ...]) -> dict[str, dict] | None:
         """Precision -> p50, p90, min in ms, of a model that was measured before."""
-        try:
-            kept = json.loads((self.folder / f"{key}.json").read_text())
-            return {name: kept[name] for name in precisions}
-        except (OSError, ValueError, KeyError):
-            return None
+        kept = _read(self.folder / f"{key}.json")
+        return {p: kept[p] for p in precisions} if set(precisions) <= set(kept) else None
 
     def measured(
         self,
@@ -66,19 +61,22 @@ class Meter:
             UsageError: it could not be measured.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        reference, first = self.folder / "reference", self.folder / "reference.json"
-        if not first.is_file():
+        reference, least = self.folder / "reference", self.folder / "reference.json"
+        if not (reference / "meta.json").is_file():
             make_reference(reference)
+            least.unlink(missing_ok=True)
         times = _bench([reference, draft], log)
-        anchor = times[(reference.name, "fp32")]
-        if not first.is_file():
-            write(first, _json(anchor))
-        scale = json.loads(first.read_text())["p50"] / anchor["p50"]
+        anchor = times[(reference.name, "fp32")]["p50"]
+        # Of all its measurements the one that the machine's other work disturbed least.
+        best = min(anchor, _read(least).get("p50", anchor))
+        write(least, _json({"p50": best}))
+        scale = best / anchor
         found = {
             name: {which: ms * scale for which, ms in times[(draft.name, name)].items()}
             for name in precisions
         }
-        write(self.folder / f"{key}.json", _json({**found, "scale": scale}))
+        file = self.folder / f"{key}.json"
+        write(file, _json({**_read(file), **found}))
         return found
 
 
@@ -90,6 +88,10 @@ def device() -> str:
             parts.append(importlib.metadata.version(name))
         except importlib.metadata.PackageNotFoundError:
             parts.append("")
+    exporter = importlib.util.find_spec("export")
+    if exporter and exporter.origin:
+        # What makes the graphs.
+        parts += [digest(file) for file in sorted(Path(exporter.origin).parent.rglob("*.py"))]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
 
 
@@ -104,11 +106,14 @@ def _processor() -> str:
 def _bench(artifacts: list[Path], log: Path) -> dict[tuple[str, str], dict]:
     """(folder's name, precision) -> p50, p90, min in ms."""
     target = log.with_suffix(".json")
+    target.unlink(missing_ok=True)
     command = [sys.executable, "-m", "bench", *map(str, artifacts), "--precision=all"]
     # 1: one contender was lost; which, the file says.
     run([*command, f"--out={target}", "--replace"], log, fine=(0, 1))
-    found = {}
-    for contender in json.loads(target.read_text())["contenders"]:
+    found, contenders = {}, _read(target).get("contenders", [])
+    if len(contenders) < len(artifacts):
+        raise UsageError(f"bench failed ({last_line(log)}); all it said is in {log}")
+    for contender in contenders:
         if contender["error"]:
             raise UsageError(f"it could not be measured: {contender['error']}")
         times = contender["latency"]
@@ -127,17 +132,25 @@ def run(command: list[str], log: Path, fine: tuple[int, ...] = (0,)) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as file:
         done = subprocess.run(
-            command, stdout=file, stderr=subprocess.STDOUT, preexec_fn=_end_with_parent
+            command,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            # A person who measures has no large pages either.
+            env=huge_pages.without(os.environ),
+            preexec_fn=end_with_parent,
         )
     if done.returncode not in fine:
         said = last_line(log).removeprefix("error: ")
         raise UsageError(f"{command[2]} failed ({said}); all it said is in {log}")
 
 
-def _end_with_parent() -> None:
-    """Ask Linux to end this process with the one that started it, however that ends."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+def _read(file: Path) -> dict:
+    """The values of a JSON file; none where it is not there or is damaged."""
+    try:
+        values = json.loads(file.read_text())
+        return values if isinstance(values, dict) else {}
+    except (OSError, ValueError):
+        return {}
 
 
 def _json(values: dict) -> bytes:

@@ -11,11 +11,12 @@ import optuna
 import plotly.graph_objects as go
 
 from fusion_keras.files import write
+from fusion_keras.searching.proof import label
 from fusion_keras.searching.study import OBJECTIVES, Request, open_study, pareto
 from fusion_keras.searching.trial import OVER, PICTURE, STOPPED, TRAINED, Outcome
 
 # Okabe and Ito's colours, which everybody can tell apart.
-_COLOURS = {TRAINED: "#0072B2", STOPPED: "#999999", OVER: "#D55E00", "named": "#009E73"}
+_COLOURS = {TRAINED: "#0072B2", STOPPED: "#999999", "named": "#009E73"}
 # Importance of fewer trials says nothing.
 _ENOUGH = 10
 
@@ -25,7 +26,6 @@ def write_page(
     outcomes: Sequence[Outcome],
     volumes: Sequence[float],
     chosen: Sequence[Outcome],
-    proven: Sequence[str] = (),
 ) -> Path:
     """Write `report.html` into the search's folder.
 
@@ -34,16 +34,13 @@ def write_page(
         outcomes: what became of its trials.
         volumes: hypervolume behind each of them.
         chosen: the finalists, whose architecture is drawn.
-        proven: sentences on what became of them.
     """
     figures = [_cloud(request, outcomes), _growth(volumes), *_importance(request)]
     parts = [
         figure.to_html(full_html=False, include_plotlyjs=not number)
         for number, figure in enumerate(figures)
     ]
-    drawn = [_drawn(number, outcome) for number, outcome in enumerate(chosen, 1)]
-    said = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in proven)
-    body = "\n".join([*parts, said, *drawn])
+    body = "\n".join([*parts, *map(_drawn, chosen)])
     target = request.folder / "report.html"
     page = (
         "<!doctype html><html lang='en'><head><meta charset='utf-8'><title>fusion_keras search"
@@ -84,7 +81,7 @@ def _cloud(request: Request, outcomes: Sequence[Outcome]) -> go.Figure:
             marker={"color": _COLOURS[STOPPED], "symbol": "x"},
             hovertemplate="%{text}<br>%{x:.2f} ms, NLL %{y:.3f} when stopped<extra></extra>",
         )
-    best = pareto(outcomes)
+    best = pareto(outcomes, request.budget)
     figure.add_scatter(
         x=[o.latency[p]["p90"] for o, p in best],
         y=[o.nll[p] for o, p in best],
@@ -142,8 +139,8 @@ def _importance(request: Request) -> list[go.Figure]:
     return [figure]
 
 
-def _drawn(number: int, outcome: Outcome) -> str:
+def _drawn(outcome: Outcome) -> str:
     """A finalist's architecture, which its trial has drawn."""
-    title = f"Finalist {number}: {outcome.name}"
+    title = f"{label(outcome)}: {outcome.name}"
     place = f"trials/{outcome.key}/{PICTURE}"
     return f"<h2>{html.escape(title)}</h2><img src='{place}' alt='its layers and junctions'>"

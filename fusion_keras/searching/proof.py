@@ -13,26 +13,28 @@ from pathlib import Path
 
 import numpy as np
 
-from fusion_keras.config import copied
 from fusion_keras.searching.latency import run
 from fusion_keras.searching.rungs import hypervolume
 from fusion_keras.searching.space import Point, variant_point
-from fusion_keras.searching.study import Request, inside, joint_base, pareto
+from fusion_keras.searching.study import Request, base_of, joint_base, pareto
 from fusion_keras.searching.trainee import train_whole
 from fusion_keras.searching.trial import TRAINED, Outcome
 
 _log = logging.getLogger(__name__)
 
 
-def finalists(outcomes: Sequence[Outcome], count: int) -> list[Outcome]:
+def finalists(
+    outcomes: Sequence[Outcome], count: int, budget: float | None = None
+) -> list[Outcome]:
     """Trials of the front that cover most of it, the most telling first; no named variants.
 
     Args:
         outcomes: of a search.
         count: how many at most.
+        budget: ms of p90, beyond which nothing counts.
     """
     points = {}
-    for outcome, precision in pareto(outcomes):
+    for outcome, precision in pareto(outcomes, budget):
         if not outcome.named:
             place = (outcome.nll[precision], outcome.latency[precision]["p90"])
             points.setdefault(outcome.key, (outcome, []))[1].append(place)
@@ -41,7 +43,7 @@ def finalists(outcomes: Sequence[Outcome], count: int) -> list[Outcome]:
         return []
     reference = [
         1.01 * max(x for o in trained for x in o.nll.values()),
-        1.01 * max(t["p90"] for o in trained for t in o.latency.values()),
+        budget or 1.01 * max(t["p90"] for o in trained for t in o.latency.values()),
     ]
     chosen: list[Outcome] = []
     covered: list[tuple] = []
@@ -55,6 +57,11 @@ def finalists(outcomes: Sequence[Outcome], count: int) -> list[Outcome]:
         chosen.append(outcome)
         covered += places
     return chosen
+
+
+def label(outcome: Outcome) -> str:
+    """What a finalist's runs and artifacts are called, also in a longer search."""
+    return f"found-{outcome.key[:6]}"
 
 
 def prove(
@@ -76,28 +83,26 @@ def prove(
     Raises:
         UsageError: a training or a later step failed; what is done is kept.
     """
-    joint = joint_base(request, say)
-    models = {v: (variant_point(v), request.base) for v in request.named}
-    models |= {v: (variant_point(v), joint) for v in inside(request)}
-    models |= {
-        f"finalist-{i}": (Point(outcome.name, outcome.settings), joint)
-        for i, outcome in enumerate(chosen, 1)
-    }
-    planned = [
-        (request.folder / "runs" / f"{name}-s{seed}", point, base, seed)
-        for seed in range(request.seed + 1, request.seed + 1 + seeds)
-        for name, (point, base) in models.items()
-    ]
-    for number, (folder, point, base, seed) in enumerate(planned, 1):
+    planned = []
+    for seed in range(request.seed + 1, request.seed + 1 + seeds):
+        # They have parents and teachers of their own seed.
+        joint = joint_base(request, seed, say)
+        models = {v: (variant_point(v), base_of(v, request, joint)) for v in request.named}
+        models |= {label(o): (Point(o.name, o.settings), joint) for o in chosen}
+        for name, (point, base) in models.items():
+            config = point.config(base)
+            config.seed = seed
+            planned.append((request.folder / "runs" / f"{name}-s{seed}", point.name, config))
+    for number, (folder, name, config) in enumerate(planned, 1):
         if not folder.is_dir():
-            _log.info("[%d/%d] training %s: %s", number, len(planned), folder.name, point.name)
+            _log.info("[%d/%d] training %s: %s", number, len(planned), folder.name, name)
         say(f"training {folder.name} ...")
-        config = copied(base)
-        config.seed = seed
-        train_whole(point.config(config), folder)
+        train_whole(config, folder)
     target = request.folder / "proof"
     flags = [f"--runs={','.join(str(folder) for folder, *_ in planned)}", f"--workdir={target}"]
-    flags += [f"--precisions={','.join(p for p in request.precisions if p != 'fp32')}"]
+    flags += [f"--precisions={','.join(request.precisions)}"]
+    # Whatever one of them loses, the report shall say it.
+    flags += ["--allow-loss=100"]
     flags += [] if request.budget is None else [f"--budget-ms={request.budget:g}"]
     say("exporting, measuring, reporting ...")
     run([sys.executable, "-m", "bench.study", *flags], request.folder / "proof.log")

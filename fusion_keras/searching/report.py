@@ -15,6 +15,7 @@ from rich.table import Table
 from fusion_keras import terminal
 from fusion_keras.files import write
 from fusion_keras.searching.page import write_page
+from fusion_keras.searching.proof import label
 from fusion_keras.searching.rungs import hypervolume
 from fusion_keras.searching.study import Request, pareto
 from fusion_keras.searching.trial import FAILED, OVER, STOPPED, TRAINED, Outcome
@@ -27,7 +28,7 @@ class Progress:
 
     def __init__(self, request: Request):
         self.request, self.outcomes = request, []
-        self._began, self._before = time.monotonic(), None
+        self._began, self._made = time.monotonic(), 0
         self._status = terminal.console().status("")
 
     def __enter__(self) -> Progress:
@@ -42,18 +43,15 @@ class Progress:
         self._status.update(line)
         _log.debug("%s", line)
 
-    def ended(self, outcome: Outcome, outcomes: list[Outcome]) -> None:
-        """A trial has ended; those that ended in an earlier call are shown, too."""
-        self.outcomes = list(outcomes)
-        if self._before is None:
-            self._before = len(outcomes) - 1
-        count, made = self.request.count, len(outcomes) - self._before
+    def ended(self, outcome: Outcome) -> None:
+        """A trial has ended."""
+        self._made += 1
         seconds = time.monotonic() - self._began
-        left = max(0, count - len(outcomes)) * seconds / max(1, made)
+        left = max(0, self.request.count - len(self.outcomes)) * seconds / self._made
         _log.info(
             "[%d/%d] %s: %s  (%s gone, about %s left)",
-            len(outcomes),
-            count,
+            len(self.outcomes),
+            self.request.count,
             outcome.named or outcome.name,
             said(outcome),
             clock(seconds),
@@ -88,7 +86,7 @@ def closing(
     summary = f"{len(outcomes)} trials: {', '.join(phrases) or 'none'}."
     if not counts[TRAINED]:
         return [summary, _nothing(request, outcomes)]
-    best = pareto(outcomes)
+    best = pareto(outcomes, request.budget)
     table = Table(
         "model", "precision", "p90 ms", "validation NLL", "validation accuracy", title="front"
     )
@@ -105,11 +103,11 @@ def closing(
         for o, p in best
     ]
     write(request.folder / "front.json", (json.dumps(content, indent=1) + "\n").encode())
-    volumes = [volume(request, outcomes[:count]) for count in range(1, len(outcomes) + 1)]
-    page = write_page(request, outcomes, volumes, chosen)
+    grown = volumes(request, outcomes)
+    page = write_page(request, outcomes, grown, chosen)
     return [
         table,
-        f"{summary} They dominate {100 * volumes[-1]:.1f} % of the area up to a guess and the "
+        f"{summary} They dominate {100 * grown[-1]:.1f} % of the area up to a guess and the "
         f"{'slowest' if request.budget is None else 'budget'}.",
         f"Report: {page}",
         f"Storage: {request.url} (optuna-dashboard opens it)",
@@ -127,18 +125,17 @@ def _nothing(request: Request, outcomes: Sequence[Outcome]) -> str:
     )
 
 
-def volume(request: Request, outcomes: Sequence[Outcome]) -> float:
-    """Hypervolume of the front, up to the NLL of a guess and the budget, as a share of that area.
-
-    Without a budget up to the slowest model that was measured.
-    """
-    best = pareto(outcomes)
-    if not best:
-        return 0.0
-    points = np.array([(o.nll[p], o.latency[p]["p90"]) for o, p in best])
+def volumes(request: Request, outcomes: Sequence[Outcome]) -> list[float]:
+    """Hypervolume of the front behind each trial, as a share of the area up to the NLL of a guess
+    and to the budget, or without one to the slowest that was measured."""
     slowest = max(t["p90"] for o in outcomes for t in o.latency.values())
-    reference = (float(np.log(max(o.classes or 2 for o in outcomes))), request.budget or slowest)
-    return hypervolume(points, reference) / (reference[0] * reference[1])
+    reference = (max(o.guess or 0 for o in outcomes), request.budget or slowest)
+    found = []
+    for count in range(1, len(outcomes) + 1):
+        best = pareto(outcomes[:count], request.budget)
+        points = np.array([(o.nll[p], o.latency[p]["p90"]) for o, p in best])
+        found.append(hypervolume(points, reference) / (reference[0] * reference[1]))
+    return found
 
 
 def proven(request: Request, chosen: Sequence[Outcome], seeds: int) -> list[str]:
@@ -147,9 +144,9 @@ def proven(request: Request, chosen: Sequence[Outcome], seeds: int) -> list[str]
     Both on the validation split, at float32, as training leaves it.
     """
     said = []
-    for number, outcome in enumerate(chosen, 1):
+    for outcome in chosen:
         folders = [
-            request.folder / "runs" / f"finalist-{number}-s{request.seed + 1 + i}"
+            request.folder / "runs" / f"{label(outcome)}-s{request.seed + 1 + i}"
             for i in range(seeds)
         ]
         found = [
@@ -159,7 +156,7 @@ def proven(request: Request, chosen: Sequence[Outcome], seeds: int) -> list[str]
         values = [nll["value"] for nll in found]
         spread = f" +- {np.std(values, ddof=1):.3f}" if len(values) > 1 else ""
         said.append(
-            f"finalist-{number}, {outcome.name}: validation NLL {outcome.valid['nll']:.3f} in the "
+            f"{label(outcome)}, {outcome.name}: validation NLL {outcome.valid['nll']:.3f} in the "
             f"search, {np.mean(values):.3f}{spread} on {len(values)} new seeds"
         )
     return said

@@ -127,6 +127,8 @@ class Space:
     def coordinates(self, spec: FusionSpec, config) -> dict[str, Any] | None:
         """What a trial would have to suggest for a spec; None where it lies outside.
 
+        What is no dimension is not looked at: another model may be there (see `key_of`).
+
         Args:
             spec: of a named variant.
             config: its resolved config.
@@ -144,7 +146,6 @@ class Space:
             section, _, field = name.partition(".")
             values[name] = settings.get(name, config[section][field])
         inside = all(value in self.dimensions[_dimension(name)] for name, value in values.items())
-        # Junctions of unlike widths, or another pool or head, have no coordinates.
         plain = inside and not spec.frozen and set(spec.modalities) <= set(self.modalities)
         return values if plain else None
 
@@ -200,18 +201,16 @@ def of_file(path: Path, config) -> Space:
         UsageError: it cannot be read, or names what there is not.
     """
     try:
-        described = runpy.run_path(str(path))["get_space"]()
-        described = dict(described)
+        content = runpy.run_path(str(path))
+        described = dict(content["get_space"]()) if "get_space" in content else None
     except OSError as error:
         raise UsageError(f"The --space file {path} cannot be read ({error.strerror}).") from None
-    except KeyError:
-        raise UsageError(
-            f"The --space file {path} has no get_space(), which gives name -> values."
-        ) from None
     except Exception as error:  # a file of Python can fail in any way
         raise UsageError(
             f"The --space file {path} fails: {type(error).__name__}: {error}"
         ) from None
+    if described is None:
+        raise UsageError(f"The --space file {path} has no get_space(), which gives name -> values.")
     return checked(described, config, str(path))
 
 
@@ -239,6 +238,7 @@ def checked(described: Mapping[str, Any], config, where: str) -> Space:
         UsageError: a dimension that there is not, without values, or with one that cannot be.
     """
     facts = FUSION.facts(_joint(config))
+    tops = {m: _deepest(m, described, config, facts[m]) for m in facts}
     known = ("junctions", "joins", *(f"taps.{m}" for m in facts), *SETTINGS)
     for name in described:
         if name not in known:
@@ -251,25 +251,52 @@ def checked(described: Mapping[str, Any], config, where: str) -> Space:
     for name in (n for n in known if n in described):
         values, modality = described[name], name.removeprefix("taps.")
         if name.startswith("taps.") and values == "all":
-            values = range(facts[modality].num_depths + 1)
-        if isinstance(values, (str, int, float)) or not isinstance(values, Sequence):
+            values = range(tops[modality] + 1)
+        plain = isinstance(values, Sequence) and not isinstance(values, str)
+        if not plain or not all(isinstance(value, (str, int, float)) for value in values):
             raise UsageError(f"{where}: {name} is {values!r}; a list of values is wanted.")
         values = tuple(dict.fromkeys(values))
         if not values:
             raise UsageError(f"{where}: {name} has no values; at least one is wanted.")
-        _check(where, name, values, facts)
+        _check(where, name, values, tops)
         dimensions[name] = values
-    return Space(dimensions)
+    space = Space(dimensions)
+    _check_words(where, space, config)
+    return space
 
 
-def _check(where: str, name: str, values: tuple, facts) -> None:
+def _deepest(modality: str, described: Mapping[str, Any], config, facts) -> int:
+    """The greatest depth of a modality's backbones, of all presets that are tried."""
+    presets = described.get(f"{modality}.preset", ())
+    if isinstance(presets, str) or not isinstance(presets, Sequence):
+        return facts.num_depths  # which is refused in a moment
+    tops = [facts.num_depths]
+    for preset in presets:
+        joint = _joint(config)
+        joint[modality].preset = str(preset)
+        tops.append(FUSION.facts(joint)[modality].num_depths)
+    return max(tops)
+
+
+def _check_words(where: str, space: Space, config) -> None:
+    """Check each value that is a word, in a model that reads it: a mistyped one would never be."""
+    taps = {m: min(d for d in space.dimensions[f"taps.{m}"] if d != "-") for m in space.modalities}
+    for name in space.settings:
+        for value in (v for v in space.dimensions[name] if isinstance(v, str)):
+            try:
+                plan_at(space.point([(taps, "attention")], {name: value}), config)
+            except UsageError as error:
+                raise UsageError(f"{where}: {name} has {value!r}: {error}") from None
+
+
+def _check(where: str, name: str, values: tuple, tops: Mapping[str, int]) -> None:
     modality = name.removeprefix("taps.")
     if name == "junctions":
         known: tuple = tuple(range(1, MAX_JUNCTIONS + 1))
     elif name == "joins":
         known = JOINS
-    elif modality in facts:
-        known = (*range(facts[modality].num_depths + 1), "-")
+    elif modality in tops:
+        known = (*range(tops[modality] + 1), "-")
     else:
         section, _, field = name.partition(".")
         kind = type(get_config()[section][field])

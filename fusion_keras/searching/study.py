@@ -6,7 +6,9 @@ trial that was running when the search was killed is gone on with, with the same
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import hashlib
 import json
 import logging
@@ -19,19 +21,22 @@ import optuna
 from optuna.trial import TrialState
 
 from fusion_keras.config import copied, get_config
+from fusion_keras.data.modalities import MODALITIES
 from fusion_keras.errors import UsageError
 from fusion_keras.files import write
-from fusion_keras.searching import space as spaces
+from fusion_keras.fusion.architectures import FUSION
+from fusion_keras.fusion.variants import FROZEN
 from fusion_keras.searching import trial as trials
 from fusion_keras.searching.latency import Meter
 from fusion_keras.searching.rungs import front
-from fusion_keras.searching.space import Space, key_of, plan_at, variant_point
+from fusion_keras.searching.space import VARIANT, Point, Space, key_of, plan_at, variant_point
 from fusion_keras.searching.trainee import train_whole
 from fusion_keras.searching.trial import FAILED, OVER, TRAINED, Outcome
+from fusion_keras.training.plan import Plan
 from fusion_keras.training.recipes import resolve
+from fusion_keras.training.run import as_json, changes, worded
 
 SAMPLERS = ("tpe", "nsga2", "random", "gp")
-NAMED = ("text", "late", "inter", "early")
 OBJECTIVES = ("validation NLL", "p90 ms")
 # Proposals that are there already: after so many in a row points are drawn at random, and after so
 # many more there are none left.
@@ -70,7 +75,7 @@ class Request:
     precisions: tuple[str, ...] = ("fp32", "int8")
     sampler: str = "tpe"
     storage: str = ""
-    named: tuple[str, ...] = NAMED
+    named: tuple[str, ...] = ("text", "late", "inter", "early")
     seed: int = 0
     cache: Path = Path("~/.cache/fusion_keras")
     teacher: str = ""
@@ -82,8 +87,9 @@ class Request:
 
     def identity(self) -> dict:
         """What may not change from one call to the next."""
-        config = json.loads(json.dumps(self.base.to_dict()))
-        # The seed of a training is of each trial alike; what is found beside runs is no setting.
+        config = as_json(self.base)
+        # Where things are kept changes nothing.
+        del config["data"]["cache_dir"]
         return {
             "space": self.space.digest(),
             "budget_ms": self.budget,
@@ -97,73 +103,117 @@ class Request:
 
 def search(
     request: Request,
+    outcomes: list[Outcome],
     say: Callable[[str], None] = lambda line: None,
-    on_trial: Callable[[Outcome, list[Outcome]], None] = lambda outcome, all_of_them: None,
+    on_trial: Callable[[Outcome], None] = lambda outcome: None,
     carry_out: Callable[..., Outcome] = trials.carry_out,
-) -> list[Outcome]:
+) -> None:
     """Search, or go on.
 
     Args:
         request: what for.
+        outcomes: an empty list; what became of every trial is put there as it ends, and first what
+            an earlier call has found: the named variants outside the space, then by number.
         say: told what is being done.
-        on_trial: told of each trial that ended, and of all so far.
+        on_trial: told of each trial that has ended now.
         carry_out: sees a trial through; another one looks it up in a table, to compare samplers.
 
-    Returns:
-        What became of every trial, the named ones first.
-
     Raises:
-        UsageError: a storage of another search, a space without another point, or a variant that
-            cannot be.
+        UsageError: a folder or a storage of another search, another process that searches there,
+            or what the trials learn from could not be trained.
     """
     request.folder.mkdir(parents=True, exist_ok=True)
-    study = open_study(request)
-    settings = trials.Settings(
-        request.base, request.precisions, request.budget, Meter(request.cache), say
-    )
-    joint = joint_base(request, say)
-    outcomes: list[Outcome] = []
-    for point, plan, named in _references(request):
-        key = key_of(plan)
-        outcome = carry_out(point, plan, key, _place(request, key), settings, outcomes, named)
+    meter = Meter(request.cache)
+
+    def made(point: Point, plan: Plan, key: str, base, named: str) -> Outcome:
+        settings = trials.Settings(base, request.precisions, request.budget, meter, say)
+        place = request.folder / "trials" / key
+        there = (place / "outcome.json").is_file()
+        outcome = carry_out(point, plan, key, place, settings, outcomes, named)
         outcomes.append(outcome)
-        on_trial(outcome, outcomes)
-    settings = dataclasses.replace(settings, base=joint)
-    for optuna_trial, point, plan, key in _proposals(study, request, outcomes):
-        named = optuna_trial.user_attrs.get(_NAMED, "")
-        outcome = carry_out(point, plan, key, _place(request, key), settings, outcomes, named)
-        _tell(study, optuna_trial, outcome, request.budget)
-        outcomes.append(outcome)
-        on_trial(outcome, outcomes)
-    return outcomes
+        if not there:
+            on_trial(outcome)
+        return outcome
+
+    with _alone(request.folder):
+        study = open_study(request)
+        joint = joint_base(request, request.seed, say)
+        within = inside(request)
+        for variant in (v for v in request.named if v not in within):
+            point, base = variant_point(variant), base_of(variant, request, joint)
+            plan = plan_at(point, base)
+            made(point, plan, key_of(plan), base, variant)
+        for asked, point, plan, key in _proposals(study, request, joint, outcomes):
+            outcome = made(point, plan, key, joint, asked.user_attrs.get(_NAMED, ""))
+            _tell(study, asked, outcome, request.budget)
 
 
-def joint_base(request: Request, say: Callable[[str], None] = lambda line: None):
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Held until the block or the process ends, however it ends.
+
+    Raises:
+        UsageError: another process searches here.
+    """
+    with (folder / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UsageError(
+                f"Another process is searching in {folder}: wait for it, or give another --workdir."
+            ) from None
+        yield
+
+
+def base_of(variant: str, request: Request, joint):
+    """The config that a named variant is trained with: `joint` for one that trains backbones of
+    several modalities, else `request.base`, whose models learn from the data alone."""
+    alone = variant in MODALITIES or variant in FROZEN
+    return untaught(request.base) if alone else joint
+
+
+def untaught(base):
+    """A config without teachers."""
+    config = copied(base)
+    config.teacher = get_config().teacher
+    return config
+
+
+def joint_base(request: Request, seed: int, say: Callable[[str], None] = lambda line: None):
     """The config that points of the space change: `request.base` with what all of them share.
 
     That are the teacher, and the runs of one modality that the recipe starts from: one of each,
     of the whole backbone, instead of one for each depth. They are trained first, as ordinary runs.
 
+    Args:
+        seed: of these and of what learns from them.
+
     Raises:
         UsageError: one could not be trained.
     """
     config = copied(request.base)
-    if not config.parents and not {"image.preset", "image.size"} & set(request.space.dimensions):
-        shared = resolve(spaces.variant_point(spaces.VARIANT).config(config)).parent.warm_start
-        config.parents = tuple(str(_trained(request, m, say)) for m in shared)
+    config.seed = seed
+    if not config.parents:
+        resolved = resolve(variant_point(VARIANT).config(untaught(config)))
+        shared = set(resolved.parent.warm_start) & set(FUSION.backbones(resolved))
+        read = [n for n in request.space.settings if n.partition(".")[0] in ("data", *shared)]
+        if not read:  # else they would be other runs
+            config.parents = tuple(
+                str(_trained(request, m, seed, say)) for m in MODALITIES if m in shared
+            )
     if request.teacher:
-        config.teacher.runs = (str(_trained(request, request.teacher, say)),)
+        config.teacher.runs = (str(_trained(request, request.teacher, seed, say)),)
     return config
 
 
-def _trained(request: Request, variant: str, say: Callable[[str], None]) -> Path:
-    """The finished run of a named variant, of the search's own seed."""
-    folder = request.folder / "runs" / f"{variant}-s{request.seed}"
+def _trained(request: Request, variant: str, seed: int, say: Callable[[str], None]) -> Path:
+    """The finished run of a named variant that learns from the data alone."""
+    folder = request.folder / "runs" / f"{variant}-s{seed}"
     if not folder.is_dir():
         _log.info("First what the others learn from: %s", variant)
     say(f"training {variant} ...")
-    config = variant_point(variant).config(request.base)
-    config.teacher = get_config().teacher
+    config = variant_point(variant).config(untaught(request.base))
+    config.seed = seed
     train_whole(config, folder)
     return folder
 
@@ -183,10 +233,10 @@ def open_study(request: Request) -> optuna.Study:
         except ValueError:
             raise UsageError(f"{file} is damaged: give another --workdir.") from None
         if before != identity:
-            names = [name for name in identity if before.get(name) != identity[name]]
+            phrases = worded(changes(before, identity))[:4]
             raise UsageError(
-                f"{request.folder} holds a search with another {', '.join(names)}: repeat that "
-                "command to go on with it, or give another --workdir."
+                f"{request.folder} holds a search with other settings ({'; '.join(phrases)}): "
+                "repeat that command to go on with it, or give another --workdir."
             )
     try:
         study = optuna.create_study(
@@ -206,50 +256,45 @@ def open_study(request: Request) -> optuna.Study:
             "search's command."
         )
     if identified is None:
-        _begin(study, request, sealed)
+        study.set_metric_names(list(OBJECTIVES))
+        study.set_user_attr("identity", sealed)
+    for variant, coordinates in inside(request).items():
+        study.enqueue_trial(coordinates, user_attrs={_NAMED: variant}, skip_if_exists=True)
     write(file, (json.dumps(identity, indent=1) + "\n").encode())
     return study
 
 
-def _begin(study: optuna.Study, request: Request, sealed: str) -> None:
-    """Name what is measured, and propose the named variants that the space holds."""
-    study.set_metric_names(list(OBJECTIVES))
-    for variant, coordinates in inside(request).items():
-        study.enqueue_trial(coordinates, user_attrs={_NAMED: variant}, skip_if_exists=True)
-    study.set_user_attr("identity", sealed)
-
-
 def inside(request: Request) -> dict[str, dict]:
-    """Named variant -> its coordinates, of those that the space holds."""
-    plans = {v: plan_at(variant_point(v), request.base) for v in request.named}
-    found = {v: request.space.coordinates(p.spec, p.config) for v, p in plans.items()}
-    return {variant: where for variant, where in found.items() if where}
-
-
-def _references(request: Request) -> Iterator[tuple]:
-    """The named variants that no point of the space is."""
-    within = inside(request)
+    """Named variant -> its coordinates, of those that are points of the space."""
+    found, base = {}, untaught(request.base)
     for variant in request.named:
-        if variant not in within:
-            point = variant_point(variant)
-            yield point, plan_at(point, request.base), variant
+        plan = plan_at(variant_point(variant), base)
+        coordinates = request.space.coordinates(plan.spec, plan.config)
+        if coordinates is None:
+            continue
+        point = request.space.drawn(optuna.trial.FixedTrial(coordinates))
+        # What is no dimension, say the number of blocks, may be otherwise there.
+        if key_of(plan_at(point, base)) == key_of(plan):
+            found[variant] = coordinates
+    return found
 
 
-def _place(request: Request, key: str) -> Path:
-    return request.folder / "trials" / key
-
-
-def _proposals(study: optuna.Study, request: Request, outcomes: list[Outcome]) -> Iterator[tuple]:
+def _proposals(
+    study: optuna.Study, request: Request, base, outcomes: list[Outcome]
+) -> Iterator[tuple]:
     """Points that were not there before: (Optuna's trial, point, plan, key).
 
-    First what has ended already, as it was told, then what was running, then new ones.
+    First what has ended already joins `outcomes`; then what was running is gone on with, then come
+    new ones.
     """
     seen = {outcome.key: 0 for outcome in outcomes}
     for frozen in study.get_trials(deepcopy=False):
         if frozen.state == TrialState.RUNNING:
-            yield from _proposed(optuna.Trial(study, frozen._trial_id), study, request, seen)
+            study.sampler = _sampler(request.sampler, request.seed, frozen.number)
+            asked = optuna.Trial(study, frozen._trial_id)
+            yield from _proposed(asked, study, request, base, seen)
         elif _KEY in frozen.user_attrs and _SAME not in frozen.user_attrs:
-            ended = trials.read(_place(request, frozen.user_attrs[_KEY]))
+            ended = trials.read(request.folder / "trials" / frozen.user_attrs[_KEY])
             if ended:
                 seen[ended.key] = frozen.number
                 outcomes.append(ended)
@@ -257,8 +302,8 @@ def _proposals(study: optuna.Study, request: Request, outcomes: list[Outcome]) -
     while len(outcomes) < request.count:
         number = len(study.get_trials(deepcopy=False))
         kind = request.sampler if repeated < _PATIENCE else "random"
-        study.sampler = _sampler(kind, request.seed * 1_000_003 + number)
-        new = list(_proposed(study.ask(), study, request, seen))
+        study.sampler = _sampler(kind, request.seed, number)
+        new = list(_proposed(study.ask(), study, request, base, seen))
         repeated = 0 if new else repeated + 1
         if repeated > _EXHAUSTED:
             _log.info("The space has no other points that can be built.")
@@ -267,13 +312,14 @@ def _proposals(study: optuna.Study, request: Request, outcomes: list[Outcome]) -
 
 
 def _proposed(
-    asked: optuna.Trial, study, request: Request, seen: dict[str, int]
+    asked: optuna.Trial, study, request: Request, base, seen: dict[str, int]
 ) -> Iterator[tuple]:
     """The point of a trial, if it is a new one; else the trial is told what is wrong with it."""
     point = request.space.drawn(asked, flat=request.sampler not in ("tpe", "random"))
     try:
-        plan = plan_at(point, request.base)
+        plan = plan_at(point, base)
     except UsageError as error:
+        _log.debug("%s: %s", point.name, error)
         asked.set_user_attr("reason", str(error))
         study.tell(asked, state=TrialState.FAIL)
         return
@@ -308,10 +354,10 @@ def _tell(study: optuna.Study, asked: optuna.Trial, outcome: Outcome, budget: fl
         study.tell(asked, state=TrialState.FAIL if outcome.state == FAILED else TrialState.PRUNED)
 
 
-def _sampler(kind: str, seed: int) -> optuna.samplers.BaseSampler:
-    """A sampler that depends on its seed and on the trials so far alone, so that a search that was
-    killed goes on as it would have."""
-    samplers = optuna.samplers
+def _sampler(kind: str, seed: int, number: int) -> optuna.samplers.BaseSampler:
+    """The sampler of a trial, which depends on these and on the trials so far alone, so that a
+    search that was killed goes on as it would have."""
+    samplers, seed = optuna.samplers, (1_000_003 * seed + number) % 2**32
     if kind == "random":
         return samplers.RandomSampler(seed=seed)
     if kind == "nsga2":
@@ -322,9 +368,15 @@ def _sampler(kind: str, seed: int) -> optuna.samplers.BaseSampler:
     return samplers.TPESampler(n_startup_trials=_RANDOM, multivariate=True, group=True, seed=seed)
 
 
-def pareto(outcomes: Sequence[Outcome]) -> list[tuple[Outcome, str]]:
-    """The front over all precisions: (trial, precision), fastest first."""
-    every = [(o, name) for o in outcomes if o.state == TRAINED for name in o.nll]
+def pareto(outcomes: Sequence[Outcome], budget: float | None = None) -> list[tuple[Outcome, str]]:
+    """The front over all precisions within a budget of ms: (trial, precision), fastest first."""
+    every = [
+        (o, name)
+        for o in outcomes
+        if o.state == TRAINED
+        for name in o.nll
+        if budget is None or o.latency[name]["p90"] <= budget
+    ]
     points = np.array([(o.nll[name], o.latency[name]["p90"]) for o, name in every])
     best = [pair for pair, on_it in zip(every, front(points), strict=True) if on_it]
     return sorted(best, key=lambda pair: pair[0].latency[pair[1]]["p90"])

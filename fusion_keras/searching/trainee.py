@@ -34,7 +34,7 @@ class Trainee:
         self._process, self._pipe = process, pipe
 
     def built(self) -> dict:
-        """What was built: key, parameters, macs (of one example), classes."""
+        """What was built: parameters, macs (of one example), guess (the NLL of one)."""
         return self._answer()
 
     def draft(self, folder: Path) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import logging
+import math
 import multiprocessing.connection
 import os
 import shutil
 import signal
 import threading
+import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -20,13 +21,13 @@ import numpy as np
 from fusion_keras.errors import UsageError
 from fusion_keras.files import whole
 from fusion_keras.fusion.architectures import of_variant
+from fusion_keras.fusion.describe import count_macs
 from fusion_keras.searching.trainee import SCORED_ROWS, write_draft, write_npz
 from fusion_keras.training import experiment
 from fusion_keras.training.evaluate import predict, validation_metrics
-from fusion_keras.training.plan import make_plan
+from fusion_keras.training.plan import Plan, make_plan
 from fusion_keras.training.run import Run
-
-_log = logging.getLogger(__name__)
+from fusion_keras.training.task import prepare
 
 
 def serve(pipe, config, folder: Path) -> None:
@@ -36,13 +37,13 @@ def serve(pipe, config, folder: Path) -> None:
         plan, run = make_plan(config), Run(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with run.open(plan.config):
-            pupil = _Pupil(run, experiment.begin(plan, run))
+            pupil = _Pupil(run, plan)
             pipe.send(("done", pupil.described()))
             while True:
                 name, *arguments = pipe.recv()
                 pipe.send(("done", getattr(pupil, name)(*arguments)))
 
-    _guarded(pipe, answer)
+    _guarded(pipe, folder, answer)
 
 
 def to_the_end(pipe, config, folder: Path) -> None:
@@ -52,10 +53,10 @@ def to_the_end(pipe, config, folder: Path) -> None:
         experiment.train(config, folder)
         pipe.send(("done", None))
 
-    _guarded(pipe, answer)
+    _guarded(pipe, folder, answer)
 
 
-def _guarded(pipe, answer: Callable[[], None]) -> None:
+def _guarded(pipe, folder: Path, answer: Callable[[], None]) -> None:
     # The one who asks decides when it is over. Every file is whole at any moment.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -74,7 +75,8 @@ def _guarded(pipe, answer: Callable[[], None]) -> None:
         except EOFError:
             raise  # nobody asks any more
         except Exception as error:
-            _log.debug("What this comes of:", exc_info=True)
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            (folder.parent / "error.log").write_text(traceback.format_exc())
             pipe.send(("error", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"))
 
 
@@ -85,25 +87,32 @@ def _end_with(parent) -> None:
 
 
 class _Pupil:
-    """A task and what is asked of it."""
+    """A task and what is asked of it.
 
-    def __init__(self, run: Run, task):
-        self.run, self.task = run, task
-        self.predict = None
+    Its parents and teachers are looked after when it is to be trained: a model that is too slow
+    costs them nothing.
+    """
 
-        self.architecture = of_variant(task.config.variant)
-        self.parts = self.architecture.describe(task.spec, task.graph)
+    def __init__(self, run: Run, plan: Plan):
+        self.run, self.plan, self.predict = run, plan, None
+        self.begun = not plan.parents and not plan.teachers
+        self.task = experiment.begin(plan, run) if self.begun else prepare(plan)
+        self.length = plan.config.data.max_length
 
     def described(self) -> dict:
-        task = self.task
+        model, dataset = self.task.graph.model, self.task.dataset
+        multi = dataset.label_kind == "multi"
         return {
-            "parameters": task.graph.model.count_params(),
-            "macs": self.parts[-1].macs,
-            "classes": len(task.dataset.classes),
+            "parameters": model.count_params(),
+            "macs": count_macs(model, self.length),
+            # Of a guess that knows the number of classes alone; of several labels a row, of each.
+            "guess": math.log(2 if multi else len(dataset.classes)),
         }
 
     def draft(self, folder: Path) -> None:
         def write(partial: Path) -> None:
+            if not (self.run.partial / "config.json").is_file():
+                experiment.describe(self.run, self.task, {})
             shutil.copy(self.run.partial / "config.json", partial)
             experiment.save_model(partial / "model.keras", self.task.graph.model)
             rows = self._rows()
@@ -114,6 +123,8 @@ class _Pupil:
         write_draft(folder, write)
 
     def train(self, until: int) -> list[dict]:
+        if not self.begun:
+            self.task, self.begun = experiment.begin(self.plan, self.run), True
         self.best_epoch, self.predict = experiment.fit(self.run, self.task, until)
         file = self.run.partial / "history.csv"
         if not file.is_file():  # nothing trains: an average of whole models
@@ -132,17 +143,27 @@ class _Pupil:
         return {
             "best_epoch": self.best_epoch,
             "valid": validation_metrics(outputs, task.dataset, task.rows["valid"]),
-            "logits": outputs["logits"][: len(scored)],
+            "logits": outputs["logits"][self._places()],
             "labels": np.asarray(task.dataset.labels[scored]),
         }
 
     def draw(self, file: Path, title: str) -> None:
-        task = self.task
+        task, architecture = self.task, of_variant(self.plan.config.variant)
+        classes = len(task.dataset.classes)
+        graph = architecture.build(
+            task.spec, task.presets, num_classes=classes, sequence_length=self.length
+        )
+        parts = architecture.describe(task.spec, graph)
         with whole(file) as partial:
-            self.architecture.draw(task.spec, task.config, self.parts, title, partial)
+            architecture.draw(task.spec, task.config, parts, title, partial)
+
+    def _places(self) -> np.ndarray:
+        """Which validation rows are scored, spread evenly over them: a table may be sorted."""
+        count = len(self.task.rows["valid"])
+        return np.unique(np.linspace(0, count - 1, SCORED_ROWS).astype(int))
 
     def _rows(self) -> np.ndarray:
-        return self.task.rows["valid"][:SCORED_ROWS]
+        return self.task.rows["valid"][self._places()]
 
     def _inputs(self, rows) -> dict[str, np.ndarray]:
         names = [x.name for x in self.task.graph.model.inputs]

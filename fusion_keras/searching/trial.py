@@ -45,7 +45,9 @@ class Outcome:
         key, name: of its point; settings: of it.
         state: TRAINED; STOPPED at a rung; OVER the budget, never trained; or FAILED.
         reason: why it was not trained to its end; "" where it was.
-        parameters, macs, classes: of the model, macs of one example; None where it was not built.
+        parameters, macs: of the model, and of one example; None where it was not built.
+        guess: the NLL of a guess that knows the number of classes alone.
+        epochs: of its whole training.
         latency: precision -> p50, p90, min in ms, untrained.
         history: of validation, epoch by epoch, as `history.csv` has it.
         valid: metric -> value at the chosen epoch.
@@ -61,7 +63,8 @@ class Outcome:
     reason: str = ""
     parameters: int | None = None
     macs: int | None = None
-    classes: int | None = None
+    guess: float | None = None
+    epochs: int = 0
     latency: dict = dataclasses.field(default_factory=dict)
     history: list = dataclasses.field(default_factory=list)
     valid: dict = dataclasses.field(default_factory=dict)
@@ -105,7 +108,7 @@ def read(folder: Path) -> Outcome | None:
         return Outcome(**json.loads(file.read_text()))
     except (OSError, ValueError, TypeError) as error:
         raise UsageError(
-            f"{file} cannot be read ({error}): remove its folder, and the trial is made again."
+            f"{file} cannot be read ({error}): restore it, or begin anew in another --workdir."
         ) from None
 
 
@@ -153,14 +156,18 @@ def carry_out(
         return ended
     folder.mkdir(parents=True, exist_ok=True)
     outcome = Outcome(key, point.name, dict(point.settings), named=named)
+    outcome.epochs = plan.config.train.epochs
     try:
         _carry_out(outcome, point, plan, folder, settings, before)
     except UsageError as error:
         outcome.state, outcome.reason = FAILED, str(error)
     write(folder / "outcome.json", (json.dumps(dataclasses.asdict(outcome)) + "\n").encode())
     # A checkpoint is as large as four models.
-    for name in ("run.partial", "made", "draft"):
-        shutil.rmtree(folder / name, ignore_errors=True)
+    for left in folder.iterdir():
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        elif left.suffix == ".npz":
+            left.unlink()
     return outcome
 
 
@@ -184,12 +191,15 @@ def _carry_out(outcome: Outcome, point, plan: Plan, folder: Path, settings, befo
             outcome.latency = clock("measuring", settings.meter.measured, outcome.key, made, *more)
             if _over(outcome, settings):
                 return
-        for epoch in rungs.rungs(plan.config.train.epochs):
+        last = outcome.epochs
+        # In a training of another length the rate is another one there.
+        peers = [o for o in before if o.epochs == last]
+        for epoch in [last] if outcome.named else rungs.rungs(last):
             outcome.history = clock("training", model.train, epoch)
             reached = outcome.at(epoch)
-            there = [o.at(epoch) for o in before if o.history]
-            if outcome.named or reached is None or epoch == plan.config.train.epochs:
+            if epoch == last or reached is None:
                 continue
+            there = [o.at(epoch) for o in peers]
             if not rungs.goes_on(reached, [other for other in there if other]):
                 outcome.state = STOPPED
                 outcome.reason = f"after epoch {epoch}: others do better there"
@@ -222,10 +232,15 @@ def _over(outcome: Outcome, settings: Settings) -> bool:
 
 def _hopeless(outcome: Outcome, settings: Settings, before: Sequence[Outcome]) -> bool:
     """Whether a model is over the budget even at the rate of the fastest graph so far, halved."""
+    if settings.budget is None or not outcome.macs:
+        return False
+    # Small graphs take longer for each product: what is due for every query weighs more.
     rates = [
-        min(t["p50"] for t in o.latency.values()) / o.macs for o in before if o.macs and o.latency
+        min(t["p50"] for t in o.latency.values()) / o.macs
+        for o in before
+        if o.latency and o.macs and o.macs >= outcome.macs / 2
     ]
-    if settings.budget is None or len(rates) < 3 or not outcome.macs:
+    if len(rates) < 3:
         return False
     low = _LOW_END * min(rates) * outcome.macs
     if low <= settings.budget:
@@ -255,24 +270,25 @@ def _score(outcome: Outcome, model: Trainee, folder: Path, settings: Settings) -
     files = [folder / name for name in ("weights.npz", "rows.npz", "answers.npz")]
     answered = model.answers(*files[:2])
     command = [sys.executable, "-m", "export.draft", "answer", str(draft), *map(str, files)]
-    run([*command, ",".join(settings.precisions)], folder / "export.log")
+    wanted = tuple(dict.fromkeys(("fp32", *settings.precisions)))
+    run([*command, ",".join(wanted)], folder / "export.log")
     outcome.valid = answered["valid"]
     with np.load(files[2]) as arrays:
-        logits = {name: arrays[name] for name in settings.precisions}
-    for file in files:
-        file.unlink()
+        logits = {name: arrays[name] for name in wanted}
     own, labels = answered["logits"], answered["labels"]
-    if "fp32" in logits:
-        off = float(np.abs(logits["fp32"] - own).max() / max(np.abs(own).max(), 1e-6))
-        if off > _PARITY:
-            raise UsageError(
-                f"the exported graph answers otherwise than the model: {off:.1e} of its largest "
-                "logit"
-            )
+    off = float(np.abs(logits["fp32"] - own).max() / max(np.abs(own).max(), 1e-6))
+    if not off <= _PARITY:
+        raise UsageError(
+            f"the exported graph answers otherwise than the model: {off:.1e} of its largest logit"
+        )
+    wrong = [name for name in settings.precisions if not np.isfinite(logits[name]).all()]
+    if wrong:
+        raise UsageError(f"its logits at {wrong[0]} are not finite")
     # Of many validation rows the lower precisions see the first: what they cost there.
     plain = _nll(own, labels)
     outcome.nll = {
-        name: outcome.valid["nll"] + _nll(of_one, labels) - plain for name, of_one in logits.items()
+        name: outcome.valid["nll"] + _nll(logits[name], labels) - plain
+        for name in settings.precisions
     }
 
 

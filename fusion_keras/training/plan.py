@@ -73,7 +73,7 @@ def make_plan(config, framework: str = "keras") -> Plan:
             "--config.fusion.junctions: leave them out, or choose --variant=late."
         )
     missing = {} if resolved.parents else _missing(plan)
-    _check_teaching(resolved, framework)
+    check_teaching(resolved, framework)
     return dataclasses.replace(
         plan,
         teachers=teachers.named(resolved, classes) if resolved.teacher.runs else {},
@@ -87,7 +87,7 @@ def make_plan(config, framework: str = "keras") -> Plan:
     )
 
 
-def _check_teaching(resolved, framework: str) -> None:
+def check_teaching(resolved, framework: str) -> None:
     """Raises UsageError where a teacher is named for what none can teach."""
     if not resolved.teacher.runs:
         return
