@@ -109,7 +109,9 @@ def to_onnx(graph: Graph, signature: dict[str, tf.TensorSpec], folder: Path) -> 
         )
         return outputs
 
-    specs = [tf.TensorSpec(v.shape, v.dtype, name=f"weight_{i}") for i, v in enumerate(variables)]
+    # By their places in the model: which of them train, a frozen backbone changes.
+    place = {id(v): i for i, v in enumerate(model.variables)}
+    specs = [tf.TensorSpec(v.shape, v.dtype, name=f"weight_{place[id(v)]}") for v in variables]
     proto, _ = tf2onnx.convert.from_function(
         call,
         input_signature=[signature, specs],

@@ -69,6 +69,7 @@ def main() -> None:
         raise UsageError(f"--framework is {framework}; a search trains with keras.")
     try:
         with cli.quiet_native_logs():
+            import fusion_keras.modalities  # noqa: F401  (brings TensorFlow, with its lines)
             from fusion_keras.searching import asked, proof, report, study
     except ModuleNotFoundError as error:
         if error.name not in ("optuna", "plotly"):

@@ -20,7 +20,7 @@ from fusion_keras.files import whole
 # Validation rows that lower precisions are scored on, at most.
 SCORED_ROWS = 1024
 # Imported once, by the process that all others are forked from.
-_PRELOADED = ["fusion_keras.searching.training"]
+_PRELOADED = ["fusion_keras.searching.preloaded"]
 
 
 class Trainee:

@@ -136,8 +136,8 @@ class _Pupil:
         task = self.task
         outputs = self.predict(task.rows["valid"])
         scored = self._rows()
-        model = _tapped(task.graph)
-        values = [*model.trainable_variables, *model.non_trainable_variables]
+        # By their places in the model, as `export.convert` calls them.
+        values = _tapped(task.graph).variables
         write_npz(weights, {f"weight_{i}": np.asarray(v.value) for i, v in enumerate(values)})
         write_npz(rows, self._inputs(scored))
         return {
@@ -171,6 +171,6 @@ class _Pupil:
 
 
 def _tapped(graph) -> keras.Model:
-    """As `export.convert` has it, so that weights come in the same order."""
+    """As `export.convert` has it, so that weights have the same places."""
     inputs = {x.name: x for x in graph.encoders.inputs}
     return keras.Model(inputs, {**graph.model.output, **graph.taps()})
