@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -41,9 +41,23 @@ class Trainee:
         """Write what `export.draft` makes an artifact of."""
         self._ask("draft", folder)
 
-    def train(self, until: int) -> list[dict]:
-        """Train up to an epoch; gives the history so far."""
-        return self._ask("train", until)
+    def train(self, rungs: Sequence[int], goes_on: Callable[[list[dict]], bool]) -> list[dict]:
+        """Train to the end, unless somebody says at one of the rungs, epochs, that it is over.
+
+        Args:
+            rungs: behind which it is asked.
+            goes_on: told the history so far.
+
+        Returns:
+            The history.
+        """
+        with contextlib.suppress(BrokenPipeError):
+            self._pipe.send(("train", list(rungs)))
+        while True:
+            kind, value = self._heard()
+            if kind != "rung":
+                return value
+            self._pipe.send(goes_on(value))
 
     def answers(self, weights: Path, rows: Path) -> dict:
         """Write the best epoch's weights, and the rows that lower precisions are scored on.
@@ -63,6 +77,9 @@ class Trainee:
         return self._answer()
 
     def _answer(self):
+        return self._heard()[1]
+
+    def _heard(self) -> tuple:
         try:
             kind, value = self._pipe.recv()
         except EOFError:
@@ -73,7 +90,7 @@ class Trainee:
             ) from None
         if kind == "error":
             raise UsageError(value)
-        return value
+        return kind, value
 
 
 @contextlib.contextmanager

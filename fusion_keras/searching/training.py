@@ -37,7 +37,7 @@ def serve(pipe, config, folder: Path) -> None:
         plan, run = make_plan(config), Run(folder)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with run.open(plan.config):
-            pupil = _Pupil(run, plan)
+            pupil = _Pupil(run, plan, pipe)
             pipe.send(("done", pupil.described()))
             while True:
                 name, *arguments = pipe.recv()
@@ -93,8 +93,8 @@ class _Pupil:
     costs them nothing.
     """
 
-    def __init__(self, run: Run, plan: Plan):
-        self.run, self.plan, self.predict = run, plan, None
+    def __init__(self, run: Run, plan: Plan, pipe):
+        self.run, self.plan, self.pipe, self.predict = run, plan, pipe, None
         self.begun = not plan.parents and not plan.teachers
         self.task = experiment.begin(plan, run) if self.begun else prepare(plan)
         self.length = plan.config.data.max_length
@@ -122,10 +122,16 @@ class _Pupil:
 
         write_draft(folder, write)
 
-    def train(self, until: int) -> list[dict]:
+    def train(self, rungs: list[int]) -> list[dict]:
+        def goes_on(history: list[dict]) -> bool:
+            if history[-1]["epoch"] not in rungs:
+                return True
+            self.pipe.send(("rung", history))
+            return self.pipe.recv()
+
         if not self.begun:
             self.task, self.begun = experiment.begin(self.plan, self.run), True
-        self.best_epoch, self.predict = experiment.fit(self.run, self.task, until)
+        self.best_epoch, self.predict = experiment.fit(self.run, self.task, goes_on)
         file = self.run.partial / "history.csv"
         if not file.is_file():  # nothing trains: an average of whole models
             return []

@@ -7,6 +7,7 @@ from what it has.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import logging
 import shutil
@@ -191,22 +192,27 @@ def _carry_out(outcome: Outcome, point, plan: Plan, folder: Path, settings, befo
             outcome.latency = clock("measuring", settings.meter.measured, outcome.key, made, *more)
             if _over(outcome, settings):
                 return
-        last = outcome.epochs
-        # In a training of another length the rate is another one there.
-        peers = [o for o in before if o.epochs == last]
-        for epoch in [last] if outcome.named else rungs.rungs(last):
-            outcome.history = clock("training", model.train, epoch)
-            reached = outcome.at(epoch)
-            if epoch == last or reached is None:
-                continue
-            there = [o.at(epoch) for o in peers]
-            if not rungs.goes_on(reached, [other for other in there if other]):
-                outcome.state = STOPPED
-                outcome.reason = f"after epoch {epoch}: others do better there"
-                return
+        rungs_ahead = [] if outcome.named else rungs.rungs(outcome.epochs)[:-1]
+        verdict = functools.partial(_goes_on, outcome, before)
+        outcome.history = clock("training", model.train, rungs_ahead, verdict)
+        if outcome.state == STOPPED:
+            return
         clock("scoring", _score, outcome, model, folder, settings)
         model.draw(folder / PICTURE, outcome.named or outcome.name)
     outcome.state = TRAINED
+
+
+def _goes_on(outcome: Outcome, before: Sequence[Outcome], history: list[dict]) -> bool:
+    """Whether a trial goes on behind a rung; else it says why not."""
+    outcome.history = history
+    epoch = history[-1]["epoch"]
+    # In a training of another length the rate is another one there.
+    peers = [o.at(epoch) for o in before if o.epochs == outcome.epochs]
+    if rungs.goes_on(outcome.at(epoch), [there for there in peers if there]):
+        return True
+    outcome.state = STOPPED
+    outcome.reason = f"after epoch {epoch}: others do better there"
+    return False
 
 
 class _Clock:

@@ -218,7 +218,9 @@ def _adopt(task: Task, folders: dict[str, Path]) -> None:
             adopted.adopt(task, model, modality)
 
 
-def fit(run: Run, task: Task, until: int | None = None) -> tuple[int, Predict]:
+def fit(
+    run: Run, task: Task, goes_on: Callable[[list[dict]], bool] = lambda history: True
+) -> tuple[int, Predict]:
     """Train on JAX, or go on; see `loop.fit`.
 
     Returns:
@@ -227,7 +229,7 @@ def fit(run: Run, task: Task, until: int | None = None) -> tuple[int, Predict]:
     """
     outputs = functools.partial(predict, task.graph.model, task.arrays)
     if not task.spec.frozen:
-        return loop.fit(run, lesson_of(task), task.config, until), outputs
+        return loop.fit(run, lesson_of(task), task.config, goes_on), outputs
     if not task.graph.fusion.trainable_variables:
         return 0, outputs
     _log.info("Running the frozen parts once over the data.")
@@ -239,7 +241,7 @@ def fit(run: Run, task: Task, until: int | None = None) -> tuple[int, Predict]:
     # They are augmented already; what is withheld behind a stand-in is drawn anew each time.
     withheld = task.augmentation if task.spec.stand_ins else None
     lesson = loop.Lesson(head, arrays, rows, task.dataset, withheld)
-    return loop.fit(run, lesson, task.config, until), outputs
+    return loop.fit(run, lesson, task.config, goes_on), outputs
 
 
 def lesson_of(task: Task) -> loop.Lesson:

@@ -15,7 +15,7 @@ import io
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,14 +61,20 @@ class Lesson:
     augmentation: Change | None
 
 
-def fit(run: Run, lesson: Lesson, config, until: int | None = None) -> int:
+def fit(
+    run: Run,
+    lesson: Lesson,
+    config,
+    goes_on: Callable[[list[dict]], bool] = lambda history: True,
+) -> int:
     """Train the model, or go on training it; it ends with the best epoch's weights.
 
     Args:
         run: where checkpoints and history go.
         lesson: its model is compiled here.
         config: the resolved config.
-        until: the epoch behind which to stop for now, on the way to all of them.
+        goes_on: asked behind each epoch that is not the last, with the history so far, and first
+            of all where there is one: whether to train on. Where not, the same call goes on later.
 
     Returns:
         The best epoch, counted from 1.
@@ -82,8 +88,8 @@ def fit(run: Run, lesson: Lesson, config, until: int | None = None) -> int:
     kind, teacher = lesson.dataset.label_kind, config.teacher
     losses = losses_of(model, train, kind, teacher.temperature, teacher.heads, teacher.taps)
     model.compile(optimizer=optimizer, **losses)
-    state = _EpochState(run, lesson, optimizer, train, until)
-    if not state.finished:
+    state = _EpochState(run, lesson, optimizer, train)
+    if not state.finished and (not state.history or goes_on(state.history)):
         batches = train_batches(
             lesson.arrays,
             rows["train"],
@@ -98,7 +104,7 @@ def fit(run: Run, lesson: Lesson, config, until: int | None = None) -> int:
             Interrupts() as interrupts,
         ):
             interrupts.check()
-            watcher = _Watcher(state, steps, progress, interrupts)
+            watcher = _Watcher(state, steps, progress, interrupts, goes_on)
             with contextlib.closing(watcher):
                 model.fit(
                     batches,
@@ -203,9 +209,8 @@ def _tap_error(taps, projected):
 class _EpochState:
     """What a checkpoint holds, in memory, and what it is of."""
 
-    def __init__(self, run: Run, lesson: Lesson, optimizer, train, until: int | None = None):
+    def __init__(self, run: Run, lesson: Lesson, optimizer, train):
         self.run, self.lesson, self.train = run, lesson, train
-        self.last = min(train.epochs, until or train.epochs)
         model = lesson.model
         self.variables = [*model.variables, *optimizer.variables]
         self.epoch = 0
@@ -225,7 +230,7 @@ class _EpochState:
     @property
     def finished(self) -> bool:
         late = self.train.patience and self.epoch - self.best_epoch >= self.train.patience
-        return self.epoch >= self.last or bool(late)
+        return self.epoch >= self.train.epochs or bool(late)
 
     def end_epoch(self, line: dict) -> None:
         """Take in an epoch's history line; keep the weights if it is the best; save."""
@@ -274,9 +279,17 @@ def epoch_line(line: dict) -> str:
 class _Watcher(keras.callbacks.Callback):
     """Shows progress; validates, logs and saves at the end of each epoch."""
 
-    def __init__(self, state: _EpochState, steps: int, progress: Progress, interrupts: Interrupts):
+    def __init__(
+        self,
+        state: _EpochState,
+        steps: int,
+        progress: Progress,
+        interrupts: Interrupts,
+        goes_on: Callable[[list[dict]], bool],
+    ):
         super().__init__()
         self.state, self.progress, self.interrupts = state, progress, interrupts
+        self.goes_on = goes_on
         with self._board_errors():
             self.board = Writer(str(state.run.partial / "tensorboard"))
         epochs = state.train.epochs
@@ -311,7 +324,7 @@ class _Watcher(keras.callbacks.Callback):
         # Of many epochs a person watches the bar.
         level = logging.DEBUG if terminal.moves() and self.state.train.epochs > 30 else logging.INFO
         _log.log(level, "%s", epoch_line(line))
-        if self.state.finished:
+        if self.state.finished or not self.goes_on(self.state.history):
             self.model.stop_training = True
 
     def _to_board(self, line):
