@@ -103,9 +103,8 @@ def main() -> None:
     if not chosen:
         return
     with progress:
-        page = proof.prove(request, chosen, SEEDS.value, progress.say)
-    sentences = report.proven(request, chosen, SEEDS.value)
-    terminal.print_results(*sentences, f"Measured and tested: {page}")
+        answer = proof.prove(request, chosen, SEEDS.value, progress.say)
+    terminal.print_results(*report.proven(request, chosen, SEEDS.value), *answer)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -120,6 +121,8 @@ def _importance(request: Request) -> list[go.Figure]:
     trained = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
     if len(trained) < _ENOUGH:
         return []
+    # Of low values, as it says, and as is wanted.
+    warnings.filterwarnings("ignore", "PedAnovaImportanceEvaluator computes")
     try:
         found = optuna.importance.get_param_importances(
             study,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -69,7 +68,7 @@ def prove(
     chosen: Sequence[Outcome],
     seeds: int,
     say: Callable[[str], None] = lambda line: None,
-) -> Path:
+) -> list[str]:
     """Train, export, measure and report finalists beside the named variants.
 
     Args:
@@ -78,7 +77,7 @@ def prove(
         seeds: how many, those that follow the search's own.
 
     Returns:
-        The report, a page.
+        What the report says of the budget, and where it is.
 
     Raises:
         UsageError: a training or a later step failed; what is done is kept.
@@ -105,5 +104,7 @@ def prove(
     flags += ["--allow-loss=100"]
     flags += [] if request.budget is None else [f"--budget-ms={request.budget:g}"]
     say("exporting, measuring, reporting ...")
-    run([sys.executable, "-m", "bench.study", *flags], request.folder / "proof.log")
-    return target / "report.html"
+    log = request.folder / "proof.log"
+    run([sys.executable, "-m", "bench.study", *flags], log)
+    # Behind its steps, which are numbered.
+    return [line for line in log.read_text().splitlines() if line and not line.startswith("[")]
