@@ -7,7 +7,7 @@ import onnx_ir as ir
 import pytest
 from onnx import numpy_helper
 
-from export import accuracy, ladder, pipeline
+from export import accuracy, ladder, pipeline, precisions
 from export.accuracy import change_of, paired_interval
 from fusion_keras.errors import UsageError
 from fusion_keras.exported import run_onnx
@@ -148,7 +148,7 @@ def judged(folder, name, valid, test, labels, break_=lambda tensors: None, allow
     """Make a precision, break it, and judge it as an export does; the notes, or UsageError."""
     path, inputs = folder / pipeline.FILES["fp32"], {"x": valid}
     target = folder / pipeline.FILES[name]
-    pipeline._lower(name, path, target, inputs)
+    precisions.lower(name, path, target, inputs)
     model = onnx.load(target)
     tensors = {t.name: numpy_helper.to_array(t).copy() for t in model.graph.initializer}
     break_(tensors)

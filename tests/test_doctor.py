@@ -282,4 +282,4 @@ def test_costs_of_open_axes_are_those_of_the_longest_sentence(tmp_path):
 @pytest.mark.parametrize("nodes", ["y = Det (square)", "y = StatefulPartitionedCall (x)"])
 def test_what_engines_lack_is_never_exported(nodes):
     with pytest.raises(UsageError, match=r"The graph has operators .*\((Det )?y\)"):
-        pipeline._check_portable(model_of(nodes))
+        pipeline.check_portable(model_of(nodes))

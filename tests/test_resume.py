@@ -171,7 +171,7 @@ def killed_at(monkeypatch, owner, name, call=0):
         # Between the checkpoint of the last epoch and its line of history.
         (loop, "history_csv", EPOCHS - 1),
         (experiment, "write_results", 0),
-        (experiment, "_save_model", 0),
+        (experiment, "save_model", 0),
         (Run, "finish", 0),
     ],
     ids=["checkpoint", "history of the last epoch", "results", "model", "renaming"],
