@@ -31,6 +31,7 @@ from fusion_keras import cli
 from fusion_keras.exported import in_batches
 from fusion_keras.fusion.architectures import of_values
 from fusion_keras.fusion.graph import Graph
+from fusion_keras.interrupts import end_with_parent
 from fusion_keras.training.restored import load_model
 from fusion_keras.training.run import read_json
 
@@ -135,4 +136,5 @@ def _erfc(context, node, name, _):
 
 
 if __name__ == "__main__":
+    end_with_parent()
     cli.guarded(lambda: main(*map(Path, sys.argv[1:3]), sys.argv[3], "graph" in sys.argv[4:]))

@@ -17,7 +17,6 @@ from bench.edge.outputs import sigmoid, softmax
 from export import ladder, rewrites, weights
 from fusion_keras import metrics
 from fusion_keras.errors import UsageError
-from fusion_keras.interrupts import end_with_parent
 from fusion_keras.label_sums import THRESHOLD
 
 _log = logging.getLogger(__name__)
@@ -52,9 +51,7 @@ def run_apart(module: str, backend: str, *arguments: object) -> None:
     }
     command = [sys.executable, "-m", module, *map(str, arguments)]
     _log.debug("%s", " ".join(command))
-    done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, preexec_fn=end_with_parent
-    )
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.stderr:
         _log.debug("%s", done.stderr.rstrip())
     if done.returncode < 0:

@@ -15,7 +15,8 @@ _PR_SET_PDEATHSIG = 1
 def end_with_parent() -> None:
     """Ask Linux to end this process, politely, with the one that started it, however that ends.
 
-    For `preexec_fn`: it only calls what is loaded already.
+    For a child itself, or as `preexec_fn` in a process that runs no JAX, which warns of any fork;
+    it only calls what is loaded already.
     """
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
