@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from fusion_keras.training.recipes import resolve
 
 PACKAGES = ("tf2onnx", "onnx", "onnx_ir", "onnxscript", "onnxruntime")
 PRECISIONS = ("fp32", "fp16", "int8", "int8_static")
-_log = logging.getLogger(__name__)
 
 
 def request(
@@ -39,15 +37,7 @@ def request(
     Raises:
         UsageError: whatever is wrong with them, with the space, or with the data.
     """
-    # Written so that a nan is refused.
-    if budget is not None and not budget > 0:
-        raise UsageError(f"--budget_ms is {budget:g}; more than 0 is wanted.")
-    if count < 1:
-        raise UsageError(f"--trials is {count}; at least 1 is wanted.")
-    if finalists < 0 or seeds < 1:
-        raise UsageError(
-            f"--finalists is {finalists} and --seeds {seeds}; at least 0 and 1 are wanted."
-        )
+    _check_flags(count, budget, precisions, sampler, finalists, seeds)
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(
@@ -55,15 +45,6 @@ def request(
         )
     if config.dtype != "float32":
         raise UsageError(f"--dtype is {config.dtype}; only float32 can be exported and measured.")
-    if sampler not in SAMPLERS:
-        raise UsageError(f"--sampler is {sampler!r}; one of {', '.join(SAMPLERS)} is wanted.")
-    if sampler == "gp" and importlib.util.find_spec("torch") is None:
-        raise UsageError("--sampler=gp needs torch: pip install torch, or take tpe.")
-    unknown = [name for name in precisions if name not in PRECISIONS]
-    if unknown or not precisions:
-        raise UsageError(
-            f"--precisions is {','.join(precisions)!r}; some of {', '.join(PRECISIONS)} are wanted."
-        )
     if config.fusion.junctions:
         raise UsageError(
             "config.fusion.junctions is given, which is what a search varies: leave it out, or "
@@ -101,3 +82,25 @@ def request(
         teacher=teacher,
         cache=cache_dir(config.data.cache_dir),
     )
+
+
+def _check_flags(count, budget, precisions, sampler, finalists, seeds) -> None:
+    """Raises UsageError for a flag whose value cannot be, whatever the data are."""
+    # Written so that a nan is refused.
+    if budget is not None and not budget > 0:
+        raise UsageError(f"--budget_ms is {budget:g}; more than 0 is wanted.")
+    if count < 1:
+        raise UsageError(f"--trials is {count}; at least 1 is wanted.")
+    if finalists < 0 or seeds < 1:
+        raise UsageError(
+            f"--finalists is {finalists} and --seeds {seeds}; at least 0 and 1 are wanted."
+        )
+    if sampler not in SAMPLERS:
+        raise UsageError(f"--sampler is {sampler!r}; one of {', '.join(SAMPLERS)} is wanted.")
+    if sampler == "gp" and importlib.util.find_spec("torch") is None:
+        raise UsageError("--sampler=gp needs torch: pip install torch, or take tpe.")
+    unknown = [name for name in precisions if name not in PRECISIONS]
+    if unknown or not precisions:
+        raise UsageError(
+            f"--precisions is {','.join(precisions)!r}; some of {', '.join(PRECISIONS)} are wanted."
+        )

@@ -1,7 +1,7 @@
 """How long a draft takes on this machine, by the bench's own method, beside a reference.
 
 A search lasts hours, in which a machine has slow ones. Each draft takes turns with one and the same
-reference graph; what is kept is its ratio to that, times what the reference took the first time.
+reference graph; what is kept is its ratio to that, times the least that the reference ever took.
 """
 
 from __future__ import annotations

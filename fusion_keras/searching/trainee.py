@@ -1,7 +1,7 @@
 """One model of a search, in a process of its own: built, drafted, trained rung by rung.
 
-The process that searches knows no Keras. What fails here, also for want of memory, takes one trial
-with it and no more.
+The process that searches knows no Keras. What fails here, also when it runs out of memory, costs
+one trial and no more.
 """
 
 from __future__ import annotations
