@@ -1,7 +1,7 @@
 """A run's model -> TensorFlow SavedModel and the ONNX graph that tf2onnx makes of it.
 
 Runs in a process of its own, on Keras' TensorFlow backend (`python -m export.convert RUN FOLDER
-WITHOUT [graph]`): the SavedModel that JAX would write holds one opaque operator (tensorflow-onnx
+WITHOUT`): the SavedModel that JAX would write holds one opaque operator (tensorflow-onnx
 issues 1601 and 1984).
 
 tf2onnx copies every constant of a graph several times over; for BERT that is most of its
@@ -137,4 +137,4 @@ def _erfc(context, node, name, _):
 
 if __name__ == "__main__":
     end_with_parent()
-    cli.guarded(lambda: main(*map(Path, sys.argv[1:3]), sys.argv[3], "graph" in sys.argv[4:]))
+    cli.guarded(lambda: main(*map(Path, sys.argv[1:3]), sys.argv[3]))

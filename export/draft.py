@@ -3,27 +3,34 @@
 How long a graph takes hardly depends on its weights. A search measures a draft, and puts the
 weights into its graph later: nothing is converted twice.
 
-    python -m export.draft make RUN OUT fp32,int8
-    python -m export.draft answer DRAFT WEIGHTS.npz INPUTS.npz OUT.npz fp32,int8
+`python -m export.draft`, on Keras' TensorFlow backend, makes one after another, each in a process
+forked from one that has TensorFlow loaded: to load it takes as long as to convert a small model.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
+import multiprocessing
+import os
 import shutil
+import signal
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 
-from export import artifact, ladder, precisions, stages, weights
+from export import artifact, convert, ladder, precisions, stages, weights
 from export.pipeline import FILES, GOLDEN_ROWS, QUERY_ROWS, check_portable, kind_of
-from export.request import backbones, may_lack
+from export.request import described
 from fusion_keras import cli
 from fusion_keras.exported import run_onnx
+from fusion_keras.interrupts import end_with_parent
 from fusion_keras.training.run import read_json
 
 RAW = "raw.onnx"
@@ -51,7 +58,8 @@ def make(run: Path, out: Path, wanted: tuple[str, ...]) -> None:
         work = folder / "work"
         work.mkdir()
         shutil.copy(run / "inputs.npz", work)
-        stages.convert(run, work, shapes, graph_alone=True)
+        stages.write_shapes(work, shapes)
+        convert.main(run, work, graph_alone=True)
         graph = weights.without_taps(stages.rewrite(work)[0])
         check_portable(graph)
         shutil.move(work / RAW, folder / RAW)
@@ -72,13 +80,7 @@ def make(run: Path, out: Path, wanted: tuple[str, ...]) -> None:
         # Nothing that has not learned is tested.
         (folder / "test.csv").write_text(f"label,{','.join(wanted)}\n")
         meta = {
-            **{name: description[name] for name in ("variant", "seed", "spec", "classes")},
-            "label_kind": label_kind,
-            "dataset": description["dataset"],
-            "inputs": description["inputs"],
-            "backbones": backbones(description),
-            "lengths": lengths,
-            "may_lack": may_lack(description),
+            **described(description, lengths),
             "shapes": dataclasses.asdict(shapes),
             "models": {name: _described(folder / FILES[name]) for name in wanted},
             "ladder": [rung.described() for rung in rungs],
@@ -132,10 +134,37 @@ def _load(path: Path) -> dict[str, np.ndarray]:
         return {name: arrays[name] for name in arrays.files}
 
 
-def main(task: str, *arguments: str) -> None:
+def serve() -> None:
+    """Do what the lines of stdin ask for, and print each one's exit code.
+
+    A line is a JSON list: the log to write, "make" or "answer", and its arguments as text,
+    precisions with commas between them.
+    """
+    answers = os.fdopen(os.dup(1), "w")
+    # What libraries print is no answer.
+    os.dup2(2, 1)
+    # Who asks decides when it is over, and this ends with it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
+    # Of forks of a process with threads. Those that are there by now, of numpy, hold nothing.
+    warnings.filterwarnings("ignore", "This process .* is multi-threaded")
+    for line in sys.stdin:
+        process = multiprocessing.get_context("fork").Process(target=_work, args=json.loads(line))
+        process.start()
+        process.join()
+        print(process.exitcode, file=answers, flush=True)
+
+
+def _work(log: str, task: str, *arguments: str) -> None:
+    end_with_parent()
     *paths, wanted = arguments
-    {"make": make, "answer": answer}[task](*map(Path, paths), tuple(wanted.split(",")))
+    with open(log, "wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    do = {"make": make, "answer": answer}[task]
+    cli.guarded(lambda: do(*map(Path, paths), tuple(wanted.split(","))))
 
 
 if __name__ == "__main__":
-    cli.guarded(lambda: main(*sys.argv[1:]))
+    with contextlib.suppress(KeyboardInterrupt):
+        serve()

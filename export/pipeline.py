@@ -19,12 +19,11 @@ import onnxruntime
 
 from export import accuracy, artifact, doctor, ladder, precisions, stages, weights
 from export.cost import of_longest
-from export.request import PRECISIONS, Request, backbones, may_lack, trained_accuracy
+from export.request import PRECISIONS, Request, described, trained_accuracy
 from fusion_keras import terminal
 from fusion_keras.errors import UsageError
 from fusion_keras.exported import run_onnx
 from fusion_keras.files import digest
-from fusion_keras.label_sums import THRESHOLD
 
 _log = logging.getLogger(__name__)
 FILES = {"fp32": "model.onnx"} | {name: f"model.{name}.onnx" for name in PRECISIONS}
@@ -72,17 +71,7 @@ def export(request: Request) -> dict:
         shutil.rmtree(work)
         meta = {
             **meta,
-            "variant": description["variant"],
-            "seed": description["seed"],
-            "spec": description["spec"],
-            "classes": description["classes"],
-            "label_kind": label_kind,
-            **({"threshold": THRESHOLD} if label_kind == "multi" else {}),
-            "dataset": description["dataset"],
-            "inputs": description["inputs"],
-            "backbones": backbones(description),
-            "lengths": lengths,
-            "may_lack": may_lack(description),
+            **described(description, lengths),
             "shapes": dataclasses.asdict(shapes),
             "seconds": clock.seconds,
             "peak_bytes": _peak_bytes(),

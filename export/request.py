@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from fusion_keras.data.modalities import DROPS, INPUT_OF, PRESENT
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.architectures import of_values
+from fusion_keras.label_sums import THRESHOLD
 from fusion_keras.training.run import corrupt_run_errors, read_json
 
 PRECISIONS = ("fp16", "int8", "int8_static")
@@ -148,6 +149,21 @@ def trained_accuracy(run: Path) -> float:
     metrics = read_json(run / "metrics.json")
     with corrupt_run_errors(run):
         return float(metrics["splits"]["test"]["metrics"]["accuracy"]["value"])
+
+
+def described(description: dict, lengths: Sequence[int]) -> dict:
+    """What `meta.json` says of a run, from its `config.json` and the lengths of a runner."""
+    label_kind = description.get("label_kind", "single")
+    return {
+        **{name: description[name] for name in ("variant", "seed", "spec", "classes")},
+        "label_kind": label_kind,
+        **({"threshold": THRESHOLD} if label_kind == "multi" else {}),
+        "dataset": description["dataset"],
+        "inputs": description["inputs"],
+        "backbones": backbones(description),
+        "lengths": list(lengths),
+        "may_lack": may_lack(description),
+    }
 
 
 def backbones(description: dict) -> dict[str, str]:

@@ -71,15 +71,17 @@ def reference(run: Path, folder: Path, samples: int, without: str = "") -> None:
     run_apart("export.reference", "jax", run, folder, samples, without)
 
 
-def convert(
-    run: Path, folder: Path, shapes: Shapes, without: str = "", graph_alone: bool = False
-) -> None:
+def convert(run: Path, folder: Path, shapes: Shapes, without: str = "") -> None:
     """`saved_model/`, `raw.onnx`, `weights.npz`, `tensorflow.npz`; see `export.convert`."""
+    write_shapes(folder, shapes)
+    run_apart("export.convert", "tensorflow", run, folder, without)
+
+
+def write_shapes(folder: Path, shapes: Shapes) -> None:
+    """`shapes.json`, for `export.convert`, of the examples in `inputs.npz`."""
     with np.load(folder / "inputs.npz") as inputs:
         values = shapes.of({name: inputs[name] for name in inputs.files})
     (folder / "shapes.json").write_text(json.dumps(values))
-    more = ("graph",) if graph_alone else ()
-    run_apart("export.convert", "tensorflow", run, folder, without, *more)
 
 
 def rewrite(folder: Path) -> tuple[ir.Model, dict[str, int]]:

@@ -13,6 +13,7 @@ from fusion_keras.config import copied, get_config
 from fusion_keras.errors import UsageError
 from fusion_keras.searching import asked, proof, report, study
 from fusion_keras.searching import space as spaces
+from fusion_keras.searching.request import Request
 from fusion_keras.searching.trial import FAILED, OVER, TRAINED, Outcome
 
 BUDGET = 3.0
@@ -48,7 +49,7 @@ def ask(tmp_path, base):
     def made(**changes):
         given = {"count": 14, "budget": 1.6, "precisions": ("int8",), "cache": tmp_path / "cache"}
         given |= {"base": base, "space": spaces.default(base), "folder": tmp_path / "search"}
-        return study.Request(**(given | changes))
+        return Request(**(given | changes))
 
     return made
 

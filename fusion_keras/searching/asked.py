@@ -9,7 +9,8 @@ from pathlib import Path
 from fusion_keras.data.cache import cache_dir
 from fusion_keras.errors import UsageError
 from fusion_keras.searching import space as spaces
-from fusion_keras.searching.study import SAMPLERS, Request, untaught
+from fusion_keras.searching.base import untaught
+from fusion_keras.searching.request import SAMPLERS, Request
 from fusion_keras.training.plan import check_teaching, make_plan
 from fusion_keras.training.recipes import resolve
 

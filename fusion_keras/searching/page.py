@@ -13,7 +13,8 @@ import plotly.graph_objects as go
 
 from fusion_keras.files import write
 from fusion_keras.searching.proof import label
-from fusion_keras.searching.study import OBJECTIVES, Request, open_study, pareto
+from fusion_keras.searching.request import Request
+from fusion_keras.searching.study import OBJECTIVES, open_study, pareto
 from fusion_keras.searching.trial import OVER, PICTURE, STOPPED, TRAINED, Outcome
 
 # Okabe and Ito's colours, which everybody can tell apart.

@@ -12,10 +12,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from fusion_keras.searching.base import base_of, joint_base
 from fusion_keras.searching.latency import run
+from fusion_keras.searching.request import Request
 from fusion_keras.searching.rungs import hypervolume
 from fusion_keras.searching.space import Point, variant_point
-from fusion_keras.searching.study import Request, base_of, joint_base, pareto
+from fusion_keras.searching.study import pareto
 from fusion_keras.searching.trainee import train_whole
 from fusion_keras.searching.trial import TRAINED, Outcome
 

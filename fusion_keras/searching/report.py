@@ -16,8 +16,9 @@ from fusion_keras import terminal
 from fusion_keras.files import write
 from fusion_keras.searching.page import write_page
 from fusion_keras.searching.proof import label
+from fusion_keras.searching.request import Request
 from fusion_keras.searching.rungs import hypervolume
-from fusion_keras.searching.study import Request, pareto
+from fusion_keras.searching.study import pareto
 from fusion_keras.searching.trial import FAILED, OVER, STOPPED, TRAINED, Outcome
 
 _log = logging.getLogger(__name__)

@@ -7,7 +7,6 @@ trial that was running when the search was killed is gone on with, with the same
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import fcntl
 import hashlib
 import json
@@ -20,23 +19,19 @@ import numpy as np
 import optuna
 from optuna.trial import TrialState
 
-from fusion_keras.config import copied, get_config
-from fusion_keras.data.modalities import MODALITIES
 from fusion_keras.errors import UsageError
 from fusion_keras.files import write
-from fusion_keras.fusion.architectures import FUSION
-from fusion_keras.fusion.variants import FROZEN
 from fusion_keras.searching import trial as trials
+from fusion_keras.searching.base import base_of, joint_base, untaught
+from fusion_keras.searching.converter import Converter
 from fusion_keras.searching.latency import Meter
+from fusion_keras.searching.request import Request
 from fusion_keras.searching.rungs import front
-from fusion_keras.searching.space import VARIANT, Point, Space, key_of, plan_at, variant_point
-from fusion_keras.searching.trainee import train_whole
+from fusion_keras.searching.space import Point, key_of, plan_at, variant_point
 from fusion_keras.searching.trial import FAILED, OVER, TRAINED, Outcome
 from fusion_keras.training.plan import Plan
-from fusion_keras.training.recipes import resolve
-from fusion_keras.training.run import as_json, changes, worded
+from fusion_keras.training.run import changes, worded
 
-SAMPLERS = ("tpe", "nsga2", "random", "gp")
 OBJECTIVES = ("validation NLL", "p90 ms")
 # Proposals that are there already: after so many in a row points are drawn at random, and after so
 # many more there are none left.
@@ -45,60 +40,6 @@ _PATIENCE, _EXHAUSTED = 10, 100
 _RANDOM = 10
 _SAME, _KEY, _NAME, _NAMED = "the same as trial", "key", "model", "named"
 _log = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass(frozen=True)
-class Request:
-    """What is searched for.
-
-    Attributes:
-        base: the config that points change, as given.
-        space: what may vary.
-        folder: where all of it goes.
-        count: trials, the named variants among them.
-        budget: ms of p90 at the fastest precision; None for none.
-        precisions: that count.
-        sampler: one of SAMPLERS.
-        storage: Optuna's URL; "" is a SQLite file in the folder.
-        named: variants to begin with.
-        seed: of the sampler.
-        cache: where latencies are kept for later searches.
-        teacher: a variant that is trained first, and teaches all points of the space; "" for what
-            `base` says.
-    """
-
-    base: object
-    space: Space
-    folder: Path
-    count: int = 40
-    budget: float | None = None
-    precisions: tuple[str, ...] = ("fp32", "int8")
-    sampler: str = "tpe"
-    storage: str = ""
-    named: tuple[str, ...] = ("text", "late", "inter", "early")
-    seed: int = 0
-    cache: Path = Path("~/.cache/fusion_keras")
-    teacher: str = ""
-
-    @property
-    def url(self) -> str:
-        """Optuna's storage."""
-        return self.storage or f"sqlite:///{self.folder / 'search.db'}"
-
-    def identity(self) -> dict:
-        """What may not change from one call to the next."""
-        config = as_json(self.base)
-        # Where things are kept changes nothing.
-        del config["data"]["cache_dir"]
-        return {
-            "space": self.space.digest(),
-            "budget_ms": self.budget,
-            "precisions": list(self.precisions),
-            "sampler": self.sampler,
-            "teacher": self.teacher,
-            "seed": self.seed,
-            "config": config,
-        }
 
 
 def search(
@@ -126,7 +67,7 @@ def search(
     meter = Meter(request.cache)
 
     def made(point: Point, plan: Plan, key: str, base, named: str) -> Outcome:
-        settings = trials.Settings(base, request.precisions, request.budget, meter, say)
+        settings = trials.Settings(base, request.precisions, request.budget, meter, converter, say)
         place = request.folder / "trials" / key
         there = (place / "outcome.json").is_file()
         outcome = carry_out(point, plan, key, place, settings, outcomes, named)
@@ -135,7 +76,7 @@ def search(
             on_trial(outcome)
         return outcome
 
-    with _alone(request.folder):
+    with _alone(request.folder), Converter() as converter:
         study = open_study(request)
         joint = joint_base(request, request.seed, say)
         within = inside(request)
@@ -163,59 +104,6 @@ def _alone(folder: Path) -> Iterator[None]:
                 f"Another process is searching in {folder}: wait for it, or give another --workdir."
             ) from None
         yield
-
-
-def base_of(variant: str, request: Request, joint):
-    """The config that a named variant is trained with: `joint` for one that trains backbones of
-    several modalities, else `request.base`, whose models learn from the data alone."""
-    alone = variant in MODALITIES or variant in FROZEN
-    return untaught(request.base) if alone else joint
-
-
-def untaught(base):
-    """A config without teachers."""
-    config = copied(base)
-    config.teacher = get_config().teacher
-    return config
-
-
-def joint_base(request: Request, seed: int, say: Callable[[str], None] = lambda line: None):
-    """The config that points of the space change: `request.base` with what all of them share.
-
-    That are the teacher, and the runs of one modality that the recipe starts from: one of each,
-    of the whole backbone, instead of one for each depth. They are trained first, as ordinary runs.
-
-    Args:
-        seed: of these and of what learns from them.
-
-    Raises:
-        UsageError: one could not be trained.
-    """
-    config = copied(request.base)
-    config.seed = seed
-    if not config.parents:
-        resolved = resolve(variant_point(VARIANT).config(untaught(config)))
-        shared = set(resolved.parent.warm_start) & set(FUSION.backbones(resolved))
-        read = [n for n in request.space.settings if n.partition(".")[0] in ("data", *shared)]
-        if not read:  # else they would be other runs
-            config.parents = tuple(
-                str(_trained(request, m, seed, say)) for m in MODALITIES if m in shared
-            )
-    if request.teacher:
-        config.teacher.runs = (str(_trained(request, request.teacher, seed, say)),)
-    return config
-
-
-def _trained(request: Request, variant: str, seed: int, say: Callable[[str], None]) -> Path:
-    """The finished run of a named variant that learns from the data alone."""
-    folder = request.folder / "runs" / f"{variant}-s{seed}"
-    if not folder.is_dir():
-        _log.info("First what the others learn from: %s", variant)
-    say(f"training {variant} ...")
-    config = variant_point(variant).config(untaught(request.base))
-    config.seed = seed
-    train_whole(config, folder)
-    return folder
 
 
 def open_study(request: Request) -> optuna.Study:

@@ -11,7 +11,6 @@ import functools
 import json
 import logging
 import shutil
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,7 +21,8 @@ from fusion_keras import metrics
 from fusion_keras.errors import UsageError
 from fusion_keras.files import write
 from fusion_keras.searching import rungs
-from fusion_keras.searching.latency import Meter, run
+from fusion_keras.searching.converter import Converter
+from fusion_keras.searching.latency import Meter
 from fusion_keras.searching.space import Point
 from fusion_keras.searching.trainee import Trainee, trainee
 from fusion_keras.training.plan import Plan
@@ -122,6 +122,7 @@ class Settings:
         precisions: that are measured and scored.
         budget: ms of p90; None for none.
         meter: measures drafts.
+        converter: makes them.
         say: told what is being done, in a line that the next one replaces.
     """
 
@@ -129,6 +130,7 @@ class Settings:
     precisions: tuple[str, ...]
     budget: float | None
     meter: Meter
+    converter: Converter
     say: Callable[[str], None]
 
 
@@ -188,7 +190,8 @@ def _carry_out(outcome: Outcome, point, plan: Plan, folder: Path, settings, befo
                 return
             made = clock("converting", _draft, model, folder, settings)
             logs = folder / "bench.log"
-            more = (settings.precisions, logs, lambda target: _make(folder, target, ("fp32",)))
+            reference = functools.partial(_make, folder, settings, ("fp32",))
+            more = (settings.precisions, logs, reference)
             outcome.latency = clock("measuring", settings.meter.measured, outcome.key, made, *more)
             if _over(outcome, settings):
                 return
@@ -261,13 +264,12 @@ def _draft(model: Trainee, folder: Path, settings: Settings) -> Path:
     target = folder / "draft"
     if not (target / "meta.json").is_file():
         model.draft(folder / "made")
-        _make(folder, target, settings.precisions)
+        _make(folder, settings, settings.precisions, target)
     return target
 
 
-def _make(folder: Path, target: Path, precisions: tuple[str, ...]) -> None:
-    command = [sys.executable, "-m", "export.draft", "make", str(folder / "made"), str(target)]
-    run([*command, ",".join(precisions)], folder / "export.log")
+def _make(folder: Path, settings: Settings, precisions: tuple[str, ...], target: Path) -> None:
+    settings.converter.make(folder / "made", target, precisions, folder / "export.log")
 
 
 def _score(outcome: Outcome, model: Trainee, folder: Path, settings: Settings) -> None:
@@ -275,9 +277,8 @@ def _score(outcome: Outcome, model: Trainee, folder: Path, settings: Settings) -
     draft = _draft(model, folder, settings)
     files = [folder / name for name in ("weights.npz", "rows.npz", "answers.npz")]
     answered = model.answers(*files[:2])
-    command = [sys.executable, "-m", "export.draft", "answer", str(draft), *map(str, files)]
     wanted = tuple(dict.fromkeys(("fp32", *settings.precisions)))
-    run([*command, ",".join(wanted)], folder / "export.log")
+    settings.converter.answer([draft, *files], wanted, folder / "export.log")
     outcome.valid = answered["valid"]
     with np.load(files[2]) as arrays:
         logits = {name: arrays[name] for name in wanted}

@@ -1,0 +1,71 @@
+"""The configs that the points of a search change, with the parents and the teacher they share."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from fusion_keras.config import copied, get_config
+from fusion_keras.data.modalities import MODALITIES
+from fusion_keras.fusion.architectures import FUSION
+from fusion_keras.fusion.variants import FROZEN
+from fusion_keras.searching.request import Request
+from fusion_keras.searching.space import VARIANT, variant_point
+from fusion_keras.searching.trainee import train_whole
+from fusion_keras.training.recipes import resolve
+
+_log = logging.getLogger(__name__)
+
+
+def base_of(variant: str, request: Request, joint):
+    """The config that a named variant is trained with: `joint` for one that trains backbones of
+    several modalities, else `request.base`, whose models learn from the data alone."""
+    alone = variant in MODALITIES or variant in FROZEN
+    return untaught(request.base) if alone else joint
+
+
+def untaught(base):
+    """A config without teachers."""
+    config = copied(base)
+    config.teacher = get_config().teacher
+    return config
+
+
+def joint_base(request: Request, seed: int, say: Callable[[str], None] = lambda line: None):
+    """The config that points of the space change: `request.base` with what all of them share.
+
+    That are the teacher, and the runs of one modality that the recipe starts from: one of each,
+    of the whole backbone, instead of one for each depth. They are trained first, as ordinary runs.
+
+    Args:
+        seed: of these and of what learns from them.
+
+    Raises:
+        UsageError: one could not be trained.
+    """
+    config = copied(request.base)
+    config.seed = seed
+    if not config.parents:
+        resolved = resolve(variant_point(VARIANT).config(untaught(config)))
+        shared = set(resolved.parent.warm_start) & set(FUSION.backbones(resolved))
+        read = [n for n in request.space.settings if n.partition(".")[0] in ("data", *shared)]
+        if not read:  # else they would be other runs
+            config.parents = tuple(
+                str(_trained(request, m, seed, say)) for m in MODALITIES if m in shared
+            )
+    if request.teacher:
+        config.teacher.runs = (str(_trained(request, request.teacher, seed, say)),)
+    return config
+
+
+def _trained(request: Request, variant: str, seed: int, say: Callable[[str], None]) -> Path:
+    """The finished run of a named variant that learns from the data alone."""
+    folder = request.folder / "runs" / f"{variant}-s{seed}"
+    if not folder.is_dir():
+        _log.info("First what the others learn from: %s", variant)
+    say(f"training {variant} ...")
+    config = variant_point(variant).config(untaught(request.base))
+    config.seed = seed
+    train_whole(config, folder)
+    return folder

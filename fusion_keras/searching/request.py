@@ -1,0 +1,65 @@
+"""What is searched for."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from fusion_keras.searching.space import Space
+from fusion_keras.training.run import as_json
+
+SAMPLERS = ("tpe", "nsga2", "random", "gp")
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What is searched for.
+
+    Attributes:
+        base: the config that points change, as given.
+        space: what may vary.
+        folder: where all of it goes.
+        count: trials, the named variants among them.
+        budget: ms of p90 at the fastest precision; None for none.
+        precisions: that count.
+        sampler: one of SAMPLERS.
+        storage: Optuna's URL; "" is a SQLite file in the folder.
+        named: variants to begin with.
+        seed: of the sampler.
+        cache: where latencies are kept for later searches.
+        teacher: a variant that is trained first, and teaches all points of the space; "" for what
+            `base` says.
+    """
+
+    base: object
+    space: Space
+    folder: Path
+    count: int = 40
+    budget: float | None = None
+    precisions: tuple[str, ...] = ("fp32", "int8")
+    sampler: str = "tpe"
+    storage: str = ""
+    named: tuple[str, ...] = ("text", "late", "inter", "early")
+    seed: int = 0
+    cache: Path = Path("~/.cache/fusion_keras")
+    teacher: str = ""
+
+    @property
+    def url(self) -> str:
+        """Optuna's storage."""
+        return self.storage or f"sqlite:///{self.folder / 'search.db'}"
+
+    def identity(self) -> dict:
+        """What may not change from one call to the next."""
+        config = as_json(self.base)
+        # Where things are kept changes nothing.
+        del config["data"]["cache_dir"]
+        return {
+            "space": self.space.digest(),
+            "budget_ms": self.budget,
+            "precisions": list(self.precisions),
+            "sampler": self.sampler,
+            "teacher": self.teacher,
+            "seed": self.seed,
+            "config": config,
+        }
