@@ -11,6 +11,8 @@ CONFIG = training_flags.define_for_entry()
 WORKDIR = flags.DEFINE_string("workdir", "runs/search", "Where all of it goes.")
 BUDGET = flags.DEFINE_float("budget_ms", None, "Milliseconds of p90, at the fastest precision.")
 SPACE = flags.DEFINE_string("space", None, "A file that says what may vary.")
+MEMORY = flags.DEFINE_float("budget_mb", None, "MB of the process that answers, at its peak.")
+ENERGY = flags.DEFINE_float("budget_mj", None, "Millijoules of an inference.")
 TRIALS = flags.DEFINE_integer("trials", 40, "Models to try, the named variants among them.")
 PRECISIONS = flags.DEFINE_list("precisions", ["fp32", "int8"], "What is measured and scored.")
 SAMPLER = flags.DEFINE_string("sampler", "tpe", "tpe, nsga2, random or gp.")
@@ -36,6 +38,9 @@ precision. Of the test split nothing is used before the finalists are proven.
 
 FLAGS
   --budget_ms=15          milliseconds; without it the whole front is looked for
+  --budget_mb=120         likewise megabytes of the process that answers, at its peak
+  --budget_mj=50          likewise millijoules of an inference, all that the module takes; where the
+                          machine has sensors (a Jetson)
   --trials=40             models to try, the named variants among them
   --space=FILE            a Python file with get_space(), which gives name -> values: junctions (how
                           many), joins, taps.text, taps.image, ... (depths, or "all"), and settings
@@ -83,6 +88,8 @@ def main() -> None:
         space=SPACE.value,
         count=TRIALS.value,
         budget=BUDGET.value,
+        memory=MEMORY.value,
+        energy=ENERGY.value,
         precisions=PRECISIONS.value,
         sampler=SAMPLER.value,
         storage=STORAGE.value,
@@ -98,7 +105,7 @@ def main() -> None:
         stopped = False
     finally:
         if not stopped or progress.outcomes:
-            chosen = proof.finalists(progress.outcomes, FINALISTS.value, request.budget)
+            chosen = proof.finalists(progress.outcomes, FINALISTS.value, request.limits)
             terminal.print_results(*report.closing(request, progress.outcomes, chosen))
     if not chosen:
         return

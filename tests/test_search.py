@@ -5,16 +5,18 @@ Trials are looked up in a formula here; `test_search_trials.py` has real ones.
 
 import contextlib
 import json
+import shutil
 
 import optuna
 import pytest
+from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta
 
 from fusion_keras.config import copied, get_config
 from fusion_keras.errors import UsageError
 from fusion_keras.searching import asked, proof, report, study
 from fusion_keras.searching import space as spaces
 from fusion_keras.searching.request import Request
-from fusion_keras.searching.trial import FAILED, OVER, TRAINED, Outcome
+from fusion_keras.searching.trial import FAILED, OVER, PICTURE, TRAINED, Outcome
 
 BUDGET = 3.0
 
@@ -29,10 +31,10 @@ def looked_up(point, plan, key, folder, settings, before, named=""):
     p90 = 0.5 + 0.08 * max(depths) + 0.1 * len(plan.spec.junctions)
     nll = 0.7 - 0.02 * min(depths) - 0.01 * len(depths) + 0.01 * (int(key, 16) % 7)
     outcome = Outcome(key, point.name, dict(point.settings), TRAINED, named=named)
-    outcome.latency = {"int8": {"p50": p90, "p90": p90, "min": p90}}
+    outcome.latency = {"int8": {"p50": p90, "p90": p90, "min": p90, "peak_mb": 80 + 10 * p90}}
     outcome.nll, outcome.valid = {"int8": nll}, {"accuracy": 0.8, "nll": nll}
     outcome.guess = 0.69
-    if settings.budget is not None and p90 > settings.budget:
+    if any(more > 0 for more in outcome.excess(settings.limits).values()):
         outcome.state = OVER
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "outcome.json").write_text(json.dumps(vars(outcome)))
@@ -147,7 +149,7 @@ def test_a_finished_search_that_is_run_again_says_the_same(ask):
     assert told == []
     said = [report.closing(request, outcomes)[1] for outcomes in (first, again)]
     assert said[0] == said[1]
-    assert proof.finalists(again, 3, request.budget)
+    assert proof.finalists(again, 3, request.limits)
 
 
 def test_a_second_process_in_the_same_folder_is_refused(ask):
@@ -171,7 +173,7 @@ def test_the_front_ends_at_the_budget(ask):
     request = ask()
     outcomes = searched(request)
 
-    front = study.pareto(outcomes, request.budget)
+    front = study.pareto(outcomes, request.limits)
 
     assert front
     assert all(o.latency[p]["p90"] <= request.budget for o, p in front)
@@ -190,9 +192,9 @@ def test_finalists_are_of_the_front_and_no_named_variants(ask):
     request = ask()
     outcomes = searched(request)
 
-    chosen = proof.finalists(outcomes, 2, request.budget)
+    chosen = proof.finalists(outcomes, 2, request.limits)
 
-    keys = {o.key for o, _ in study.pareto(outcomes, request.budget)}
+    keys = {o.key for o, _ in study.pareto(outcomes, request.limits)}
     assert 0 < len(chosen) <= 2
     assert all(o.key in keys and not o.named for o in chosen)
 
@@ -223,6 +225,37 @@ def test_a_failed_trial_is_kept_with_its_reason(ask):
 
     reasons = [t.user_attrs.get("reason") for t in optuna_trials(request)]
     assert "out of memory" in reasons
+
+
+def test_a_damaged_trial_is_told_and_may_be_removed(ask):
+    request = ask(count=8)
+    broken = next(o for o in searched(request) if not o.named)
+    folder = request.folder / "trials" / broken.key
+    (folder / "outcome.json").write_text("{")
+
+    with pytest.raises(UsageError, match=f"outcome.json cannot be read .* remove .*{broken.key}"):
+        searched(request)
+    shutil.rmtree(folder)
+
+    assert len({o.key for o in searched(request)}) == 8
+
+
+def test_a_picture_of_each_trained_model_is_an_artifact_of_its_trial(ask):
+    def drawn(point, plan, key, folder, *more):
+        outcome = looked_up(point, plan, key, folder, *more)
+        (folder / PICTURE).write_text(f"<svg>{key}</svg>")
+        return outcome
+
+    request = ask(count=6, budget=None)
+    searched(request, carry_out=drawn)
+
+    kept = FileSystemArtifactStore(request.folder / "artifacts")
+    for frozen in (t for t in optuna_trials(request) if "key" in t.user_attrs):
+        storage = optuna.storages.get_storage(request.url)
+        (meta,) = get_all_artifact_meta(frozen, storage=storage)
+        with kept.open_reader(meta.artifact_id) as file:
+            assert file.read().decode() == f"<svg>{frozen.user_attrs['key']}</svg>"
+        assert meta.mimetype == "image/svg+xml"
 
 
 def test_a_space_without_further_points_ends_the_search(ask, base, monkeypatch):
@@ -281,11 +314,33 @@ def test_a_budget_that_nothing_meets_names_the_nearest(ask):
     assert f"the nearest is {nearest.named or nearest.name}, p90 {nearest.p90:.2f} ms" in last
 
 
+def test_memory_is_a_limit_of_its_own(ask):
+    request = ask(budget=None, memory=94.0)
+    outcomes = searched(request)
+
+    assert {o.state for o in outcomes} == {OVER, TRAINED}
+    assert all((o.state == OVER) == (o.latency["int8"]["peak_mb"] > 94) for o in outcomes)
+    assert all(o.latency[p]["peak_mb"] <= 94 for o, p in study.pareto(outcomes, request.limits))
+    told = [sum(t.constraints.values()) for t in optuna_trials(request) if "key" in t.user_attrs]
+    assert min(told) < 0 < max(told)
+
+
+def test_limits_that_nothing_meets_name_the_nearest(ask):
+    request = ask(budget=0.1, memory=1.0, count=6)
+    outcomes = searched(request)
+
+    *_, last = report.closing(request, outcomes)
+
+    assert "is within 0.1 ms and 1 MB; the nearest is" in last
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
         ({"budget": 0.0}, "--budget_ms is 0; more than 0"),
         ({"budget": float("nan")}, "--budget_ms is nan"),
+        ({"memory": -1.0}, "--budget_mb is -1; more than 0"),
+        ({"energy": 5.0}, "--budget_mj is given, and this machine has no sensors"),
         ({"count": 0}, "--trials is 0"),
         ({"seeds": 0}, "--seeds 0; at least 0 and 1 are wanted"),
         ({"finalists": -1}, "--finalists is -1"),

@@ -25,6 +25,8 @@ def request(
     space: str | None,
     count: int,
     budget: float | None,
+    memory: float | None = None,
+    energy: float | None = None,
     precisions: Sequence[str],
     sampler: str,
     storage: str,
@@ -38,7 +40,8 @@ def request(
     Raises:
         UsageError: whatever is wrong with them, with the space, or with the data.
     """
-    _check_flags(count, budget, precisions, sampler, finalists, seeds)
+    limits = {"budget_ms": budget, "budget_mb": memory, "budget_mj": energy}
+    _check_flags(count, limits, precisions, sampler, finalists, seeds)
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(
@@ -75,6 +78,8 @@ def request(
         folder=folder,
         count=count,
         budget=budget,
+        memory=memory,
+        energy=energy,
         precisions=tuple(dict.fromkeys(precisions)),
         sampler=sampler,
         storage=storage,
@@ -85,11 +90,17 @@ def request(
     )
 
 
-def _check_flags(count, budget, precisions, sampler, finalists, seeds) -> None:
+def _check_flags(count, limits, precisions, sampler, finalists, seeds) -> None:
     """Raises UsageError for a flag whose value cannot be, whatever the data are."""
     # Written so that a nan is refused.
-    if budget is not None and not budget > 0:
-        raise UsageError(f"--budget_ms is {budget:g}; more than 0 is wanted.")
+    for name, most in limits.items():
+        if most is not None and not most > 0:
+            raise UsageError(f"--{name} is {most:g}; more than 0 is wanted.")
+    if limits["budget_mj"] is not None and not _has_sensors():
+        raise UsageError(
+            "--budget_mj is given, and this machine has no sensors of power that the bench knows: "
+            "leave it out."
+        )
     if count < 1:
         raise UsageError(f"--trials is {count}; at least 1 is wanted.")
     if finalists < 0 or seeds < 1:
@@ -105,3 +116,10 @@ def _check_flags(count, budget, precisions, sampler, finalists, seeds) -> None:
         raise UsageError(
             f"--precisions is {','.join(precisions)!r}; some of {', '.join(PRECISIONS)} are wanted."
         )
+
+
+def _has_sensors() -> bool:
+    """Whether the bench measures power on this machine."""
+    from bench.edge.power import Sampler
+
+    return Sampler().source is not None

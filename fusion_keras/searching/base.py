@@ -18,6 +18,13 @@ from fusion_keras.training.recipes import resolve
 _log = logging.getLogger(__name__)
 
 
+def outputs_of(base) -> str:
+    """What the data ask of every model beside its architecture: its classes, and a score."""
+    resolved = resolve(variant_point(VARIANT).config(untaught(base)))
+    classes = len(FUSION.check_data(resolved))
+    return f"{classes} classes" + (" and a score" if resolved.regression else "")
+
+
 def base_of(variant: str, request: Request, joint):
     """The config that a named variant is trained with: `joint` for one that trains backbones of
     several modalities, else `request.base`, whose models learn from the data alone."""

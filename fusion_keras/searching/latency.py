@@ -14,7 +14,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 from fusion_keras import huge_pages
@@ -22,6 +22,7 @@ from fusion_keras.errors import UsageError
 from fusion_keras.files import digest, last_line, write
 from fusion_keras.interrupts import end_with_parent
 
+_TIMES = ("p50", "p90", "min")
 # What makes other graphs of the same model.
 _PACKAGES = ("keras", "tensorflow", "tf2onnx", "onnxscript", "onnxruntime")
 
@@ -30,16 +31,31 @@ class Meter:
     """Measures drafts, each once.
 
     Attributes:
-        folder: what is known of this device, kept for later searches.
+        folder: what is known of models with these outputs on this device, kept for later searches.
     """
 
-    def __init__(self, cache: Path):
-        self.folder = cache / "latency" / device()
+    def __init__(self, cache: Path, outputs: str):
+        """
+        Args:
+            cache: where all of it is kept.
+            outputs: what models answer, beside their architecture, by which they are known.
+        """
+        self._device = cache / "latency" / device()
+        self.folder = self._device / outputs.replace(" ", "_")
 
-    def known(self, key: str, precisions: tuple[str, ...]) -> dict[str, dict] | None:
-        """Precision -> p50, p90, min in ms, of a model that was measured before."""
+    def known(
+        self, key: str, precisions: tuple[str, ...], wanted: Collection[str] = ()
+    ) -> dict[str, dict] | None:
+        """Precision -> what was measured before of a model: p50, p90, min in ms; peak_mb, of the
+        process that answers, in MB; where the machine has sensors mj, of an inference, in mJ.
+
+        Args:
+            key, precisions: of the model.
+            wanted: of these; None where one of them is not known.
+        """
         kept = _read(self.folder / f"{key}.json")
-        return {p: kept[p] for p in precisions} if set(precisions) <= set(kept) else None
+        found = {p: kept[p] for p in precisions if p in kept and set(wanted) <= set(kept[p])}
+        return found if len(found) == len(precisions) else None
 
     def measured(
         self,
@@ -61,7 +77,7 @@ class Meter:
             UsageError: it could not be measured.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        reference, least = self.folder / "reference", self.folder / "reference.json"
+        reference, least = self._device / "reference", self._device / "reference.json"
         if not (reference / "meta.json").is_file():
             make_reference(reference)
             least.unlink(missing_ok=True)
@@ -71,10 +87,10 @@ class Meter:
         best = min(anchor, _read(least).get("p50", anchor))
         write(least, _json({"p50": best}))
         scale = best / anchor
-        found = {
-            name: {which: ms * scale for which, ms in times[(draft.name, name)].items()}
-            for name in precisions
-        }
+        found = {}
+        for name in precisions:
+            of_one = times[(draft.name, name)]
+            found[name] = of_one | {which: of_one[which] * scale for which in _TIMES}
         file = self.folder / f"{key}.json"
         write(file, _json({**_read(file), **found}))
         return found
@@ -104,7 +120,7 @@ def _processor() -> str:
 
 
 def _bench(artifacts: list[Path], log: Path) -> dict[tuple[str, str], dict]:
-    """(folder's name, precision) -> p50, p90, min in ms."""
+    """(folder's name, precision) -> what `Meter.known` says, the times unscaled."""
     target = log.with_suffix(".json")
     target.unlink(missing_ok=True)
     command = [sys.executable, "-m", "bench", *map(str, artifacts), "--precision=all"]
@@ -118,7 +134,10 @@ def _bench(artifacts: list[Path], log: Path) -> dict[tuple[str, str], dict]:
             raise UsageError(f"it could not be measured: {contender['error']}")
         times = contender["latency"]
         name = Path(contender["artifact"]["path"]).name
-        kept = {which: times[which] for which in ("p50", "p90", "min")}
+        kept = {which: times[which] for which in _TIMES}
+        kept["peak_mb"] = contender["peak_bytes"] / 1e6
+        if contender["power"]:
+            kept["mj"] = 1e3 * contender["power"]["joules_per_inference"]
         found[(name, contender["precision"])] = kept
     return found
 

@@ -83,7 +83,7 @@ def _cloud(request: Request, outcomes: Sequence[Outcome]) -> go.Figure:
             marker={"color": _COLOURS[STOPPED], "symbol": "x"},
             hovertemplate="%{text}<br>%{x:.2f} ms, NLL %{y:.3f} when stopped<extra></extra>",
         )
-    best = pareto(outcomes, request.budget)
+    best = pareto(outcomes, request.limits)
     figure.add_scatter(
         x=[o.latency[p]["p90"] for o, p in best],
         y=[o.nll[p] for o, p in best],
@@ -93,7 +93,7 @@ def _cloud(request: Request, outcomes: Sequence[Outcome]) -> go.Figure:
     )
     over = sum(outcome.state == OVER for outcome in outcomes)
     if request.budget is not None:
-        note = f"budget {request.budget:g} ms; {over} models over it were never trained"
+        note = f"budget {request.budget:g} ms; {over} models over the limits were never trained"
         figure.add_vline(x=request.budget, line_dash="dot", annotation_text=note)
     figure.update_layout(
         title="Every trial: validation, untrained latency",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -25,17 +25,17 @@ _log = logging.getLogger(__name__)
 
 
 def finalists(
-    outcomes: Sequence[Outcome], count: int, budget: float | None = None
+    outcomes: Sequence[Outcome], count: int, limits: Mapping[str, float] | None = None
 ) -> list[Outcome]:
     """Trials of the front that cover most of it, the most telling first; no named variants.
 
     Args:
         outcomes: of a search.
         count: how many at most.
-        budget: ms of p90, beyond which nothing counts.
+        limits: of a request, beyond which nothing counts.
     """
     points = {}
-    for outcome, precision in pareto(outcomes, budget):
+    for outcome, precision in pareto(outcomes, limits):
         if not outcome.named:
             place = (outcome.nll[precision], outcome.latency[precision]["p90"])
             points.setdefault(outcome.key, (outcome, []))[1].append(place)
@@ -44,7 +44,8 @@ def finalists(
         return []
     reference = [
         1.01 * max(x for o in trained for x in o.nll.values()),
-        budget or 1.01 * max(t["p90"] for o in trained for t in o.latency.values()),
+        (limits or {}).get("p90")
+        or 1.01 * max(t["p90"] for o in trained for t in o.latency.values()),
     ]
     chosen: list[Outcome] = []
     covered: list[tuple] = []

@@ -19,7 +19,7 @@ from fusion_keras.searching.proof import label
 from fusion_keras.searching.request import Request
 from fusion_keras.searching.rungs import hypervolume
 from fusion_keras.searching.study import pareto
-from fusion_keras.searching.trial import FAILED, OVER, STOPPED, TRAINED, Outcome
+from fusion_keras.searching.trial import FAILED, LIMITED, OVER, STOPPED, TRAINED, Outcome
 
 _log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def closing(
     summary = f"{len(outcomes)} trials: {', '.join(phrases) or 'none'}."
     if not counts[TRAINED]:
         return [summary, _nothing(request, outcomes)]
-    best = pareto(outcomes, request.budget)
+    best = pareto(outcomes, request.limits)
     table = Table(
         "model", "precision", "p90 ms", "validation NLL", "validation accuracy", title="front"
     )
@@ -111,18 +111,24 @@ def closing(
         f"{summary} They dominate {100 * grown[-1]:.1f} % of the area up to a guess and the "
         f"{'slowest' if request.budget is None else 'budget'}.",
         f"Report: {page}",
-        f"Storage: {request.url} (optuna-dashboard opens it)",
+        f"Storage: {request.url}; optuna-dashboard opens it, with pictures where it is told "
+        f"--artifact-dir {request.folder / 'artifacts'}",
     ]
 
 
 def _nothing(request: Request, outcomes: Sequence[Outcome]) -> str:
     measured = [o for o in outcomes if o.latency]
-    if request.budget is None or not measured or any(o.p90 <= request.budget for o in measured):
+    limits = request.limits
+    if not limits or not measured or any(max(o.excess(limits).values()) <= 0 for o in measured):
         return "Nothing was trained to its end; the lines above say why."
-    nearest = min(measured, key=lambda outcome: outcome.p90)
+    # Of several limits the one that is missed by most, as a share of it.
+    nearest = min(measured, key=lambda o: max(x / limits[n] for n, x in o.excess(limits).items()))
+    has = nearest.latency[nearest.fastest]
+    wanted = " and ".join(f"{most:g} {LIMITED[name][1]}" for name, most in limits.items())
+    said = ", ".join(f"{LIMITED[n][0]} {has[n]:.2f} {LIMITED[n][1]}" for n in limits)
     return (
-        f"Nothing that was measured is within {request.budget:g} ms; the nearest is "
-        f"{nearest.named or nearest.name}, p90 {nearest.p90:.2f} ms at {nearest.fastest}."
+        f"Nothing that was measured is within {wanted}; the nearest is "
+        f"{nearest.named or nearest.name}, {said} at {nearest.fastest}."
     )
 
 
@@ -133,7 +139,7 @@ def volumes(request: Request, outcomes: Sequence[Outcome]) -> list[float]:
     reference = (max(o.guess or 0 for o in outcomes), request.budget or slowest)
     found = []
     for count in range(1, len(outcomes) + 1):
-        best = pareto(outcomes[:count], request.budget)
+        best = pareto(outcomes[:count], request.limits)
         points = np.array([(o.nll[p], o.latency[p]["p90"]) for o, p in best])
         found.append(hypervolume(points, reference) / (reference[0] * reference[1]))
     return found

@@ -21,6 +21,8 @@ class Request:
         folder: where all of it goes.
         count: trials, the named variants among them.
         budget: ms of p90 at the fastest precision; None for none.
+        memory, energy: MB of the process that answers, at its peak, and mJ of an inference, all
+            that the module takes; likewise.
         precisions: that count.
         sampler: one of SAMPLERS.
         storage: Optuna's URL; "" is a SQLite file in the folder.
@@ -36,6 +38,8 @@ class Request:
     folder: Path
     count: int = 40
     budget: float | None = None
+    memory: float | None = None
+    energy: float | None = None
     precisions: tuple[str, ...] = ("fp32", "int8")
     sampler: str = "tpe"
     storage: str = ""
@@ -49,6 +53,12 @@ class Request:
         """Optuna's storage."""
         return self.storage or f"sqlite:///{self.folder / 'search.db'}"
 
+    @property
+    def limits(self) -> dict[str, float]:
+        """Measured -> most that is allowed; see `latency.Meter.known`."""
+        asked = {"p90": self.budget, "peak_mb": self.memory, "mj": self.energy}
+        return {name: most for name, most in asked.items() if most is not None}
+
     def identity(self) -> dict:
         """What may not change from one call to the next."""
         config = as_json(self.base)
@@ -57,6 +67,8 @@ class Request:
         return {
             "space": self.space.digest(),
             "budget_ms": self.budget,
+            "budget_mb": self.memory,
+            "budget_mj": self.energy,
             "precisions": list(self.precisions),
             "sampler": self.sampler,
             "teacher": self.teacher,

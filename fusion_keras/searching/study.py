@@ -12,7 +12,7 @@ import hashlib
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from optuna.trial import TrialState
 from fusion_keras.errors import UsageError
 from fusion_keras.files import write
 from fusion_keras.searching import trial as trials
-from fusion_keras.searching.base import base_of, joint_base, untaught
+from fusion_keras.searching.base import base_of, joint_base, outputs_of, untaught
 from fusion_keras.searching.converter import Converter
 from fusion_keras.searching.latency import Meter
 from fusion_keras.searching.request import Request
@@ -64,10 +64,10 @@ def search(
             or what the trials learn from could not be trained.
     """
     request.folder.mkdir(parents=True, exist_ok=True)
-    meter = Meter(request.cache)
+    meter = Meter(request.cache, outputs_of(request.base))
 
     def made(point: Point, plan: Plan, key: str, base, named: str) -> Outcome:
-        settings = trials.Settings(base, request.precisions, request.budget, meter, converter, say)
+        settings = trials.Settings(base, request.precisions, request.limits, meter, converter, say)
         place = request.folder / "trials" / key
         there = (place / "outcome.json").is_file()
         outcome = carry_out(point, plan, key, place, settings, outcomes, named)
@@ -86,7 +86,7 @@ def search(
             made(point, plan, key_of(plan), base, variant)
         for asked, point, plan, key in _proposals(study, request, joint, outcomes):
             outcome = made(point, plan, key, joint, asked.user_attrs.get(_NAMED, ""))
-            _tell(study, asked, outcome, request.budget)
+            _tell(study, asked, outcome, request)
 
 
 @contextlib.contextmanager
@@ -222,7 +222,7 @@ def _proposed(
     yield asked, point, plan, key
 
 
-def _tell(study: optuna.Study, asked: optuna.Trial, outcome: Outcome, budget: float | None) -> None:
+def _tell(study: optuna.Study, asked: optuna.Trial, outcome: Outcome, request: Request) -> None:
     """What became of it, as Optuna and its dashboard read it."""
     asked.set_user_attr("state", outcome.state)
     if outcome.reason:
@@ -231,11 +231,23 @@ def _tell(study: optuna.Study, asked: optuna.Trial, outcome: Outcome, budget: fl
         asked.set_user_attr(f"{precision} p90 ms", times["p90"])
     for precision, nll in outcome.nll.items():
         asked.set_user_attr(f"{precision} NLL", nll)
-    if budget is not None:
-        if outcome.latency:
-            asked.set_constraint("p90 over the budget, ms", outcome.p90 - budget)
-        elif outcome.state == OVER:
-            asked.set_constraint("p90 over the budget, ms", budget)
+    excess = {}
+    if outcome.latency:
+        excess = outcome.excess(request.limits)
+    elif outcome.state == OVER:  # by an estimate
+        excess = {"p90": request.budget}
+    for name, more in excess.items():
+        called, unit = trials.LIMITED[name]
+        asked.set_constraint(f"{called} over the budget, {unit}", more)
+    picture = request.folder / "trials" / outcome.key / trials.PICTURE
+    if picture.is_file():
+        pictures = request.folder / "artifacts"
+        pictures.mkdir(exist_ok=True)
+        optuna.artifacts.upload_artifact(
+            artifact_store=optuna.artifacts.FileSystemArtifactStore(pictures),
+            file_path=str(picture),
+            study_or_trial=asked,
+        )
     if outcome.state == TRAINED:
         study.tell(asked, outcome.objectives)
     else:
@@ -256,14 +268,16 @@ def _sampler(kind: str, seed: int, number: int) -> optuna.samplers.BaseSampler:
     return samplers.TPESampler(n_startup_trials=_RANDOM, multivariate=True, group=True, seed=seed)
 
 
-def pareto(outcomes: Sequence[Outcome], budget: float | None = None) -> list[tuple[Outcome, str]]:
-    """The front over all precisions within a budget of ms: (trial, precision), fastest first."""
+def pareto(
+    outcomes: Sequence[Outcome], limits: Mapping[str, float] | None = None
+) -> list[tuple[Outcome, str]]:
+    """The front over all precisions within limits: (trial, precision), fastest first."""
     every = [
         (o, name)
         for o in outcomes
         if o.state == TRAINED
         for name in o.nll
-        if budget is None or o.latency[name]["p90"] <= budget
+        if all(o.latency[name][measured] <= most for measured, most in (limits or {}).items())
     ]
     points = np.array([(o.nll[name], o.latency[name]["p90"]) for o, name in every])
     best = [pair for pair, on_it in zip(every, front(points), strict=True) if on_it]

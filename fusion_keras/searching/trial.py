@@ -12,7 +12,7 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,8 @@ _LOW_END = 0.5
 PICTURE = "model.svg"
 _log = logging.getLogger(__name__)
 
+# Measured -> what it is called, and its unit.
+LIMITED = {"p90": ("p90", "ms"), "peak_mb": ("memory", "MB"), "mj": ("energy", "mJ")}
 TRAINED, STOPPED, OVER, FAILED = "trained", "stopped", "over budget", "failed"
 
 
@@ -49,7 +51,7 @@ class Outcome:
         parameters, macs: of the model, and of one example; None where it was not built.
         guess: the NLL of a guess that knows the number of classes alone.
         epochs: of its whole training.
-        latency: precision -> p50, p90, min in ms, untrained.
+        latency: precision -> what was measured, untrained; see `latency.Meter.known`.
         history: of validation, epoch by epoch, as `history.csv` has it.
         valid: metric -> value at the chosen epoch.
         nll: precision -> negative log-likelihood on validation.
@@ -88,6 +90,12 @@ class Outcome:
         """Validation NLL and p90 in ms, both at the fastest precision."""
         return self.nll[self.fastest], self.p90
 
+    def excess(self, limits: Mapping[str, float]) -> dict[str, float]:
+        """Measured -> by how much it is over its limit, at the fastest precision; below 0 where
+        it is within."""
+        measured = self.latency[self.fastest]
+        return {name: measured[name] - most for name, most in limits.items()}
+
     def at(self, epoch: int) -> tuple[float, float] | None:
         """The objectives as they were behind an epoch; None where it did not get there."""
         lines = [line for line in self.history if line["epoch"] <= epoch]
@@ -109,7 +117,8 @@ def read(folder: Path) -> Outcome | None:
         return Outcome(**json.loads(file.read_text()))
     except (OSError, ValueError, TypeError) as error:
         raise UsageError(
-            f"{file} cannot be read ({error}): restore it, or begin anew in another --workdir."
+            f"{file} cannot be read ({error}): restore it, or remove {folder}: the "
+            "search goes on without that model, and may propose it again."
         ) from None
 
 
@@ -120,7 +129,7 @@ class Settings:
     Attributes:
         base: the config that points change.
         precisions: that are measured and scored.
-        budget: ms of p90; None for none.
+        limits: measured -> most that is allowed of it, at the fastest precision.
         meter: measures drafts.
         converter: makes them.
         say: told what is being done, in a line that the next one replaces.
@@ -128,7 +137,7 @@ class Settings:
 
     base: object
     precisions: tuple[str, ...]
-    budget: float | None
+    limits: Mapping[str, float]
     meter: Meter
     converter: Converter
     say: Callable[[str], None]
@@ -175,7 +184,7 @@ def carry_out(
 
 
 def _carry_out(outcome: Outcome, point, plan: Plan, folder: Path, settings, before) -> None:
-    known = settings.meter.known(outcome.key, settings.precisions)
+    known = settings.meter.known(outcome.key, settings.precisions, settings.limits)
     if known:
         outcome.latency = known
         if _over(outcome, settings):
@@ -232,16 +241,21 @@ class _Clock:
 
 
 def _over(outcome: Outcome, settings: Settings) -> bool:
-    if settings.budget is None or outcome.p90 <= settings.budget:
+    excess = outcome.excess(settings.limits)
+    over = [name for name, more in excess.items() if more > 0]
+    if not over:
         return False
+    measured = outcome.latency[outcome.fastest]
+    said = ", ".join(f"{LIMITED[n][0]} {measured[n]:.2f} {LIMITED[n][1]}" for n in over)
     outcome.state = OVER
-    outcome.reason = f"p90 {outcome.p90:.2f} ms at {outcome.fastest}, measured"
+    outcome.reason = f"{said} at {outcome.fastest}, measured"
     return True
 
 
 def _hopeless(outcome: Outcome, settings: Settings, before: Sequence[Outcome]) -> bool:
     """Whether a model is over the budget even at the rate of the fastest graph so far, halved."""
-    if settings.budget is None or not outcome.macs:
+    budget = settings.limits.get("p90")
+    if budget is None or not outcome.macs:
         return False
     # Small graphs take longer for each product: what is due for every query weighs more.
     rates = [
@@ -252,7 +266,7 @@ def _hopeless(outcome: Outcome, settings: Settings, before: Sequence[Outcome]) -
     if len(rates) < 3:
         return False
     low = _LOW_END * min(rates) * outcome.macs
-    if low <= settings.budget:
+    if low <= budget:
         return False
     outcome.state = OVER
     outcome.reason = f"{outcome.macs / 1e6:.0f} M multiply-adds, at least {low:.1f} ms, estimated"
