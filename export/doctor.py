@@ -3,6 +3,10 @@
 Looks at the graph alone, any graph: its operators, types, ranks, versions and numbers. Says what
 engines will stumble over, with the remedy. Exit code 0: nothing found; 1: something was; 2: no
 ONNX file.
+
+With --compile=tensorrt NVIDIA's own compiler is asked, too, for a GPU like an Orin's (sm86); no GPU
+is needed: pip install -e ".[tensorrt-rtx]". What it refuses is found, with its own words. Where
+the length of sentences is open, those of the artifact around the file are compiled, or 64 tokens.
 """
 
 from __future__ import annotations
@@ -18,11 +22,17 @@ import onnx_ir as ir
 from rich.console import RenderableType
 from rich.table import Table
 
+from bench.edge import artifact
+from bench.edge.errors import BenchError
+from export import compiler
 from export.checks import branches, fusions, operators, quantisation, values
 from export.checks.graph import STANDARD, nodes
 from fusion_keras import cli, terminal
 from fusion_keras.errors import UsageError
 
+_COMPILE = "--compile=tensorrt"
+# Where nothing says how long sentences are.
+_LENGTH = 64
 # What ends a build, then what gives wrong answers, then what costs time.
 _ROOMS = (operators, quantisation, branches, values, fusions)
 CHECKS = sorted((c for room in _ROOMS for c in room.CHECKS), key=lambda check: not check.fatal)
@@ -77,6 +87,31 @@ def invalid(path: Path) -> list[Finding]:
     return []
 
 
+def refused(path: Path) -> list[Finding]:
+    """What NVIDIA's compiler does not take of a file; see `export.compiler`.
+
+    Raises:
+        UsageError: it is not installed.
+    """
+    if not compiler.installed():
+        raise UsageError(
+            "--compile=tensorrt wants NVIDIA's compiler: pip install -e '.[tensorrt-rtx]' (Linux "
+            "on x86-64)."
+        )
+    try:
+        lengths = artifact.read(path.parent)["lengths"]
+    except BenchError:
+        lengths = []
+    try:
+        compiler.compiled([path], lengths or [_LENGTH])
+    except compiler.RefusedError as error:
+        remedy = "see its words; TensorRT on a device will refuse it likewise"
+        nodes = [f"{operator} {name}: {said}" for name, operator, said in error.nodes]
+        where = tuple(nodes or [str(error)])
+        return [Finding("NVIDIA's compiler refuses it", where, remedy, fatal=True)]
+    return []
+
+
 def for_onnxruntime(model: ir.Model) -> bool:
     """Whether a graph has ONNX Runtime's own operators, or int8 by scales of each example."""
     return any(
@@ -120,8 +155,11 @@ def _followed(tensor: ir.ExternalTensor, path: Path) -> ir.ExternalTensor:
 # --- The command ------------------------------------------------------------------------------
 
 
-def report(path: Path) -> tuple[bool, list[RenderableType]]:
+def report(path: Path, compiling: bool = False) -> tuple[bool, list[RenderableType]]:
     """Whether nothing was found in a file; and what it holds and what was found, to be printed.
+
+    Args:
+        compiling: whether NVIDIA's compiler is asked.
 
     Raises:
         UsageError: the file is not there or is no ONNX model.
@@ -150,6 +188,8 @@ def report(path: Path) -> tuple[bool, list[RenderableType]]:
     ]
     if for_onnxruntime(model):
         said.append("For ONNX Runtime alone: TensorRT takes neither its operators nor this int8.")
+    if compiling:
+        findings += refused(path)
     if not findings:
         return True, [*said, "Nothing found that an engine would stumble over."]
     table = Table("found", "times", "where", "remedy", show_lines=True)
@@ -165,14 +205,16 @@ def _short(name: str) -> str:
 
 
 def main() -> None:
-    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
+    files = [argument for argument in sys.argv[1:] if argument != _COMPILE]
+    compiling = _COMPILE in sys.argv
+    if len(files) != 1 or files[0].startswith("-"):
         print(__doc__)
         sys.exit(0 if "--help" in sys.argv else 2)
     healthy = True
 
     def run():
         nonlocal healthy
-        healthy, said = report(Path(sys.argv[1]))
+        healthy, said = report(Path(files[0]), compiling)
         terminal.print_results(*said)
 
     cli.guarded(run)

@@ -17,7 +17,7 @@ import onnx
 import onnx_ir as ir
 import onnxruntime
 
-from export import accuracy, artifact, doctor, ladder, precisions, stages, weights
+from export import accuracy, artifact, compiler, doctor, ladder, precisions, stages, weights
 from export.cost import of_longest
 from export.request import PRECISIONS, Request, described, trained_accuracy
 from fusion_keras import terminal
@@ -157,6 +157,14 @@ def _build(
             logits, against, on_test = answered, "fp32", scored
             shorter = (lengths, evidence.inputs, label_kind)
             rungs += _bucket_rungs(folder / FILES["fp32"], logits, *shorter)
+    compiled = {}
+    if compiler.installed():
+        # What TensorRT takes; the others are for ONNX Runtime.
+        portable = [name for name in models if name != "int8"]
+        files = [folder / FILES[name] for name in portable]
+        compiled = dict(
+            zip(portable, clock("compiling", compiler.compiled, files, lengths), strict=True)
+        )
     _write_golden(folder, evidence)
     _write_test(folder / "test.csv", evidence.test, predicted)
     return {
@@ -164,6 +172,7 @@ def _build(
         "costs": of_longest(folder / FILES["fp32"], lengths[-1] if lengths else 0),
         "rewrites": fired,
         "ladder": [rung.described() for rung in rungs],
+        "compiled": compiled,
         "allow_loss": request.allow_loss,
         "notes": notes,
     }
@@ -216,6 +225,7 @@ def _scored(name: str, folder: Path, run: Path, on_test, evidence: _Evidence, cl
     on_test: the logits of fp32, if they are known.
     """
     test = evidence.test
+    _check_valid(folder / FILES[name])
     outputs = clock(f"{name}: test split", run_onnx, folder / FILES[name], test)
     change = _change(name, outputs["logits"], run, on_test, evidence)
     accuracy.check(change)
@@ -277,6 +287,18 @@ def _first_parting(name: str, evidence: _Evidence) -> tuple[str, float] | None:
         return ladder.first_parting(taps, expected)
     precisions.lower(name, plain, lower, evidence.inputs)
     return ladder.first_parting(run_onnx(lower, evidence.inputs), taps, kind_of(name))
+
+
+def _check_valid(path: Path) -> None:
+    """Check a file that was written, with ONNX's own checker.
+
+    Raises:
+        UsageError: its words.
+    """
+    for finding in doctor.invalid(path):
+        raise UsageError(
+            f"{path.name} is {finding.what} ({finding.where[0]}). Nothing was written."
+        )
 
 
 def check_portable(model: ir.Model) -> None:

@@ -47,9 +47,14 @@ def fp16(model: onnx.ModelProto) -> onnx.ModelProto:
 
     Any engine runs it: the types stand in the graph, as TensorRT 11 wants them.
     """
-    return convert_float_to_float16(
-        model, keep_io_types=True, op_block_list=[*DEFAULT_OP_BLOCK_LIST, *_FLOAT32]
-    )
+    blocked = [*DEFAULT_OP_BLOCK_LIST, *_FLOAT32]
+    lowered = convert_float_to_float16(model, keep_io_types=True, op_block_list=blocked)
+    # Neither is allowed by ONNX: types that stand beside what is float32 again, and casts that
+    # stand behind what reads them.
+    del lowered.graph.value_info[:]
+    sorted_model = ir.serde.deserialize_model(lowered)
+    passes.TopologicalSortPass()(sorted_model)
+    return ir.serde.serialize_model(sorted_model)
 
 
 def int8_dynamic(model: onnx.ModelProto, target: Path) -> None:

@@ -18,7 +18,19 @@ def report(out: Path, meta: dict) -> list[RenderableType]:
         meta: its description.
     """
     notes = [f"note: {note}" for note in meta["notes"]]
-    return [_ladder_table(meta), *notes, f"Artifact: {out}", _next(out, meta)]
+    said = [*_compiled(meta), *notes]
+    return [_ladder_table(meta), *said, f"Artifact: {out}", _next(out, meta)]
+
+
+def _compiled(meta: dict) -> list[str]:
+    """What NVIDIA's compiler said, where it is installed."""
+    compiled = meta["compiled"]
+    if not compiled:
+        return []
+    first = next(iter(compiled.values()))
+    each = ", ".join(f"{n} ({x['bytes'] / 1e6:.0f} MB)" for n, x in compiled.items())
+    seconds = sum(x["seconds"] for x in compiled.values())
+    return [f"{first['compiler']} compiles for {first['target']}: {each}, in {seconds:.1f} s"]
 
 
 def _next(out: Path, meta: dict) -> str:

@@ -20,6 +20,7 @@ from bench.edge import predict as bench_predict
 from bench.edge.artifact import golden, read
 from bench.edge.predict import main as predict
 from export import ladder
+from export.doctor import invalid
 from export.report import report
 from fusion_keras.exported import run_onnx
 
@@ -45,6 +46,7 @@ def test_artifact_holds_everything_and_says_what_each_step_changed(artifact, run
     assert list(meta["models"]) == names
     assert [rung["name"] for rung in meta["ladder"]] == ["keras", "saved_model", *names]
     assert all(rung["holds"] for rung in meta["ladder"])
+    assert not any(invalid(artifact / model["file"]) for model in meta["models"].values())
     assert (meta["allow_loss"], meta["notes"]) == (None, [])
     assert meta["models"]["int8"]["change_interval"] == pytest.approx([-0.194, 0.194], abs=5e-4)
     files = {"tokenizer.json", "golden.npz", "saved_model/saved_model.pb", "test.csv"}

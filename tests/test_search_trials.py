@@ -123,6 +123,17 @@ def test_with_garbled_test_labels_a_search_finds_the_same(bench, undisturbed):
 
 
 @pytest.mark.slow
+def test_a_limit_that_this_machine_does_not_measure_ends_the_search(bench):
+    workdir = bench.folder / "energy"
+    flags = [*command(bench, workdir), "--budget_mj=5"]
+
+    done = subprocess.run(flags, capture_output=True, text=True, timeout=900)
+
+    assert done.returncode == 2
+    assert "no sensors of power that the bench knows" in done.stderr
+
+
+@pytest.mark.slow
 def test_a_model_that_cannot_be_trained_is_kept_with_its_reason(bench):
     workdir = bench.folder / "diverging"
 

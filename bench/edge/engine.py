@@ -48,23 +48,8 @@ def build(
         builder = trt.Builder(logger)
     except TypeError as error:  # as it reports that CUDA does not start
         raise ArtifactError(f"TensorRT finds no GPU that it can use ({error}).") from None
-    network = builder.create_network(_flags(trt))
-    parser = trt.OnnxParser(network, logger)
-    if not parser.parse_from_file(str(source)):
-        errors = [parser.get_error(i).desc() for i in range(parser.num_errors)]
-        raise ArtifactError(f"TensorRT {trt.__version__} refuses {source}: {'; '.join(errors)}")
-    config = builder.create_builder_config()
-    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace * MIB)
-    # It would round the inputs of fp32 products to 10 bits of mantissa.
-    config.clear_flag(trt.BuilderFlag.TF32)
-    inputs = [network.get_input(i) for i in range(network.num_inputs)]
-    shapes = {x.name: tuple(x.shape) for x in inputs}
-    profiles = profiles_of(shapes, meta["lengths"], max_batch)
-    for ranges in profiles:
-        profile = builder.create_optimization_profile()
-        for name, (least, best, most) in ranges.items():
-            profile.set_shape(name, least, best, most)
-        config.add_optimization_profile(profile)
+    network = parsed(trt, builder, logger, source)
+    config, profiles = configured(trt, builder, network, meta["lengths"], workspace, max_batch)
     cache = config.create_timing_cache(_bytes(timing_cache))
     if not config.set_timing_cache(cache, ignore_mismatch=False):
         raise ArtifactError(
@@ -97,6 +82,55 @@ def build(
     if timing_cache:
         write(timing_cache, config.get_timing_cache().serialize())
     return target
+
+
+class RefusedError(ArtifactError):
+    """TensorRT's parser refuses a graph.
+
+    Attributes:
+        nodes: of each node that it names: its name, its operator, and what is said of it.
+    """
+
+    def __init__(self, refuses: str, nodes: list[tuple[str, str, str]]):
+        said = "; ".join(f"{operator} ({name}): {words}" for name, operator, words in nodes[:3])
+        more = f"; and {len(nodes) - 3} more" if len(nodes) > 3 else ""
+        super().__init__(f"{refuses}: {said}{more}")
+        self.nodes = nodes
+
+
+def parsed(trt, builder, logger, source: Path):
+    """The network of an ONNX file.
+
+    Args:
+        trt: TensorRT's bindings; builder, logger: of them.
+
+    Raises:
+        RefusedError: the parser's own words.
+    """
+    network = builder.create_network(_flags(trt))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse_from_file(str(source)):
+        errors = [parser.get_error(i) for i in range(parser.num_errors)]
+        nodes = [(e.node_name(), e.node_operator(), e.desc()) for e in errors]
+        raise RefusedError(f"{trt.__name__} {trt.__version__} refuses {source}", nodes)
+    return network
+
+
+def configured(trt, builder, network, lengths: list[int], workspace: int, max_batch: int):
+    """How a network is to be built: TensorRT's config, and its profiles; see `build`."""
+    config = builder.create_builder_config()
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, workspace * MIB)
+    # It would round the inputs of fp32 products to 10 bits of mantissa.
+    config.clear_flag(trt.BuilderFlag.TF32)
+    inputs = [network.get_input(i) for i in range(network.num_inputs)]
+    shapes = {x.name: tuple(x.shape) for x in inputs}
+    profiles = profiles_of(shapes, lengths, max_batch)
+    for ranges in profiles:
+        profile = builder.create_optimization_profile()
+        for name, (least, best, most) in ranges.items():
+            profile.set_shape(name, least, best, most)
+        config.add_optimization_profile(profile)
+    return config, profiles
 
 
 def profiles_of(

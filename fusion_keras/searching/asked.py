@@ -96,11 +96,6 @@ def _check_flags(count, limits, precisions, sampler, finalists, seeds) -> None:
     for name, most in limits.items():
         if most is not None and not most > 0:
             raise UsageError(f"--{name} is {most:g}; more than 0 is wanted.")
-    if limits["budget_mj"] is not None and not _has_sensors():
-        raise UsageError(
-            "--budget_mj is given, and this machine has no sensors of power that the bench knows: "
-            "leave it out."
-        )
     if count < 1:
         raise UsageError(f"--trials is {count}; at least 1 is wanted.")
     if finalists < 0 or seeds < 1:
@@ -116,10 +111,3 @@ def _check_flags(count, limits, precisions, sampler, finalists, seeds) -> None:
         raise UsageError(
             f"--precisions is {','.join(precisions)!r}; some of {', '.join(PRECISIONS)} are wanted."
         )
-
-
-def _has_sensors() -> bool:
-    """Whether the bench measures power on this machine."""
-    from bench.edge.power import Sampler
-
-    return Sampler().source is not None

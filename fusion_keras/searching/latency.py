@@ -27,6 +27,10 @@ _TIMES = ("p50", "p90", "min")
 _PACKAGES = ("keras", "tensorflow", "tf2onnx", "onnxscript", "onnxruntime")
 
 
+class UnmeasuredError(UsageError):
+    """This machine does not measure what a search has limits of; no other model will do better."""
+
+
 class Meter:
     """Measures drafts, each once.
 
@@ -64,6 +68,7 @@ class Meter:
         precisions: tuple[str, ...],
         log: Path,
         make_reference: Callable[[Path], None],
+        wanted: Collection[str] = (),
     ) -> dict:
         """As `known`, measured now.
 
@@ -72,9 +77,11 @@ class Meter:
             draft: an artifact; precisions: of it.
             log: what the bench said.
             make_reference: writes an artifact at fp32 alone, where this device has none yet.
+            wanted: what must be among it.
 
         Raises:
             UsageError: it could not be measured.
+            UnmeasuredError: this machine has no sensors for it.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         reference, least = self._device / "reference", self._device / "reference.json"
@@ -91,6 +98,11 @@ class Meter:
         for name in precisions:
             of_one = times[(draft.name, name)]
             found[name] = of_one | {which: of_one[which] * scale for which in _TIMES}
+            if "mj" in wanted and "mj" not in of_one:
+                raise UnmeasuredError(
+                    "--budget_mj is given, and this machine has no sensors of power that the bench "
+                    "knows: leave it out, with another --workdir."
+                )
         file = self.folder / f"{key}.json"
         write(file, _json({**_read(file), **found}))
         return found

@@ -22,7 +22,7 @@ from fusion_keras.errors import UsageError
 from fusion_keras.files import write
 from fusion_keras.searching import rungs
 from fusion_keras.searching.converter import Converter
-from fusion_keras.searching.latency import Meter
+from fusion_keras.searching.latency import Meter, UnmeasuredError
 from fusion_keras.searching.space import Point
 from fusion_keras.searching.trainee import Trainee, trainee
 from fusion_keras.training.plan import Plan
@@ -171,6 +171,8 @@ def carry_out(
     outcome.epochs = plan.config.train.epochs
     try:
         _carry_out(outcome, point, plan, folder, settings, before)
+    except UnmeasuredError:
+        raise  # of this machine, not of this model
     except UsageError as error:
         outcome.state, outcome.reason = FAILED, str(error)
     write(folder / "outcome.json", (json.dumps(dataclasses.asdict(outcome)) + "\n").encode())
@@ -200,7 +202,7 @@ def _carry_out(outcome: Outcome, point, plan: Plan, folder: Path, settings, befo
             made = clock("converting", _draft, model, folder, settings)
             logs = folder / "bench.log"
             reference = functools.partial(_make, folder, settings, ("fp32",))
-            more = (settings.precisions, logs, reference)
+            more = (settings.precisions, logs, reference, settings.limits)
             outcome.latency = clock("measuring", settings.meter.measured, outcome.key, made, *more)
             if _over(outcome, settings):
                 return

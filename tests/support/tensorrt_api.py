@@ -75,7 +75,9 @@ def module(release: str, fails: str = "", engine: dict | None = None) -> types.S
     engine: inputs (name -> dtype), outputs (name -> dtype), profiles (how many), and run: arrays
         by name -> arrays by name.
     """
-    trt = types.SimpleNamespace(__version__=f"{release}.0", calls=[], fails=fails, engine=engine)
+    trt = types.SimpleNamespace(
+        __name__="tensorrt", __version__=f"{release}.0", calls=[], fails=fails, engine=engine
+    )
     for name, members in ENUMS[release].items():
         setattr(trt, name, enum.IntEnum(name, members, start=0))
     trt.Logger = type("Logger", (), {"WARNING": 2, "__init__": lambda self, min_severity: None})
@@ -134,7 +136,9 @@ class _Object:
         return not self.num_errors
 
     def _get_error(self, index):
-        return types.SimpleNamespace(desc=lambda: "No importer registered for op: Frob")
+        said = {"desc": "No importer registered for op: Frob", "node_name": "head/frob"}
+        said["node_operator"] = "Frob"
+        return types.SimpleNamespace(**{name: lambda x=x: x for name, x in said.items()})
 
     def _get_input(self, index):
         return self.inputs[index]
