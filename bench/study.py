@@ -61,7 +61,7 @@ def main(arguments: list[str]) -> int:
         study.same_study(options.workdir, handed_on + taught)
         return study.steps(options, handed_on)
 
-    print(study.conduct(options.workdir, plan))
+    print(study.conduct(options.workdir, plan, options.jobs))
     return 0
 
 
@@ -105,6 +105,8 @@ def _parser() -> argparse.ArgumentParser:
         "second time with label smoothing; each takes about as long as the taught training, and "
         "is neither exported nor measured",
     )
+    help_text = "trainings and exports at a time, which divide cores and GPUs, or auto (default 1)"
+    add("--jobs", default="1", help=help_text)
     add("--workdir", type=Path, default=Path("study"), help="where all of it goes (default study)")
     return made
 

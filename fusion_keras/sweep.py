@@ -11,6 +11,7 @@ from fusion_keras.errors import UsageError
 
 WORKDIR = flags.DEFINE_string("workdir", "runs/sweep", "Where runs, logs and results go.")
 BASELINE = flags.DEFINE_string("baseline", None, "The combination that others are compared with.")
+JOBS = flags.DEFINE_string("jobs", "1", "Runs at a time, or auto.")
 
 HELP = """Train the product of settings, one process each, and compare the results.
 
@@ -31,6 +32,8 @@ where the data has groups).
 FLAGS
   --workdir=runs/sweep    where runs, logs and results.json go
   --baseline=text         which combination the others are compared with (the first)
+  --jobs=1                runs at a time, which divide cores and GPUs; auto: one for each GPU, else
+                          as many as cores and memory allow. Runs of one modality come first
   --quiet, --verbose      show results and errors alone, or every step
   all others              go to fusion_keras.train; see its --help (--framework=keras,pytorch
                           trains each run in both)
@@ -55,7 +58,7 @@ def main(arguments: list[str]) -> None:
         for values in itertools.product(*(values for _, values in axes))
     ]
     swept = [name for name, values in axes if len(values) > 1]
-    sweep = sweeping.sweep(combinations, swept, Path(WORKDIR.value), BASELINE.value)
+    sweep = sweeping.sweep(combinations, swept, Path(WORKDIR.value), BASELINE.value, JOBS.value)
     terminal.print_results(*sweep.report())
     if sweep.failed:
         raise UsageError(f"{sweep.failed} of {len(combinations)} runs failed; see the table above.")
@@ -90,7 +93,7 @@ def split_values(value: str) -> list[str]:
 
 if __name__ == "__main__":
     huge_pages.restart_with()
-    own = ("--workdir=", "--baseline=")
+    own = ("--workdir=", "--baseline=", "--jobs=")
     alone = ("--help", "-h", "--quiet", "--verbose")
     passed = [a for a in sys.argv[1:] if not a.startswith(own) and a not in alone]
     sys.argv[1:] = [a for a in sys.argv[1:] if a not in passed]

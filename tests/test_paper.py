@@ -139,7 +139,7 @@ def test_images_are_wanted(given, capsys):
 
 def test_a_label_file_that_changed_is_another_study(given, tmp_path, capsys, monkeypatch):
     taken = []
-    monkeypatch.setattr(study, "conduct", lambda place, plan: taken.append(plan()))
+    monkeypatch.setattr(study, "conduct", lambda place, plan, jobs: taken.append(plan()))
     assert entry.main(given) == 0
     assert entry.main([*given, "--seeds=0,7", "--profile=full"]) == 0
     assert len(taken) == 2

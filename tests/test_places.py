@@ -32,6 +32,7 @@ LEAVES = (
     "exported",
     "files",
     "interrupts",
+    "jobs",
     "metrics",
     "metric_sums",
     "label_sums",

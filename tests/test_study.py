@@ -9,6 +9,7 @@ import pytest
 
 from bench.studies.study import Step, StudyError, same_study, steps, study
 from bench.study import _parser, main
+from fusion_keras.jobs import shares
 
 
 def plan(tmp_path, *flags):
@@ -118,7 +119,7 @@ def test_controls_are_the_taught_training_for_as_many_rows_without_its_teacher(t
 def test_controls_are_trained_after_the_taught_and_go_to_the_report_alone(tmp_path):
     flags = ["--variants=text,late,early", "--teacher=late", "--controls", "--seeds=0,1"]
     planned = plan(tmp_path, *flags)
-    trained = [s.name for s in planned if s.kind == "train"]
+    trained = [s.name for s in planned if s.kind in ("train", "control")]
     kinds = ("untaught", "smoothed")
     assert trained[-6:-4] == ["early-taught-s0", "early-taught-s1"]
     assert trained[-4:] == [f"early-{kind}-s{seed}" for seed in (0, 1) for kind in kinds]
@@ -178,6 +179,45 @@ def test_a_step_that_fails_ends_the_study_with_its_sentence(tmp_path):
     code = "import sys; print('error: no such run.'); print('bye'); sys.exit(2)"
     with pytest.raises(StudyError, match=r"export x failed \(no such run\.\).*x\.log"):
         study([step(tmp_path, code)], quiet, quiet)
+
+
+def named(tmp_path, kind, name, code):
+    command = [sys.executable, "-c", code]
+    return Step(kind, name, command, tmp_path / f"{kind}-{name}.log", lambda: False)
+
+
+def test_steps_side_by_side_wait_for_those_before_them(tmp_path):
+    # Each notes when it began and ended.
+    def noting(name):
+        lines = ["import time; a = time.time(); time.sleep(1)"]
+        return "; ".join(
+            [*lines, f"open({str(tmp_path / name)!r}, 'w').write(f'{{a}} {{time.time()}}')"]
+        )
+
+    wanted = [("train", "late-s0"), ("train", "text-s0"), ("train", "image-s0"), ("measure", "all")]
+    planned = [named(tmp_path, k, n, noting(n)) for k, n in wanted]
+    said = []
+
+    study(planned, said.append, quiet, shares(2))
+
+    began, ended = {}, {}
+    for _, name in wanted:
+        began[name], ended[name] = map(float, (tmp_path / name).read_text().split())
+    assert began["image-s0"] < ended["text-s0"]
+    assert max(ended["text-s0"], ended["image-s0"]) < began["late-s0"]
+    assert ended["late-s0"] < began["all"]
+    assert len(said) == 4
+
+
+def test_what_runs_beside_a_step_that_fails_is_ended(tmp_path):
+    file = tmp_path / "long"
+    long = f"import time; time.sleep(30); open({str(file)!r}, 'w')"
+    planned = [named(tmp_path, "export", "a", long), named(tmp_path, "export", "b", "1 / 0")]
+
+    with pytest.raises(StudyError, match=r"export b failed \(ZeroDivisionError"):
+        study(planned, quiet, quiet, shares(2))
+
+    assert not file.exists()
 
 
 def test_a_step_may_end_with_what_is_fine(tmp_path):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fusion_keras.metrics import paired_bootstrap
-from fusion_keras.training.sweeping import Member, _difference
+from fusion_keras.training.sweeping import Member, _difference, _waves
 from tests.support import tiny
 
 JUNCTIONS = "0+-:concat"
@@ -94,6 +94,21 @@ def test_a_sweep_compares_skips_what_is_done_and_goes_on_past_a_failure(entries,
 
 
 @pytest.mark.slow
+def test_runs_side_by_side_are_the_same_runs(entries, bench, tmp_path):
+    axes = {"variant": "text", "seed": "0,1", "fusion__junctions": JUNCTIONS}
+    one, two = tmp_path / "one", tmp_path / "two"
+    for workdir, flags in ((one, []), (two, ["--jobs=2"])):
+        given = [f"--workdir={workdir}", *flags, *bench.flags(**axes)]
+        found = entries.run("fusion_keras.sweep", *given, environment={"COLUMNS": "200"})
+        assert found.returncode == 0, found.stdout + found.stderr
+
+    for name in ("s0", "s1"):
+        splits = [json.loads((w / name / "metrics.json").read_text())["splits"] for w in (one, two)]
+        nlls = [found["test"]["metrics"]["nll"]["value"] for found in splits]
+        assert nlls[0] == pytest.approx(nlls[1], abs=1e-6)
+
+
+@pytest.mark.slow
 def test_a_sweep_over_seeds_alone_ends_with_their_mean(entries, bench, tmp_path):
     found = sweep(entries, bench, tmp_path, seed="0,1", variant="text")
     assert found.returncode == 0, found.stderr
@@ -102,6 +117,16 @@ def test_a_sweep_over_seeds_alone_ends_with_their_mean(entries, bench, tmp_path)
     assert list(results) == ["text"]
     assert results["text"]["runs"] == 2
     assert "tensorboard --logdir=" in found.stdout
+
+
+def test_side_by_side_runs_of_one_modality_come_first(tmp_path):
+    variants = ["late", "text", "inter", "image"]
+    members = [Member({"variant": v}, v, v, tmp_path / v) for v in variants]
+
+    waves = [[m.label for m in wave] for wave in _waves(members, 2)]
+
+    assert waves == [["text", "image"], ["late", "inter"]]
+    assert _waves(members, 1) == [members]
 
 
 def test_runs_on_other_examples_have_no_paired_difference(tmp_path):

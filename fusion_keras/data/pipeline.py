@@ -20,7 +20,10 @@ Change = Callable[[dict[str, np.ndarray], np.random.Generator], None]
 
 # Pillow works outside the GIL, so that threads share the augmentation; beyond eight they
 # would mostly wait for it. Two finished batches a thread hide an uneven step.
-_THREADS = min(8, os.cpu_count() or 1)
+# Of the cores that this process may use.
+_THREADS = min(
+    8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+)
 _READ = grain.ReadOptions(num_threads=_THREADS, prefetch_buffer_size=2 * _THREADS)
 
 

@@ -6,6 +6,7 @@ import csv
 import json
 import logging
 import math
+import os
 import re
 import subprocess
 import sys
@@ -18,7 +19,8 @@ from rich.console import RenderableType
 from rich.live import Live
 from rich.table import Table
 
-from fusion_keras import terminal
+from fusion_keras import jobs, terminal
+from fusion_keras.data.modalities import MODALITIES
 from fusion_keras.errors import UsageError
 from fusion_keras.files import disk_errors, last_line, write
 from fusion_keras.metrics import paired_bootstrap
@@ -38,6 +40,7 @@ class Member:
     group: str
     folder: Path
     status: str = "waiting"
+    began: float = 0.0
     seconds: float = 0.0
     note: str = ""
     metrics: dict = field(default_factory=dict)
@@ -77,7 +80,7 @@ class Sweep:
     def report(self) -> list[RenderableType]:
         """Tables of the runs and of the groups, and what to do next."""
         return [
-            _progress_table(self.members),
+            _progress_table(self.members, 1),
             _groups_table(self.groups, self.baseline, _measure(self.members)),
             f"Runs, logs and results.json: {self.workdir}",
             f"Next: look at one of them with\n  tensorboard --logdir={self.workdir}",
@@ -85,7 +88,11 @@ class Sweep:
 
 
 def sweep(
-    combinations: list[dict[str, str]], swept: list[str], workdir: Path, baseline: str | None
+    combinations: list[dict[str, str]],
+    swept: list[str],
+    workdir: Path,
+    baseline: str | None,
+    side_by_side: str = "1",
 ) -> Sweep:
     """Train every combination, compare them, and write results.json.
 
@@ -94,6 +101,7 @@ def sweep(
         swept: the flags that have several values; they name the runs.
         workdir: where runs and logs go.
         baseline: label of the group that others are compared with; None for the first.
+        side_by_side: how many runs at a time, or "auto"; see `jobs.count_of`.
 
     Raises:
         UsageError: combinations that cannot be, of which none is trained.
@@ -111,16 +119,20 @@ def sweep(
         raise UsageError(
             f"No combination is called {baseline!r}; one of {', '.join(groups)} is wanted."
         )
+    shares = jobs.shares(jobs.count_of(side_by_side, len(members)))
     planning.check_all({m.folder: (m.label, m.flags) for m in members})
     with disk_errors(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
     # Transient: the table as it is in the end is a result.
     with Live(
-        _progress_table(members), console=terminal.console(), refresh_per_second=2, transient=True
+        _progress_table(members, len(shares)),
+        console=terminal.console(),
+        refresh_per_second=2,
+        transient=True,
     ) as live:
         try:
-            for member in members:
-                _train(member, lambda: live.update(_progress_table(members)))
+            for wave in _waves(members, len(shares)):
+                _train(wave, shares, lambda: live.update(_progress_table(members, len(shares))))
         except BaseException:
             live.transient = False
             raise
@@ -150,35 +162,66 @@ def _member(settings: dict[str, str], swept: list[str], workdir: Path) -> Member
     return Member(settings, label, group, folder)
 
 
-def _train(member: Member, refresh) -> None:
+def _waves(members: list[Member], side_by_side: int) -> list[list[Member]]:
+    """What may be trained side by side, in order: runs of one modality before those that find their
+    parents among them."""
+    if side_by_side == 1:
+        return [members]
+    alone = [m for m in members if _variant(m) in MODALITIES]
+    return [alone, [m for m in members if m not in alone]]
+
+
+def _variant(member: Member) -> str:
+    return member.settings.get("variant", member.settings.get("config.variant", ""))
+
+
+def _train(members: list[Member], shares: list[jobs.Share], refresh) -> None:
+    """Train them, as many at a time as there are shares."""
+    waiting, running, free = list(members), {}, list(shares)
+    try:
+        while waiting or running:
+            while waiting and free:
+                member, share = waiting.pop(0), free.pop(0)
+                running[member.label] = (_started(member, share), member, share)
+            refresh()
+            time.sleep(0.5 / len(shares))
+            for process, member, share in list(running.values()):
+                member.seconds = time.perf_counter() - member.began
+                member.note = last_line(member.log)
+                if process.poll() is not None:
+                    del running[member.label]
+                    free.append(share)
+                    _ended(member, process.returncode)
+    finally:
+        # Interrupted: runs keep their checkpoints, and children must not go on alone.
+        for process, *_ in running.values():
+            process.terminate()
+        for process, *_ in running.values():
+            process.wait()
+    refresh()
+
+
+def _started(member: Member, share: jobs.Share) -> subprocess.Popen:
     command = [sys.executable, "-m", "fusion_keras.train", f"--run={member.folder}", *member.flags]
     if _log.isEnabledFor(logging.DEBUG):
         command.append("--verbose")  # into its log
     _log.debug("%s", " ".join(command))
-    member.status, started = "running", time.perf_counter()
-    refresh()
-    with disk_errors(member.log), member.log.open("ab") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-        try:
-            while process.poll() is None:
-                time.sleep(0.5)
-                member.seconds = time.perf_counter() - started
-                member.note = last_line(member.log)
-                refresh()
-        finally:
-            # Interrupted: the run keeps its checkpoint, and the child must not go on alone.
-            process.terminate()
-            process.wait()
-    if process.returncode == 0:
-        member.status, member.note = "done", ""
-        with corrupt_run_errors(member.folder):
-            member.metrics = read_json(member.folder / "metrics.json")["splits"]["test"]["metrics"]
-    else:
-        member.status, member.note = "failed", last_line(member.log)
-    refresh()
+    member.status, member.began = "running", time.perf_counter()
+    environment = share.environment(os.environ)
+    with disk_errors(member.log), member.log.open("ab") as log, share.held():
+        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
 
 
-def _progress_table(members: list[Member]) -> Table:
+def _ended(member: Member, code: int) -> None:
+    if code:
+        member.status = "failed"
+        return
+    member.status, member.note = "done", ""
+    with corrupt_run_errors(member.folder):
+        member.metrics = read_json(member.folder / "metrics.json")["splits"]["test"]["metrics"]
+
+
+def _progress_table(members: list[Member], side_by_side: int) -> Table:
     table = Table("run", "state", "time", _measure(members), "note", title="sweep")
     waiting = 0
     for member in members:
@@ -192,7 +235,7 @@ def _progress_table(members: list[Member]) -> Table:
         )
     if waiting:
         ran = [m.seconds for m in members if m.status == "done" and m.seconds > 20]
-        left = f", about {np.mean(ran) * waiting / 60:.0f} min" if ran else ""
+        left = f", about {np.mean(ran) * waiting / side_by_side / 60:.0f} min" if ran else ""
         table.caption = f"{waiting} waiting{left}"
     return table
 
