@@ -1,6 +1,7 @@
 """Every engine that runs here answers as the trained model does; the others are called rightly."""
 
 import ctypes
+import importlib.util
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import sys
 import numpy as np
 import pytest
 
+from bench.edge import proof
 from bench.edge.artifact import ArtifactError, golden, read
 from bench.edge.engine import engine_name, gpu_name
 from bench.edge.runners import cuda, engines, workstation
@@ -34,16 +36,47 @@ def meta(tiny_artifact):
     ("name", "provider"),
     [
         ("ort", "CPUExecutionProvider"),
+        ("openvino", "OpenVINO CPU f32"),
         ("saved_model", "TensorFlow CPU"),
         ("keras", "JAX cpu"),
         ("torch", "PyTorch cpu"),
     ],
 )
 def test_it_answers_as_the_trained_model(name, provider, tiny_artifact, meta, tiny_run):
+    if name == "openvino":
+        pytest.importorskip("openvino", reason="the extra openvino is not installed")
     with open_runner(name, tiny_artifact, meta, "fp32", run=tiny_run) as runner:
         assert_golden(runner, tiny_artifact)
         assert list(runner.providers) == [provider]
         assert (runner.device_ms, runner.build_seconds) == (None, None)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8_static"])
+def test_openvino_takes_lower_precisions_of_its_own_kind(precision, tiny_artifact, meta):
+    pytest.importorskip("openvino", reason="the extra openvino is not installed")
+    with open_runner("openvino", tiny_artifact, meta, precision) as runner:
+        parity, _ = proof.compare(runner.infer, tiny_artifact, meta, precision, 1)
+
+    assert parity["relative"] < parity["allowed"]
+
+
+def test_openvino_says_in_what_it_calculates(tiny_artifact, meta):
+    openvino = pytest.importorskip("openvino", reason="the extra openvino is not installed")
+    if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        with pytest.raises(ArtifactError, match="This CPU has no bfloat16"):
+            open_runner("openvino-bf16", tiny_artifact, meta, "fp32")
+        return
+    with open_runner("openvino-bf16", tiny_artifact, meta, "fp32") as runner:
+        parity, _ = proof.compare(runner.infer, tiny_artifact, meta, "fp32", 1, runner.tolerance)
+        assert list(runner.providers) == ["OpenVINO CPU bf16"]
+
+    assert 1e-4 < parity["relative"] < parity["allowed"] == 0.25
+
+
+def test_openvino_takes_no_dynamic_int8(tiny_artifact, meta):
+    pytest.importorskip("openvino", reason="the extra openvino is not installed")
+    with pytest.raises(ArtifactError, match=r"OpenVINO .* refuses .*model\.int8\.onnx"):
+        open_runner("openvino", tiny_artifact, meta, "int8")
 
 
 @pytest.mark.slow
@@ -80,7 +113,8 @@ def test_a_lower_precision_is_another_graph(tiny_artifact, meta):
 def test_a_short_sentence_runs_at_its_own_length(tiny_artifact, meta):
     inputs = {name: x[:1] for name, x in golden(tiny_artifact)[0].items()}
     inputs["token_ids"] = inputs["token_ids"][:, :6]
-    for name in ("ort", "saved_model"):
+    there = importlib.util.find_spec("openvino")
+    for name in ("ort", *(["openvino"] if there else []), "saved_model"):
         with open_runner(name, tiny_artifact, meta, "fp32") as runner:
             assert runner.infer(inputs)["logits"].shape == (1, 2)
 

@@ -16,14 +16,19 @@ class WrongOutputs(ArtifactError):
 
 
 def compare(
-    infer: Callable[[dict], dict], folder: Path, meta: dict, precision: str, batch: int
+    infer: Callable[[dict], dict],
+    folder: Path,
+    meta: dict,
+    precision: str,
+    batch: int,
+    tolerance: dict[str, float] | None = None,
 ) -> tuple[dict, float]:
     """How near answers are to the golden ones; and the seconds of the first inference.
 
-    The bounds are those of the export's ladder for this precision.
-
     Args:
         infer: name -> array [batch, ...], to outputs.
+        tolerance: the bounds, `relative` and `cosine`; None for those of the export's ladder for
+            this precision.
 
     Returns:
         Of the logits: "relative" difference, "allowed", "cosine".
@@ -42,7 +47,8 @@ def compare(
         first = first or time.perf_counter() - start
         for name, parts in answers.items():
             parts.append(np.asarray(answer[name], np.float64)[: rows - at])
-    tolerance = next(r for r in meta["ladder"] if r["name"] == precision)["tolerance"]
+    if tolerance is None:
+        tolerance = next(r for r in meta["ladder"] if r["name"] == precision)["tolerance"]
     compared = {
         name: _compared(name, np.concatenate(parts), outputs[name].astype(np.float64), tolerance)
         for name, parts in answers.items()

@@ -50,6 +50,7 @@ def serve(contender: Contender, warm_up: float, seed: int, settling: int, open_r
                 contender.meta,
                 contender.precision,
                 contender.batch,
+                runner.tolerance,
             )
         except proof.WrongOutputs as error:
             raise ArtifactError(f"its outputs are wrong, nothing was timed: {error}") from None

@@ -20,11 +20,14 @@ class Runner:
         providers: what the engine really uses.
         device_ms: the last call's time by the GPU's own events, None where there are none.
         build_seconds: that the loaded engine once took to build; None if loading builds it.
+        tolerance: how far its outputs may be from the golden ones, `relative` and `cosine`, where
+            its arithmetic is another one than its graph's; None for the export's bar.
     """
 
     providers: tuple[str, ...] | list[str] = ()
     device_ms: float | None = None
     build_seconds: float | None = None
+    tolerance: dict[str, float] | None = None
 
     def __init__(
         self,

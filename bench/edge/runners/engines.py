@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bench.edge.artifact import ArtifactError
 from bench.edge.runners.base import Runner
+from bench.edge.runners.openvino import OpenVino, OpenVinoBfloat16
 from bench.edge.runners.ort import OnnxRuntime, OnnxRuntimeCuda, OnnxRuntimeTensorRT
 from bench.edge.runners.saved_model import SavedModel
 from bench.edge.runners.trt import TensorRT
@@ -21,6 +22,8 @@ RUNNERS = {
     "ort": OnnxRuntime,
     "ort-cuda": OnnxRuntimeCuda,
     "ort-tensorrt": OnnxRuntimeTensorRT,
+    "openvino": OpenVino,
+    "openvino-bf16": OpenVinoBfloat16,
     "tensorrt": TensorRT,
     "saved_model": SavedModel,
     "keras": Keras,
