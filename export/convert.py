@@ -49,7 +49,7 @@ def main(run: Path, folder: Path, missing: str = "", graph_alone: bool = False) 
     described = read_json(run / "config.json")["spec"]
     architecture = of_values(described)
     spec = architecture.from_dict(described)
-    graph = architecture.rebuilt(load_model(run), spec)
+    graph = architecture.rebuilt(load_model(run, in_float32=True), spec)
     if missing:
         graph = without(graph, spec, missing)
     inputs = dict(np.load(folder / "inputs.npz"))

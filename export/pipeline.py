@@ -68,6 +68,9 @@ def export(request: Request) -> dict:
         work.mkdir()
         label_kind = description.get("label_kind", "single")
         meta = _build(request, work, folder, shapes, lengths, label_kind, clock)
+        dtype = description["config"]["dtype"]
+        if dtype != "float32":
+            meta["notes"].append(f"trained in {dtype}; its graphs start from float32")
         shutil.rmtree(work)
         meta = {
             **meta,

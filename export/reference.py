@@ -38,7 +38,7 @@ def main(run: Path, folder: Path, samples: int, without: str = "") -> None:
     `queries/` has a few validation rows as they came, complete ones: `texts.json`, and images and
     sounds as files.
     """
-    task = restore(run)
+    task = restore(run, in_float32=True)
     of_use = {split: rows[_has_another(task, without)[rows]] for split, rows in task.rows.items()}
     rows = each_kind_first(of_use["valid"], task.dataset)[:samples]
     names = [x.name for x in task.graph.model.inputs]

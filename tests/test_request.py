@@ -62,7 +62,6 @@ def test_a_run_that_lacks_something_is_refused_at_once(tmp_path, name):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda c, m: c["config"].update(dtype="bfloat16"), "only float32 can be exported"),
         (lambda c, m: c.update(classes=["one"]), "fewer than two classes"),
         (lambda c, m: c.update(inputs=["token_ids"]), "damaged"),
     ],

@@ -241,6 +241,23 @@ def test_half_precision_trains_and_loads(bench, tmp_path):
         np.testing.assert_allclose(outputs["logits"], golden["output_logits"], atol=1e-2)
 
 
+@pytest.mark.slow
+def test_a_run_in_half_precision_is_exported_in_float32(bench, entries, tmp_path):
+    run = train(bench.config(dtype="bfloat16", **SHALLOW), tmp_path / "run")
+    out = tmp_path / "artifact"
+
+    done = entries.run("export", f"--run={run.folder}", f"--out={out}", "--precisions=")
+
+    assert done.returncode == 0, done.stderr
+    meta = json.loads((out / "meta.json").read_text())
+    assert "trained in bfloat16; its graphs start from float32" in meta["notes"]
+    assert all(rung["relative"] < 1e-4 for rung in meta["ladder"])
+    with np.load(out / "golden.npz") as ours, np.load(run.folder / "golden.npz") as theirs:
+        logits = [file["output_logits"] for file in (ours, theirs)]
+    np.testing.assert_allclose(*(x[: len(logits[0])] for x in logits), atol=2e-2)
+    assert not np.array_equal(*(x[: len(logits[0])] for x in logits))
+
+
 def test_a_part_without_a_rate_stays_as_it_was(bench, shallow, tmp_path):
     def embeddings(run):
         return load_model(run.folder).get_layer("text_backbone").get_weights()

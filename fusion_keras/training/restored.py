@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -46,15 +47,22 @@ def _tuples(values):
     return tuple(_tuples(v) for v in values) if isinstance(values, list) else values
 
 
-def restore(folder: Path) -> Task:
+def restore(folder: Path, in_float32: bool = False) -> Task:
     """A complete run's data and trained model, as they were when its training ended.
+
+    Args:
+        folder: of the run.
+        in_float32: see `load_model`.
 
     Raises:
         UsageError: the run is not complete, or the data or the presets have changed.
     """
     if not (folder / "metrics.json").exists():
         raise UsageError(f"{folder} is not a finished run: give the directory of one.")
-    task = prepare(plan_of(config_of(folder)))
+    config = config_of(folder)
+    if in_float32:
+        config.dtype = "float32"
+    task = prepare(plan_of(config))
     if task.dataset.fingerprint != read_json(folder / "config.json")["dataset"]["fingerprint"]:
         raise UsageError(f"The data has changed since {folder} was trained: restore the data.")
     model = load_model(folder)
@@ -63,8 +71,13 @@ def restore(folder: Path) -> Task:
     return task
 
 
-def load_model(folder: Path) -> keras.Model:
+def load_model(folder: Path, in_float32: bool = False) -> keras.Model:
     """The trained model of a run directory, in safe mode.
+
+    Args:
+        folder: of the run.
+        in_float32: calculate in float32, also where the run did in bfloat16; its weights are
+            float32 in any case.
 
     Raises:
         UsageError: there is none, or the file is damaged.
@@ -78,6 +91,8 @@ def load_model(folder: Path) -> keras.Model:
             "copy the file again."
         )
     try:
+        if in_float32 and _in_half(path):
+            return _in_float32(path)
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
         reason = str(error).strip().splitlines()[0]
@@ -85,3 +100,22 @@ def load_model(folder: Path) -> keras.Model:
             f"The model {path} cannot be read ({reason}): it is damaged. Train the run again, or "
             "copy the file again."
         ) from error
+
+
+def _in_half(path: Path) -> bool:
+    with zipfile.ZipFile(path) as archive:
+        return b'"mixed_bfloat16"' in archive.read("config.json")
+
+
+def _in_float32(path: Path) -> keras.Model:
+    """The model of a .keras file, each of its layers with another policy."""
+    with tempfile.TemporaryDirectory() as folder:
+        changed = Path(folder) / path.name
+        with zipfile.ZipFile(path) as given, zipfile.ZipFile(changed, "w") as archive:
+            for name in given.namelist():
+                content = given.read(name)
+                if name == "config.json":
+                    for policy in (b'"mixed_bfloat16"', b'"bfloat16"'):
+                        content = content.replace(policy, b'"float32"')
+                archive.writestr(name, content)
+        return keras.saving.load_model(changed, compile=False, safe_mode=True)
