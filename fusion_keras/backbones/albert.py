@@ -10,6 +10,19 @@ from fusion_keras.backbones.hf_files import read_config
 from fusion_keras.backbones.text_encoder import FIELDS, TextEncoder
 from fusion_keras.errors import UsageError
 
+# As `text_encoder.FIELDS`.
+_FIELDS = {
+    **FIELDS,
+    "vocab_size": ("vocabulary_size", 30000),
+    "num_attention_heads": ("num_heads", 64),
+    "hidden_size": ("hidden_dim", 4096),
+    "intermediate_size": ("intermediate_dim", 16384),
+    "hidden_dropout_prob": ("dropout", 0.0),
+    "hidden_act": ("hidden_act", "gelu_new"),
+    "embedding_size": ("embedding_dim", 128),
+    "num_hidden_groups": ("num_groups", 1),
+}
+
 
 @keras.saving.register_keras_serializable(package="fusion_keras")
 class AlbertBackbone(TextEncoder):
@@ -17,17 +30,7 @@ class AlbertBackbone(TextEncoder):
 
     model_types = ("albert",)
     prefix = "albert"
-    fields = {
-        **FIELDS,
-        "vocab_size": ("vocabulary_size", 30000),
-        "num_attention_heads": ("num_heads", 64),
-        "hidden_size": ("hidden_dim", 4096),
-        "intermediate_size": ("intermediate_dim", 16384),
-        "hidden_dropout_prob": ("dropout", 0.0),
-        "hidden_act": ("hidden_act", "gelu_new"),
-        "embedding_size": ("embedding_dim", 128),
-        "num_hidden_groups": ("num_groups", 1),
-    }
+    fields = _FIELDS
     pooler_name = "pooler"
     projection = "embedding_projection"
     always_projected = True

@@ -7,6 +7,15 @@ import keras
 
 from fusion_keras.backbones.text_encoder import FIELDS, TextEncoder
 
+# As `text_encoder.FIELDS`.
+_FIELDS = {
+    **FIELDS,
+    "embedding_size": ("embedding_dim", 128),
+    "hidden_size": ("hidden_dim", 256),
+    "num_attention_heads": ("num_heads", 4),
+    "intermediate_size": ("intermediate_dim", 1024),
+}
+
 
 @keras.saving.register_keras_serializable(package="fusion_keras")
 class ElectraBackbone(TextEncoder):
@@ -14,13 +23,7 @@ class ElectraBackbone(TextEncoder):
 
     model_types = ("electra",)
     prefix = "electra"
-    fields = {
-        **FIELDS,
-        "embedding_size": ("embedding_dim", 128),
-        "hidden_size": ("hidden_dim", 256),
-        "num_attention_heads": ("num_heads", 4),
-        "intermediate_size": ("intermediate_dim", 1024),
-    }
+    fields = _FIELDS
 
     def __init__(self, *args, pooler=False, **kwargs):
         """Builds the graph; arguments are those of `TextEncoder`."""

@@ -13,6 +13,13 @@ import keras
 
 from fusion_keras.backbones.text_encoder import FIELDS, TextEncoder
 
+# As `text_encoder.FIELDS`.
+_FIELDS = {
+    **FIELDS,
+    "vocab_size": ("vocabulary_size", 50265),
+    "pad_token_id": ("pad_id", 1),
+}
+
 
 @keras.saving.register_keras_serializable(package="fusion_keras")
 class RobertaBackbone(TextEncoder):
@@ -20,9 +27,5 @@ class RobertaBackbone(TextEncoder):
 
     model_types = ("roberta", "xlm-roberta", "camembert")
     prefix = "roberta"
-    fields = {
-        **FIELDS,
-        "vocab_size": ("vocabulary_size", 50265),
-        "pad_token_id": ("pad_id", 1),
-    }
+    fields = _FIELDS
     offset_positions = True

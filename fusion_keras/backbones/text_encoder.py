@@ -85,6 +85,7 @@ class TextEncoder(FromPreset, keras_hub.models.Backbone):
         pooler_name: the pooler's module.
         projection: our name of the layer that projects the embeddings.
         always_projected: whether it is there although the widths are equal.
+        attention_dropout: Hugging Face's field of a rate that we have not, see `from_hf`.
         reads_first: whether the family's classifiers read the last layer's first token itself.
         offset_positions: whether rows of the position embedding up to `pad_id` are unused.
     """
@@ -95,6 +96,7 @@ class TextEncoder(FromPreset, keras_hub.models.Backbone):
     pooler_name = "pooler.dense"
     projection = "embeddings_projection"
     always_projected = False
+    attention_dropout = "attention_probs_dropout_prob"
     reads_first = True
     offset_positions = False
 
@@ -267,7 +269,7 @@ class TextEncoder(FromPreset, keras_hub.models.Backbone):
             config: a preset's config.json, Hugging Face's or of `save_to_preset`, or arguments of
                 the constructor, of which those that are left out have their defaults.
         """
-        known = {ours: default for ours, default in cls.fields.values()}
+        known = dict(cls.fields.values())
         if "model_type" not in config:
             return {**known, **config.get("config", config)}
         for theirs, (ours, _) in cls.fields.items():
@@ -316,6 +318,13 @@ class TextEncoder(FromPreset, keras_hub.models.Backbone):
             f"{directory} has no pooler (its weights hold no {cls.pooler_name}.weight; a "
             "model of masked words is saved without)"
         )
+
+    def hf_fields(self) -> dict:
+        """What Hugging Face's config.json of this model says, but for its type."""
+        said = {theirs: getattr(self, ours) for theirs, (ours, _) in self.fields.items()}
+        if self.offset_positions:
+            said["max_position_embeddings"] += self.pad_id + 1
+        return {**said, self.attention_dropout: self.dropout}
 
     # --- Hugging Face ---------------------------------------------------------------------------
 
