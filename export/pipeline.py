@@ -67,7 +67,8 @@ def export(request: Request) -> dict:
         work = folder / "work"
         work.mkdir()
         label_kind = description.get("label_kind", "single")
-        meta = _build(request, work, folder, shapes, lengths, label_kind, clock)
+        pad_id = description["inputs"].get("token_ids", {}).get("pad_id", 0)
+        meta = _build(request, work, folder, shapes, lengths, pad_id, label_kind, clock)
         dtype = description["config"]["dtype"]
         if dtype != "float32":
             meta["notes"].append(f"trained in {dtype}; its graphs start from float32")
@@ -119,6 +120,7 @@ def _build(
     folder: Path,
     shapes: stages.Shapes,
     lengths: tuple,
+    pad_id: int,
     label_kind: str,
     clock,
 ) -> dict:
@@ -158,7 +160,7 @@ def _build(
         notes += [*ladder.notes(rung), *accuracy.notes(change)]
         if name == "fp32":
             logits, against, on_test = answered, "fp32", scored
-            shorter = (lengths, evidence.inputs, label_kind)
+            shorter = (lengths, evidence.inputs, pad_id, label_kind)
             rungs += _bucket_rungs(folder / FILES["fp32"], logits, *shorter)
     compiled = {}
     if compiler.installed():
@@ -197,13 +199,13 @@ def _compared(name: str, folder: Path, against: str, logits, evidence: _Evidence
 
 
 def _bucket_rungs(
-    path: Path, logits, lengths: tuple, inputs: dict, label_kind: str = "single"
+    path: Path, logits, lengths: tuple, inputs: dict, pad_id: int, label_kind: str = "single"
 ) -> list[ladder.Rung]:
     """A rung for each shorter bucket: the sentences that it holds, against the same padded on."""
     rungs = []
     for length in lengths[:-1]:
         ids = inputs["token_ids"]
-        short = (ids[:, length:] == 0).all(axis=1)
+        short = (ids[:, length:] == pad_id).all(axis=1)
         if short.any():
             rows = {name: array[short] for name, array in inputs.items()}
             rows["token_ids"] = ids[short, :length]

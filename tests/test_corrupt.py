@@ -10,10 +10,13 @@ from fusion_keras.data import corrupt
 from fusion_keras.data.augment import GREY, AugmentSpec, missing
 from fusion_keras.data.corrupt import CORRUPTIONS, corrupted
 from fusion_keras.data.log_mel import log_mel
+from fusion_keras.data.tokens import SpecialIds
 from fusion_keras.errors import UsageError
 from fusion_keras.modalities import MODALITY
+from tests.support.backbones import text_preset
 
-MASK = 103
+PAD, MASK = 0, 103
+SPECIAL = SpecialIds(PAD, mask=MASK)
 SENTENCE = "The quick brown fox, 42 years old, jumps over 13 lazy dogs!"
 
 
@@ -50,7 +53,7 @@ EXAMPLES = {
 @pytest.mark.parametrize("name", CORRUPTIONS)
 def test_strength_0_changes_nothing_and_the_strongest_something(name):
     value = EXAMPLES[CORRUPTIONS[name].of]
-    more = (MASK,) if name == "text_masking" else ()
+    more = (SPECIAL,) if CORRUPTIONS[name].of == "token_ids" else ()
     same = CORRUPTIONS[name].apply(value, 0, rng(), *more)
     changed = CORRUPTIONS[name].apply(value, CORRUPTIONS[name].strengths[-1], rng(), *more)
     assert np.array_equal(same, value)
@@ -64,7 +67,7 @@ def test_strength_0_changes_nothing_and_the_strongest_something(name):
 def test_the_example_itself_is_left_alone(name):
     value = EXAMPLES[CORRUPTIONS[name].of]
     before = value if isinstance(value, str) else value.copy()
-    more = (MASK,) if name == "text_masking" else ()
+    more = (SPECIAL,) if CORRUPTIONS[name].of == "token_ids" else ()
     CORRUPTIONS[name].apply(value, 0.5, rng(), *more)
     assert np.array_equal(value, before)
 
@@ -167,7 +170,7 @@ def test_letters_without_a_key_are_left_out_and_no_letters_are_no_error():
 
 
 def test_dropped_tokens_close_up_in_their_order():
-    changed = corrupt.drop_tokens(ids(10), 0.4, rng())
+    changed = corrupt.drop_tokens(ids(10), 0.4, rng(), SPECIAL)
     kept = changed[changed != 0].tolist()
     assert len(kept) == 8  # 10 - 4, and [CLS] and [SEP]
     assert (kept[0], kept[-1]) == (101, 102)
@@ -176,7 +179,7 @@ def test_dropped_tokens_close_up_in_their_order():
 
 
 def test_masked_tokens_keep_their_places():
-    changed = corrupt.mask_tokens(ids(10), 0.4, rng(), MASK)
+    changed = corrupt.mask_tokens(ids(10), 0.4, rng(), SPECIAL)
     assert (changed == MASK).sum() == 4
     unmasked = changed != MASK
     np.testing.assert_array_equal(changed[unmasked], ids(10)[unmasked])
@@ -185,8 +188,8 @@ def test_masked_tokens_keep_their_places():
 
 @pytest.mark.parametrize("row", [ids(0), np.zeros(16, np.int32)])
 def test_a_sentence_without_words_has_nothing_to_lose(row):
-    np.testing.assert_array_equal(corrupt.drop_tokens(row, 1.0, rng()), row)
-    np.testing.assert_array_equal(corrupt.mask_tokens(row, 1.0, rng(), MASK), row)
+    np.testing.assert_array_equal(corrupt.drop_tokens(row, 1.0, rng(), SPECIAL), row)
+    np.testing.assert_array_equal(corrupt.mask_tokens(row, 1.0, rng(), SPECIAL), row)
 
 
 def test_what_is_missing_is_what_training_withholds():
@@ -200,8 +203,9 @@ def test_what_is_missing_is_what_training_withholds():
         spec = AugmentSpec(**{f"drop_{of}": 1.0})
         without = missing(2, tuple(examples), spec, rng())
         assert {m: rows.all() for m, rows in without.items()} == {m: m == of for m in examples}
-        withheld = MODALITY[of].emptied(values, without[of])
-        np.testing.assert_array_equal(corrupted(f"{of}_missing", values, 1.0, 0, 0), withheld)
+        withheld = MODALITY[of].emptied(values, without[of], text_preset())
+        damaged = corrupted(f"{of}_missing", values, 1.0, 0, 0, SPECIAL)
+        np.testing.assert_array_equal(damaged, withheld)
 
 
 def test_a_share_of_the_examples_goes_without():

@@ -255,7 +255,7 @@ def test_what_a_row_lacks_is_not_withheld_further_and_its_place_is_taken():
     }
     still = {"flip": False, "shift": 0, "scale": (1, 1), "rotate": 0, "brightness": 0}
     spec = AugmentSpec(**still, contrast=0, saturation=0, drop_text=0.4, drop_image=0.4, mixup=0.3)
-    augmentation(spec, 2)(batch, rng)
+    augmentation(spec, 2, {})(batch, rng)
     there = np.hstack([batch["present_text"], batch["present_image"]])
     assert (there.sum(axis=1) >= 1).all()
     # Rows that came without an image keep their sentence, those without a sentence their image.

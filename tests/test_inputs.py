@@ -36,7 +36,7 @@ def tokenizer(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("artifact")
     own = load_tokenizer(load_text("tiny_bert").tokenizer_dir)
-    (folder / "tokenizer.json").write_text(own.to_str(pretty=False))
+    (folder / "tokenizer.json").write_text(own.tokenizer.to_str(pretty=False))
     return own, folder
 
 

@@ -209,9 +209,9 @@ def test_short_sentences_are_compared_at_their_own_length(tmp_path):
     path = tmp_path / "model.onnx"
     onnx.save(onnx.parser.parse_model(graph.replace("REDUCE", "ReduceSum")), path)
     logits = ids.sum(axis=1, keepdims=True) * np.array([1.0, -1.0])
-    rungs = pipeline._bucket_rungs(path, logits, (2, 3, 5), inputs)
+    rungs = pipeline._bucket_rungs(path, logits, (2, 3, 5), inputs, 0)
     assert [(rung.name, rung.rows) for rung in rungs] == [("2 tokens", 2), ("3 tokens", 2)]
     # A graph that minds the padding is refused.
     onnx.save(onnx.parser.parse_model(graph.replace("REDUCE", "ReduceMean")), path)
     with pytest.raises(UsageError, match="2 tokens is too far from fp32"):
-        pipeline._bucket_rungs(path, logits / 5, (2, 3, 5), inputs)
+        pipeline._bucket_rungs(path, logits / 5, (2, 3, 5), inputs, 0)

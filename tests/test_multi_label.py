@@ -204,7 +204,7 @@ def test_mixup_mixes_labels_as_they_are():
         "label": np.array([[1, 1, 0], [0, 0, 0], [0, 1, 0], [1, 0, 0]], np.uint8),
     }
     before = batch["label"].astype(np.float32)
-    augmentation(AugmentSpec(mixup=0.3), 2)(batch, np.random.default_rng(0))
+    augmentation(AugmentSpec(mixup=0.3), 2, {})(batch, np.random.default_rng(0))
     assert batch["label"].dtype == np.float32
     assert not np.array_equal(batch["label"], before)
     np.testing.assert_allclose(batch["label"].sum(0), before.sum(0), atol=1e-6)

@@ -7,6 +7,7 @@ from fusion_keras.data.augment import AugmentSpec, missing
 from fusion_keras.data.pipeline import eval_batches, steps_per_epoch, train_batches
 from fusion_keras.errors import UsageError
 from fusion_keras.modalities.augmentation import augmentation
+from tests.support.backbones import text_preset
 
 N = 23
 
@@ -25,7 +26,7 @@ def collected(arrays, indices=None, seed=1, epochs=3, batch_size=5, **options):
     indices = np.arange(N) if indices is None else indices
     if "augmentation" in options:
         options["augmentation"] = augmentation(
-            options["augmentation"], int(arrays["label"].max()) + 1
+            options["augmentation"], int(arrays["label"].max()) + 1, {"text": text_preset()}
         )
     return list(train_batches(arrays, indices, batch_size, seed, epochs, **options))
 

@@ -175,7 +175,7 @@ def test_own_text_directory_needs_a_tokenizer_beside_it(tmp_path):
 @pytest.mark.parametrize(
     ("load", "preset", "message"),
     [
-        (load_text, "bert-huge", r"'bert-huge', wanted one of minilm, bert_base"),
+        (load_text, "bert-huge", r"'bert-huge', wanted one of minilm, bert_tiny, "),
         (load_text, "some/model", r"hf://some/model"),
         (load_text, "a/b/c", r"no directory and no known name.*hf://owner/name"),
         (load_text, "~/nothing-here", r"no directory and no known name.*hf://owner/name"),

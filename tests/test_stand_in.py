@@ -131,7 +131,7 @@ def test_training_withholds_each_at_its_rate_and_never_both():
     }
     spec = AugmentSpec(drop_text=0.3, drop_image=0.1)
     batches = list(
-        train_batches(arrays, np.arange(count), count, 0, 1, augmentation=augmentation(spec, 1))
+        train_batches(arrays, np.arange(count), count, 0, 1, augmentation=augmentation(spec, 1, {}))
     )
     ((inputs, _),) = batches
     text, image = inputs["present_text"][:, 0] == 0, inputs["present_image"][:, 0] == 0

@@ -138,7 +138,7 @@ def test_the_device_joins_as_training_does(table, tiny, tmp_path, settings):
     assert [sentence(given, spec) for given in written] == texts
     assert [sentence(text, spec) for text in texts] == texts
     own = load_tokenizer(tiny.folder / "presets" / "text")
-    (tmp_path / "tokenizer.json").write_text(own.to_str())
+    (tmp_path / "tokenizer.json").write_text(own.tokenizer.to_str())
     tokens = Tokens(tmp_path, {"inputs": {"token_ids": spec}, "lengths": [24]})
     ids = np.concatenate([tokens(row) for row in rows])
     np.testing.assert_array_equal(ids, encode(texts, own, 24)[0])

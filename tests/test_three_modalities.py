@@ -239,7 +239,7 @@ def test_sound_passes_through_augmentation_and_nothing_is_mixed():
                 16,
                 0,
                 1,
-                augmentation=augmentation(AugmentSpec(mixup=0.3), 2),
+                augmentation=augmentation(AugmentSpec(mixup=0.3), 2, {}),
             )
         )
     )

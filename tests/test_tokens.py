@@ -103,7 +103,7 @@ def test_rows_are_framed_padded_and_cut_before_the_sep(vocabulary):
 
 
 def test_truncation_and_padding_saved_in_the_file_are_off(vocabulary, tmp_path):
-    tokenizer = load_tokenizer(vocabulary)
+    tokenizer = load_tokenizer(vocabulary).tokenizer
     tokenizer.enable_truncation(3)
     tokenizer.enable_padding(length=3)
     tokenizer.save(str(tmp_path / "tokenizer.json"))
@@ -134,7 +134,7 @@ def test_a_vocabulary_without_capitals_is_lower_cased_without_a_word(vocabulary)
 
 def test_a_whole_tokenizer_file_states_its_casing(vocabulary, minilm):
     assert casing_note(minilm) == ""
-    tokenizer = load_tokenizer(vocabulary)
+    tokenizer = load_tokenizer(vocabulary).tokenizer
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.save(str(vocabulary / "tokenizer.json"))
     assert encode(["Good"], load_tokenizer(vocabulary), 4)[0].tolist() == [[2, 5, 3, 0]]
@@ -187,11 +187,11 @@ def test_unusable_directories_end_with_a_sentence(tmp_path):
     with pytest.raises(UsageError, match="unreadable tokenizer"):
         load_tokenizer(tmp_path)
     (tmp_path / "tokenizer.json").unlink()
-    (tmp_path / "vocab.txt").write_text("[UNK]\n[PAD]\n[CLS]\n[SEP]\n", encoding="utf-8")
-    with pytest.raises(UsageError, match=r"\[PAD\] is not 0"):
+    (tmp_path / "vocab.txt").write_text("[UNK]\n[CLS]\n[SEP]\n", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"without a token for padding \(\[PAD\] or <pad>"):
         load_tokenizer(tmp_path)
     (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\ngood\n", encoding="utf-8")
-    with pytest.raises(UsageError, match=r"without \[CLS\], \[SEP\]"):
+    with pytest.raises(UsageError, match=r"does not frame a text as \[CLS\] \.\.\. \[SEP\]"):
         load_tokenizer(tmp_path)
 
 

@@ -77,6 +77,8 @@ def fitted(feed: dict[str, np.ndarray], meta: dict) -> dict[str, np.ndarray]:
     if "token_ids" not in feed or meta["shapes"]["length"]:
         return feed
     ids = feed["token_ids"]
-    longest = int((ids != 0).sum(axis=1).max())
+    # Artifacts of before there were others had 0.
+    pad_id = meta["inputs"]["token_ids"].get("pad_id", 0)
+    longest = int((ids != pad_id).sum(axis=1).max())
     length = next(size for size in meta["lengths"] if size >= longest)
     return {**feed, "token_ids": np.ascontiguousarray(ids[:, :length])}

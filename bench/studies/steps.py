@@ -180,7 +180,9 @@ def _batch(count: int, task: _Task) -> tuple[dict, np.ndarray]:
     for x in task.model.inputs:
         shape = (count, *x.shape[1:])
         if x.name == "token_ids":
-            made[x.name] = _token_ids(count, task.config.data.max_length, rng)
+            made[x.name] = _token_ids(
+                count, task.config.data.max_length, task.presets["text"].backbone.pad_id, rng
+            )
         elif "image" in task.presets and x.name == "image":
             made[x.name] = rng.integers(0, 256, shape).astype(np.uint8)
         else:
@@ -189,10 +191,10 @@ def _batch(count: int, task: _Task) -> tuple[dict, np.ndarray]:
     return made, rng.integers(0, task.classes, count).astype(np.int32)
 
 
-def _token_ids(count: int, length: int, rng) -> np.ndarray:
+def _token_ids(count: int, length: int, pad_id: int, rng) -> np.ndarray:
     token_ids = rng.integers(1000, 30000, (count, length)).astype(np.int32)
     for row, kept in enumerate(rng.integers(4, length + 1, count)):
-        token_ids[row, kept:] = 0
+        token_ids[row, kept:] = pad_id
     return token_ids
 
 

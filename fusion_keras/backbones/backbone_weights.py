@@ -5,8 +5,8 @@ from __future__ import annotations
 from fusion_keras.backbones.layouts import Weight, convolution, dense, norm, reshaped, same, under
 
 
-def _encoder_layers(part) -> list:
-    kept = [layer for layer in part.layers if layer.name.startswith("transformer_layer_")]
+def _encoder_layers(part, prefix: str = "transformer_layer_") -> list:
+    kept = [layer for layer in part.layers if layer.name.startswith(prefix)]
     return sorted(kept, key=lambda layer: int(layer.name.rpartition("_")[2]))
 
 
@@ -53,22 +53,60 @@ _VIT_LAYER = (
 )
 
 
+_DISTILBERT_LAYER = (
+    "attention.q_lin",
+    "attention.k_lin",
+    "attention.v_lin",
+    "attention.out_lin",
+    "sa_layer_norm",
+    "ffn.lin1",
+    "ffn.lin2",
+    "output_layer_norm",
+)
+_ALBERT_LAYER = (
+    "attention.query",
+    "attention.key",
+    "attention.value",
+    "attention.dense",
+    "attention.LayerNorm",
+    "ffn",
+    "ffn_output",
+    "full_layer_layer_norm",
+)
+
+
 def text(part) -> dict[str, Weight]:
-    """Of a BERT, perhaps cut: names of `transformers`' BertModel."""
+    """Of a text encoder, perhaps cut: names of `transformers`' BertModel, or of its family's."""
     named = _named(part)
     tensors = {
         "embeddings.word_embeddings.weight": same(named["token_embedding"].embeddings),
         "embeddings.position_embeddings.weight": same(
             named["position_embedding"].position_embeddings
         ),
-        "embeddings.token_type_embeddings.weight": same(named["segment_embedding"].embeddings),
         **under("embeddings.LayerNorm", norm(named["embeddings_layer_norm"])),
     }
+    layers, names = "encoder.layer", _BERT_LAYER
+    if "segment_embedding" in named:
+        segments = same(named["segment_embedding"].embeddings)
+        tensors["embeddings.token_type_embeddings.weight"] = segments
+    else:
+        layers, names = "transformer.layer", _DISTILBERT_LAYER
+    if "embeddings_projection" in named:
+        tensors |= under("embeddings_project", dense(named["embeddings_projection"]))
     for i, layer in enumerate(_encoder_layers(part)):
-        tensors |= under(f"encoder.layer.{i}", _encoder_layer(layer, _BERT_LAYER))
+        tensors |= under(f"{layers}.{i}", _encoder_layer(layer, names))
     if "pooled_dense" in named:
         tensors |= under("pooler.dense", dense(named["pooled_dense"]))
-    return tensors
+    return _albert(part, named, tensors) if "embedding_projection" in named else tensors
+
+
+def _albert(part, named, tensors: dict[str, Weight]) -> dict[str, Weight]:
+    """The tensors of `text` under ALBERT's names, and those of its layers."""
+    tensors |= under("encoder.embedding_hidden_mapping_in", dense(named["embedding_projection"]))
+    for group, layer in enumerate(_encoder_layers(part, "shared_layer_")):
+        name = f"encoder.albert_layer_groups.{group}.albert_layers.0"
+        tensors |= under(name, _encoder_layer(layer, _ALBERT_LAYER))
+    return {name.replace("pooler.dense.", "pooler."): x for name, x in tensors.items()}
 
 
 def image(part) -> dict[str, Weight]:

@@ -4,7 +4,6 @@ Both backbones are built of `EncoderLayer`, after the addition normalised (BERT)
 it (ViT).
 """
 
-import inspect
 import math
 
 import keras
@@ -23,13 +22,6 @@ class EncoderLayer(keras_hub.layers.TransformerEncoder):
     CPU code derives their gradients three times slower than those of [B * T, D]; and the
     attention is written as matrix products, which exporters and fusions recognise.
     """
-
-    @classmethod
-    def adopt(cls, layer: keras_hub.layers.TransformerEncoder) -> None:
-        """Make a layer that keras-hub has built one of this class."""
-        layer.__class__ = cls
-        # Keras has looked at the arguments of `call` when it made the layer.
-        layer._call_signature = inspect.signature(layer.call)
 
     def call(self, inputs, padding_mask=None, training=None, first_only=False):
         """Encode inputs [B, T, D]; padding_mask int32 [B, T] is 1 for real tokens.

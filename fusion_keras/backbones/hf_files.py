@@ -16,8 +16,8 @@ _CONFIG = "config.json"
 _WEIGHTS = "model.safetensors"
 
 
-def read_config(directory: Path, model_type: str) -> dict:
-    """Return config.json of `directory`, whose "model_type" must be `model_type`.
+def read_config(directory: Path, model_type: str | tuple[str, ...]) -> dict:
+    """Return config.json of `directory`, whose "model_type" must be `model_type`, or one of them.
 
     Raises:
         UsageError: the directory or the file is missing, is no JSON object, or names
@@ -37,9 +37,10 @@ def read_config(directory: Path, model_type: str) -> dict:
             "copy the file again."
         ) from error
     kind = config.get("model_type") if isinstance(config, dict) else None
-    if kind != model_type:
+    wanted = (model_type,) if isinstance(model_type, str) else model_type
+    if kind not in wanted:
         raise UsageError(
-            f"got model_type {kind!r} in {path}, wanted {model_type!r}; "
+            f"got model_type {kind!r} in {path}, wanted {' or '.join(map(repr, wanted))}; "
             "name a checkpoint of that kind."
         )
     return config
@@ -63,7 +64,8 @@ class Weights:
     """The named tensors of one model.safetensors, read one at a time.
 
     A name is looked up as it is and, failing that, behind `prefix` + ".": checkpoints with
-    a task head carry their backbone under the model's name.
+    a task head carry their backbone under the model's name. Early conversions, such as
+    google-bert/bert-base-uncased, still have TensorFlow's names of a LayerNorm.
     """
 
     def __init__(self, directory: Path, prefix: str):
@@ -80,7 +82,16 @@ class Weights:
         self._names = set(self._file.keys())
 
     def __contains__(self, name: str) -> bool:
-        return name in self._names or f"{self._prefix}.{name}" in self._names
+        return self._found(name) is not None
+
+    def _found(self, name: str) -> str | None:
+        early = name.replace("LayerNorm.weight", "LayerNorm.gamma")
+        early = early.replace("LayerNorm.bias", "LayerNorm.beta")
+        for known in (name, early):
+            for full in (known, f"{self._prefix}.{known}"):
+                if full in self._names:
+                    return full
+        return None
 
     def get(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         """Return tensor `name` as float32 of the given shape.
@@ -88,8 +99,8 @@ class Weights:
         Raises:
             UsageError: the tensor is missing or has another shape.
         """
-        full = name if name in self._names else f"{self._prefix}.{name}"
-        if full not in self._names:
+        full = self._found(name)
+        if full is None:
             raise UsageError(
                 f"got no tensor {name!r} in {self._path}, wanted one of shape {list(shape)}; "
                 "the weights and config.json are of different models."

@@ -24,6 +24,11 @@ class Weight:
     to_pytorch: Callable[..., np.ndarray]
     to_keras: Callable[[np.ndarray], list[np.ndarray]]
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """PyTorch's."""
+        return self.to_pytorch(*(np.empty(v.shape, np.float32) for v in self.variables)).shape
+
     def read(self) -> np.ndarray:
         """float32, in PyTorch's layout."""
         return self.to_pytorch(*(_array(v) for v in self.variables))

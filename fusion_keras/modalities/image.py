@@ -91,7 +91,7 @@ class Image(Modality):
     def augment(self, values, spec: AugmentSpec, rng):
         return np.stack([augment(image, spec, rng) for image in values])
 
-    def emptied(self, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    def emptied(self, values: np.ndarray, rows: np.ndarray, preset) -> np.ndarray:
         values = values.copy()
         values[rows] = GREY
         return values
@@ -106,7 +106,7 @@ class Image(Modality):
     def placeholder(self, preset: ImagePreset, length: int | None) -> keras.KerasTensor:
         return keras.Input(preset.backbone.input.shape[1:], dtype="uint8", name=self.input)
 
-    def feed(self, x, layer: Layers, preset: ImagePreset | None = None):
+    def feed(self, x, layer: Layers, part: keras.Model, preset: ImagePreset | None = None):
         def scaling(name):
             return layers.Rescaling(preset.scale, preset.offset, name=name)
 

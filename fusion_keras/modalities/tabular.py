@@ -218,7 +218,7 @@ class Tabular(Modality):
         rows = json.loads(path.read_text()) if index else []
         path.write_text(json.dumps([*rows, dataset.raw["tabular"][row]], indent=1) + "\n")
 
-    def emptied(self, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    def emptied(self, values: np.ndarray, rows: np.ndarray, preset) -> np.ndarray:
         values = values.copy()
         values[rows] = 0
         return values

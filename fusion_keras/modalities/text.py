@@ -1,4 +1,4 @@
-"""Text: sentences as token ids, encoded by BERT."""
+"""Text: sentences as token ids, encoded by BERT or another text encoder."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from pathlib import Path
 import keras
 import numpy as np
 from keras import layers, ops
-from tokenizers import Tokenizer
 
 from fusion_keras.backbones import backbone_weights
 from fusion_keras.backbones.facts import Facts
@@ -18,6 +17,7 @@ from fusion_keras.data.records import SPLITS, Dataset, Reading, Records
 from fusion_keras.data.table import shortened
 from fusion_keras.data.text_columns import TextColumns
 from fusion_keras.data.tokens import (
+    TextTokenizer,
     cached_tokens,
     casing_note,
     count_unknown,
@@ -37,10 +37,19 @@ _register = keras.saving.register_keras_serializable(package="fusion_keras")
 
 @_register
 class PaddingMask(layers.Layer):
-    """int32 [B, T] token ids -> int32 [B, T], 1 for real tokens; padding has id 0."""
+    """int32 [B, T] token ids -> int32 [B, T], 1 for real tokens; padding has id `pad_id`."""
+
+    def __init__(self, pad_id: int = 0, **kwargs):
+        super().__init__(**kwargs)
+        self.pad_id = pad_id
 
     def call(self, token_ids):
-        return ops.cast(ops.not_equal(token_ids, 0), "int32")
+        # CUDA compares no integers, but takes one from the other.
+        apart = token_ids - self.pad_id if self.pad_id else token_ids
+        return ops.cast(ops.not_equal(apart, 0), "int32")
+
+    def get_config(self):
+        return {**super().get_config(), "pad_id": self.pad_id}
 
 
 @_register
@@ -53,7 +62,7 @@ class SegmentIds(layers.Layer):
 
 @dataclasses.dataclass(frozen=True)
 class TextReader:
-    """Sentences -> token ids int32 [N, max_length], [CLS] ... [SEP] and then zeros.
+    """Sentences -> token ids int32 [N, max_length], [CLS] ... [SEP] and then padding.
 
     Attributes:
         tokenizer: of the preset.
@@ -61,7 +70,7 @@ class TextReader:
         notes: what is to be said of the tokenizer.
     """
 
-    tokenizer: Tokenizer
+    tokenizer: TextTokenizer
     max_length: int
     max_unknown: float = 1.0
     notes: tuple[str, ...] = ()
@@ -89,8 +98,9 @@ class TextReader:
             nothing = int(((unknown == tokens) & (tokens > 0)).sum())
             alone = f"; {nothing} texts are nothing else" if nothing else ""
             first = _first(records, np.arange(len(records)), unknown)
+            token = self.tokenizer.tokenizer.id_to_token(self.tokenizer.ids.unknown)
             notes.append(
-                f"unknown to the vocabulary, read as [UNK]: {', '.join(shares)} ({first}){alone}"
+                f"unknown to the vocabulary, read as {token}: {', '.join(shares)} ({first}){alone}"
             )
         letters = np.isin(token_ids, letter_ids(self.tokenizer)).sum(axis=1)
         if letters.sum() > MANY_LETTERS * tokens.sum():
@@ -106,9 +116,10 @@ class TextReader:
         """Raises UsageError where too much is unknown; `unknown`, `tokens` are those of `rows`."""
         if unknown.sum() > self.max_unknown * tokens.sum():
             too_many = unknown > self.max_unknown * tokens
+            token = self.tokenizer.tokenizer.id_to_token(self.tokenizer.ids.unknown)
             raise UsageError(
                 f"got {_share(unknown, tokens)} of the {split}texts that the vocabulary does not "
-                f"know and reads as [UNK] ({_first(records, rows, too_many)}), wanted at most "
+                f"know and reads as {token} ({_first(records, rows, too_many)}), wanted at most "
                 f"{self.max_unknown:.0%}: choose a config.text.preset that knows their language "
                 "and script, or raise config.text.max_unknown."
             )
@@ -125,9 +136,10 @@ def _first(records: Records, rows: np.ndarray, chosen: np.ndarray) -> str:
     return f"first {where}: {shortened(records.raw['text'][row])!r}"
 
 
-def _check_embedded(tokenizer: Tokenizer, rows: int, directory: Path) -> None:
-    """Raises UsageError for an id that has no row in the embedding: its vector would be NaN."""
-    ids = tokenizer.get_vocab(with_added_tokens=True)
+def _check_fits(tokenizer: TextTokenizer, rows: int, pad_id: int, directory: Path) -> None:
+    """Raises UsageError for an id that has no row in the embedding, as its vector would be NaN, or
+    where the model takes another id for padding."""
+    ids = tokenizer.tokenizer.get_vocab(with_added_tokens=True)
     count = max(ids.values()) + 1
     if count > rows:
         beyond = min((t for t, index in ids.items() if index >= rows), key=ids.get)
@@ -136,6 +148,13 @@ def _check_embedded(tokenizer: Tokenizer, rows: int, directory: Path) -> None:
             f"an embedding of {rows} rows by its config.json; wanted a row for each id. Copy "
             "tokenizer and weights from one checkpoint; where tokens were added, call "
             "resize_token_embeddings(len(tokenizer)) in transformers and save the model again."
+        )
+    if tokenizer.ids.pad != pad_id:
+        token = tokenizer.tokenizer.id_to_token(tokenizer.ids.pad)
+        raise UsageError(
+            f"got a tokenizer that pads with id {tokenizer.ids.pad} ({token!r}) in {directory}, "
+            f"and a model that takes id {pad_id} for padding; wanted the same. Copy tokenizer and "
+            "weights from one checkpoint, or set pad_token_id in its config.json."
         )
 
 
@@ -160,7 +179,10 @@ class Text(Modality):
                 f"config.text.max_unknown is {limit}; a share of the tokens, 0 to 1, is wanted."
             )
         tokenizer = load_tokenizer(directory)
-        _check_embedded(tokenizer, source.cls.vocabulary_size_of(source.described), directory)
+        rows, pad_id = (
+            of(source.described) for of in (source.cls.vocabulary_size_of, source.cls.pad_id_of)
+        )
+        _check_fits(tokenizer, rows, pad_id, directory)
         note = casing_note(directory)
         return TextReader(tokenizer, length, limit, (note,) if note else ())
 
@@ -172,13 +194,13 @@ class Text(Modality):
         ]
 
     def described(self, preset: TextPreset, config) -> dict:
-        known = {"max_length": config.data.max_length, "pad_id": 0}
+        known = {"max_length": config.data.max_length, "pad_id": preset.backbone.pad_id}
         if config.data.source != "manifest":
             return known
         return known | TextColumns.of_settings(config.data.manifest).described()
 
     def files_of(self, preset: TextPreset) -> dict[str, bytes]:
-        tokenizer = load_tokenizer(preset.tokenizer_dir)
+        tokenizer = load_tokenizer(preset.tokenizer_dir).tokenizer
         return {"tokenizer.json": tokenizer.to_str(pretty=False).encode()}
 
     def write_raw(self, folder: Path, index: int, dataset: Dataset, row: int) -> None:
@@ -186,12 +208,12 @@ class Text(Modality):
         texts = json.loads(path.read_text()) if index else []
         path.write_text(json.dumps([*texts, dataset.raw["text"][row]], indent=1) + "\n")
 
-    def emptied(self, values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    def emptied(self, values: np.ndarray, rows: np.ndarray, preset: TextPreset) -> np.ndarray:
         # Its first and last token side by side, [CLS] and [SEP].
-        values = values.copy()
-        last = np.maximum((values != 0).sum(axis=1) - 1, 1)
+        values, pad_id = values.copy(), preset.backbone.pad_id
+        last = np.maximum((values != pad_id).sum(axis=1) - 1, 1)
         values[rows, 1] = values[np.arange(len(last)), last][rows]
-        values[rows, 2:] = 0
+        values[rows, 2:] = pad_id
         return values
 
     def facts(self, config) -> Facts:
@@ -203,10 +225,12 @@ class Text(Modality):
     def placeholder(self, preset: TextPreset, length: int | None) -> keras.KerasTensor:
         return keras.Input((length,), dtype="int32", name=self.input)
 
-    def feed(self, x, layer: Layers, preset: TextPreset | None = None):
-        mask = layer("padding_mask", lambda name: PaddingMask(name=name))(x)
-        segments = layer("segment_ids", lambda name: SegmentIds(name=name))(x)
-        return {"token_ids": x, "segment_ids": segments, "padding_mask": mask}, mask
+    def feed(self, x, layer: Layers, part: keras.Model, preset: TextPreset | None = None):
+        mask = layer("padding_mask", lambda name: PaddingMask(preset.backbone.pad_id, name=name))(x)
+        fed = {"token_ids": x, "padding_mask": mask}
+        if "segment_ids" in part.input:
+            fed["segment_ids"] = layer("segment_ids", lambda name: SegmentIds(name=name))(x)
+        return fed, mask
 
     def weights(self, part: keras.Model) -> dict:
         return backbone_weights.text(part)

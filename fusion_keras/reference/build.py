@@ -13,6 +13,7 @@ import transformers
 from safetensors.numpy import load_file
 from torch import nn
 
+from fusion_keras.backbones.text_encoder import TextEncoder
 from fusion_keras.data.modalities import MODALITIES, PRESENT
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.architectures import CLSTM, of_spec, of_values
@@ -27,7 +28,7 @@ from fusion_keras.reference.model import Reference, Tabular
 from fusion_keras.training.restored import config_of
 from fusion_keras.training.run import read_json
 
-# Hugging Face's name of a field -> our backbone's.
+# Hugging Face's name of a field -> our image backbone's.
 _ENCODER = {
     "num_hidden_layers": "num_layers",
     "num_attention_heads": "num_heads",
@@ -38,13 +39,6 @@ _ENCODER = {
     "attention_probs_dropout_prob": "dropout",
 }
 _FIELDS = {
-    "Bert": {
-        **_ENCODER,
-        "vocab_size": "vocabulary_size",
-        "intermediate_size": "intermediate_dim",
-        "max_position_embeddings": "max_sequence_length",
-        "type_vocab_size": "num_segments",
-    },
     "ViT": {**_ENCODER, "intermediate_size": "mlp_dim", "patch_size": "patch_size"},
     "MobileNetV2": {
         name: name
@@ -149,8 +143,10 @@ def module(backbone) -> nn.Module:
         built = AudioCnn(config["depth_multiplier"])
     elif kind == "Tabular":
         built = Tabular(config["size"], config["width"], config["num_layers"])
+    elif isinstance(backbone, TextEncoder):
+        built = _text(kind, backbone)
     else:
-        built = _hugging_face(kind, config)
+        built = _image(kind, config)
     for part in built.modules():
         if isinstance(part, nn.BatchNorm2d):
             # Keras names what a step keeps of the statistics, PyTorch what it replaces.
@@ -158,10 +154,17 @@ def module(backbone) -> nn.Module:
     return built
 
 
-def _hugging_face(kind: str, config: dict) -> nn.Module:
+def _text(kind: str, backbone: TextEncoder) -> nn.Module:
+    made = getattr(transformers, f"{kind}Config")(**backbone.hf_fields())
+    # DistilBERT and ELECTRA have none.
+    pooled = kind in ("Bert", "Roberta", "Albert")
+    extra = {"add_pooling_layer": backbone.pooler} if pooled else {}
+    return getattr(transformers, f"{kind}Model")(made, **extra)
+
+
+def _image(kind: str, config: dict) -> nn.Module:
     fields = {theirs: config[ours] for theirs, ours in _FIELDS[kind].items()}
-    if kind != "Bert":
-        fields["image_size"] = config["image_shape"][0]
+    fields["image_size"] = config["image_shape"][0]
     made = getattr(transformers, f"{kind}Config")(**fields)
     # ViT's pooler is not of the published classifier, and nothing taps it.
     extra = {"add_pooling_layer": False} if kind == "ViT" else {}

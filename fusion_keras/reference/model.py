@@ -7,8 +7,9 @@ Nothing here imports our models: the architecture is read from the spec as a run
 
 import torch
 from torch import nn
-from transformers import BertModel, MobileNetV2Model, ViTModel
+from transformers import MobileNetV2Model, ViTModel
 
+from fusion_keras.reference import text
 from fusion_keras.reference.audio_cnn import AudioCnn
 from fusion_keras.reference.joins import JOINS
 
@@ -26,7 +27,7 @@ class Reference(nn.Module):
             behind; of all but text.
         num_classes: C.
 
-    Forward takes, by modality, token ids int64 [B, T], 0 for padding, pixels float32 [B, 3, S, S],
+    Forward takes, by modality, token ids int64 [B, T], padded, pixels float32 [B, 3, S, S],
     scaled as the checkpoint wants them, log-mel energies float32 [B, F, 64] and numbers and
     categories float32 [B, K], and with stand-ins modality -> bool [B], whether it is present; gives
     logits float32 [B, C].
@@ -44,7 +45,7 @@ class Reference(nn.Module):
         self.spec = spec
         self.backbones = [m for m in MODALITIES if _depths(spec, m)]
         for modality in self.backbones:
-            self.add_module(modality, _cut(backbones[modality], _depths(spec, modality)))
+            self.add_module(modality, _cut(modality, backbones[modality], _depths(spec, modality)))
         self.eval()
         example = {m: torch.zeros(1, *shape) for m, shape in shapes.items()}
         if "image" in example:
@@ -76,7 +77,9 @@ class Reference(nn.Module):
     def taps(self, inputs: dict[str, torch.Tensor]) -> tuple[dict, torch.Tensor | None]:
         """Modality -> depth -> tap, and the mask bool [B, T]: what `fuse` takes."""
         taps = {m: _TAPS[m](getattr(self, m), inputs[m]) for m in self.backbones}
-        return taps, inputs["text"] != 0 if "text" in self.backbones else None
+        if "text" not in self.backbones:
+            return taps, None
+        return taps, text.mask_of(self.text, inputs["text"])
 
     def _vectors(self, taps, mask):
         return [
@@ -137,37 +140,24 @@ def _depths(spec: dict, modality: str) -> list:
 
 
 def _layers(model) -> nn.ModuleList:
-    if isinstance(model, BertModel):
-        return model.encoder.layer
     if isinstance(model, Tabular):
         return model.layers
     return model.layers if isinstance(model, ViTModel) else model.layer
 
 
-def _cut(model, depths: list):
+def _cut(modality: str, model, depths: list):
     """Take off what no junction reaches."""
     if not depths:
         return None
+    if modality == "text":
+        return text.cut(model, depths)
     if LAST in depths:
         return model
     del _layers(model)[max(depths) :]
-    for name in ("pooler", "conv_1x1", "layernorm"):
+    for name in ("conv_1x1", "layernorm"):
         if hasattr(model, name):
             setattr(model, name, None)
     return model
-
-
-def _text_taps(model: BertModel, token_ids) -> dict:
-    mask = token_ids != 0
-    x = model.embeddings(input_ids=token_ids)
-    taps = {0: x}
-    bias = torch.zeros_like(mask, dtype=x.dtype).masked_fill(~mask, torch.finfo(x.dtype).min)
-    for k, layer in enumerate(model.encoder.layer, 1):
-        x = layer(x, bias[:, None, None, :])
-        taps[k] = x
-    if model.pooler is not None:
-        taps[LAST] = model.pooler(x)
-    return taps
 
 
 def _image_taps(model, pixels) -> dict:
@@ -217,7 +207,7 @@ def _tabular_taps(model: Tabular, values) -> dict:
 
 
 _TAPS = {
-    "text": _text_taps,
+    "text": text.taps,
     "image": _image_taps,
     "audio": _audio_taps,
     "tabular": _tabular_taps,

@@ -59,7 +59,7 @@ class Task:
     def augmentation(self) -> Change | None:
         """What training changes in each batch."""
         spec = self.augment
-        return None if spec is None else augmentation(spec, len(self.dataset.classes))
+        return None if spec is None else augmentation(spec, len(self.dataset.classes), self.presets)
 
 
 def set_up_keras(config) -> None:

@@ -83,18 +83,21 @@ class Tokens:
         self.tokenizer.no_padding()
         self.lengths = meta["lengths"]
         self.spec = meta["inputs"].get("token_ids", {})
+        self.pad_id = self.spec.get("pad_id", 0)
+        self.unknown_id = _unknown(self.tokenizer)
 
     def __call__(self, given: Given) -> np.ndarray:
-        """Ids of one `sentence`, padded with 0 to the shortest length that holds it.
+        """Ids of one `sentence`, padded to the shortest length that holds it.
 
-        A longer one than the longest loses its end, but keeps its last token, [SEP].
+        A longer one than the longest loses its end, but keeps its last token, [SEP] or what the
+        vocabulary calls it.
         """
         ids = self._ids(given)
         longest = self.lengths[-1]
         if len(ids) > longest:
             ids = [*ids[: longest - 1], ids[-1]]
         length = next(size for size in self.lengths if size >= len(ids))
-        padded = np.zeros((1, length), np.int32)
+        padded = np.full((1, length), self.pad_id, np.int32)
         padded[0, : len(ids)] = ids
         return padded
 
@@ -107,7 +110,7 @@ class Tokens:
                 f"{len(ids) - longest} were left out. Give it in parts, or train with a larger "
                 "config.data.max_length."
             )
-        unknown = ids.count(self.tokenizer.token_to_id("[UNK]"))
+        unknown = ids.count(self.unknown_id)
         if unknown:
             notes.append(
                 f"{unknown} of the sentence's {len(ids) - 2} tokens are unknown to the model's "
@@ -119,6 +122,15 @@ class Tokens:
         # Half a surrogate pair, as broken JSON escapes leave it, becomes "?".
         text = sentence(given, self.spec)
         return self.tokenizer.encode(text.encode("utf-8", "replace").decode("utf-8")).ids
+
+
+def _unknown(tokenizer) -> int | None:
+    """The id that a tokenizer writes for what its vocabulary does not know."""
+    if hasattr(tokenizer.model, "unk_token"):
+        token = tokenizer.model.unk_token
+        return None if token is None else tokenizer.token_to_id(token)
+    # Unigram, which shows it nowhere else.
+    return json.loads(tokenizer.to_str())["model"].get("unk_id")
 
 
 def queries(folder: Path) -> list[str]:

@@ -35,11 +35,6 @@ def input_of(corruption: str) -> str:
     return MODALITY[CORRUPTIONS[corruption].modality].input
 
 
-def mask_id(rows: Rows) -> int | None:
-    """The id of [MASK], if the vocabulary has it."""
-    return rows.tokenizer.token_to_id("[MASK]")
-
-
 def cell_name(corruption: str, strength: float) -> str:
     """What the file calls a cell."""
     return f"{corruption} {strength!r}"
@@ -184,7 +179,7 @@ def _same(rows: Rows, name: str) -> str:
     if is_told:
         digest.update(np.ascontiguousarray(rows.inputs[MISSING[name]]))
     if input_of(name) == "token_ids":
-        digest.update(rows.tokenizer.to_str().encode())
+        digest.update(rows.tokenizer.tokenizer.to_str().encode())
     return digest.hexdigest()
 
 
@@ -205,5 +200,5 @@ def damaged(
     if CORRUPTIONS[name].of == "waveform":
         noisy = corrupted(name, rows.waveforms(), strength, seed, repeat)
         return {at: np.stack([log_mel(waveform) for waveform in noisy])}
-    mask = mask_id(rows) if name == "text_masking" else None
-    return {at: corrupted(name, rows.inputs[at], strength, seed, repeat, mask)}
+    special = rows.tokenizer.ids if at == "token_ids" else None
+    return {at: corrupted(name, rows.inputs[at], strength, seed, repeat, special)}

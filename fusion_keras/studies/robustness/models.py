@@ -14,12 +14,11 @@ from pathlib import Path
 
 import keras
 import numpy as np
-from tokenizers import Tokenizer
 
 from fusion_keras import exported
 from fusion_keras.data import sound
 from fusion_keras.data.cache import cache_dir
-from fusion_keras.data.tokens import load_tokenizer
+from fusion_keras.data.tokens import TextTokenizer, load_tokenizer
 from fusion_keras.errors import UsageError
 from fusion_keras.modalities import MODALITY
 from fusion_keras.training.evaluate import BATCH, predict
@@ -57,7 +56,7 @@ class Rows:
     ids: list[str]
     groups: list[str] | None
     classes: tuple[str, ...]
-    tokenizer: Tokenizer | None
+    tokenizer: TextTokenizer | None
     waveforms: Callable[[], np.ndarray] | None = None
 
     @property
@@ -114,7 +113,7 @@ def rows_of(task: Task, split: str) -> Rows:
     )
 
 
-def _tokenizer(task: Task) -> Tokenizer | None:
+def _tokenizer(task: Task) -> TextTokenizer | None:
     return load_tokenizer(task.presets["text"].tokenizer_dir) if "text" in task.presets else None
 
 

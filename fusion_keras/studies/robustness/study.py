@@ -26,7 +26,6 @@ from fusion_keras.studies.robustness.cells import (
     draws,
     fill,
     input_of,
-    mask_id,
 )
 from fusion_keras.studies.robustness.curves import curves_of, names_of
 from fusion_keras.studies.robustness.load import load
@@ -171,8 +170,8 @@ def _unsupported_reason(name: str, contenders: Sequence[Contender]) -> str:
     if not takes:
         kind = MODALITY[CORRUPTIONS[name].modality].plural
         return f"none of the models takes {kind}"
-    lacks = [c for c in takes if name == "text_masking" and mask_id(c.rows) is None]
-    return f"the vocabulary of {lacks[0].path} has no [MASK]" if lacks else ""
+    lacks = [c for c in takes if name == "text_masking" and c.rows.tokenizer.ids.mask is None]
+    return f"the vocabulary of {lacks[0].path} has no token for a masked word" if lacks else ""
 
 
 def _described(contenders: Sequence[Contender]) -> list[dict]:

@@ -1,0 +1,71 @@
+"""Hugging Face's text encoders, layer by layer."""
+
+import torch
+from torch import nn
+from transformers import AlbertModel, DistilBertModel, RobertaModel
+
+LAST = "last"
+
+
+def cut(model: nn.Module, depths: list) -> nn.Module:
+    """Take off what none of the depths needs."""
+    if LAST in depths:
+        return model
+    kept = _layers(model)[: max(depths)]
+    if isinstance(model, AlbertModel):
+        model.depths = max(depths)
+        del model.encoder.albert_layer_groups[len(set(kept)) :]
+    else:
+        encoder = model.transformer if isinstance(model, DistilBertModel) else model.encoder
+        del encoder.layer[max(depths) :]
+    model.pooler = None
+    return model
+
+
+def _layers(model: nn.Module) -> list:
+    """The layer of each depth from 1 on; ALBERT's share their weights."""
+    if isinstance(model, DistilBertModel):
+        return list(model.transformer.layer)
+    if not isinstance(model, AlbertModel):
+        return list(model.encoder.layer)
+    count, groups = model.config.num_hidden_layers, model.config.num_hidden_groups
+    depths = range(getattr(model, "depths", count))
+    return [model.encoder.albert_layer_groups[int(i / (count / groups))] for i in depths]
+
+
+def _embedded(model: nn.Module, token_ids):
+    """What enters the first layer, [B, T, D]."""
+    more = {}
+    if isinstance(model, RobertaModel):
+        # Padding stands behind, so a token's place is what Hugging Face counts; at padded places
+        # it has another vector, which nothing reads.
+        first = model.config.pad_token_id + 1
+        places = torch.arange(first, first + token_ids.shape[1], device=token_ids.device)
+        more["position_ids"] = places[None].expand(token_ids.shape)
+    x = model.embeddings(input_ids=token_ids, **more)
+    if hasattr(model, "embeddings_project"):
+        return model.embeddings_project(x)
+    return model.encoder.embedding_hidden_mapping_in(x) if isinstance(model, AlbertModel) else x
+
+
+def mask_of(model: nn.Module, token_ids):
+    """bool [B, T], whether a token is none of the padding."""
+    return token_ids != model.config.pad_token_id
+
+
+def taps(model: nn.Module, token_ids) -> dict:
+    """Depth -> [B, T, D], and `last` -> [B, D]: the pooler, or without one the first token."""
+    mask = mask_of(model, token_ids)
+    x = _embedded(model, token_ids)
+    found = {0: x}
+    bias = torch.zeros_like(mask, dtype=x.dtype).masked_fill(~mask, torch.finfo(x.dtype).min)
+    for depth, layer in enumerate(_layers(model), 1):
+        x = layer(x, bias[:, None, None, :])
+        found[depth] = x
+    pooler = getattr(model, "pooler", None)
+    if pooler is None:
+        return {**found, LAST: x[:, 0]}
+    pooled = (
+        model.pooler_activation(pooler(x[:, 0])) if isinstance(model, AlbertModel) else pooler(x)
+    )
+    return {**found, LAST: pooled}

@@ -1,0 +1,251 @@
+"""The text families: tiny checkpoints of transformers, and tokenizers trained on sentences."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from tokenizers import (
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    processors,
+    trainers,
+)
+
+from fusion_keras.backbones.albert import AlbertBackbone
+from fusion_keras.backbones.bert import BertBackbone
+from fusion_keras.backbones.distilbert import DistilBertBackbone
+from fusion_keras.backbones.electra import ElectraBackbone
+from fusion_keras.backbones.roberta import RobertaBackbone
+from tests.support.hf_encoders import randomise
+
+_SIZES = {
+    "vocab_size": 60,
+    "hidden_size": 32,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "intermediate_size": 64,
+    "max_position_embeddings": 20,
+}
+_DISTIL = {
+    "vocab_size": 60,
+    "dim": 32,
+    "n_layers": 3,
+    "n_heads": 4,
+    "hidden_dim": 64,
+    "max_position_embeddings": 20,
+}
+
+
+@dataclass(frozen=True)
+class Family:
+    """A family, as transformers has it.
+
+    Attributes:
+        cls: ours.
+        name: transformers' classes are NAMEConfig and NAMEModel.
+        sizes: of a tiny one, transformers' names.
+        odd: further settings of three unusual ones.
+        pooler: whether its tiny one has one.
+        kind: of tokenizer: "words" (WordPiece), "bytes" (BPE of bytes), "pieces" (Unigram).
+    """
+
+    cls: type
+    name: str
+    sizes: dict
+    odd: tuple[dict, dict, dict]
+    pooler: bool = True
+    kind: str = "words"
+    more: dict = field(default_factory=dict)
+
+    def save(self, path: Path, **fields):
+        """A checkpoint of random weights that mean something; returns transformers' model."""
+        config = getattr(transformers, f"{self.name}Config")(**{**self.sizes, **fields})
+        model = randomise(getattr(transformers, f"{self.name}Model")(config, **self.more))
+        model.save_pretrained(path)
+        return model
+
+
+FAMILIES = {
+    "bert": Family(
+        BertBackbone,
+        "Bert",
+        _SIZES,
+        (
+            {"layer_norm_eps": 0.1, "type_vocab_size": 3},
+            {"hidden_act": "gelu_new", "pad_token_id": 7},
+            {"hidden_act": "relu", "intermediate_size": 40, "num_attention_heads": 2},
+        ),
+    ),
+    "distilbert": Family(
+        DistilBertBackbone,
+        "DistilBert",
+        _DISTIL,
+        ({"activation": "relu"}, {"pad_token_id": 3, "n_heads": 2}, {"hidden_dim": 40, "dim": 24}),
+        pooler=False,
+    ),
+    "roberta": Family(
+        RobertaBackbone,
+        "Roberta",
+        _SIZES,
+        (
+            {"layer_norm_eps": 0.1, "type_vocab_size": 1},
+            {"hidden_act": "gelu_new", "pad_token_id": 4},
+            {"pad_token_id": 0, "hidden_size": 24, "max_position_embeddings": 33},
+        ),
+        kind="bytes",
+    ),
+    "roberta without a pooler": Family(
+        RobertaBackbone,
+        "Roberta",
+        _SIZES,
+        ({"type_vocab_size": 1}, {"pad_token_id": 6}, {"hidden_act": "relu"}),
+        pooler=False,
+        kind="bytes",
+        more={"add_pooling_layer": False},
+    ),
+    "xlm-roberta": Family(
+        RobertaBackbone,
+        "XLMRoberta",
+        {**_SIZES, "type_vocab_size": 1},
+        ({"layer_norm_eps": 0.1}, {"hidden_act": "gelu_new"}, {"pad_token_id": 2}),
+        kind="pieces",
+    ),
+    "camembert": Family(
+        RobertaBackbone,
+        "Camembert",
+        {**_SIZES, "type_vocab_size": 1},
+        ({"layer_norm_eps": 0.1}, {"hidden_act": "relu"}, {"pad_token_id": 3}),
+        kind="pieces",
+    ),
+    "electra": Family(
+        ElectraBackbone,
+        "Electra",
+        {**_SIZES, "embedding_size": 16},
+        (
+            {"layer_norm_eps": 0.1, "embedding_size": 32},
+            {"hidden_act": "gelu_new", "pad_token_id": 5},
+            {"embedding_size": 48, "type_vocab_size": 1},
+        ),
+        pooler=False,
+    ),
+    "albert": Family(
+        AlbertBackbone,
+        "Albert",
+        {**_SIZES, "embedding_size": 16},
+        (
+            {"layer_norm_eps": 0.1, "embedding_size": 32},
+            {"num_hidden_groups": 2, "num_hidden_layers": 5, "hidden_act": "gelu"},
+            {"pad_token_id": 6, "hidden_act": "relu", "num_hidden_groups": 3},
+        ),
+        kind="pieces",
+    ),
+}
+
+
+def inputs_of(backbone, length: int = 12, rows: int = 3) -> dict:
+    """Rows of several lengths, the last a full one; every id but the padding's."""
+    rng, pad = np.random.default_rng(0), backbone.pad_id
+    ids = rng.integers(0, backbone.vocabulary_size - 1, (rows, length)).astype(np.int32)
+    ids += ids >= pad
+    lengths = np.linspace(length // 3, length, rows).astype(int)
+    mask = (np.arange(length) < lengths[:, None]).astype(np.int32)
+    found = {"token_ids": np.where(mask, ids, pad).astype(np.int32), "padding_mask": mask}
+    if backbone.num_segments:
+        segments = (np.arange(length) > length // 4) * mask % backbone.num_segments
+        found["segment_ids"] = segments.astype(np.int32)
+    return found
+
+
+def their_taps(model, inputs: dict) -> list:
+    """What transformers' model says: every tap and the summary, padded places zero."""
+    mask = inputs["padding_mask"]
+    given = {
+        "input_ids": inputs["token_ids"],
+        "attention_mask": mask,
+        "token_type_ids": inputs.get("segment_ids"),
+    }
+    given = {n: torch.from_numpy(x).long() for n, x in given.items() if x is not None}
+    with torch.no_grad():
+        output = model(**given, output_hidden_states=True)
+    pooled = getattr(output, "pooler_output", None)
+    pooled = output.last_hidden_state[:, 0] if pooled is None else pooled
+    return [*(x.numpy() * mask[..., None] for x in output.hidden_states), pooled.numpy()]
+
+
+# --- Tokenizers -----------------------------------------------------------------------------------
+
+SENTENCES = [
+    *(f"a {word} day, number {n}" for n in range(9) for word in ("bad", "sad", "good", "lovely")),
+    "The quick brown fox jumps over the lazy dog; 0123456789!",
+    "pack my box with five dozen liquor jugs",
+    "naïve café, über Straße",
+]
+_ROBERTA = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
+_ROBERTA |= {"mask_token": "<mask>", "cls_token": "<s>", "sep_token": "</s>"}
+_BERT = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+_BERT |= {"mask_token": "[MASK]"}
+
+
+def write_tokenizer(path: Path, kind: str) -> Tokenizer:
+    """Train one of a kind on SENTENCES and save it as Hugging Face does; see `Family.kind`."""
+    tokenizer, special = {"words": _words, "bytes": _bytes, "pieces": _pieces}[kind]()
+    path.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(path / "tokenizer.json"))
+    settings = {**special, "tokenizer_class": "PreTrainedTokenizerFast"}
+    (path / "tokenizer_config.json").write_text(json.dumps(settings))
+    return tokenizer
+
+
+def _words():
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    trainer = trainers.WordPieceTrainer(vocab_size=120, special_tokens=names, show_progress=False)
+    tokenizer.train_from_iterator(SENTENCES, trainer)
+    tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
+    return tokenizer, _BERT
+
+
+def _bytes():
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=320,
+        special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(SENTENCES, trainer)
+    tokenizer.post_processor = processors.RobertaProcessing(
+        ("</s>", 2), ("<s>", 0), add_prefix_space=False
+    )
+    return tokenizer, _ROBERTA
+
+
+def _pieces():
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC()])
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=120,
+        special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
+        unk_token="<unk>",
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(SENTENCES, trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<s> $A </s>",
+        pair="<s> $A </s> </s> $B </s>",
+        special_tokens=[("<s>", 0), ("</s>", 2)],
+    )
+    return tokenizer, _ROBERTA
