@@ -37,6 +37,7 @@ _ENCODER = {
     "hidden_dropout_prob": "dropout",
     "attention_probs_dropout_prob": "dropout",
 }
+_VIT = {**_ENCODER, "intermediate_size": "mlp_dim", "patch_size": "patch_size"}
 _FIELDS = {
     "Bert": {
         **_ENCODER,
@@ -45,7 +46,22 @@ _FIELDS = {
         "max_position_embeddings": "max_sequence_length",
         "type_vocab_size": "num_segments",
     },
-    "ViT": {**_ENCODER, "intermediate_size": "mlp_dim", "patch_size": "patch_size"},
+    "ViT": _VIT,
+    "DeiT": _VIT,
+    # Its width comes from a ratio; see `_hugging_face`.
+    "Dinov2": {name: ours for name, ours in _VIT.items() if name != "intermediate_size"},
+    "ResNet": {
+        name: name
+        for name in (
+            "embedding_size",
+            "hidden_sizes",
+            "depths",
+            "layer_type",
+            "hidden_act",
+            "downsample_in_first_stage",
+            "downsample_in_bottleneck",
+        )
+    },
     "MobileNetV2": {
         name: name
         for name in (
@@ -162,9 +178,11 @@ def _hugging_face(kind: str, config: dict) -> nn.Module:
     fields = {theirs: config[ours] for theirs, ours in _FIELDS[kind].items()}
     if kind != "Bert":
         fields["image_size"] = config["image_shape"][0]
+    if kind == "Dinov2":
+        fields |= {"mlp_ratio": config["mlp_dim"] / config["hidden_dim"], "use_mask_token": False}
     made = getattr(transformers, f"{kind}Config")(**fields)
     # ViT's pooler is not of the published classifier, and nothing taps it.
-    extra = {"add_pooling_layer": False} if kind == "ViT" else {}
+    extra = {"add_pooling_layer": False} if kind in ("ViT", "DeiT") else {}
     return getattr(transformers, f"{kind}Model")(made, **extra)
 
 

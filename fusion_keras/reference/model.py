@@ -7,7 +7,7 @@ Nothing here imports our models: the architecture is read from the spec as a run
 
 import torch
 from torch import nn
-from transformers import BertModel, MobileNetV2Model, ViTModel
+from transformers import BertModel, Dinov2Model, MobileNetV2Model, ResNetModel
 
 from fusion_keras.reference.audio_cnn import AudioCnn
 from fusion_keras.reference.joins import JOINS
@@ -139,9 +139,9 @@ def _depths(spec: dict, modality: str) -> list:
 def _layers(model) -> nn.ModuleList:
     if isinstance(model, BertModel):
         return model.encoder.layer
-    if isinstance(model, Tabular):
-        return model.layers
-    return model.layers if isinstance(model, ViTModel) else model.layer
+    if isinstance(model, Dinov2Model):
+        return model.encoder.layer
+    return model.layer if isinstance(model, MobileNetV2Model | AudioCnn) else model.layers
 
 
 def _cut(model, depths: list):
@@ -149,6 +149,14 @@ def _cut(model, depths: list):
     if not depths:
         return None
     if LAST in depths:
+        return model
+    if isinstance(model, ResNetModel):
+        left = max(depths)
+        for stage in model.encoder.stages:
+            kept = min(left, len(stage.layers))
+            del stage.layers[kept:]
+            left -= kept
+        model.pooler = None
         return model
     del _layers(model)[max(depths) :]
     for name in ("pooler", "conv_1x1", "layernorm"):
@@ -173,9 +181,11 @@ def _text_taps(model: BertModel, token_ids) -> dict:
 def _image_taps(model, pixels) -> dict:
     if isinstance(model, MobileNetV2Model):
         return _convolutional_taps(model, pixels)
+    if isinstance(model, ResNetModel):
+        return _residual_taps(model, pixels)
     x = model.embeddings(pixels)
     taps = {0: x}
-    for k, layer in enumerate(model.layers, 1):
+    for k, layer in enumerate(_layers(model), 1):
         x = layer(x)
         taps[k] = x
     if model.layernorm is not None:
@@ -191,6 +201,17 @@ def _convolutional_taps(model: MobileNetV2Model | AudioCnn, x) -> dict:
         taps[k] = x
     if model.conv_1x1 is not None:
         taps[LAST] = model.conv_1x1(x).mean((2, 3))
+    return taps
+
+
+def _residual_taps(model: ResNetModel, pixels) -> dict:
+    x = model.embedder(pixels)
+    taps = {0: x}
+    for layer in (layer for stage in model.encoder.stages for layer in stage.layers):
+        x = layer(x)
+        taps[len(taps)] = x
+    if model.pooler is not None:
+        taps[LAST] = model.pooler(x).flatten(1)
     return taps
 
 
