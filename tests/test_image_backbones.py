@@ -7,7 +7,7 @@ ViT and MobileNetV2 have files of their own for what only they do.
 import functools
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import jax
 import keras
@@ -22,6 +22,9 @@ from transformers import (
     Dinov2Config,
     Dinov2ForImageClassification,
     Dinov2Model,
+    EfficientNetConfig,
+    EfficientNetForImageClassification,
+    EfficientNetModel,
     MobileNetV2Config,
     MobileNetV2ForImageClassification,
     MobileNetV2Model,
@@ -36,6 +39,7 @@ from transformers import (
 from fusion_keras.backbones.cut import cut
 from fusion_keras.backbones.deit import DeiTBackbone
 from fusion_keras.backbones.dinov2 import Dinov2Backbone
+from fusion_keras.backbones.efficientnet import EfficientNetBackbone
 from fusion_keras.backbones.mobilenet_v2 import MobileNetV2Backbone
 from fusion_keras.backbones.presets import find_image, load_image
 from fusion_keras.backbones.resnet import ResNetBackbone
@@ -77,6 +81,10 @@ def _resnet(model, x):
     return _blocks(model, x, blocks, model.embedder)
 
 
+def _efficientnet(model, x):
+    return _blocks(model, x, model.encoder.blocks, model.embeddings)
+
+
 def _mobilenet(model, x):
     return _blocks(model, x, model.layer, model.conv_stem)
 
@@ -92,7 +100,7 @@ class Family:
         unusual: changes of them, each with the image size that it is tried at.
         taps: (module, pixels [B, 3, H, W]) -> every tap, then the published pooled vector.
         randomise: draws every weight.
-        free_size: whether the module takes an image of any size as it is.
+        depths, width: what is known of it before it is loaded.
     """
 
     ours: type
@@ -103,7 +111,6 @@ class Family:
     unusual: tuple
     taps: Callable
     randomise: Callable = randomise
-    free_size: bool = True
     depths: int = 2
     width: int = 0
 
@@ -121,6 +128,18 @@ _RESNET = {
     "hidden_sizes": [8, 16, 24],
     "depths": [1, 2, 1],
     "layer_type": "basic",
+}
+_EFFICIENTNET = {
+    "width_coefficient": 0.25,
+    "depth_coefficient": 1.0,
+    "hidden_dim": 320,
+    "image_size": 32,
+    "kernel_sizes": [3, 5, 3],
+    "in_channels": [32, 16, 24],
+    "out_channels": [16, 24, 40],
+    "strides": [1, 2, 2],
+    "num_block_repeats": [1, 2, 1],
+    "expand_ratios": [1, 6, 4],
 }
 
 FAMILIES = [
@@ -191,6 +210,22 @@ FAMILIES = [
         depths=4,
     ),
     Family(
+        EfficientNetBackbone,
+        EfficientNetModel,
+        EfficientNetConfig,
+        EfficientNetForImageClassification,
+        _EFFICIENTNET,
+        (
+            ({"depth_coefficient": 1.5, "num_block_repeats": [1, 2, 1], "hidden_act": "relu"}, 32),
+            ({"width_coefficient": 0.9, "hidden_dim": 1152, "batch_norm_eps": 0.1}, 48),
+            # Odd sizes, padded evenly in the first strided block.
+            ({"depthwise_padding": [1], "squeeze_expansion_ratio": 0.5, "depth_divisor": 4}, 45),
+        ),
+        _efficientnet,
+        randomise_convolutions,
+        depths=4,
+    ),
+    Family(
         MobileNetV2Backbone,
         MobileNetV2Model,
         MobileNetV2Config,
@@ -255,3 +290,159 @@ def test_weights_under_a_classifiers_prefix_are_found(tmp_path, family):
     inner = getattr(model, family.name)
     ours, theirs = _ours(backbone, _images(32)), _theirs(family, inner, _images(32))
     assert worst_difference(ours, theirs) <= TOLERANCE
+
+
+# --- The contract -------------------------------------------------------------------------------
+
+
+@each_family
+def test_a_directory_is_known_by_its_model_type_and_described_before_it_is_loaded(tmp_path, family):
+    _saved(family, tmp_path)
+    source, spec, _ = find_image(str(tmp_path), 32)
+    assert source.cls is family.ours
+    facts, backbone = source.facts, load_image(str(tmp_path), 32).backbone
+    assert type(backbone) is family.ours
+    assert facts.num_depths == backbone.num_depths == family.depths
+    assert facts.width == family.width
+    assert facts.lacks_last == ""
+    assert spec.size == 32
+    assert backbone.input.shape == (None, 32, 32, 3)
+
+
+@each_family
+def test_a_saved_preset_gives_the_same_model_at_its_size_and_at_another(tmp_path, family):
+    _saved(family, tmp_path / "hf")
+    backbone = family.ours.from_hf(tmp_path / "hf", image_shape=(32, 32, 3), name="mine")
+    backbone.save_to_preset(str(tmp_path / "own"))
+    again = load_image(str(tmp_path / "own")).backbone
+    assert type(again) is family.ours
+    assert again.get_config() == backbone.get_config()
+    facts = find_image(str(tmp_path / "own"))[0].facts
+    assert (facts.num_depths, facts.width) == (family.depths, family.width)
+    for got, wanted in zip(again.weights, backbone.weights, strict=True):
+        np.testing.assert_array_equal(got, wanted, err_msg=got.path)
+    larger = load_image(str(tmp_path / "own"), 48).backbone
+    assert larger.input.shape == (None, 48, 48, 3)
+    assert larger.summary.shape == backbone.summary.shape
+
+
+@each_family
+def test_a_cut_holds_what_its_depth_needs_and_nothing_behind_it(tmp_path, family):
+    _saved(family, tmp_path)
+    backbone = family.ours.from_hf(tmp_path, image_shape=(32, 32, 3))
+    held = [
+        {v.path for v in cut(backbone, [depth]).weights} for depth in range(backbone.num_depths + 1)
+    ]
+    everything = {v.path for v in cut(backbone, ["last"]).weights}
+    for shallow, deep in zip(held, held[1:], strict=False):
+        assert shallow < deep
+    assert held[-1] <= everything == {v.path for v in backbone.weights}
+
+
+@each_family
+def test_a_saved_cut_model_loads_in_safe_mode(tmp_path, family):
+    _saved(family, tmp_path)
+    backbone = family.ours.from_hf(tmp_path, image_shape=(32, 32, 3))
+    model = cut(backbone, [0, 2, "last"], name="front")
+    model.save(tmp_path / "front.keras")
+    again = keras.saving.load_model(tmp_path / "front.keras", safe_mode=True)
+    for got, wanted in zip(again.weights, model.weights, strict=True):
+        np.testing.assert_array_equal(got, wanted, err_msg=got.path)
+
+
+@each_family
+def test_the_dtype_reaches_every_layer(tmp_path, family):
+    _saved(family, tmp_path)
+    backbone = family.ours.from_hf(tmp_path, image_shape=(32, 32, 3), dtype="mixed_bfloat16")
+    assert {layer.compute_dtype for layer in backbone.layers[1:]} == {"bfloat16"}
+    assert {tap.dtype for tap in (*backbone.taps.values(), backbone.summary)} == {"bfloat16"}
+
+
+def _edit(name, **fields):
+    def edit(directory):
+        path = directory / name
+        path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+    return edit
+
+
+def _without_a_tensor(directory):
+    path = directory / "model.safetensors"
+    tensors = load_file(path)
+    del tensors[sorted(tensors)[0]]
+    save_file(tensors, path)
+
+
+BROKEN = {
+    "cut short": (
+        lambda d: (d / "model.safetensors").write_bytes(b"0123456789"),
+        "cannot be read as safetensors",
+    ),
+    "pickled": (
+        lambda d: (d / "model.safetensors").rename(d / "pytorch_model.bin"),
+        "only the pickled pytorch_model.bin",
+    ),
+    "no weights": (lambda d: (d / "model.safetensors").unlink(), r"got no model\.safetensors in"),
+    "no config": (lambda d: (d / "config.json").unlink(), r"config\.json, which cannot be read"),
+    "a tensor less": (_without_a_tensor, r"got no tensor '.*' in .*model\.safetensors"),
+    "another family": (
+        _edit("config.json", model_type="swin"),
+        r"type 'swin' in .*wanted one of vit, mobilenet_v2, resnet, deit, efficientnet, dinov2",
+    ),
+}
+
+
+@each_family
+@pytest.mark.parametrize("harm", BROKEN)
+def test_a_broken_directory_is_one_sentence(tmp_path, family, harm):
+    _saved(family, tmp_path)
+    change, message = BROKEN[harm]
+    change(tmp_path)
+    with pytest.raises(UsageError, match=message):
+        load_image(str(tmp_path), 32)
+
+
+@pytest.mark.parametrize(
+    ("family", "fields", "message"),
+    [
+        ("resnet", {"layer_type": "wide"}, "got layer_type 'wide', wanted 'basic' or"),
+        ("resnet", {"depths": [1, 2]}, r"hidden_sizes \[8, 16, 24\] and depths \[1, 2\], wanted"),
+        ("resnet", {"hidden_act": "tanh"}, "hidden_act 'tanh', wanted one of gelu"),
+        ("resnet", {"hidden_sizes": [8, 16, 32]}, r"got shape \[24, 16, 3, 3\] for"),
+        ("efficientnet", {"strides": [1, 2]}, "3 kernel_sizes, 3 in_channels, .* 2 strides"),
+        ("efficientnet", {"strides": [1, 2, 3]}, r"strides \[1, 2, 3\], wanted 1 or 2"),
+        ("efficientnet", {"pooling_type": "max"}, "pooling_type 'max'.* wanted 'mean'"),
+        ("deit", {"patch_size": [8, 4]}, r"patch_size \[8, 4\].*one square edge"),
+        ("dinov2", {"use_swiglu_ffn": True}, "use_swiglu_ffn in a DINOv2"),
+        ("dinov2", {"image_size": 48}, r"shape \[1, 26, 32\].*wanted \[1, 37, 32\]"),
+    ],
+)
+def test_a_config_that_cannot_be_is_one_sentence(tmp_path, family, fields, message):
+    (chosen,) = (f for f in FAMILIES if f.name == family)
+    _saved(chosen, tmp_path)
+    _edit("config.json", **fields)(tmp_path)
+    with pytest.raises(UsageError, match=message):
+        load_image(str(tmp_path), 32)
+
+
+# --- Published sizes and preprocessing ----------------------------------------------------------
+
+# transformers' own counts, BatchNorm's statistics added; without a mask token, and without the
+# poolers that their classifiers leave out.
+PARAMETERS = {
+    "resnet_18": 11_176_512 + 9600,
+    "resnet_34": 21_284_672 + 17_024,
+    "resnet_50": 23_508_032 + 53_120,
+    "efficientnet_b0": 4_007_548 + 42_016,
+    "deit_tiny": 5_524_416,
+    "deit_small": 21_665_664,
+    "deit_tiny_distilled": 5_524_800,
+    "deit_small_distilled": 21_666_432,
+    "dinov2_small": 21_628_800,
+}
+
+
+@pytest.mark.parametrize("name", slow_but(["resnet_18"], PARAMETERS))
+def test_published_architectures_have_the_published_size(name):
+    backbone = load_image(f"random:{name}").backbone
+    assert backbone.count_params() == PARAMETERS[name]

@@ -1,4 +1,4 @@
-"""The max pooling of PyTorch, which pads both ends of an axis alike, and XLA's CPU code runs fast."""
+"""PyTorch's max pooling, padded alike at both ends of an axis, as XLA's CPU code runs it fast."""
 
 import functools
 import itertools

@@ -7,7 +7,8 @@ from fusion_keras.backbones.sources import read_json
 from fusion_keras.data.images import ImageSpec
 from fusion_keras.errors import UsageError
 
-_INTERPOLATION = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers, as Hugging Face stores them
+# Pillow's numbers, as Hugging Face stores them.
+_INTERPOLATION = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 _HALVES = (0.5, 0.5, 0.5)
 # Above this edge ConvNeXT's preprocessing, which ResNet has too, squashes and does not crop.
 _WARPED_FROM = 384
@@ -21,11 +22,13 @@ class Family:
         spec: how a file becomes a square.
         mean, deviation: of each channel (R, G, B), of values in [0, 1]; the halves make it
             x / 127.5 - 1, which the ViTs and MobileNetV2s of Google take.
+        include_top: divide by the deviation once more, as EfficientNet's classifiers do.
     """
 
     spec: ImageSpec
     mean: tuple[float, float, float] = _HALVES
     deviation: tuple[float, float, float] = _HALVES
+    include_top: bool = False
 
     @classmethod
     def of_imagenet(cls, spec: ImageSpec) -> "Family":
@@ -96,8 +99,13 @@ def _scaling(config, family):
     if config.get("do_normalize", True):
         mean = config.get("image_mean", family.mean)
         deviation = config.get("image_std", family.deviation)
-    scale = tuple(factor / float(d) for d in deviation)
-    offset = tuple(-float(m) / float(d) for m, d in zip(mean, deviation, strict=True))
+    if config.get("rescale_offset", False):
+        raise ValueError("rescale_offset")
+    again = deviation if config.get("include_top", family.include_top) else [1.0] * 3
+    scale = tuple(factor / float(d) / float(a) for d, a in zip(deviation, again, strict=True))
+    offset = tuple(
+        -float(m) / float(d) / float(a) for m, d, a in zip(mean, deviation, again, strict=True)
+    )
     if len(set(scale)) == 1 and len(set(offset)) == 1:
         return scale[0], offset[0]
     return scale, offset

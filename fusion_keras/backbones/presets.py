@@ -15,6 +15,7 @@ from fusion_keras.backbones.audio_cnn import AudioCnnBackbone
 from fusion_keras.backbones.bert import BertBackbone
 from fusion_keras.backbones.deit import DeiTBackbone
 from fusion_keras.backbones.dinov2 import Dinov2Backbone
+from fusion_keras.backbones.efficientnet import EfficientNetBackbone
 from fusion_keras.backbones.facts import Facts
 from fusion_keras.backbones.mobilenet_v2 import MobileNetV2Backbone
 from fusion_keras.backbones.preprocessing import Family, read_preprocessing
@@ -43,6 +44,7 @@ WEIGHTS = {
     "deit_tiny_distilled": "hf://facebook/deit-tiny-distilled-patch16-224",
     "deit_small_distilled": "hf://facebook/deit-small-distilled-patch16-224",
     "dinov2_small": "hf://facebook/dinov2-small",
+    "efficientnet_b0": "hf://google/efficientnet-b0",
 }
 
 
@@ -87,6 +89,7 @@ ARCHITECTURES = {
     "deit_small_distilled": (DeiTBackbone, _vit(384, 6)),
     "dinov2_small": (Dinov2Backbone, _vit(384, 6, patch_size=14, layer_norm_eps=1e-6)),
     "tiny_bert": (BertBackbone, _bert(6, 32, 4)),
+    "efficientnet_b0": (EfficientNetBackbone, {}),
     "tiny_vit": (ViTBackbone, _TINY_VIT),
     "tiny_deit": (DeiTBackbone, _TINY_VIT),
     "tiny_dinov2": (Dinov2Backbone, {**_TINY_VIT, "layer_norm_eps": 1e-6}),
@@ -99,6 +102,10 @@ ARCHITECTURES = {
             "depths": (2, 2, 2, 2),
             "layer_type": "basic",
         },
+    ),
+    "tiny_efficientnet": (
+        EfficientNetBackbone,
+        {**_TINY_IMAGE, "width_coefficient": 0.1, "drop_connect_rate": 0.0},
     ),
     # Without finegrained_output the summary would keep its 1280 channels.
     "tiny_mobilenet": (
@@ -114,7 +121,7 @@ ARCHITECTURES = {
 }
 _WHOLE_IMAGE = (
     *("tiny_vit", "tiny_deit", "tiny_dinov2", "tiny_resnet"),
-    *("tiny_mobilenet", "small_mobilenet"),
+    *("tiny_mobilenet", "small_mobilenet", "tiny_efficientnet"),
 )
 
 # How the published checkpoints of a family bring an image to their size; for presets that
@@ -124,6 +131,12 @@ _FAMILIES = {
     MobileNetV2Backbone: Family(ImageSpec(224, "crop", 0.875)),
     ResNetBackbone: Family.of_imagenet(ImageSpec(224, "crop", 0.875, "bicubic")),
     DeiTBackbone: Family.of_imagenet(ImageSpec(224, "squash_crop", 0.875, "bicubic")),
+    EfficientNetBackbone: Family(
+        ImageSpec(224, "squash", interpolation="nearest"),
+        (0.485, 0.456, 0.406),
+        (0.47853944, 0.4732864, 0.47434163),
+        include_top=True,
+    ),
     Dinov2Backbone: Family.of_imagenet(ImageSpec(224, "crop", 0.875, "bicubic")),
 }
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "assets/tokenizer/vocabulary.txt")

@@ -25,7 +25,11 @@ from fusion_keras.errors import UsageError
 # warns; a file that unpacks to more is taken for a decompression bomb.
 MAX_PIXELS = 89_478_485
 
-_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
 _WHITE = (255, 255, 255, 255)
 _DIGEST_BYTES = 16
 
@@ -42,7 +46,7 @@ class ImageSpec:
       "crop" scales the shorter edge to round(size / crop_fraction) and cuts the centre
       (MobileNetV2: 224 / 256 = 0.875); "squash_crop" scales both edges to that and cuts the
       centre (DeiT); "pad" scales the longer edge to `size` and centres it on black.
-    interpolation: "bilinear" or "bicubic", antialiased as Pillow does it.
+    interpolation: "bilinear" or "bicubic", antialiased as Pillow does it, or "nearest".
     """
 
     size: int

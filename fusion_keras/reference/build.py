@@ -62,6 +62,15 @@ _FIELDS = {
             "downsample_in_bottleneck",
         )
     },
+    "EfficientNet": {
+        name: name
+        for name in (
+            *("width_coefficient", "depth_coefficient", "depth_divisor", "kernel_sizes"),
+            *("in_channels", "out_channels", "strides", "num_block_repeats", "expand_ratios"),
+            *("depthwise_padding", "squeeze_expansion_ratio", "hidden_act", "batch_norm_eps"),
+            "drop_connect_rate",
+        )
+    },
     "MobileNetV2": {
         name: name
         for name in (
@@ -166,7 +175,7 @@ def module(backbone) -> nn.Module:
     elif kind == "Tabular":
         built = Tabular(config["size"], config["width"], config["num_layers"])
     else:
-        built = _hugging_face(kind, config)
+        built = _hugging_face(kind, backbone)
     for part in built.modules():
         if isinstance(part, nn.BatchNorm2d):
             # Keras names what a step keeps of the statistics, PyTorch what it replaces.
@@ -174,12 +183,15 @@ def module(backbone) -> nn.Module:
     return built
 
 
-def _hugging_face(kind: str, config: dict) -> nn.Module:
+def _hugging_face(kind: str, backbone) -> nn.Module:
+    config = backbone.get_config()
     fields = {theirs: config[ours] for theirs, ours in _FIELDS[kind].items()}
     if kind != "Bert":
         fields["image_size"] = config["image_shape"][0]
     if kind == "Dinov2":
         fields |= {"mlp_ratio": config["mlp_dim"] / config["hidden_dim"], "use_mask_token": False}
+    if kind == "EfficientNet":
+        fields["hidden_dim"] = backbone.output.shape[-1]
     made = getattr(transformers, f"{kind}Config")(**fields)
     # ViT's pooler is not of the published classifier, and nothing taps it.
     extra = {"add_pooling_layer": False} if kind in ("ViT", "DeiT") else {}

@@ -7,7 +7,13 @@ Nothing here imports our models: the architecture is read from the spec as a run
 
 import torch
 from torch import nn
-from transformers import BertModel, Dinov2Model, MobileNetV2Model, ResNetModel
+from transformers import (
+    BertModel,
+    Dinov2Model,
+    EfficientNetModel,
+    MobileNetV2Model,
+    ResNetModel,
+)
 
 from fusion_keras.reference.audio_cnn import AudioCnn
 from fusion_keras.reference.joins import JOINS
@@ -141,6 +147,8 @@ def _layers(model) -> nn.ModuleList:
         return model.encoder.layer
     if isinstance(model, Dinov2Model):
         return model.encoder.layer
+    if isinstance(model, EfficientNetModel):
+        return model.encoder.blocks
     return model.layer if isinstance(model, MobileNetV2Model | AudioCnn) else model.layers
 
 
@@ -159,6 +167,8 @@ def _cut(model, depths: list):
         model.pooler = None
         return model
     del _layers(model)[max(depths) :]
+    if isinstance(model, EfficientNetModel):
+        model.encoder.top_conv = model.encoder.top_bn = None
     for name in ("pooler", "conv_1x1", "layernorm"):
         if hasattr(model, name):
             setattr(model, name, None)
@@ -183,6 +193,8 @@ def _image_taps(model, pixels) -> dict:
         return _convolutional_taps(model, pixels)
     if isinstance(model, ResNetModel):
         return _residual_taps(model, pixels)
+    if isinstance(model, EfficientNetModel):
+        return _gated_taps(model, pixels)
     x = model.embeddings(pixels)
     taps = {0: x}
     for k, layer in enumerate(_layers(model), 1):
@@ -211,6 +223,19 @@ def _residual_taps(model: ResNetModel, pixels) -> dict:
         x = layer(x)
         taps[len(taps)] = x
     if model.pooler is not None:
+        taps[LAST] = model.pooler(x).flatten(1)
+    return taps
+
+
+def _gated_taps(model: EfficientNetModel, pixels) -> dict:
+    x = model.embeddings(pixels)
+    taps = {0: x}
+    for k, block in enumerate(model.encoder.blocks, 1):
+        x = block(x)
+        taps[k] = x
+    if model.pooler is not None:
+        top = model.encoder
+        x = top.top_activation(top.top_bn(top.top_conv(x)))
         taps[LAST] = model.pooler(x).flatten(1)
     return taps
 
