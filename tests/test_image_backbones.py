@@ -5,6 +5,8 @@ ViT and MobileNetV2 have files of their own for what only they do.
 """
 
 import functools
+import io
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,16 +16,21 @@ import keras
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.numpy import load_file, save_file
 from transformers import (
+    BitImageProcessorPil,
+    ConvNextImageProcessorPil,
     DeiTConfig,
     DeiTForImageClassificationWithTeacher,
+    DeiTImageProcessorPil,
     DeiTModel,
     Dinov2Config,
     Dinov2ForImageClassification,
     Dinov2Model,
     EfficientNetConfig,
     EfficientNetForImageClassification,
+    EfficientNetImageProcessorPil,
     EfficientNetModel,
     MobileNetV2Config,
     MobileNetV2ForImageClassification,
@@ -44,7 +51,7 @@ from fusion_keras.backbones.mobilenet_v2 import MobileNetV2Backbone
 from fusion_keras.backbones.presets import find_image, load_image
 from fusion_keras.backbones.resnet import ResNetBackbone
 from fusion_keras.backbones.vit import ViTBackbone
-from fusion_keras.data.images import ImageSpec
+from fusion_keras.data.images import decode
 from fusion_keras.errors import UsageError
 from tests.support.hf_encoders import (
     TOLERANCE,
@@ -334,7 +341,7 @@ def test_a_cut_holds_what_its_depth_needs_and_nothing_behind_it(tmp_path, family
         {v.path for v in cut(backbone, [depth]).weights} for depth in range(backbone.num_depths + 1)
     ]
     everything = {v.path for v in cut(backbone, ["last"]).weights}
-    for shallow, deep in zip(held, held[1:], strict=False):
+    for shallow, deep in itertools.pairwise(held):
         assert shallow < deep
     assert held[-1] <= everything == {v.path for v in backbone.weights}
 
@@ -446,3 +453,81 @@ PARAMETERS = {
 def test_published_architectures_have_the_published_size(name):
     backbone = load_image(f"random:{name}").backbone
     assert backbone.count_params() == PARAMETERS[name]
+
+
+_IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+# The preprocessor_config.json of the published checkpoints, whom it is of, and how transformers
+# reads it. The ones without a distillation token are ViTs.
+PREPROCESSORS = {
+    "resnet": (
+        ConvNextImageProcessorPil,
+        {"crop_pct": 0.875, "resample": 3, "size": 224, **_IMAGENET},
+    ),
+    "deit": (
+        DeiTImageProcessorPil,
+        {"crop_size": 224, "do_center_crop": True, "resample": 3, "size": 256, **_IMAGENET},
+    ),
+    "vit": (
+        DeiTImageProcessorPil,
+        {"crop_size": 224, "do_center_crop": True, "resample": 3, "size": 256, **_IMAGENET},
+    ),
+    "dinov2": (
+        BitImageProcessorPil,
+        {
+            "crop_size": {"height": 224, "width": 224},
+            "do_center_crop": True,
+            "resample": 3,
+            "size": {"shortest_edge": 256},
+            **_IMAGENET,
+        },
+    ),
+    "efficientnet": (
+        EfficientNetImageProcessorPil,
+        {
+            "crop_size": {"height": 289, "width": 289},
+            "do_center_crop": False,
+            "image_mean": [0.485, 0.456, 0.406],
+            "image_std": [0.47853944, 0.4732864, 0.47434163],
+            "include_top": True,
+            "resample": 0,
+            "rescale_offset": False,
+            "size": {"height": 224, "width": 224},
+        },
+    ),
+}
+
+
+def _pixels(preset, image):
+    """What the backbone takes of an image, float [S, S, 3]."""
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    pixels = decode(file.getvalue(), preset.image_spec)
+    return pixels * np.array(preset.scale) + np.array(preset.offset)
+
+
+@pytest.mark.parametrize("name", PREPROCESSORS)
+def test_a_published_preprocessor_file_gives_the_pixels_of_transformers(tmp_path, name):
+    (family,) = (f for f in FAMILIES if f.name == name)
+    processor, content = PREPROCESSORS[name]
+    _saved(family, tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(content))
+    preset = load_image(str(tmp_path), 224)
+    given = dict(content)
+    if name == "resnet":  # the class knows no bare number; its hub reader makes this of it
+        given["size"] = {"shortest_edge": 224}
+    for width, height in ((300, 200), (181, 401), (97, 31)):
+        values = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        image = Image.fromarray(values)
+        theirs = processor(**given)(image, return_tensors="np")["pixel_values"][0]
+        np.testing.assert_allclose(_pixels(preset, image), theirs.transpose(1, 2, 0), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [n for n in PREPROCESSORS if n != "vit"])
+def test_without_the_file_a_family_is_prepared_as_its_published_checkpoints(tmp_path, name):
+    (family,) = (f for f in FAMILIES if f.name == name)
+    _saved(family, tmp_path)
+    without = load_image(str(tmp_path), 224)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(PREPROCESSORS[name][1]))
+    with_it = load_image(str(tmp_path), 224)
+    assert without.image_spec == with_it.image_spec
+    assert (without.scale, without.offset) == (with_it.scale, with_it.offset)
