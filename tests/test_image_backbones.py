@@ -290,6 +290,39 @@ def test_every_tap_and_the_summary_are_those_of_transformers(tmp_path, family, f
     assert worst_difference(ours, theirs) <= TOLERANCE
 
 
+# Fields of published checkpoints, those of B0's stages being transformers' defaults.
+_PLAIN = {"embedding_size": 64, "hidden_sizes": [64, 128, 256, 512], "layer_type": "basic"}
+_SMALL = {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6}
+_PER_STAGE = [name for name, value in _EFFICIENTNET.items() if isinstance(value, list)]
+_STAGES = {name: list(getattr(EfficientNetConfig(), name)) for name in _PER_STAGE}
+PUBLISHED = {
+    "resnet-18": ("resnet", {**_PLAIN, "depths": [2, 2, 2, 2]}),
+    "resnet-50": ("resnet", ResNetConfig().to_dict()),
+    "efficientnet-b0": (
+        "efficientnet",
+        {**_STAGES, "width_coefficient": 1.0, "hidden_dim": 1280, "image_size": 224},
+    ),
+    "deit-small-distilled": (
+        "deit",
+        {**_SMALL, "intermediate_size": 1536, "image_size": 224, "patch_size": 16},
+    ),
+    "dinov2-small": ("dinov2", {**_SMALL, "mlp_ratio": 4, "image_size": 518, "patch_size": 14}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_tap_of_the_published_sizes(tmp_path, name):
+    kind, fields = PUBLISHED[name]
+    (family,) = (f for f in FAMILIES if f.name == kind)
+    model = _saved(family, tmp_path, **fields)
+    backbone, images = load_image(str(tmp_path)).backbone, _images(224)
+    assert backbone.input.shape == (None, 224, 224, 3)
+    worst = worst_difference(_ours(backbone, images), _theirs(family, model, images))
+    print(f"{name}, worst relative difference of {len(backbone.taps) + 1} taps: {worst:.2e}")
+    assert worst <= TOLERANCE
+
+
 @each_family
 def test_weights_under_a_classifiers_prefix_are_found(tmp_path, family):
     model = _saved(family, tmp_path, headed=True)
