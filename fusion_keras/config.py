@@ -183,7 +183,7 @@ def _image() -> ConfigDict:
     image.preset = "random:small_mobilenet"
     # Side in pixels; 0 takes the checkpoint's own.
     image.size = 64
-    # squash, crop or pad; "" takes the checkpoint's own.
+    # squash, crop, squash_crop or pad; "" takes the checkpoint's own.
     image.resize = ""
     return image
 

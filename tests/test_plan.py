@@ -131,7 +131,7 @@ def test_facts_are_those_of_the_backbones_that_are_loaded(tiny):
         facts = architecture.facts(resolved)
         for modality, preset in architecture.presets(resolved, {}).items():
             assert facts[modality].num_depths == preset.backbone.num_depths
-            assert facts[modality].scales == preset.backbone.scales
+            assert facts[modality].out_of == preset.backbone.out_of
 
 
 def test_data_are_read_once_and_backbones_built_once_per_training(tiny, tmp_path, monkeypatch):

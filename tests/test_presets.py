@@ -140,7 +140,7 @@ def test_mobilenet_directory_crops_as_its_preprocessor_file_says(tmp_path, size)
 
 
 @pytest.mark.parametrize(
-    "odd", [{"resample": 0}, {"size": {"longest_edge": 9}}, {"image_std": [0]}]
+    "odd", [{"resample": 1}, {"size": {"longest_edge": 9}}, {"image_std": [0]}]
 )
 def test_preprocessing_that_is_not_known_is_refused(tmp_path, odd):
     _save_tiny_vit(tmp_path, **odd)

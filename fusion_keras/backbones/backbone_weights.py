@@ -15,7 +15,8 @@ def _named(part) -> dict:
 
 
 def _encoder_layer(layer, names: tuple[str, ...]) -> dict[str, Weight]:
-    """names: of query, key, value, output, its norm, and the feed-forward part's two and norm."""
+    """names: of query, key, value, output, its norm, and the feed-forward part's two and norm;
+    then of the two scales where the layer has them."""
     attention = layer._self_attention_layer
     parts = (
         *map(dense, (attention.query_dense, attention.key_dense, attention.value_dense)),
@@ -25,6 +26,9 @@ def _encoder_layer(layer, names: tuple[str, ...]) -> dict[str, Weight]:
         dense(layer._feedforward_output_dense),
         norm(layer._feedforward_layer_norm),
     )
+    if hasattr(layer, "attention_scale"):
+        scales = layer.attention_scale, layer.feedforward_scale
+        parts += tuple({"lambda1": same(scale)} for scale in scales)
     tensors = {}
     for name, part in zip(names, parts, strict=True):
         tensors |= under(name, part)
@@ -41,15 +45,12 @@ _BERT_LAYER = (
     "output.dense",
     "output.LayerNorm",
 )
-_VIT_LAYER = (
-    "attention.q_proj",
-    "attention.k_proj",
-    "attention.v_proj",
-    "attention.o_proj",
-    "layernorm_before",
-    "mlp.fc1",
-    "mlp.fc2",
-    "layernorm_after",
+_PROJECTIONS = tuple(f"attention.{x}_proj" for x in "qkvo")
+# Where a module keeps its encoder layers, and what it calls their parts.
+_VIT = "layers", (*_PROJECTIONS, "layernorm_before", "mlp.fc1", "mlp.fc2", "layernorm_after")
+_DINOV2 = (
+    "encoder.layer",
+    (*_PROJECTIONS, "norm1", "mlp.fc1", "mlp.fc2", "norm2", "layer_scale1", "layer_scale2"),
 )
 
 
@@ -110,11 +111,22 @@ def _albert(part, named, tensors: dict[str, Weight]) -> dict[str, Weight]:
 
 
 def image(part) -> dict[str, Weight]:
-    """Of a ViT or a MobileNetV2, perhaps cut: names of ViTModel or MobileNetV2Model."""
-    return _vit(part) if "patch_embedding" in _named(part) else mobilenet_v2(part)
+    """Of an image backbone, perhaps cut: names of `transformers`' module of its family."""
+    if "patch_embedding" not in _named(part):
+        return convolutions(part)
+    scaled = any(hasattr(layer, "attention_scale") for layer in _encoder_layers(part))
+    return vit(part, *(_DINOV2 if scaled else _VIT))
 
 
-def _vit(part) -> dict[str, Weight]:
+def vit(part, layers: str, names: tuple[str, ...]) -> dict[str, Weight]:
+    """Of a ViT, DeiT or DINOv2, perhaps cut.
+
+    Args:
+        part: the model.
+        layers: the module of the encoder layers.
+        names: of what each holds: query, key, value, output, its norm, the feed-forward part's two
+            and norm, and, in DINOv2, the two scales.
+    """
     named = _named(part)
     positions = named["position_embedding"].position_embeddings
     tensors = {
@@ -122,15 +134,17 @@ def _vit(part) -> dict[str, Weight]:
         "embeddings.position_embeddings": reshaped(positions, (1, *positions.shape)),
         **under("embeddings.patch_embeddings.projection", convolution(named["patch_embedding"])),
     }
+    if "distillation_token" in named:
+        tensors["embeddings.distillation_token"] = same(named["distillation_token"].token)
     for i, layer in enumerate(_encoder_layers(part)):
-        tensors |= under(f"layers.{i}", _encoder_layer(layer, _VIT_LAYER))
+        tensors |= under(f"{layers}.{i}", _encoder_layer(layer, names))
     if "layer_norm" in named:
         tensors |= under("layernorm", norm(named["layer_norm"]))
     return tensors
 
 
-def mobilenet_v2(part) -> dict[str, Weight]:
-    """Our layers carry the names of Hugging Face's modules."""
+def convolutions(part) -> dict[str, Weight]:
+    """Of convolutions and BatchNorms, whose layers carry the names of Hugging Face's modules."""
     tensors = {}
     for layer in part.layers:
         kind = type(layer).__name__

@@ -45,7 +45,7 @@ class EncoderLayer(keras_hub.layers.TransformerEncoder):
         if not self.normalize_first:
             x = self._self_attention_layer_norm(x)
         y = self._feedforward_layer_norm(x) if self.normalize_first else x
-        y = self._feedforward_output_dense(self._feedforward_intermediate_dense(y))
+        y = self._feed_forward(y)
         x = x + self._feedforward_dropout(y, training=training)
         if not self.normalize_first:
             x = self._feedforward_layer_norm(x)
@@ -55,6 +55,10 @@ class EncoderLayer(keras_hub.layers.TransformerEncoder):
         """The shape and dtype that `call` gives."""
         batch, length, width = inputs.shape
         return keras.KerasTensor((batch, 1 if first_only else length, width), self.compute_dtype)
+
+    def _feed_forward(self, x):
+        """The two dense layers over x [B * Q, D]."""
+        return self._feedforward_output_dense(self._feedforward_intermediate_dense(x))
 
     def _attend(self, x, rows, context, context_rows, padding_mask, training):
         """Multi-head attention of x [B * Q, D] to context [B * T, D].
@@ -113,6 +117,8 @@ _ACTIVATIONS = {
     "gelu_pytorch_tanh": gelu_tanh,
     "gelu_python_tanh": gelu_tanh,
     "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
 }
 
 

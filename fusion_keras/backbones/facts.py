@@ -9,12 +9,13 @@ class Facts:
 
     Attributes:
         num_depths: its greatest depth.
-        scales: whether the depths of named variants, written for 12 layers, scale to its own.
+        out_of: how many depths the named variants' are counted out of, before they are scaled to
+            its own: 12 encoder layers, or 16 blocks of a convolutional network.
         width: of its layers' outputs, where all have the same; else 0.
         lacks_last: why it has no depth `last`, the head of a sentence; "" where it has.
     """
 
     num_depths: int
-    scales: bool = True
+    out_of: int = 12
     width: int = 0
     lacks_last: str = ""

@@ -34,6 +34,22 @@ class Weight:
         return self.to_pytorch(*(_array(v) for v in self.variables))
 
 
+def fill(named: Mapping[str, Weight], weights) -> None:
+    """Sets the variables of every part from the tensor of its name.
+
+    Args:
+        named: PyTorch's name -> the part.
+        weights: hf_files.Weights.
+
+    Raises:
+        UsageError: a tensor is missing or has another shape.
+    """
+    for name, weight in named.items():
+        values = weight.to_keras(weights.get(name, weight.read().shape))
+        for variable, value in zip(weight.variables, values, strict=True):
+            variable.assign(value)
+
+
 def _array(variable) -> np.ndarray:
     # float32 also where the variable is bfloat16, which safetensors' numpy side has not.
     return np.asarray(ops.convert_to_numpy(variable), np.float32)

@@ -11,9 +11,11 @@ import keras
 import keras_hub
 from keras import layers
 
+from fusion_keras.backbones.backbone_weights import convolutions
 from fusion_keras.backbones.depthwise import DepthwiseConv2D
 from fusion_keras.backbones.hf_files import Weights, read_config
 from fusion_keras.backbones.initializers import HeNormal
+from fusion_keras.backbones.layouts import fill
 from fusion_keras.backbones.pointwise import BatchNormalization, PointwiseConv2D
 from fusion_keras.backbones.sources import FromPreset
 from fusion_keras.errors import UsageError
@@ -65,9 +67,10 @@ class MobileNetV2Backbone(FromPreset, keras_hub.models.Backbone):
         num_depths: 16.
     """
 
+    model_type = "mobilenet_v2"
     num_depths = len(_BLOCKS)
     # Published depths count its blocks as they are.
-    scales = False
+    out_of = 16
 
     def __init__(
         self,
@@ -171,15 +174,13 @@ class MobileNetV2Backbone(FromPreset, keras_hub.models.Backbone):
             UsageError: another model type, an architecture this class has not, or weights
                 that are missing, pickled, cut short or of other shapes.
         """
-        config = read_config(directory, model_type="mobilenet_v2")
-        size = config.get("image_size", 224)
-        height, width = (size, size) if isinstance(size, int) else size
+        config = read_config(directory, cls.model_type)
         backbone = cls(
-            image_shape=image_shape or (height, width, config.get("num_channels", 3)),
+            image_shape=image_shape or cls.image_shape_of(config),
             **{field: config.get(field, default) for field, default in _HF_FIELDS.items()},
             **kwargs,
         )
-        _load(backbone, Weights(directory, prefix="mobilenet_v2"))
+        fill(convolutions(backbone), Weights(directory, prefix=cls.model_type))
         return backbone
 
 
@@ -233,23 +234,3 @@ def _check(output_stride, hidden_act, depth_multiplier, image_shape):
         raise UsageError(f"got depth_multiplier {depth_multiplier}, wanted one above 0.")
     if len(image_shape) != 3:
         raise UsageError(f"got image_shape {image_shape}, wanted (height, width, channels).")
-
-
-def _load(backbone, weights):
-    """Copy Hugging Face's tensors into the layers, which carry their modules' names."""
-    for layer in backbone.layers:
-        name = layer.name
-        if isinstance(layer, DepthwiseConv2D):
-            height, width, channels, _ = layer.kernel.shape
-            kernel = weights.get(f"{name}.weight", (channels, 1, height, width))
-            layer.kernel.assign(kernel.transpose(2, 3, 0, 1))
-        elif isinstance(layer, layers.Conv2D):
-            height, width, entering, leaving = layer.kernel.shape
-            kernel = weights.get(f"{name}.weight", (leaving, entering, height, width))
-            layer.kernel.assign(kernel.transpose(2, 3, 1, 0))
-        elif isinstance(layer, layers.BatchNormalization):
-            shape = tuple(layer.gamma.shape)
-            layer.gamma.assign(weights.get(f"{name}.weight", shape))
-            layer.beta.assign(weights.get(f"{name}.bias", shape))
-            layer.moving_mean.assign(weights.get(f"{name}.running_mean", shape))
-            layer.moving_variance.assign(weights.get(f"{name}.running_var", shape))

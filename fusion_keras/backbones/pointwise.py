@@ -25,12 +25,15 @@ class PointwiseConv2D(keras.layers.Conv2D):
         usual = (
             not on_jax_cpu()
             or self.data_format != "channels_last"
-            or tuple(self.kernel_size) + tuple(self.strides) != (1, 1, 1, 1)
+            or tuple(self.kernel_size) != (1, 1)
             or self.groups != 1
             or None in inputs.shape[1:]
         )
         if usual:
             return super().call(inputs)
+        down, across = self.strides
+        if (down, across) != (1, 1):
+            inputs = inputs[:, ::down, ::across]
         _, height, width, channels = inputs.shape
         pixels = ops.reshape(inputs, (-1, channels))
         x = ops.matmul(pixels, ops.reshape(self.kernel, (channels, self.filters)))

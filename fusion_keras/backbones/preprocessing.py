@@ -1,20 +1,47 @@
 """A checkpoint's own image preprocessing, from its preprocessor_config.json."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fusion_keras.backbones.sources import read_json
 from fusion_keras.data.images import ImageSpec
 from fusion_keras.errors import UsageError
 
-# What every published ViT and MobileNetV2 of Google takes: pixel * scale + offset.
-SCALE, OFFSET = 1 / 127.5, -1.0
+# Pillow's numbers, as Hugging Face stores them.
+_INTERPOLATION = {0: "nearest", 2: "bilinear", 3: "bicubic"}
+_HALVES = (0.5, 0.5, 0.5)
+# Above this edge ConvNeXT's preprocessing, which ResNet has too, squashes and does not crop.
+_WARPED_FROM = 384
 
-_INTERPOLATION = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers, as Hugging Face stores them
-_HALVES = [0.5, 0.5, 0.5]
+
+@dataclass(frozen=True)
+class Family:
+    """How the published checkpoints of an architecture take their images.
+
+    Attributes:
+        spec: how a file becomes a square.
+        mean, deviation: of each channel (R, G, B), of values in [0, 1]; the halves make it
+            x / 127.5 - 1, which the ViTs and MobileNetV2s of Google take.
+        include_top: divide by the deviation once more, as EfficientNet's classifiers do.
+    """
+
+    spec: ImageSpec
+    mean: tuple[float, float, float] = _HALVES
+    deviation: tuple[float, float, float] = _HALVES
+    include_top: bool = False
+
+    @classmethod
+    def of_imagenet(cls, spec: ImageSpec) -> "Family":
+        """One whose values are standardised by ImageNet's mean and deviation."""
+        return cls(spec, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+    @property
+    def scaling(self) -> tuple:
+        """(scale, offset) as in presets.ImagePreset."""
+        return _scaling({}, self)
 
 
-def read_preprocessing(directory: Path, family: ImageSpec):
+def read_preprocessing(directory: Path, family: Family):
     """How a checkpoint directory wants its images.
 
     Args:
@@ -30,10 +57,10 @@ def read_preprocessing(directory: Path, family: ImageSpec):
     """
     path = directory / "preprocessor_config.json"
     if not path.is_file():
-        return family, SCALE, OFFSET
+        return family.spec, *family.scaling
     config = read_json(path)
     try:
-        return _resizing(config, family), *_scaling(config)
+        return _resizing(config, family.spec), *_scaling(config, family)
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise UsageError(
             f"got {path} with preprocessing that is not known here ({error!r}), wanted a "
@@ -51,24 +78,34 @@ def _resizing(config, family):
         edge, by_shorter_edge = size["shortest_edge"], True
     else:
         edge, by_shorter_edge = size["height"], False
-    interpolation = _INTERPOLATION[config.get("resample", 2)]
-    if not by_shorter_edge:
-        return replace(family, resize="squash", crop_fraction=1.0, interpolation=interpolation)
-    crop = edge
-    if config.get("do_center_crop", True):
+    given = "resample" in config
+    interpolation = _INTERPOLATION[config["resample"]] if given else family.interpolation
+    if config.get("crop_pct") is not None:
+        by_shorter_edge = edge < _WARPED_FROM
+        fraction = config["crop_pct"] if by_shorter_edge else 1.0
+    elif config.get("do_center_crop", by_shorter_edge or family.resize == "squash_crop"):
         crop = config.get("crop_size", family.size)
-        crop = crop if isinstance(crop, int) else crop["height"]
-    return replace(family, resize="crop", crop_fraction=crop / edge, interpolation=interpolation)
+        fraction = (crop if isinstance(crop, int) else crop["height"]) / edge
+    else:
+        fraction = 1.0
+    how = "crop" if by_shorter_edge else "squash" if fraction == 1.0 else "squash_crop"
+    return replace(family, resize=how, crop_fraction=fraction, interpolation=interpolation)
 
 
-def _scaling(config):
+def _scaling(config, family):
     """(scale, offset): numbers where the three channels agree, else tuples of three."""
     factor = config.get("rescale_factor", 1 / 255) if config.get("do_rescale", True) else 1.0
     mean, deviation = [0.0] * 3, [1.0] * 3
     if config.get("do_normalize", True):
-        mean, deviation = config.get("image_mean", _HALVES), config.get("image_std", _HALVES)
-    scale = tuple(factor / float(d) for d in deviation)
-    offset = tuple(-float(m) / float(d) for m, d in zip(mean, deviation, strict=True))
+        mean = config.get("image_mean", family.mean)
+        deviation = config.get("image_std", family.deviation)
+    if config.get("rescale_offset", False):
+        raise ValueError("rescale_offset")
+    again = deviation if config.get("include_top", family.include_top) else [1.0] * 3
+    scale = tuple(factor / float(d) / float(a) for d, a in zip(deviation, again, strict=True))
+    offset = tuple(
+        -float(m) / float(d) / float(a) for m, d, a in zip(mean, deviation, again, strict=True)
+    )
     if len(set(scale)) == 1 and len(set(offset)) == 1:
         return scale[0], offset[0]
     return scale, offset

@@ -14,11 +14,15 @@ import keras_hub
 from fusion_keras.backbones.albert import AlbertBackbone
 from fusion_keras.backbones.audio_cnn import AudioCnnBackbone
 from fusion_keras.backbones.bert import BertBackbone
+from fusion_keras.backbones.deit import DeiTBackbone
+from fusion_keras.backbones.dinov2 import Dinov2Backbone
 from fusion_keras.backbones.distilbert import DistilBertBackbone
+from fusion_keras.backbones.efficientnet import EfficientNetBackbone
 from fusion_keras.backbones.electra import ElectraBackbone
 from fusion_keras.backbones.facts import Facts
 from fusion_keras.backbones.mobilenet_v2 import MobileNetV2Backbone
-from fusion_keras.backbones.preprocessing import OFFSET, SCALE, read_preprocessing
+from fusion_keras.backbones.preprocessing import Family, read_preprocessing
+from fusion_keras.backbones.resnet import ResNetBackbone
 from fusion_keras.backbones.roberta import RobertaBackbone
 from fusion_keras.backbones.sources import read_json, resolve
 from fusion_keras.backbones.text_encoder import TextEncoder
@@ -51,6 +55,15 @@ WEIGHTS = {
     "mobilenet_v2_1.0": "hf://google/mobilenet_v2_1.0_224",
     "mobilenet_v2_1.4": "hf://google/mobilenet_v2_1.4_224",
     "vit_base": "hf://google/vit-base-patch16-224",
+    "resnet_18": "hf://microsoft/resnet-18",
+    "resnet_34": "hf://microsoft/resnet-34",
+    "resnet_50": "hf://microsoft/resnet-50",
+    "deit_tiny": "hf://facebook/deit-tiny-patch16-224",
+    "deit_small": "hf://facebook/deit-small-patch16-224",
+    "deit_tiny_distilled": "hf://facebook/deit-tiny-distilled-patch16-224",
+    "deit_small_distilled": "hf://facebook/deit-small-distilled-patch16-224",
+    "dinov2_small": "hf://facebook/dinov2-small",
+    "efficientnet_b0": "hf://google/efficientnet-b0",
 }
 
 
@@ -75,6 +88,20 @@ def _roberta(layers, width, heads, vocabulary):
 # ALBERT's own vocabulary is of 30000; these are fed BERT's.
 _ALBERT = {"embedding_dim": 128, "dropout": 0.0, "hidden_act": "gelu_new"}
 
+
+def _vit(width, heads, **sizes):
+    """A ViT's proportions."""
+    return {"hidden_dim": width, "num_heads": heads, "mlp_dim": 4 * width, **sizes}
+
+
+def _resnet(*depths):
+    """The plain ResNets, of two 3x3 convolutions a block."""
+    return {"hidden_sizes": (64, 128, 256, 512), "depths": depths, "layer_type": "basic"}
+
+
+_TINY_IMAGE = {"image_shape": (32, 32, 3)}
+_TINY_VIT = {**_TINY_IMAGE, "patch_size": 8, "hidden_dim": 32, "num_heads": 4, "mlp_dim": 64}
+
 # Name -> (class, constructor arguments). From tiny_bert on they never had weights: they are
 # for tests, for the demo, which trains them from scratch, and for sound, likewise.
 ARCHITECTURES = {
@@ -96,21 +123,37 @@ ARCHITECTURES = {
     "mobilenet_v2_1.0": (MobileNetV2Backbone, {"depth_multiplier": 1.0}),
     "mobilenet_v2_1.4": (MobileNetV2Backbone, {"depth_multiplier": 1.4}),
     "vit_base": (ViTBackbone, {}),
+    "resnet_18": (ResNetBackbone, _resnet(2, 2, 2, 2)),
+    "resnet_34": (ResNetBackbone, _resnet(3, 4, 6, 3)),
+    "resnet_50": (ResNetBackbone, {}),
+    "deit_tiny": (ViTBackbone, _vit(192, 3)),
+    "deit_small": (ViTBackbone, _vit(384, 6)),
+    "deit_tiny_distilled": (DeiTBackbone, _vit(192, 3)),
+    "deit_small_distilled": (DeiTBackbone, _vit(384, 6)),
+    "dinov2_small": (Dinov2Backbone, _vit(384, 6, patch_size=14, layer_norm_eps=1e-6)),
     "tiny_bert": (BertBackbone, _bert(6, 32, 4)),
-    "tiny_vit": (
-        ViTBackbone,
+    "efficientnet_b0": (EfficientNetBackbone, {}),
+    "tiny_vit": (ViTBackbone, _TINY_VIT),
+    "tiny_deit": (DeiTBackbone, _TINY_VIT),
+    "tiny_dinov2": (Dinov2Backbone, {**_TINY_VIT, "layer_norm_eps": 1e-6}),
+    "tiny_resnet": (
+        ResNetBackbone,
         {
-            "image_shape": (32, 32, 3),
-            "patch_size": 8,
-            "hidden_dim": 32,
-            "num_heads": 4,
-            "mlp_dim": 64,
+            **_TINY_IMAGE,
+            "embedding_size": 8,
+            "hidden_sizes": (8, 16, 24, 32),
+            "depths": (2, 2, 2, 2),
+            "layer_type": "basic",
         },
+    ),
+    "tiny_efficientnet": (
+        EfficientNetBackbone,
+        {**_TINY_IMAGE, "width_coefficient": 0.1, "drop_connect_rate": 0.0},
     ),
     # Without finegrained_output the summary would keep its 1280 channels.
     "tiny_mobilenet": (
         MobileNetV2Backbone,
-        {"depth_multiplier": 0.1, "image_shape": (32, 32, 3), "finegrained_output": False},
+        {"depth_multiplier": 0.1, "finegrained_output": False, **_TINY_IMAGE},
     ),
     "small_mobilenet": (
         MobileNetV2Backbone,
@@ -119,13 +162,25 @@ ARCHITECTURES = {
     "audio_cnn": (AudioCnnBackbone, {}),
     "tiny_audio": (AudioCnnBackbone, {"depth_multiplier": 0.1}),
 }
-_WHOLE_IMAGE = ("tiny_vit", "tiny_mobilenet", "small_mobilenet")
+_WHOLE_IMAGE = (
+    *("tiny_vit", "tiny_deit", "tiny_dinov2", "tiny_resnet"),
+    *("tiny_mobilenet", "small_mobilenet", "tiny_efficientnet"),
+)
 
 # How the published checkpoints of a family bring an image to their size; for presets that
 # do not say it themselves.
 _FAMILIES = {
-    ViTBackbone: ImageSpec(224, resize="squash"),
-    MobileNetV2Backbone: ImageSpec(224, resize="crop", crop_fraction=0.875),
+    ViTBackbone: Family(ImageSpec(224, resize="squash")),
+    MobileNetV2Backbone: Family(ImageSpec(224, "crop", 0.875)),
+    ResNetBackbone: Family.of_imagenet(ImageSpec(224, "crop", 0.875, "bicubic")),
+    DeiTBackbone: Family.of_imagenet(ImageSpec(224, "squash_crop", 0.875, "bicubic")),
+    EfficientNetBackbone: Family(
+        ImageSpec(224, "squash", interpolation="nearest"),
+        (0.485, 0.456, 0.406),
+        (0.47853944, 0.4732864, 0.47434163),
+        include_top=True,
+    ),
+    Dinov2Backbone: Family.of_imagenet(ImageSpec(224, "crop", 0.875, "bicubic")),
 }
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "assets/tokenizer/vocabulary.txt")
 
@@ -155,7 +210,7 @@ class Source:
         lacks = self.cls.lacks_last(self.directory) if self.directory else ""
         described = self.described
         depths, width = self.cls.count_depths(described), self.cls.width_of(described)
-        return Facts(depths, self.cls.scales, width, lacks)
+        return Facts(depths, self.cls.out_of, width, lacks)
 
     def load(self, **changes):
         """The backbone; `changes` replace arguments of its constructor."""
@@ -180,7 +235,7 @@ class ImagePreset:
     channel (R, G, B).
     """
 
-    backbone: ViTBackbone | MobileNetV2Backbone
+    backbone: keras_hub.models.Backbone
     image_spec: ImageSpec
     scale: float | tuple[float, float, float]
     offset: float | tuple[float, float, float]
@@ -250,7 +305,8 @@ def find_image(preset: str, image_size: int | None = None) -> tuple[Source, Imag
     if image_size is not None and image_size < 1:
         raise UsageError(f"got image size {image_size}, wanted at least 1 pixel.")
     if source := _random_source(preset, tuple(_FAMILIES), "image"):
-        spec, scaling = _FAMILIES[source.cls], (SCALE, OFFSET)
+        family = _FAMILIES[source.cls]
+        spec, scaling = family.spec, family.scaling
         if preset.removeprefix(_RANDOM) in _WHOLE_IMAGE:
             spec = replace(spec, resize="squash", crop_fraction=1.0)
     else:
@@ -275,8 +331,7 @@ def load_image(preset: str, image_size: int | None = None) -> ImagePreset:
         UsageError: what `find_image` says, or a damaged preset.
     """
     source, spec, scaling = find_image(preset, image_size)
-    changes = {} if image_size is None else {"image_shape": (image_size, image_size, 3)}
-    return ImagePreset(source.load(**changes), spec, *scaling)
+    return ImagePreset(source.load(image_shape=(spec.size, spec.size, 3)), spec, *scaling)
 
 
 def find_audio(preset: str) -> Source:
@@ -370,13 +425,9 @@ def _image_class(directory):
     """The backbone class that a directory's config.json names."""
     config = read_json(directory / "config.json")
     kind = config.get("registered_name") or config.get("model_type")
-    classes = {
-        "vit": ViTBackbone,
-        "keras_hub>ViTBackbone": ViTBackbone,
-        "fusion_keras>ViTBackbone": ViTBackbone,
-        "mobilenet_v2": MobileNetV2Backbone,
-        "fusion_keras>MobileNetV2Backbone": MobileNetV2Backbone,
-    }
+    classes = {cls.model_type: cls for cls in _FAMILIES}
+    classes |= {f"fusion_keras>{cls.__name__}": cls for cls in _FAMILIES}
+    classes["keras_hub>ViTBackbone"] = ViTBackbone
     if kind not in classes:
         raise UsageError(
             f"got a model of type {kind!r} in {directory / 'config.json'} for the image "

@@ -110,11 +110,13 @@ class FromPreset:
     also sets `hub_class` and has `from_hub(keras-hub backbone, ...)`.
 
     Attributes:
-        scales: whether depths of named variants, written for 12 layers, scale to its own.
+        out_of: see `facts.Facts`.
+        model_type: of Hugging Face's config.json; none where it has no such architecture.
     """
 
     hub_class = None
-    scales = True
+    out_of = 12
+    model_type = ""
 
     @classmethod
     def count_depths(cls, config: dict) -> int:

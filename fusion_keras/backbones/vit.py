@@ -12,13 +12,10 @@ import keras_hub
 import numpy as np
 from keras import layers, ops
 
-from fusion_keras.backbones.encoder import (
-    EncoderLayer,
-    activation,
-    assign_encoder_layer,
-    assign_norm,
-)
+from fusion_keras.backbones import backbone_weights
+from fusion_keras.backbones.encoder import EncoderLayer, activation
 from fusion_keras.backbones.hf_files import Weights, read_config
+from fusion_keras.backbones.layouts import fill
 from fusion_keras.backbones.sources import FromPreset
 from fusion_keras.errors import UsageError
 
@@ -31,13 +28,14 @@ _HF_FIELDS = {
     "hidden_dropout_prob": ("dropout", 0.0),
     "hidden_act": ("hidden_act", "gelu"),
     "layer_norm_eps": ("layer_norm_eps", 1e-12),
+    "patch_size": ("patch_size", 16),
 }
-_LAYER_NAMES = ("attention.attention", "layernorm_before", "layernorm_after")
+_QUERY_KEY_VALUE = tuple(f"attention.attention.{x}" for x in ("query", "key", "value"))
 
 
 @keras.saving.register_keras_serializable(package="fusion_keras")
 class ClassToken(layers.Layer):
-    """Puts one learned vector before a sequence: [B, P, D] -> [B, 1 + P, D]."""
+    """Puts one learned vector before a sequence: [B, T, D] -> [B, 1 + T, D]."""
 
     def build(self, input_shape):
         """Adds the vector [1, 1, D]."""
@@ -45,10 +43,10 @@ class ClassToken(layers.Layer):
             shape=(1, 1, input_shape[-1]), initializer="zeros", name="token"
         )
 
-    def call(self, patches):
-        """Returns [B, 1 + P, D]."""
-        rows = ops.broadcast_to(self.token, (ops.shape(patches)[0], 1, patches.shape[-1]))
-        return ops.concatenate([rows, patches], axis=1)
+    def call(self, tokens):
+        """Returns [B, 1 + T, D]."""
+        rows = ops.broadcast_to(self.token, (ops.shape(tokens)[0], 1, tokens.shape[-1]))
+        return ops.concatenate([rows, tokens], axis=1)
 
     def get_config(self):
         """Without it Keras refuses to save a layer whose dtype is a policy, as presets give it."""
@@ -67,9 +65,24 @@ class ViTBackbone(FromPreset, keras_hub.models.Backbone):
             the final LayerNorm}, each [B, 1 + P, D].
         summary: [B, D], the final LayerNorm's class token.
         num_depths: N.
+        special_tokens: the learned vectors before the patches, in order; the summary is the first.
+        layer_class: of the encoder layers.
+        hf_layers: where Hugging Face's files keep the encoder layers, and what they call the
+            parts of one; see `backbone_weights.vit`.
     """
 
     hub_class = keras_hub.models.ViTBackbone
+    model_type = "vit"
+    special_tokens = ("class_token",)
+    layer_class = EncoderLayer
+    hf_layers = (
+        "encoder.layer",
+        (
+            *_QUERY_KEY_VALUE,
+            *("attention.output.dense", "layernorm_before"),
+            *("intermediate.dense", "output.dense", "layernorm_after"),
+        ),
+    )
 
     def __init__(
         self,
@@ -119,9 +132,10 @@ class ViTBackbone(FromPreset, keras_hub.models.Backbone):
             name="patch_embedding",
         )(image)
         x = layers.Reshape((patches, hidden_dim), dtype=dtype, name="patches")(x)
-        x = ClassToken(dtype=dtype, name="class_token")(x)  # [B, 1 + P, D]
+        for name in reversed(self.special_tokens):
+            x = ClassToken(dtype=dtype, name=name)(x)  # at last [B, 1 + P, D]
         positions = keras_hub.layers.PositionEmbedding(
-            patches + 1,
+            x.shape[1],
             initializer=keras.initializers.RandomNormal(stddev=0.02),
             dtype=dtype,
             name="position_embedding",
@@ -132,7 +146,7 @@ class ViTBackbone(FromPreset, keras_hub.models.Backbone):
 
         # === Encoder ===
         for index in range(num_layers):
-            layer = EncoderLayer(
+            layer = self.layer_class(
                 intermediate_dim=mlp_dim,
                 num_heads=num_heads,
                 dropout=dropout,
@@ -179,7 +193,7 @@ class ViTBackbone(FromPreset, keras_hub.models.Backbone):
             image_shape: (height, width, channels) of the copy.
             **kwargs: other constructor arguments of the copy (dropout, name).
         """
-        copy = ViTBackbone.from_config(
+        copy = type(self).from_config(
             {**self.get_config(), "image_shape": tuple(image_shape), **kwargs}
         )
         patch = self._arguments["patch_size"]
@@ -193,17 +207,19 @@ class ViTBackbone(FromPreset, keras_hub.models.Backbone):
             target.assign(values)
         return copy
 
-    @classmethod
-    def from_preset(cls, preset: str, image_shape=None, **kwargs):
-        """As FromPreset; another `image_shape` than the preset's interpolates positions."""
-        backbone = super().from_preset(preset, **kwargs)
-        if image_shape is None or tuple(image_shape) == backbone.image_shape:
-            return backbone
-        return backbone.resized(image_shape)
+    def _at(self, image_shape) -> "ViTBackbone":
+        """This model, or where `image_shape` is another one its copy for that."""
+        if image_shape is None or tuple(image_shape) == self.image_shape:
+            return self
+        return self.resized(image_shape)
 
     @classmethod
-    def from_hub(cls, source, **kwargs) -> "ViTBackbone":
-        """The same model as a keras_hub.models.ViTBackbone.
+    def _from_saved(cls, directory, config, image_shape=None, **kwargs):
+        return super()._from_saved(directory, config, **kwargs)._at(image_shape)
+
+    @classmethod
+    def from_hub(cls, source, image_shape=None, **kwargs) -> "ViTBackbone":
+        """The same model as a keras_hub.models.ViTBackbone, for images of `image_shape`.
 
         Raises:
             UsageError: oblong patches, or a part that the published ViTs have is left out.
@@ -232,7 +248,7 @@ class ViTBackbone(FromPreset, keras_hub.models.Backbone):
             ours.set_weights(theirs.get_weights())
         embedding = source.get_layer("vit_patching_and_embedding")
         backbone.get_layer("class_token").token.assign(embedding.class_token)
-        return backbone
+        return backbone._at(image_shape)
 
     @classmethod
     def from_hf(cls, directory: str | Path, image_shape=None, **kwargs) -> "ViTBackbone":
@@ -242,7 +258,7 @@ class ViTBackbone(FromPreset, keras_hub.models.Backbone):
         Where the checkpoint has no query, key and value bias, it is zero here.
 
         Args:
-            directory: holds both files; the tensors may stand under "vit.".
+            directory: holds both files; the tensors may stand under "<model_type>.".
             image_shape: (height, width, channels); None takes the checkpoint's own, another
                 one interpolates the position embeddings as Hugging Face does.
             **kwargs: constructor arguments that replace the config's (dropout, dtype, name).
@@ -251,19 +267,25 @@ class ViTBackbone(FromPreset, keras_hub.models.Backbone):
             UsageError: another model type, an architecture this class has not, or weights
                 that are missing, pickled, cut short or of other shapes.
         """
-        config = read_config(Path(directory), model_type="vit")
-        patch = config.get("patch_size", 16)
-        if not isinstance(patch, int):
-            raise UsageError(f"got patch_size {patch} in {directory}, wanted one square edge.")
-        size = config.get("image_size", 224)
-        height, width = (size, size) if isinstance(size, int) else size
+        config = read_config(Path(directory), cls.model_type)
+        arguments = cls.arguments_of(config)
+        if not isinstance(arguments["patch_size"], int):
+            raise UsageError(
+                f"got patch_size {arguments['patch_size']} in {directory}, wanted one square edge."
+            )
+        backbone = cls(**{**arguments, **kwargs})
+        named = backbone_weights.vit(backbone, *cls.hf_layers)
+        if not config.get("qkv_bias", True):
+            without = tuple(f"{name}.bias" for name in cls.hf_layers[1][:3])
+            named = {name: weight for name, weight in named.items() if not name.endswith(without)}
+        fill(named, Weights(Path(directory), prefix=cls.model_type))
+        return backbone._at(image_shape or cls.image_shape_of(config))
+
+    @classmethod
+    def arguments_of(cls, config: dict) -> dict:
+        """The constructor's arguments for a Hugging Face config.json."""
         arguments = {ours: config.get(hf, value) for hf, (ours, value) in _HF_FIELDS.items()}
-        arguments["image_shape"] = (height, width, config.get("num_channels", 3))
-        backbone = cls(**{**arguments, "patch_size": patch, **kwargs})
-        _load(backbone, Weights(Path(directory), prefix="vit"), config.get("qkv_bias", True))
-        if image_shape is None or tuple(image_shape) == backbone.image_shape:
-            return backbone
-        return backbone.resized(image_shape)
+        return arguments | {"image_shape": super().image_shape_of(config)}
 
 
 def _pairs(source, backbone):
@@ -282,37 +304,19 @@ def _pairs(source, backbone):
     yield encoder.layer_norm, backbone.get_layer("layer_norm")
 
 
-def _load(backbone, weights, qkv_bias):
-    """Copies Hugging Face's tensors into the layers."""
-    conv = backbone.get_layer("patch_embedding")
-    rows, columns, channels, dim = conv.kernel.shape
-    patches = "embeddings.patch_embeddings.projection"
-    kernel = weights.get(f"{patches}.weight", (dim, channels, rows, columns))
-    conv.kernel.assign(kernel.transpose(2, 3, 1, 0))
-    conv.bias.assign(weights.get(f"{patches}.bias", (dim,)))
-    token = backbone.get_layer("class_token").token
-    token.assign(weights.get("embeddings.cls_token", tuple(token.shape)))
-    table = backbone.get_layer("position_embedding").position_embeddings
-    table.assign(weights.get("embeddings.position_embeddings", (1, *table.shape))[0])
-    for index in range(backbone.num_depths):
-        layer = backbone.get_layer(f"transformer_layer_{index}")
-        prefix = f"encoder.layer.{index}"
-        assign_encoder_layer(layer, weights, prefix, _LAYER_NAMES, qkv=qkv_bias)
-    assign_norm(backbone.get_layer("layer_norm"), weights, "layernorm")
-
-
 def interpolate_positions(
     table: np.ndarray, old: tuple[int, int], new: tuple[int, int]
 ) -> np.ndarray:
-    """Position embeddings [1 + h*w, D] of grid `old` for grid `new`, the class token's kept.
+    """Position embeddings [S + h*w, D] of grid `old` for grid `new`; the special tokens' are kept.
 
     Bicubic with a = -0.75, half-pixel centres, edges repeated and no antialiasing: PyTorch's
     `interpolate(mode="bicubic")`, which Hugging Face uses.
     """
-    grid = table[1:].reshape(*old, -1).astype(np.float64)
+    special = len(table) - old[0] * old[1]
+    grid = table[special:].reshape(*old, -1).astype(np.float64)
     down, across = (_bicubic(source, target) for source, target in zip(old, new, strict=True))
     grid = np.einsum("ih,jw,hwd->ijd", down, across, grid)
-    return np.concatenate([table[:1], grid.reshape(-1, table.shape[1])]).astype(table.dtype)
+    return np.concatenate([table[:special], grid.reshape(-1, table.shape[1])]).astype(table.dtype)
 
 
 def _bicubic(source: int, target: int, a: float = -0.75) -> np.ndarray:

@@ -25,7 +25,11 @@ from fusion_keras.errors import UsageError
 # warns; a file that unpacks to more is taken for a decompression bomb.
 MAX_PIXELS = 89_478_485
 
-_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
 _WHITE = (255, 255, 255, 255)
 _DIGEST_BYTES = 16
 
@@ -40,9 +44,9 @@ class ImageSpec:
 
     resize: "squash" scales both edges to `size` and ignores the aspect ratio (ViT);
       "crop" scales the shorter edge to round(size / crop_fraction) and cuts the centre
-      (MobileNetV2: 224 / 256 = 0.875); "pad" scales the longer edge to `size` and
-      centres it on black.
-    interpolation: "bilinear" or "bicubic", antialiased as Pillow does it.
+      (MobileNetV2: 224 / 256 = 0.875); "squash_crop" scales both edges to that and cuts the
+      centre (DeiT); "pad" scales the longer edge to `size` and centres it on black.
+    interpolation: "bilinear" or "bicubic", antialiased as Pillow does it, or "nearest".
     """
 
     size: int
@@ -195,9 +199,17 @@ def _crop(image: Image.Image, spec: ImageSpec) -> Image.Image:
     far = int(edge * longer / shorter)  # truncated, as Hugging Face's resize does
     width, height = (edge, far) if image.width <= image.height else (far, edge)
     _check_pixels(width, height)  # a 1 x 50000 strip would be blown up a thousandfold
-    image = image.resize((width, height), _RESAMPLING[spec.interpolation])
-    left, top = (width - spec.size) // 2, (height - spec.size) // 2
-    return image.crop((left, top, left + spec.size, top + spec.size))
+    return _centre(image.resize((width, height), _RESAMPLING[spec.interpolation]), spec.size)
+
+
+def _squash_crop(image: Image.Image, spec: ImageSpec) -> Image.Image:
+    edge = round(spec.size / spec.crop_fraction)
+    return _centre(image.resize((edge, edge), _RESAMPLING[spec.interpolation]), spec.size)
+
+
+def _centre(image: Image.Image, size: int) -> Image.Image:
+    left, top = (image.width - size) // 2, (image.height - size) // 2
+    return image.crop((left, top, left + size, top + size))
 
 
 def _pad(image: Image.Image, spec: ImageSpec) -> Image.Image:
@@ -214,4 +226,4 @@ def _check_pixels(width: int, height: int):
         raise BadImage(f"{width} x {height} pixels, more than the limit of {MAX_PIXELS}")
 
 
-_RESIZERS = {"squash": _squash, "crop": _crop, "pad": _pad}
+_RESIZERS = {"squash": _squash, "crop": _crop, "squash_crop": _squash_crop, "pad": _pad}

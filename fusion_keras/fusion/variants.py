@@ -2,9 +2,10 @@
 
 Every variant is a `FusionSpec` value. Depths are written for 12-layer backbones and for
 MobileNetV2's 16 blocks, as the paper has them (Willis and Bakos 2025, section 3.3), and
-scale with the number of encoder layers: a six-layer BERT gives `inter` (2, 4), (3, 7),
-(4, 8). MobileNetV2's side never scales; those of the other modalities do: audio's 8 blocks give
-2, 4 and 5.
+scale with the number of encoder layers, or of a convolutional network's blocks: a six-layer BERT
+gives `inter` (2, 4), (3, 7), (4, 8), a ResNet-18, of 8 blocks, (4, 2), (7, 3), (8, 4).
+MobileNetV2, ResNet-34 and ResNet-50 have 16 blocks and take the published ones. The encoder of
+sound, the paper has none, scales as text does: its 8 blocks give 2, 4 and 5.
 Depths given explicitly are taken as they are. Which modalities a named variant joins is for
 `config.fusion.modalities` to say; the paper's are text and image.
 
@@ -46,7 +47,6 @@ from fusion_keras.fusion.spec import (
     validate,
 )
 
-PUBLISHED_LAYERS = 12
 # The joint width beside no text.
 WIDTH = 256
 # Longest side of the grid of image tokens; before any features exist, a finer one.
@@ -58,7 +58,7 @@ def _at(depth: int, fusion, facts: Mapping[str, Facts]) -> dict[str, int]:
 
     def scaled(modality: str) -> int:
         known = facts.get(modality, Facts(0))
-        return depth * known.num_depths // PUBLISHED_LAYERS if known.scales else depth
+        return depth * known.num_depths // known.out_of
 
     return {modality: scaled(modality) for modality in joined(fusion)}
 

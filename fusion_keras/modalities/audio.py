@@ -83,4 +83,4 @@ class Audio(Modality):
         return map_tokens(tap, width, (math.ceil(frames / grid**2), 1), name)
 
     def weights(self, part: keras.Model) -> dict:
-        return backbone_weights.mobilenet_v2(part)
+        return backbone_weights.convolutions(part)

@@ -1,4 +1,4 @@
-"""Images: pixels, encoded by MobileNetV2 or ViT."""
+"""Images: pixels, encoded by a convolutional network or a vision transformer."""
 
 from __future__ import annotations
 
@@ -26,11 +26,14 @@ _register = keras.saving.register_keras_serializable(package="fusion_keras")
 
 @_register
 class PatchGrid(layers.Layer):
-    """ViT tokens [B, 1 + g * g, D] -> their grid [B, g, g, D], without the class token."""
+    """ViT tokens [B, S + g * g, D] -> their grid [B, g, g, D], without the S special tokens.
+
+    S is one or two, too few to be taken for a further row and column of patches.
+    """
 
     def call(self, x):
-        side = math.isqrt(x.shape[1] - 1)
-        return ops.reshape(x[:, 1:], (-1, side, side, x.shape[2]))
+        side = math.isqrt(x.shape[1])
+        return ops.reshape(x[:, x.shape[1] - side**2 :], (-1, side, side, x.shape[2]))
 
 
 @dataclasses.dataclass(frozen=True)

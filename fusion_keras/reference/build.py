@@ -38,8 +38,33 @@ _ENCODER = {
     "hidden_dropout_prob": "dropout",
     "attention_probs_dropout_prob": "dropout",
 }
+_VIT = {**_ENCODER, "intermediate_size": "mlp_dim", "patch_size": "patch_size"}
 _FIELDS = {
-    "ViT": {**_ENCODER, "intermediate_size": "mlp_dim", "patch_size": "patch_size"},
+    "ViT": _VIT,
+    "DeiT": _VIT,
+    # Its width comes from a ratio; see `_hugging_face`.
+    "Dinov2": {name: ours for name, ours in _VIT.items() if name != "intermediate_size"},
+    "ResNet": {
+        name: name
+        for name in (
+            "embedding_size",
+            "hidden_sizes",
+            "depths",
+            "layer_type",
+            "hidden_act",
+            "downsample_in_first_stage",
+            "downsample_in_bottleneck",
+        )
+    },
+    "EfficientNet": {
+        name: name
+        for name in (
+            *("width_coefficient", "depth_coefficient", "depth_divisor", "kernel_sizes"),
+            *("in_channels", "out_channels", "strides", "num_block_repeats", "expand_ratios"),
+            *("depthwise_padding", "squeeze_expansion_ratio", "hidden_act", "batch_norm_eps"),
+            "drop_connect_rate",
+        )
+    },
     "MobileNetV2": {
         name: name
         for name in (
@@ -146,7 +171,7 @@ def module(backbone) -> nn.Module:
     elif isinstance(backbone, TextEncoder):
         built = _text(kind, backbone)
     else:
-        built = _image(kind, config)
+        built = _image(kind, backbone)
     for part in built.modules():
         if isinstance(part, nn.BatchNorm2d):
             # Keras names what a step keeps of the statistics, PyTorch what it replaces.
@@ -162,12 +187,17 @@ def _text(kind: str, backbone: TextEncoder) -> nn.Module:
     return getattr(transformers, f"{kind}Model")(made, **extra)
 
 
-def _image(kind: str, config: dict) -> nn.Module:
+def _image(kind: str, backbone) -> nn.Module:
+    config = backbone.get_config()
     fields = {theirs: config[ours] for theirs, ours in _FIELDS[kind].items()}
     fields["image_size"] = config["image_shape"][0]
+    if kind == "Dinov2":
+        fields |= {"mlp_ratio": config["mlp_dim"] / config["hidden_dim"], "use_mask_token": False}
+    if kind == "EfficientNet":
+        fields["hidden_dim"] = backbone.output.shape[-1]
     made = getattr(transformers, f"{kind}Config")(**fields)
     # ViT's pooler is not of the published classifier, and nothing taps it.
-    extra = {"add_pooling_layer": False} if kind == "ViT" else {}
+    extra = {"add_pooling_layer": False} if kind in ("ViT", "DeiT") else {}
     return getattr(transformers, f"{kind}Model")(made, **extra)
 
 

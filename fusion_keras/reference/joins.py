@@ -51,8 +51,8 @@ class Patches(nn.Module):
     def _map(tap):
         if tap.ndim == 4:
             return tap.permute(0, 2, 3, 1)
-        side = math.isqrt(tap.shape[1] - 1)
-        return tap[:, 1:].unflatten(1, (side, side))
+        side = math.isqrt(tap.shape[1])  # a token or two stand before the patches
+        return tap[:, -(side**2) :].unflatten(1, (side, side))
 
     @staticmethod
     def _strides(height: int, breadth: int, grid: int) -> tuple[int, int]:

@@ -7,7 +7,7 @@ Nothing here imports our models: the architecture is read from the spec as a run
 
 import torch
 from torch import nn
-from transformers import MobileNetV2Model, ViTModel
+from transformers import Dinov2Model, EfficientNetModel, MobileNetV2Model, ResNetModel
 
 from fusion_keras.reference import text
 from fusion_keras.reference.audio_cnn import AudioCnn
@@ -140,9 +140,11 @@ def _depths(spec: dict, modality: str) -> list:
 
 
 def _layers(model) -> nn.ModuleList:
-    if isinstance(model, Tabular):
-        return model.layers
-    return model.layers if isinstance(model, ViTModel) else model.layer
+    if isinstance(model, Dinov2Model):
+        return model.encoder.layer
+    if isinstance(model, EfficientNetModel):
+        return model.encoder.blocks
+    return model.layer if isinstance(model, MobileNetV2Model | AudioCnn) else model.layers
 
 
 def _cut(modality: str, model, depths: list):
@@ -153,7 +155,17 @@ def _cut(modality: str, model, depths: list):
         return text.cut(model, depths)
     if LAST in depths:
         return model
+    if isinstance(model, ResNetModel):
+        left = max(depths)
+        for stage in model.encoder.stages:
+            kept = min(left, len(stage.layers))
+            del stage.layers[kept:]
+            left -= kept
+        model.pooler = None
+        return model
     del _layers(model)[max(depths) :]
+    if isinstance(model, EfficientNetModel):
+        model.encoder.top_conv = model.encoder.top_bn = None
     for name in ("conv_1x1", "layernorm"):
         if hasattr(model, name):
             setattr(model, name, None)
@@ -163,9 +175,13 @@ def _cut(modality: str, model, depths: list):
 def _image_taps(model, pixels) -> dict:
     if isinstance(model, MobileNetV2Model):
         return _convolutional_taps(model, pixels)
+    if isinstance(model, ResNetModel):
+        return _residual_taps(model, pixels)
+    if isinstance(model, EfficientNetModel):
+        return _gated_taps(model, pixels)
     x = model.embeddings(pixels)
     taps = {0: x}
-    for k, layer in enumerate(model.layers, 1):
+    for k, layer in enumerate(_layers(model), 1):
         x = layer(x)
         taps[k] = x
     if model.layernorm is not None:
@@ -181,6 +197,30 @@ def _convolutional_taps(model: MobileNetV2Model | AudioCnn, x) -> dict:
         taps[k] = x
     if model.conv_1x1 is not None:
         taps[LAST] = model.conv_1x1(x).mean((2, 3))
+    return taps
+
+
+def _residual_taps(model: ResNetModel, pixels) -> dict:
+    x = model.embedder(pixels)
+    taps = {0: x}
+    for layer in (layer for stage in model.encoder.stages for layer in stage.layers):
+        x = layer(x)
+        taps[len(taps)] = x
+    if model.pooler is not None:
+        taps[LAST] = model.pooler(x).flatten(1)
+    return taps
+
+
+def _gated_taps(model: EfficientNetModel, pixels) -> dict:
+    x = model.embeddings(pixels)
+    taps = {0: x}
+    for k, block in enumerate(model.encoder.blocks, 1):
+        x = block(x)
+        taps[k] = x
+    if model.pooler is not None:
+        top = model.encoder
+        x = top.top_activation(top.top_bn(top.top_conv(x)))
+        taps[LAST] = model.pooler(x).flatten(1)
     return taps
 
 

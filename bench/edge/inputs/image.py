@@ -63,16 +63,16 @@ def _rgb(image):
 
 
 def _square(image, spec: dict):
-    """squash, crop or pad to [size, size]; see the checkpoint's own preprocessing."""
+    """squash, crop, both or pad to [size, size]; see the checkpoint's own preprocessing."""
     from PIL import Image
 
     size, how = spec["size"], Image.Resampling[spec["interpolation"].upper()]
     if spec["resize"] == "squash":
         return image.resize((size, size), how)
-    if spec["resize"] == "crop":
+    if spec["resize"] in ("crop", "squash_crop"):
         shorter, longer = sorted(image.size)
         edge = round(size / spec["crop_fraction"])
-        far = int(edge * longer / shorter)
+        far = int(edge * longer / shorter) if spec["resize"] == "crop" else edge
         width, height = (edge, far) if image.width <= image.height else (far, edge)
         _check(width, height)
         left, top = (width - size) // 2, (height - size) // 2

@@ -1,0 +1,566 @@
+"""The contract of every family of image backbones: transformers' outputs at every tap, one way to
+be named, loaded, saved, cut and prepared for.
+
+ViT and MobileNetV2 have files of their own for what only they do.
+"""
+
+import functools
+import io
+import itertools
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import keras
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.numpy import load_file, save_file
+from transformers import (
+    BitImageProcessorPil,
+    ConvNextImageProcessorPil,
+    DeiTConfig,
+    DeiTForImageClassificationWithTeacher,
+    DeiTImageProcessorPil,
+    DeiTModel,
+    Dinov2Config,
+    Dinov2ForImageClassification,
+    Dinov2Model,
+    EfficientNetConfig,
+    EfficientNetForImageClassification,
+    EfficientNetImageProcessorPil,
+    EfficientNetModel,
+    MobileNetV2Config,
+    MobileNetV2ForImageClassification,
+    MobileNetV2Model,
+    ResNetConfig,
+    ResNetForImageClassification,
+    ResNetModel,
+    ViTConfig,
+    ViTForImageClassification,
+    ViTModel,
+)
+
+from fusion_keras.backbones.cut import cut
+from fusion_keras.backbones.deit import DeiTBackbone
+from fusion_keras.backbones.dinov2 import Dinov2Backbone
+from fusion_keras.backbones.efficientnet import EfficientNetBackbone
+from fusion_keras.backbones.mobilenet_v2 import MobileNetV2Backbone
+from fusion_keras.backbones.presets import find_image, load_image
+from fusion_keras.backbones.resnet import ResNetBackbone
+from fusion_keras.backbones.vit import ViTBackbone
+from fusion_keras.data.images import decode
+from fusion_keras.errors import UsageError
+from tests.support.hf_encoders import (
+    TOLERANCE,
+    randomise,
+    randomise_convolutions,
+    worst_difference,
+)
+from tests.support.shared import slow_but
+
+# Keras's own variables answer numpy 2's new `copy` keyword with this, wherever it saves.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+
+# --- The families -------------------------------------------------------------------------------
+
+
+def _tokens(model, x, **options):
+    """Hidden states and the final LayerNorm's class token of a ViT of any kind."""
+    output = model(x, output_hidden_states=True, **options)
+    return [*output.hidden_states, output.last_hidden_state[:, 0]]
+
+
+def _blocks(model, x, blocks, stem):
+    """What the stem and each block give, channels last, and the pooled output."""
+    found = []
+    for module in (stem, *blocks):
+        module.register_forward_hook(lambda _m, _i, output: found.append(output.clone()))
+    pooled = model(x).pooler_output
+    return [*(y.permute(0, 2, 3, 1) for y in found), pooled.flatten(1)]
+
+
+def _resnet(model, x):
+    blocks = [layer for stage in model.encoder.stages for layer in stage.layers]
+    return _blocks(model, x, blocks, model.embedder)
+
+
+def _efficientnet(model, x):
+    return _blocks(model, x, model.encoder.blocks, model.embeddings)
+
+
+def _mobilenet(model, x):
+    return _blocks(model, x, model.layer, model.conv_stem)
+
+
+@dataclass(frozen=True)
+class Family:
+    """One architecture of transformers and ours.
+
+    Attributes:
+        ours, model, config: the classes.
+        headed: transformers' classifier of it, whose file has the backbone under a prefix.
+        tiny: fields of a config.json that builds in no time.
+        unusual: changes of them, each with the image size that it is tried at.
+        taps: (module, pixels [B, 3, H, W]) -> every tap, then the published pooled vector.
+        randomise: draws every weight.
+        depths, width: what is known of it before it is loaded.
+    """
+
+    ours: type
+    model: type
+    config: type
+    headed: type
+    tiny: dict
+    unusual: tuple
+    taps: Callable
+    randomise: Callable = randomise
+    depths: int = 2
+    width: int = 0
+
+    @functools.cached_property
+    def name(self):
+        return self.ours.model_type
+
+
+_LAYERS = {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 32}
+_VIT = {**_LAYERS, "intermediate_size": 64, "image_size": 32, "patch_size": 8}
+_DEEPER = {**_VIT, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 48}
+_interpolated = functools.partial(_tokens, interpolate_pos_encoding=True)
+_RESNET = {
+    "embedding_size": 8,
+    "hidden_sizes": [8, 16, 24],
+    "depths": [1, 2, 1],
+    "layer_type": "basic",
+}
+_EFFICIENTNET = {
+    "width_coefficient": 0.25,
+    "depth_coefficient": 1.0,
+    "hidden_dim": 320,
+    "image_size": 32,
+    "kernel_sizes": [3, 5, 3],
+    "in_channels": [32, 16, 24],
+    "out_channels": [16, 24, 40],
+    "strides": [1, 2, 2],
+    "num_block_repeats": [1, 2, 1],
+    "expand_ratios": [1, 6, 4],
+}
+
+FAMILIES = [
+    Family(
+        ViTBackbone,
+        ViTModel,
+        ViTConfig,
+        ViTForImageClassification,
+        _VIT,
+        (
+            (_DEEPER, 32),
+            ({"hidden_act": "gelu_new", "layer_norm_eps": 0.1, "qkv_bias": False}, 32),
+            ({"patch_size": 4, "image_size": 16}, 24),
+        ),
+        _interpolated,
+        width=32,
+    ),
+    Family(
+        DeiTBackbone,
+        DeiTModel,
+        DeiTConfig,
+        DeiTForImageClassificationWithTeacher,
+        _VIT,
+        (
+            (_DEEPER, 32),
+            ({"hidden_act": "relu", "layer_norm_eps": 0.1, "qkv_bias": False}, 32),
+            ({"patch_size": 4, "image_size": 16}, 24),
+        ),
+        _interpolated,
+        width=32,
+    ),
+    Family(
+        Dinov2Backbone,
+        Dinov2Model,
+        Dinov2Config,
+        Dinov2ForImageClassification,
+        {**_LAYERS, "mlp_ratio": 2, "image_size": 40, "patch_size": 8},
+        (
+            ({"num_hidden_layers": 3, "num_attention_heads": 2, "mlp_ratio": 3}, 40),
+            ({"hidden_act": "gelu_new", "layer_norm_eps": 0.1, "qkv_bias": False}, 32),
+            ({"patch_size": 7, "image_size": 42, "layerscale_value": 0.1}, 28),
+        ),
+        _tokens,
+        width=32,
+    ),
+    Family(
+        ResNetBackbone,
+        ResNetModel,
+        ResNetConfig,
+        ResNetForImageClassification,
+        _RESNET,
+        (
+            ({"layer_type": "bottleneck", "hidden_sizes": [16, 16, 32], "depths": [2, 1, 1]}, 32),
+            (
+                {
+                    "layer_type": "bottleneck",
+                    "downsample_in_first_stage": True,
+                    "downsample_in_bottleneck": True,
+                    "hidden_act": "gelu",
+                },
+                32,
+            ),
+            # Odd sizes, of which strides meet the last column; a stage that does not widen.
+            ({"hidden_sizes": [8, 8], "depths": [1, 3], "hidden_act": "silu"}, 45),
+        ),
+        _resnet,
+        randomise_convolutions,
+        depths=4,
+    ),
+    Family(
+        EfficientNetBackbone,
+        EfficientNetModel,
+        EfficientNetConfig,
+        EfficientNetForImageClassification,
+        _EFFICIENTNET,
+        (
+            ({"depth_coefficient": 1.5, "num_block_repeats": [1, 2, 1], "hidden_act": "relu"}, 32),
+            ({"width_coefficient": 0.9, "hidden_dim": 1152, "batch_norm_eps": 0.1}, 48),
+            # Odd sizes, padded evenly in the first strided block.
+            ({"depthwise_padding": [1], "squeeze_expansion_ratio": 0.5, "depth_divisor": 4}, 45),
+        ),
+        _efficientnet,
+        randomise_convolutions,
+        depths=4,
+    ),
+    Family(
+        MobileNetV2Backbone,
+        MobileNetV2Model,
+        MobileNetV2Config,
+        MobileNetV2ForImageClassification,
+        {"depth_multiplier": 0.1, "image_size": 32},
+        (),  # tests/test_mobilenet_v2.py has them
+        _mobilenet,
+        randomise_convolutions,
+        depths=16,
+    ),
+]
+each_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+
+
+def _saved(family, path, seed=0, headed=False, **fields):
+    torch.manual_seed(seed)
+    kind = family.headed if headed else family.model
+    model = family.randomise(kind(family.config(**{**family.tiny, **fields})))
+    model.save_pretrained(path)
+    return model
+
+
+def _images(size, rows=2):
+    return np.random.default_rng(0).uniform(-1, 1, (rows, size, size, 3)).astype(np.float32)
+
+
+def _ours(backbone, images):
+    """Every tap and then the summary."""
+    model = keras.Model(backbone.input, [*backbone.taps.values(), backbone.summary])
+    # Compiled whole: op by op JAX would compile some hundred small programs.
+    return [np.asarray(x) for x in jax.jit(functools.partial(model, training=False))(images)]
+
+
+def _theirs(family, model, images):
+    with torch.no_grad():
+        found = family.taps(model, torch.from_numpy(images.transpose(0, 3, 1, 2).copy()))
+    return [x.numpy() for x in found]
+
+
+# --- Outputs ------------------------------------------------------------------------------------
+
+CASES = [
+    pytest.param(family, fields, size, id=f"{family.name}-{number}")
+    for family in FAMILIES
+    for number, (fields, size) in enumerate([({}, 32), *family.unusual])
+]
+
+
+@pytest.mark.parametrize(("family", "fields", "size"), CASES)
+def test_every_tap_and_the_summary_are_those_of_transformers(tmp_path, family, fields, size):
+    model = _saved(family, tmp_path, **fields)
+    backbone = family.ours.from_hf(tmp_path, image_shape=(size, size, 3))
+    assert list(backbone.taps) == list(range(backbone.num_depths + 1))
+    ours, theirs = _ours(backbone, _images(size)), _theirs(family, model, _images(size))
+    assert worst_difference(ours, theirs) <= TOLERANCE
+
+
+# Fields of published checkpoints, those of B0's stages being transformers' defaults.
+_PLAIN = {"embedding_size": 64, "hidden_sizes": [64, 128, 256, 512], "layer_type": "basic"}
+_SMALL = {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6}
+_PER_STAGE = [name for name, value in _EFFICIENTNET.items() if isinstance(value, list)]
+_STAGES = {name: list(getattr(EfficientNetConfig(), name)) for name in _PER_STAGE}
+PUBLISHED = {
+    "resnet-18": ("resnet", {**_PLAIN, "depths": [2, 2, 2, 2]}),
+    "resnet-50": ("resnet", ResNetConfig().to_dict()),
+    "efficientnet-b0": (
+        "efficientnet",
+        {**_STAGES, "width_coefficient": 1.0, "hidden_dim": 1280, "image_size": 224},
+    ),
+    "deit-small-distilled": (
+        "deit",
+        {**_SMALL, "intermediate_size": 1536, "image_size": 224, "patch_size": 16},
+    ),
+    "dinov2-small": ("dinov2", {**_SMALL, "mlp_ratio": 4, "image_size": 518, "patch_size": 14}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_every_tap_of_the_published_sizes(tmp_path, name):
+    kind, fields = PUBLISHED[name]
+    (family,) = (f for f in FAMILIES if f.name == kind)
+    model = _saved(family, tmp_path, **fields)
+    backbone, images = load_image(str(tmp_path)).backbone, _images(224)
+    assert backbone.input.shape == (None, 224, 224, 3)
+    worst = worst_difference(_ours(backbone, images), _theirs(family, model, images))
+    print(f"{name}, worst relative difference of {len(backbone.taps) + 1} taps: {worst:.2e}")
+    assert worst <= TOLERANCE
+
+
+@each_family
+def test_weights_under_a_classifiers_prefix_are_found(tmp_path, family):
+    model = _saved(family, tmp_path, headed=True)
+    backbone = family.ours.from_hf(tmp_path, image_shape=(32, 32, 3))
+    inner = getattr(model, family.name)
+    ours, theirs = _ours(backbone, _images(32)), _theirs(family, inner, _images(32))
+    assert worst_difference(ours, theirs) <= TOLERANCE
+
+
+# --- The contract -------------------------------------------------------------------------------
+
+
+@each_family
+def test_a_directory_is_known_by_its_model_type_and_described_before_it_is_loaded(tmp_path, family):
+    _saved(family, tmp_path)
+    source, spec, _ = find_image(str(tmp_path), 32)
+    assert source.cls is family.ours
+    facts, backbone = source.facts, load_image(str(tmp_path), 32).backbone
+    assert type(backbone) is family.ours
+    assert facts.num_depths == backbone.num_depths == family.depths
+    assert facts.width == family.width
+    assert facts.lacks_last == ""
+    assert spec.size == 32
+    assert backbone.input.shape == (None, 32, 32, 3)
+
+
+@each_family
+def test_a_saved_preset_gives_the_same_model_at_its_size_and_at_another(tmp_path, family):
+    _saved(family, tmp_path / "hf")
+    backbone = family.ours.from_hf(tmp_path / "hf", image_shape=(32, 32, 3), name="mine")
+    backbone.save_to_preset(str(tmp_path / "own"))
+    again = load_image(str(tmp_path / "own")).backbone
+    assert type(again) is family.ours
+    assert again.get_config() == backbone.get_config()
+    facts = find_image(str(tmp_path / "own"))[0].facts
+    assert (facts.num_depths, facts.width) == (family.depths, family.width)
+    for got, wanted in zip(again.weights, backbone.weights, strict=True):
+        np.testing.assert_array_equal(got, wanted, err_msg=got.path)
+    larger = load_image(str(tmp_path / "own"), 48).backbone
+    assert larger.input.shape == (None, 48, 48, 3)
+    assert larger.summary.shape == backbone.summary.shape
+
+
+@each_family
+def test_a_cut_holds_what_its_depth_needs_and_nothing_behind_it(tmp_path, family):
+    _saved(family, tmp_path)
+    backbone = family.ours.from_hf(tmp_path, image_shape=(32, 32, 3))
+    held = [
+        {v.path for v in cut(backbone, [depth]).weights} for depth in range(backbone.num_depths + 1)
+    ]
+    everything = {v.path for v in cut(backbone, ["last"]).weights}
+    for shallow, deep in itertools.pairwise(held):
+        assert shallow < deep
+    assert held[-1] <= everything == {v.path for v in backbone.weights}
+
+
+@each_family
+def test_a_saved_cut_model_loads_in_safe_mode(tmp_path, family):
+    _saved(family, tmp_path)
+    backbone = family.ours.from_hf(tmp_path, image_shape=(32, 32, 3))
+    model = cut(backbone, [0, 2, "last"], name="front")
+    model.save(tmp_path / "front.keras")
+    again = keras.saving.load_model(tmp_path / "front.keras", safe_mode=True)
+    for got, wanted in zip(again.weights, model.weights, strict=True):
+        np.testing.assert_array_equal(got, wanted, err_msg=got.path)
+
+
+@each_family
+def test_the_dtype_reaches_every_layer(tmp_path, family):
+    _saved(family, tmp_path)
+    backbone = family.ours.from_hf(tmp_path, image_shape=(32, 32, 3), dtype="mixed_bfloat16")
+    assert {layer.compute_dtype for layer in backbone.layers[1:]} == {"bfloat16"}
+    assert {tap.dtype for tap in (*backbone.taps.values(), backbone.summary)} == {"bfloat16"}
+
+
+def _edit(name, **fields):
+    def edit(directory):
+        path = directory / name
+        path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+    return edit
+
+
+def _without_a_tensor(directory):
+    path = directory / "model.safetensors"
+    tensors = load_file(path)
+    del tensors[sorted(tensors)[0]]
+    save_file(tensors, path)
+
+
+BROKEN = {
+    "cut short": (
+        lambda d: (d / "model.safetensors").write_bytes(b"0123456789"),
+        "cannot be read as safetensors",
+    ),
+    "pickled": (
+        lambda d: (d / "model.safetensors").rename(d / "pytorch_model.bin"),
+        "only the pickled pytorch_model.bin",
+    ),
+    "no weights": (lambda d: (d / "model.safetensors").unlink(), r"got no model\.safetensors in"),
+    "no config": (lambda d: (d / "config.json").unlink(), r"config\.json, which cannot be read"),
+    "a tensor less": (_without_a_tensor, r"got no tensor '.*' in .*model\.safetensors"),
+    "another family": (
+        _edit("config.json", model_type="swin"),
+        r"type 'swin' in .*wanted one of vit, mobilenet_v2, resnet, deit, efficientnet, dinov2",
+    ),
+}
+
+
+@each_family
+@pytest.mark.parametrize("harm", BROKEN)
+def test_a_broken_directory_is_one_sentence(tmp_path, family, harm):
+    _saved(family, tmp_path)
+    change, message = BROKEN[harm]
+    change(tmp_path)
+    with pytest.raises(UsageError, match=message):
+        load_image(str(tmp_path), 32)
+
+
+@pytest.mark.parametrize(
+    ("family", "fields", "message"),
+    [
+        ("resnet", {"layer_type": "wide"}, "got layer_type 'wide', wanted 'basic' or"),
+        ("resnet", {"depths": [1, 2]}, r"hidden_sizes \[8, 16, 24\] and depths \[1, 2\], wanted"),
+        ("resnet", {"hidden_act": "tanh"}, "hidden_act 'tanh', wanted one of gelu"),
+        ("resnet", {"hidden_sizes": [8, 16, 32]}, r"got shape \[24, 16, 3, 3\] for"),
+        ("efficientnet", {"strides": [1, 2]}, "3 kernel_sizes, 3 in_channels, .* 2 strides"),
+        ("efficientnet", {"strides": [1, 2, 3]}, r"strides \[1, 2, 3\], wanted 1 or 2"),
+        ("efficientnet", {"pooling_type": "max"}, "pooling_type 'max'.* wanted 'mean'"),
+        ("deit", {"patch_size": [8, 4]}, r"patch_size \[8, 4\].*one square edge"),
+        ("dinov2", {"use_swiglu_ffn": True}, "use_swiglu_ffn in a DINOv2"),
+        ("dinov2", {"image_size": 48}, r"shape \[1, 26, 32\].*wanted \[1, 37, 32\]"),
+    ],
+)
+def test_a_config_that_cannot_be_is_one_sentence(tmp_path, family, fields, message):
+    (chosen,) = (f for f in FAMILIES if f.name == family)
+    _saved(chosen, tmp_path)
+    _edit("config.json", **fields)(tmp_path)
+    with pytest.raises(UsageError, match=message):
+        load_image(str(tmp_path), 32)
+
+
+# --- Published sizes and preprocessing ----------------------------------------------------------
+
+# transformers' own counts, BatchNorm's statistics added; without a mask token, and without the
+# poolers that their classifiers leave out.
+PARAMETERS = {
+    "resnet_18": 11_176_512 + 9600,
+    "resnet_34": 21_284_672 + 17_024,
+    "resnet_50": 23_508_032 + 53_120,
+    "efficientnet_b0": 4_007_548 + 42_016,
+    "deit_tiny": 5_524_416,
+    "deit_small": 21_665_664,
+    "deit_tiny_distilled": 5_524_800,
+    "deit_small_distilled": 21_666_432,
+    "dinov2_small": 21_628_800,
+}
+
+
+@pytest.mark.parametrize("name", slow_but(["resnet_18"], PARAMETERS))
+def test_published_architectures_have_the_published_size(name):
+    backbone = load_image(f"random:{name}").backbone
+    assert backbone.count_params() == PARAMETERS[name]
+
+
+_IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+# The preprocessor_config.json of the published checkpoints, whom it is of, and how transformers
+# reads it. The ones without a distillation token are ViTs.
+PREPROCESSORS = {
+    "resnet": (
+        ConvNextImageProcessorPil,
+        {"crop_pct": 0.875, "resample": 3, "size": 224, **_IMAGENET},
+    ),
+    "deit": (
+        DeiTImageProcessorPil,
+        {"crop_size": 224, "do_center_crop": True, "resample": 3, "size": 256, **_IMAGENET},
+    ),
+    "vit": (
+        DeiTImageProcessorPil,
+        {"crop_size": 224, "do_center_crop": True, "resample": 3, "size": 256, **_IMAGENET},
+    ),
+    "dinov2": (
+        BitImageProcessorPil,
+        {
+            "crop_size": {"height": 224, "width": 224},
+            "do_center_crop": True,
+            "resample": 3,
+            "size": {"shortest_edge": 256},
+            **_IMAGENET,
+        },
+    ),
+    "efficientnet": (
+        EfficientNetImageProcessorPil,
+        {
+            "crop_size": {"height": 289, "width": 289},
+            "do_center_crop": False,
+            "image_mean": [0.485, 0.456, 0.406],
+            "image_std": [0.47853944, 0.4732864, 0.47434163],
+            "include_top": True,
+            "resample": 0,
+            "rescale_offset": False,
+            "size": {"height": 224, "width": 224},
+        },
+    ),
+}
+
+
+def _pixels(preset, image):
+    """What the backbone takes of an image, float [S, S, 3]."""
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    pixels = decode(file.getvalue(), preset.image_spec)
+    return pixels * np.array(preset.scale) + np.array(preset.offset)
+
+
+@pytest.mark.parametrize("name", PREPROCESSORS)
+def test_a_published_preprocessor_file_gives_the_pixels_of_transformers(tmp_path, name):
+    (family,) = (f for f in FAMILIES if f.name == name)
+    processor, content = PREPROCESSORS[name]
+    _saved(family, tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(content))
+    preset = load_image(str(tmp_path), 224)
+    given = dict(content)
+    if name == "resnet":  # the class knows no bare number; its hub reader makes this of it
+        given["size"] = {"shortest_edge": 224}
+    for width, height in ((300, 200), (181, 401), (97, 31)):
+        values = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        image = Image.fromarray(values)
+        theirs = processor(**given)(image, return_tensors="np")["pixel_values"][0]
+        np.testing.assert_allclose(_pixels(preset, image), theirs.transpose(1, 2, 0), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", [n for n in PREPROCESSORS if n != "vit"])
+def test_without_the_file_a_family_is_prepared_as_its_published_checkpoints(tmp_path, name):
+    (family,) = (f for f in FAMILIES if f.name == name)
+    _saved(family, tmp_path)
+    without = load_image(str(tmp_path), 224)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(PREPROCESSORS[name][1]))
+    with_it = load_image(str(tmp_path), 224)
+    assert without.image_spec == with_it.image_spec
+    assert (without.scale, without.offset) == (with_it.scale, with_it.offset)

@@ -1,0 +1,93 @@
+"""Every family of image backbones all the way: its PyTorch reference, training, export, an answer.
+
+ViT and MobileNetV2 go this way in most other tests.
+"""
+
+import dataclasses
+import functools
+
+import pytest
+
+from bench.edge.artifact import read
+from bench.edge.predict import predict
+from export import doctor
+from fusion_keras.backbones.presets import ARCHITECTURES, load_image
+from tests.support.gradients import LABELS, ROWS, check
+from tests.support.pairs import (
+    OFFSET,
+    SCALE,
+    called,
+    differences,
+    make_family,
+    one_thread,  # noqa: F401
+    their_outputs,
+    tiny_batch,
+    tiny_text,
+)
+from tests.support.shared import slow_but
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+NAMES = ("tiny_resnet", "tiny_efficientnet", "tiny_deit", "tiny_dinov2")
+VARIANTS = ("late", "inter", "early")
+SIZE, TOLERANCE = 32, 1e-4  # of the tap's largest magnitude
+
+
+@functools.cache
+def family(name: str):
+    """The three variants over a narrow text and image backbone, the transformers three deep."""
+    image = load_image(f"random:{name}")
+    cls, arguments = ARCHITECTURES[name]
+    if "num_heads" in arguments:
+        image = dataclasses.replace(image, backbone=cls(**{**arguments, "num_layers": 3}))
+    image = dataclasses.replace(image, scale=SCALE, offset=OFFSET)
+    return make_family(tiny_text(3), image, variants=VARIANTS, width=32)
+
+
+@pytest.mark.parametrize("name", slow_but(["tiny_deit"], NAMES))
+def test_the_reference_built_of_the_spec_gives_the_same_taps_and_logits(name):
+    made = family(name)
+    values = tiny_batch(6, SIZE)
+    taps = called(made.encoders, values)
+    for variant, pair in made.pairs.items():
+        taken = {n: taps[n] for n in pair.graph.fusion.input}
+        ours = {n: x for n, x in taken.items() if n != "mask"} | called(pair.graph.fusion, taken)
+        found = differences(ours, their_outputs(pair, values))
+        worst = max(found, key=found.get)
+        assert found[worst] <= TOLERANCE, f"{variant}, {worst}: {found[worst]:.2g}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_every_gradient_equals_pytorchs(name):
+    for variant in VARIANTS:
+        worst = check(family(name), variant, tiny_batch(ROWS, SIZE), LABELS)
+        print(f"{variant} {name}: {worst:.1e}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_a_family_is_described_trained_exported_and_asked(tiny, entries, tmp_path, name):
+    bench = tiny.beside(tmp_path / "bench")
+    changes = {"image__preset": name}
+    described = entries.run(
+        "fusion_keras.train", "--describe", *bench.flags(variant="inter", **changes)
+    )
+    assert described.returncode == 0, described.stderr
+    assert name in described.stdout
+    for variant in VARIANTS:
+        flags = bench.flags(variant=variant, run=tmp_path / variant, **changes)
+        done = entries.run("fusion_keras.train", *flags)
+        assert done.returncode == 0, done.stderr
+    artifact = tmp_path / "artifact"
+    flags = (f"--run={tmp_path / 'inter'}", f"--out={artifact}", "--precisions=int8")
+    done = entries.run("export", *flags)
+    assert done.returncode == 0, done.stderr
+    meta = read(artifact)
+    assert [rung["name"] for rung in meta["ladder"]] == ["keras", "saved_model", "fp32", "int8"]
+    assert all(rung["holds"] for rung in meta["ladder"])
+    for model in meta["models"].values():
+        assert doctor.examine(doctor.load(artifact / model["file"])) == []
+    asked = {"text": "a good day, number 1", "image": bench.folder / "data" / "1.png"}
+    for precision in ("fp32", "int8"):
+        assert predict(artifact, precision, asked)["label"] in ("negative", "positive")
