@@ -25,9 +25,7 @@ from bench.edge.predictor import PROVIDERS, Answer, Predictor
 _COLUMNS = ("text", "image", "audio", "label", "score", "id")
 
 
-@ends(
-    "Interrupted. Nothing was written.", install="pip install numpy onnxruntime tokenizers pillow"
-)
+@ends(install="pip install numpy onnxruntime tokenizers pillow")
 def main(arguments: list[str]) -> int:
     options = _parser().parse_args(_joined(arguments))
     kinds = inputs.KINDS.values()
