@@ -3,8 +3,8 @@
     python -m bench.pack to_orin            makes to_orin/bench
     python -m bench.pack bench.tar.gz       the same to be unpacked there
 
-The copy measures, builds engines, answers and makes a device's profile with Python 3.10 or newer,
-numpy and an engine. Studies, reports and estimates stay here.
+The copy measures, builds engines, answers (in an application, too) and makes a device's profile
+with Python 3.10 or newer, numpy and an engine. Studies, reports and estimates stay here.
 """
 
 from __future__ import annotations
@@ -18,16 +18,18 @@ from bench.edge import files, flags
 from bench.edge.entry import ends
 from bench.edge.errors import BenchError
 
-# What travels, here and nowhere else: a room, and the entries that need nothing but it.
+# What travels, here and nowhere else: a room, the entries that need nothing but it, and what an
+# application imports.
 ROOM = "edge"
-ENTRIES = ("__main__", "device", "engine", "predict", "repeatability")
+ENTRIES = ("__main__", "device", "engine", "overhead", "predict", "repeatability")
+LIBRARY = "predictor"
 
 _BENCH = Path(__file__).parent
 
 
 def travelling() -> list[Path]:
     """The files, relative to the folder of the bench."""
-    entries = [Path(f"{name}.py") for name in ENTRIES]
+    entries = [Path(f"{name}.py") for name in (*ENTRIES, LIBRARY)]
     room = sorted(path.relative_to(_BENCH) for path in (_BENCH / ROOM).rglob("*.py"))
     return [*entries, *room]
 

@@ -16,9 +16,9 @@ from onnx import numpy_helper
 from rich.console import Console
 
 from bench.edge import artifact as bench_artifact
-from bench.edge import predict as bench_predict
 from bench.edge.artifact import golden, read
 from bench.edge.predict import main as predict
+from bench.edge.runners.ort import OnnxRuntime
 from export import ladder
 from export.doctor import invalid
 from export.report import report
@@ -173,18 +173,13 @@ def test_predict_tells_what_the_vocabulary_does_not_know(artifact, capsys):
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_predict_refuses_answers_that_are_not_the_exports(artifact, capsys, monkeypatch, precision):
-    class Saturating:
-        """A session as on a CPU that cuts off sums: large numbers end at a bound."""
+    right = OnnxRuntime._infer
 
-        def __init__(self, session):
-            self.get_inputs, self.get_outputs = session.get_inputs, session.get_outputs
-            self._run = session.run
+    def saturating(runner, feed):
+        """As on a CPU that cuts off sums: large numbers end at a bound."""
+        return {name: np.minimum(x, x.mean()) for name, x in right(runner, feed).items()}
 
-        def run(self, names, feed):
-            return [np.minimum(x, x.mean()) for x in self._run(names, feed)]
-
-    opened = bench_predict._session
-    monkeypatch.setattr(bench_predict, "_session", lambda path: Saturating(opened(path)))
+    monkeypatch.setattr(OnnxRuntime, "_infer", saturating)
     assert predict([str(artifact), "--text", "a good day", f"--precision={precision}"]) == 2
     printed = capsys.readouterr()
     assert printed.out == ""

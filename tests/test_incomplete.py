@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from bench.edge.artifact import golden, queries, read
-from bench.edge.predict import predict as ask
+from bench.edge.predictor import Predictor
 from export.request import may_lack
 from fusion_keras.config import get_config
 from fusion_keras.data import incomplete
@@ -470,8 +470,8 @@ def test_an_export_is_held_to_rows_of_every_kind_and_measured(entries, late, art
     assert done.returncode == 0, done.stdout + done.stderr
     measured = json.loads(out.read_text())["contenders"]
     assert len(measured) == len(meta["models"])
-    alone = ask(artifact, "fp32", {"text": "a lovely day"})
-    assert sum(alone["probabilities"].values()) == pytest.approx(1)
+    alone = Predictor(artifact).predict(text="a lovely day")
+    assert sum(alone.probabilities.values()) == pytest.approx(1)
 
 
 @pytest.mark.slow

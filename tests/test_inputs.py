@@ -1,14 +1,18 @@
 """What the device makes of sentences, images and recordings is what training made of them."""
 
 import csv
+import io
 import json
+import sys
+import warnings
 import wave
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from bench.edge.artifact import ArtifactError
+from bench.edge.errors import InputError
 from bench.edge.inputs.audio import sound
 from bench.edge.inputs.image import GREY, picture
 from bench.edge.inputs.text import Tokens
@@ -86,6 +90,58 @@ def test_pixels_of_odd_files(tmp_path, spec):
         np.testing.assert_array_equal(found[0], decode(tmp_path / name, spec), name)
 
 
+def jpeg(orientation, exif=None) -> bytes:
+    """A photo turned so, and its EXIF."""
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 70, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", exif=exif or tags)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("orientation", range(10))
+def test_every_way_to_hold_a_camera(orientation):
+    photo = jpeg(orientation)
+    np.testing.assert_array_equal(picture(photo, meta())[0], decode(photo, SPECS[0]))
+
+
+def test_pixels_of_a_camera_are_those_of_its_file():
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 70, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    for spec in SPECS:
+        wanted = picture(file.getvalue(), meta(spec))
+        np.testing.assert_array_equal(picture(pixels, meta(spec)), wanted)
+        # Of OpenCV's blue, green and red a view.
+        bgr = np.ascontiguousarray(pixels[..., ::-1])
+        np.testing.assert_array_equal(picture(bgr[..., ::-1], meta(spec)), wanted)
+
+
+@pytest.fixture
+def eager_threads():
+    """They take turns a thousand times as often, so that what can go wrong between them does."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def test_threads_leave_the_filters_of_warnings_as_they_were(eager_threads):
+    """Of this EXIF, which says that it has more than there is, Pillow warns."""
+    photo = jpeg(1, exif=b"Exif\0\0MM\0*\0\0\0\x08\0\x02\x01\x0f\0\x02\0\0\x10\0\0\0\x10\0")
+    with (
+        pytest.warns(UserWarning, match="EXIF|Tag data larger"),
+        Image.open(io.BytesIO(photo)) as image,
+    ):
+        image.getexif()
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: picture(photo, meta()), range(256)))
+    assert warnings.filters == before
+    assert all(np.array_equal(pixels, found[0]) for pixels in found)
+
+
 def test_pixels_of_real_photos(data_root):
     files = sorted((data_root / "tweets" / "images").iterdir())[:40]
     for spec in SPECS:
@@ -104,7 +160,7 @@ def test_a_bad_image_is_a_sentence(tmp_path, content):
     if content is not None:
         file.write_bytes(content)
     said = "is not there" if content is None else "cannot be used"
-    with pytest.raises(ArtifactError, match=rf"bad\.jpg {said}"):
+    with pytest.raises(InputError, match=rf"bad\.jpg {said}"):
         picture(file, meta())
     with pytest.raises(BadImage):
         decode(file, SPECS[0])
@@ -140,6 +196,32 @@ def test_energies_of_real_speech(data_root, tmp_path):
         np.testing.assert_allclose(ours, trained, atol=1e-6)
 
 
+def test_samples_and_bytes_are_heard_as_the_file(tmp_path):
+    described = {"inputs": {"audio": json.loads(json.dumps(log_mel.described(0.5)))}}
+    path = write_wav(tmp_path / "a.wav", np.stack([tone(440, 0.3), tone(900, 0.3)], axis=1))
+    with wave.open(str(path)) as file:
+        samples = np.frombuffer(file.readframes(10**6), "<i2").reshape(-1, 2) / 32768
+    wanted = sound(path, described)
+    np.testing.assert_array_equal(sound(path.read_bytes(), described), wanted)
+    np.testing.assert_allclose(sound(samples, described), wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (np.zeros(16000, np.int16), r"array int16 \[16000\]: float \[n\]"),
+        (np.zeros(399), r"of 400 samples or more"),
+        (np.zeros((400, 0)), "none at all"),
+        (np.full(400, np.nan), "nan or infinite"),
+        (b"", r"The recording cannot be used: it ends within its header.* -i old "),
+        (5, "The recording is a int"),
+    ],
+)
+def test_what_is_no_recording_is_a_sentence(given, said):
+    with pytest.raises(InputError, match=said):
+        sound(given, {"inputs": {"audio": log_mel.described(0.5)}})
+
+
 BAD_SOUNDS = {
     "another rate": (
         lambda path: write_wav(path, tone(440, 0.1, 8000), 8000),
@@ -157,16 +239,16 @@ def test_a_bad_recording_is_a_sentence(tmp_path):
     for name, (make, said) in BAD_SOUNDS.items():
         path = tmp_path / f"{name}.wav"
         make(path)
-        with pytest.raises(ArtifactError, match=rf"{name}\.wav cannot be used: .*{said}"):
+        with pytest.raises(InputError, match=rf"{name}\.wav cannot be used: .*{said}"):
             sound(path, meta)
-    with pytest.raises(ArtifactError, match=r"The recording .*gone\.wav is not there"):
+    with pytest.raises(InputError, match=r"The recording .*gone\.wav is not there"):
         sound(tmp_path / "gone.wav", meta)
     whole = write_wav(tmp_path / "cut.wav", tone(440, 0.5)).read_bytes()
     (tmp_path / "cut.wav").write_bytes(whole[:5000])
-    with pytest.raises(ArtifactError, match="2478 of 8000 samples are there"):
+    with pytest.raises(InputError, match="2478 of 8000 samples are there"):
         sound(tmp_path / "cut.wav", meta)
     with wave.open(str(tmp_path / "wide.wav"), "wb") as file:
         file.setparams((1, 3, 16000, 0, "NONE", "not compressed"))
         file.writeframes(bytes(300))
-    with pytest.raises(ArtifactError, match="24 bits a sample"):
+    with pytest.raises(InputError, match="24 bits a sample"):
         sound(tmp_path / "wide.wav", meta)

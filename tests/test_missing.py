@@ -7,8 +7,9 @@ import numpy as np
 import onnx
 import pytest
 
-from bench.edge.artifact import ArtifactError, golden, queries, read
-from bench.edge.predict import predict as ask
+from bench.edge.artifact import golden, queries, read
+from bench.edge.errors import InputError
+from bench.edge.predictor import Predictor
 from export.pipeline import export
 from export.request import Request, kept
 from fusion_keras.errors import UsageError
@@ -96,11 +97,11 @@ def test_predict_answers_for_one_alone_alike_from_both(whole, part, bench):
     missing, out = part
     both = {"text": "a lovely day", "image": bench.folder / "data" / "3.png"}
     given = {modality: value for modality, value in both.items() if modality != missing}
-    found = [ask(folder, "fp32", given)["probabilities"] for folder in (whole, out)]
+    found = [Predictor(folder).predict(**given).probabilities for folder in (whole, out)]
     assert found[0] == pytest.approx(found[1], abs=1e-4)
-    assert ask(whole, "fp32", both)["probabilities"] != pytest.approx(found[0], abs=1e-4)
-    with pytest.raises(ArtifactError, match="leave it out"):
-        ask(out, "fp32", both)
+    assert Predictor(whole).predict(**both).probabilities != pytest.approx(found[0], abs=1e-4)
+    with pytest.raises(InputError, match="leave it out"):
+        Predictor(out).predict(**both)
 
 
 def test_what_is_read_without_one():

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from bench.edge import predict as bench_predict
+from bench.edge import predictor as bench_predictor
 from bench.edge.artifact import described, read
 from bench.edge.outputs import sigmoid
+from bench.edge.predict import main as ask
 from bench.report.front import majority
 from export import ladder, stages
 from fusion_keras.data.augment import AugmentSpec
@@ -144,17 +145,18 @@ def test_an_artifact_answers_each_label_as_the_run_did(run, artifact, bench, cap
         assert found == pytest.approx(trained[name]["value"], abs=1e-4)
     with (bench.folder / "data" / "labels.csv").open(newline="") as file:
         lines = {line["id"]: line for line in csv.DictReader(file)}
+    predictor = bench_predictor.Predictor(artifact)
     for answer in table(Run(run), "predictions.csv")[:4]:
         line = lines[answer["id"]]
         given = {"text": line["text"], "image": bench.folder / "data" / line["image"]}
-        found = bench_predict.predict(artifact, "fp32", given)
-        assert found["labels"] == json.loads(answer["predicted"])
-        for name, share in found["probabilities"].items():
+        found = predictor.predict(**given)
+        assert list(found.labels) == json.loads(answer["predicted"])
+        for name, share in found.probabilities.items():
             assert share == pytest.approx(float(answer[f"p_{name}"]), abs=1e-4)
         flags = ["--text", given["text"], f"--image={given['image']}", "--precision=int8"]
-        assert bench_predict.main([str(artifact), *flags]) == 0
+        assert ask([str(artifact), *flags]) == 0
         first, *shares = capsys.readouterr().out.splitlines()
-        assert first == (", ".join(found["labels"]) or "(no label)")
+        assert first == (", ".join(found.labels) or "(no label)")
         assert [share.split("%")[1].strip() for share in shares[:2]] == list(LABELS)
 
 
@@ -222,13 +224,14 @@ def test_a_rung_counts_decisions():
 
 def test_an_answer_is_every_label_above_the_threshold():
     meta = {"classes": ["a", "b", "c"], "label_kind": "multi", "threshold": 0.5}
-    found = bench_predict._answer(meta, LOGITS[0])
-    assert found["labels"] == ["a"]
+    outputs = {"logits": LOGITS[:1]}
+    found = bench_predictor._said(meta, outputs)
+    assert found["labels"] == ("a",)
     assert list(found["probabilities"].values()) == list(sigmoid(LOGITS[0]))
-    assert bench_predict._answer({**meta, "threshold": 0.2}, LOGITS[0])["labels"] == list("abc")
+    assert bench_predictor._said({**meta, "threshold": 0.2}, outputs)["labels"] == tuple("abc")
     # An artifact of before says nothing of its labels: one is right.
-    one = bench_predict._answer({"classes": meta["classes"]}, LOGITS[0])
-    assert one["label"] == "a"
+    one = bench_predictor._said({"classes": meta["classes"]}, outputs)
+    assert one["labels"] == ("a",)
     assert sum(one["probabilities"].values()) == pytest.approx(1)
 
 

@@ -87,9 +87,22 @@ def test_without_pillow_and_tokenizers_the_copy_times_all_but_the_stages(device,
     assert "Traceback" not in asked.stderr
 
 
+def test_an_application_on_a_device_asks_the_copy(device, tmp_path):
+    asked = (
+        "from bench.predictor import InputError, Predictor\n"
+        "predictor = Predictor('artifact', precision='int8', threads=1)\n"
+        "answer, error = predictor.predict_many([{'text': 'a good day'}, {'text': 5}])\n"
+        "print(answer.label, isinstance(error, InputError))\n"
+    )
+    done = device("-c", asked)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() in (["negative", "True"], ["positive", "True"])
+
+
 def commands(folder: Path) -> list[str]:
     """The copy's commands, as `python -m` takes them."""
-    return ["bench" if p.stem == "__main__" else f"bench.{p.stem}" for p in folder.glob("*.py")]
+    names = [path.stem for path in folder.glob("*.py") if path.stem != pack.LIBRARY]
+    return ["bench" if name == "__main__" else f"bench.{name}" for name in names]
 
 
 def test_every_command_of_the_copy_starts_without_the_stack(device, tmp_path):

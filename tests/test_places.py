@@ -174,7 +174,7 @@ def test_what_travels_to_a_device_is_what_its_commands_reach():
     travelling = {ROOT / "bench" / path for path in pack.travelling()}
     modules = {dotted(path): path for path in files("bench")}
     reached = set()
-    met = [ROOT / "bench" / f"{name}.py" for name in pack.ENTRIES]
+    met = [ROOT / "bench" / f"{name}.py" for name in (*pack.ENTRIES, pack.LIBRARY)]
     while met:
         path = met.pop()
         reached.add(path)

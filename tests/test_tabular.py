@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import functools
 import json
 from pathlib import Path
 
@@ -11,9 +10,11 @@ import numpy as np
 import pytest
 
 from bench.edge import worker
-from bench.edge.artifact import ArtifactError, read
+from bench.edge.artifact import read
+from bench.edge.errors import InputError
 from bench.edge.inputs import tabular as device
 from bench.edge.method import Contender
+from bench.edge.predictor import Predictor
 from bench.edge.runners.engines import open_runner
 from fusion_keras.config import get_config
 from fusion_keras.data.records import Records
@@ -84,18 +85,19 @@ def test_a_column_is_named_once():
 def test_the_device_says_what_it_does_not_get():
     encoding = reading([row("1", "n"), row("3", "s")], ["train"] * 2).encoding
     meta = {"inputs": {"tabular": {**encoding, "missing": ["nan"]}}}
-    encoder = functools.partial(device.row, meta=meta)
 
     def note(*cells):
-        return device.note(encoder, list(cells))
+        return device.noted(list(cells), meta)[1]
 
     assert note("age=2", "site=n") == note("age=nan") == note() == ""
-    np.testing.assert_array_equal(encoder(["age=NaN"]), encoder(None))
+    np.testing.assert_array_equal(device.row(["age=NaN"], meta), device.row(None, meta))
+    np.testing.assert_array_equal(device.row({"age": None}, meta), device.row(None, meta))
+    np.testing.assert_array_equal(device.row({"age": 3}, meta), device.row(["age=3"], meta))
     assert note("site=basel") == (
         "site is 'basel', which no training row had (n, s): no level stands for it"
     )
     assert "age is 300, more than 10 standard deviations from the mean" in note("age=300")
-    with pytest.raises(ArtifactError, match="names a column twice"):
+    with pytest.raises(InputError, match="names a column twice"):
         note("age=1", "age=2")
 
 
@@ -160,7 +162,7 @@ def test_the_device_makes_the_same_of_a_row():
 )
 def test_cells_that_cannot_be_read_are_a_sentence(cells, said):
     encoding = reading([row("1", "n"), row("2", "s")], ["train", "train"]).encoding
-    with pytest.raises(ArtifactError, match=said):
+    with pytest.raises(InputError, match=said):
         device.row(cells, {"inputs": {"tabular": encoding}})
 
 
@@ -271,18 +273,17 @@ def artifact(run, entries) -> Path:
 
 
 def test_an_artifact_is_asked_with_cells(run, artifact, bench):
-    from bench.edge.predict import predict
-
     with (bench.folder / "data" / "cells.csv").open(newline="") as file:
         lines = {line["id"]: line for line in csv.DictReader(file)}
     answers = [a for a in table(Run(run), "predictions.csv") if a["split"] == "test"]
+    predictor = Predictor(artifact)
     for answer in answers[:5]:
         line = lines[answer["id"]]
         cells = [f"{name}={line[name]}" for name in (*NUMBERS, *CATEGORIES)]
-        found = predict(artifact, "fp32", {"text": line["text"], "tabular": cells})
-        for name, share in found["probabilities"].items():
+        found = predictor.predict(text=line["text"], features=cells)
+        for name, share in found.probabilities.items():
             assert share == pytest.approx(parse_number(answer[f"p_{name}"]), abs=1e-4)
-    assert predict(artifact, "int8", {"text": "a good day"})["label"] in ("negative", "positive")
+    assert Predictor(artifact, "int8").predict(text="a good day").label in ("negative", "positive")
 
 
 def test_an_artifact_with_it_is_timed_from_cells_to_the_answer(artifact):

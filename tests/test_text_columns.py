@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from bench.edge.artifact import ArtifactError
+from bench.edge.errors import InputError
 from bench.edge.inputs.text import Tokens, sentence
 from fusion_keras.config import get_config
 from fusion_keras.data.manifest import read_manifest
@@ -153,9 +153,9 @@ def test_one_column_leaves_no_trace_in_the_artifact():
     spec = described(text_column="title")
     assert spec == {"max_length": 26, "pad_id": 0}
     assert sentence(["a=b"], spec) == "a=b"
-    with pytest.raises(ArtifactError, match="--text came 2 times"):
+    with pytest.raises(InputError, match="--text came 2 times"):
         sentence(["a", "b"], spec)
-    with pytest.raises(ArtifactError, match="no column 'title'; it is one sentence"):
+    with pytest.raises(InputError, match="no column 'title'; it is one sentence"):
         sentence({"title": "Emma"}, spec)
 
 
@@ -168,7 +168,7 @@ def test_one_column_leaves_no_trace_in_the_artifact():
     ],
 )
 def test_the_device_says_what_it_cannot_join(given, said):
-    with pytest.raises(ArtifactError, match=said):
+    with pytest.raises(InputError, match=said):
         sentence(given, described())
 
 

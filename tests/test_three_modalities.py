@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 from bench.__main__ import main as bench_main
 from bench.edge.artifact import read
 from bench.edge.predict import main as ask
-from bench.edge.predict import predict
+from bench.edge.predictor import Predictor
 from bench.edge.runners.workstation import torch_call
 from export.pipeline import export
 from export.request import Request
@@ -397,7 +397,7 @@ def test_the_graph_without_sound_answers_as_the_whole_one_told_so(late, artifact
     export(Request(late.folder, folder, precisions=(), without="audio"))
     assert list(read(folder)["inputs"]) == ["token_ids", "image", "present_text", "present_image"]
     asked = {"text": "a good day", "image": bench.folder / "data" / "1.png"}
-    found = [predict(f, "fp32", asked)["probabilities"] for f in (artifact, folder)]
+    found = [Predictor(f).predict(**asked).probabilities for f in (artifact, folder)]
     assert found[0] == pytest.approx(found[1], abs=1e-4)
 
 
@@ -446,10 +446,11 @@ def test_predict_asks_for_nothing_that_may_be_missing(artifact, bench, capsys):
     assert ask(asked) == 0
     said = {"text": "a good day", "image": data / "1.png"}
     heard = {**said, "audio": data / "1.wav"}
-    with_it, without = (predict(artifact, "fp32", g)["probabilities"] for g in (heard, said))
+    predictor = Predictor(artifact)
+    with_it, without = (predictor.predict(**given).probabilities for given in (heard, said))
     assert abs(with_it["positive"] - without["positive"]) > 1e-6
     assert ask([str(artifact), f"--audio={data / '1.wav'}", "--text", "a good day"]) == 2
-    assert "late wants --image" in capsys.readouterr().err
+    assert "late wants image" in capsys.readouterr().err
     assert ask([*asked, f"--audio={data / '1.png'}"]) == 2
     assert "1.png cannot be used" in capsys.readouterr().err
 

@@ -23,13 +23,6 @@ class ArtifactError(BenchError):
     """The artifact cannot be used; the message says which file and what to do."""
 
 
-def require_file(path: str | Path, what: str) -> None:
-    """Raises ArtifactError where an input that is to be a file is none."""
-    if not Path(path).is_file():
-        found = "a folder" if Path(path).is_dir() else "not there"
-        raise ArtifactError(f"The {what} {path} is {found}: give the path of a file.")
-
-
 def seal_of(meta: dict) -> str:
     """sha256 of everything in `meta.json` but the seal itself, as plain JSON."""
     plain = {name: value for name, value in meta.items() if name != "seal"}

@@ -5,144 +5,149 @@ labels those whose probability is above the artifact's threshold, the probabilit
 long each stage took. A model that takes sound wants --audio, a WAV file, and one that takes a
 table's columns --tabular NAME=VALUE ... Where the sentence is joined from several columns, --text
 NAME=VALUE comes once for each. One that learned with a modality withheld also answers without it.
+
+A table of rows: --table=rows.csv --out=answers.csv, its columns called as for training. A stream:
+--jsonl, on standard input an object a line, as in {"text": "...", "image": "face.jpg"}.
 """
 
 from __future__ import annotations
 
-import argparse
+import json
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
+from bench.edge import files, flags, inputs, json_lines, scores, tables
+from bench.edge.entry import Progress, ends
+from bench.edge.errors import BenchError
+from bench.edge.predictor import PROVIDERS, Answer, Predictor
 
-from bench.edge import inputs, proof
-from bench.edge.artifact import ArtifactError, read
-from bench.edge.entry import ends
-from bench.edge.outputs import sigmoid, softmax
-
-
-def predict(folder: Path, precision: str, given: Mapping[str, Any]) -> dict:
-    """One answer.
-
-    Args:
-        folder: the artifact.
-        precision: of its model.
-        given: modality -> what there is of it, a sentence (or the cells that it is joined from), a
-            file, cells; without those that are missing.
-
-    Returns:
-        "label", or of a model of several labels "labels", a list; "probabilities" (class -> float),
-        "milliseconds" (stage -> float), "notes" (what of the inputs the model does not get), and
-        "score" where the model predicts one.
-
-    Raises:
-        ArtifactError: the artifact, a file or the combination of inputs cannot be used, or the
-            model answers otherwise here than at the export.
-    """
-    times = _Times()
-    meta = times("check the files", read, folder)
-    if precision not in meta["models"]:
-        raise ArtifactError(f"{folder} has no {precision}; it has {', '.join(meta['models'])}.")
-    kinds = inputs.kinds_of(meta)
-    _check_given(meta, kinds, given)
-    session, first = times("load the model", _proven, folder, meta, precision)
-    missing = tuple(kind.modality for kind in kinds.values() if kind.modality not in given)
-    feed, notes = inputs.present(meta, missing), []
-    for name, kind in kinds.items():
-        make = times(kind.loads, kind.encoder, folder, meta)
-        feed[name] = times(kind.stage, make, given.get(kind.modality))
-        notes.append(kind.note(make, given.get(kind.modality)))
-    # A graph of a fixed batch answers as many times.
-    feed = {name: np.repeat(x, meta["shapes"]["batch"] or 1, axis=0) for name, x in feed.items()}
-    names = [output.name for output in session.get_outputs()]
-    times.found["first inference"] = 1000 * first
-    found = dict(zip(names, times("inference", session.run, names, feed), strict=True))
-    answer = {
-        **_answer(meta, found["logits"][0]),
-        "milliseconds": times.found,
-        "notes": [note for note in notes if note],
-    }
-    if "score" in found:
-        answer["score"] = float(found["score"][0, 0])
-    return answer
+_COLUMNS = ("text", "image", "audio", "label", "score", "id")
 
 
-def _answer(meta: dict, logits: np.ndarray) -> dict:
-    """What is answered, and how probable each class is, from logits [C]."""
-    classes = meta["classes"]
-    if meta.get("label_kind") == "multi":
-        shares = sigmoid(logits)
-        above = shares > meta["threshold"]
-        answer = {"labels": [name for name, yes in zip(classes, above, strict=True) if yes]}
+@ends(install="pip install numpy onnxruntime tokenizers pillow")
+def main(arguments: list[str]) -> int:
+    options = _parser().parse_args(_joined(arguments))
+    kinds = inputs.KINDS.values()
+    given = {kind.keyword: getattr(options, kind.modality) for kind in kinds}
+    given = {keyword: value for keyword, value in given.items() if value is not None}
+    _check(options, given)
+    predictor = Predictor(options.artifact, options.precision, options.provider, options.threads)
+    if options.table:
+        _of_table(predictor, options)
+    elif options.jsonl:
+        _of_stream(predictor)
     else:
-        shares = softmax(logits)
-        answer = {"label": classes[int(shares.argmax())]}
-    return {**answer, "probabilities": dict(zip(classes, shares.tolist(), strict=True))}
+        _print(predictor, predictor.predict(**given))
+    return 0
 
 
-class _Times:
-    def __init__(self):
-        self.found: dict[str, float] = {}
-
-    def __call__(self, stage, call, *arguments):
-        start = time.perf_counter()
-        result = call(*arguments)
-        if stage:
-            self.found[stage] = 1000 * (time.perf_counter() - start)
-        return result
-
-
-def _check_given(meta: dict, kinds: Mapping[str, inputs.Kind], given: Mapping[str, Any]) -> None:
-    taken = {kind.modality: name for name, kind in kinds.items()}
-    for modality in given:
-        if modality not in taken:
-            raise ArtifactError(f"{meta['variant']} takes no --{modality}: leave it out.")
-    lacking = [m for m, name in taken.items() if m not in given and name not in meta["may_lack"]]
-    if lacking:
-        raise ArtifactError(f"{meta['variant']} wants {' and '.join(f'--{m}' for m in lacking)}.")
-    if not given:
-        raise ArtifactError(f"{' or '.join(f'--{m}' for m in taken)} is wanted.")
+def _check(options, given: dict) -> None:
+    """
+    Raises:
+        BenchError: what is asked in more than one way, or where a file is in the way.
+    """
+    if bool(given) + bool(options.table) + options.jsonl > 1:
+        raise BenchError("Ask one example, or a --table, or --jsonl: one of them.")
+    if bool(options.table) != bool(options.out):
+        raise BenchError("--table=rows.csv and --out=answers.csv go together.")
+    if options.out and options.out.exists():
+        if options.table.exists() and options.out.samefile(options.table):
+            raise BenchError(f"--out={options.out} is the table itself: give another name.")
+        if not options.replace:
+            raise BenchError(f"{options.out} is there: give --out another name, or --replace it.")
 
 
-def _proven(folder: Path, meta: dict, precision: str):
-    """A session that answers as the export's did; and the seconds of its first inference."""
-    session = _session(folder / meta["models"][precision]["file"])
-    names = [output.name for output in session.get_outputs()]
-    taken = {value.name for value in session.get_inputs()}
-
-    def infer(feed):
-        given = {name: x for name, x in feed.items() if name in taken}
-        return dict(zip(names, session.run(names, given), strict=True))
-
-    try:
-        _, first = proof.compare(infer, folder, meta, precision, meta["shapes"]["batch"] or 1)
-    except proof.WrongOutputs as error:
-        why = ""
-        if precision.startswith("int8"):
-            why = " A CPU without VNNI cuts off sums of int8 products."
-        raise ArtifactError(
-            f"{precision} answers wrong on this machine: {error}{why} Take another --precision "
-            f"({', '.join(meta['models'])})."
-        ) from None
-    return session, first
+# --- What is answered -----------------------------------------------------------------------------
 
 
-def _session(path: Path):
-    import onnxruntime
+def _print(predictor: Predictor, answer: Answer) -> None:
+    for note in answer.notes:
+        print(f"note: {note}", file=sys.stderr)
+    print(answer.label or "(no label)")
+    for name, share in answer.probabilities.items():
+        print(f"  {100 * share:5.1f} %  {name}")
+    if answer.score is not None:
+        print(f"  score {answer.score:.2f}")
+    stages = {name: ms for name, ms in answer.milliseconds.items() if name != "all"}
+    for stage, milliseconds in {**predictor.opening, **stages}.items():
+        print(f"{milliseconds:10.2f} ms  {stage}")
 
-    try:
-        return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    except Exception as error:
-        reason = " ".join(str(error).split())[:300]
-        raise ArtifactError(f"ONNX Runtime refuses {path}: {reason}") from None
+
+def _of_table(predictor: Predictor, options) -> None:
+    named = {name: getattr(options, f"{name}_column") for name in _COLUMNS}
+    words = tuple(options.missing.split(","))
+    columns = tables.Columns(**named, label_separator=options.label_separator, missing=words)
+    start = time.monotonic()
+    found = tables.answer(predictor, options.table, columns, Progress())
+    files.write(options.out, found.csv)
+    for note in found.notes:
+        print(f"note: {note}", file=sys.stderr)
+    seconds = time.monotonic() - start
+    print(f"{found.rows - found.failed} of {found.rows} rows answered in {seconds:.1f} s")
+    if found.failed:
+        print(f"{found.failed} could not be, as in", *found.first, sep="\n  ")
+    if found.noted:
+        print(f"{found.noted} have a note on what the model does not get of them")
+    for name, value in found.metrics.items():
+        shown = f"{value:.4f}"
+        if name.endswith("accuracy"):
+            low, high = scores.wilson(value, found.scored)
+            shown += f" [{low:.4f}, {high:.4f}] of {found.scored} rows"
+        print(f"{name} {shown}")
+    print(f"Answers: {options.out}")
+
+
+def _of_stream(predictor: Predictor) -> None:
+    failed = count = 0
+    for answer in json_lines.answers(predictor, sys.stdin.buffer):
+        print(json.dumps(answer, ensure_ascii=True), flush=True)
+        count += 1
+        failed += "error" in answer
+    print(f"{count - failed} of {count} lines answered", file=sys.stderr)
+
+
+# --- Flags ----------------------------------------------------------------------------------------
+
+
+def _parser():
+    parser = flags.parser("bench.predict", __doc__)
+    add = parser.add_argument
+    add("artifact", type=Path, help="what `python -m export` wrote")
+    for kind in inputs.KINDS.values():
+        add(f"--{kind.modality}", **kind.flag)
+    add(
+        "--precision",
+        default="fp32",
+        help="fp32 (default), fp16, int8, int8_static: what the artifact has",
+    )
+    add("--provider", choices=PROVIDERS, default="cpu", help="of ONNX Runtime (default cpu)")
+    add("--threads", type=flags.positive, default=0, help="of the CPU (default: ONNX Runtime's)")
+    add("--jsonl", action="store_true", help="answer JSON objects, a line each, of standard input")
+    add("--table", type=Path, help="a .csv of rows; files are named relative to its folder")
+    add("--out", type=flags.file, help="where the table's answers go")
+    add("--replace", action="store_true", help="replace the answers that are there")
+    defaults = tables.Columns()
+    for name in _COLUMNS:
+        default = getattr(defaults, name)
+        said = default or "text, or what the artifact joins"
+        add(f"--{name}_column", default=default, help=f"of the table (default {said})")
+    add(
+        "--label_separator",
+        default=defaults.label_separator,
+        help="between several labels of a cell (default ;)",
+    )
+    add(
+        "--missing",
+        default=",".join(defaults.missing),
+        help="cells that are missing values (default %(default)s)",
+    )
+    return parser
 
 
 def _joined(arguments: list[str]) -> list[str]:
     """Flags and values, what follows --text joined to it: a sentence may begin with "-"."""
-    flags = ("--help", "--precision", *(f"--{kind.modality}" for kind in inputs.KINDS.values()))
+    flags = {"--help", *(f"--{name}" for name in vars(_parser().parse_args(["artifact"])))}
     joined: list[str] = []
     for argument in arguments:
         is_flag = argument.partition("=")[0] in flags
@@ -151,37 +156,3 @@ def _joined(arguments: list[str]) -> list[str]:
         else:
             joined.append(argument)
     return joined
-
-
-@ends(install="pip install numpy onnxruntime tokenizers pillow")
-def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.predict",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("artifact", type=Path, help="what `python -m export` wrote")
-    for kind in inputs.KINDS.values():
-        parser.add_argument(f"--{kind.modality}", **kind.flag)
-    parser.add_argument(
-        "--precision",
-        default="fp32",
-        help="fp32 (default), fp16, int8, int8_static: what the artifact has",
-    )
-    options = parser.parse_args(_joined(arguments))
-    every = {kind.modality: getattr(options, kind.modality) for kind in inputs.KINDS.values()}
-    given = {modality: value for modality, value in every.items() if value is not None}
-    answer = predict(options.artifact, options.precision, given)
-    for note in answer["notes"]:
-        print(f"note: {note}", file=sys.stderr)
-    if "labels" in answer:
-        print(", ".join(answer["labels"]) or "(no label)")
-    else:
-        print(answer["label"])
-    for name, share in answer["probabilities"].items():
-        print(f"  {100 * share:5.1f} %  {name}")
-    if "score" in answer:
-        print(f"  score {answer['score']:.2f}")
-    for stage, milliseconds in answer["milliseconds"].items():
-        print(f"{milliseconds:10.2f} ms  {stage}")
-    return 0

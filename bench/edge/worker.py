@@ -191,7 +191,7 @@ def _timed_stages(runner, contender: Contender, rounds: int) -> dict:
     for i in range(-count, rounds):
         feed, times = dict(present), [time.perf_counter()]
         for name, encode in read.values():
-            feed[name] = encode(examples[name][i % len(examples[name])])
+            feed[name], _ = encode(examples[name][i % len(examples[name])])
             times.append(time.perf_counter())
         runner.infer(feed)
         times.append(time.perf_counter())

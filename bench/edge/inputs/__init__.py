@@ -7,7 +7,6 @@ has a file here. `tests/test_inputs.py` compares them with training's own on the
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,8 @@ import numpy as np
 from bench.edge.artifact import ArtifactError
 from bench.edge.inputs import audio, image, tabular, text
 
+Encode = Callable[[Any], tuple[np.ndarray, str]]
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -25,34 +26,42 @@ class Kind:
 
     Attributes:
         modality: its name, and that of the flag of `predict`.
+        keyword: what `Predictor.predict` calls it.
         stage: what the step from what is given to the array is called.
-        encoder: (folder of the artifact, `meta.json`) -> what makes [1, ...] of one example; None
-            is one that is missing.
+        encoder: (folder of the artifact, `meta.json`) -> what makes [1, ...] of one example, of
+            None where it is missing, and a sentence on what of it the model does not get, or "".
         queries: (folder of the artifact's queries) -> examples as they came.
         flag: arguments of the flag.
         loads: what making the encoder is called where it takes time.
-        note: (encoder, what is given) -> what of it the model does not get, a sentence, or "".
     """
 
     modality: str
+    keyword: str
     stage: str
-    encoder: Callable[[Path, dict], Callable[[Any], np.ndarray]]
+    encoder: Callable[[Path, dict], Encode]
     queries: Callable[[Path], list]
     flag: dict[str, str]
     loads: str = ""
-    note: Callable[[Any, Any], str] = lambda encoder, given: ""
+
+    @property
+    def named(self) -> str:
+        """Its name for those who write code and those who type a command."""
+        same = self.keyword == self.modality
+        return self.keyword if same else f"{self.keyword} (--{self.modality})"
 
 
-def _without_folder(make) -> Callable[[Path, dict], Callable[[Any], np.ndarray]]:
-    return lambda folder, meta: functools.partial(make, meta=meta)
+def _whole(make: Callable[[Any, dict], np.ndarray]) -> Callable[[Path, dict], Encode]:
+    """Of a modality of which the model gets all."""
+    return lambda folder, meta: lambda given: (make(given, meta), "")
 
 
 # Input of a model -> how it is made.
 KINDS = {
     "token_ids": Kind(
         "text",
+        "text",
         "tokens",
-        text.Tokens,
+        lambda folder, meta: text.Tokens(folder, meta).noted,
         text.queries,
         {
             "help": "the sentence; or, once for each column, NAME=VALUE where it is joined from "
@@ -60,25 +69,30 @@ KINDS = {
             "action": "append",
         },
         loads="load the tokenizer",
-        note=text.Tokens.note,
     ),
     "image": Kind(
-        "image", "image", _without_folder(image.picture), image.queries, {"help": "an image file"}
+        "image",
+        "image",
+        "image",
+        _whole(image.picture),
+        image.queries,
+        {"help": "an image file"},
     ),
     "audio": Kind(
         "audio",
+        "audio",
         "sound",
-        _without_folder(audio.sound),
+        _whole(audio.sound),
         audio.queries,
         {"help": "a WAV file of 16 bits at the model's rate, 16 kHz"},
     ),
     "tabular": Kind(
         "tabular",
+        "features",
         "row",
-        _without_folder(tabular.row),
+        lambda folder, meta: lambda given: tabular.noted(given, meta),
         tabular.queries,
         {"help": "cells of a table's row", "nargs": "+", "metavar": "NAME=VALUE"},
-        note=tabular.note,
     ),
 }
 

@@ -3,43 +3,69 @@
 from __future__ import annotations
 
 import functools
+import io
 import wave
 from pathlib import Path
 
 import numpy as np
 
-from bench.edge.artifact import ArtifactError, require_file
+from bench.edge.errors import InputError
+from bench.edge.inputs.given import called, require_file
 
 
-def sound(path: str | Path | None, meta: dict) -> np.ndarray:
-    """A WAV file, 16-bit PCM at the model's rate -> its log-mel energies, float32 [1, F, 64].
+def sound(given: str | Path | bytes | np.ndarray | None, meta: dict) -> np.ndarray:
+    """A recording -> its log-mel energies, float32 [1, F, 64]; None is silence.
 
-    None is silence. Channels are averaged. A longer recording keeps its middle, a shorter one is
-    followed by silence.
+    Channels are averaged. A longer recording keeps its middle, a shorter one is followed by
+    silence.
+
+    Args:
+        given: a WAV file, or the bytes of one, 16-bit PCM at the model's rate; or samples at that
+            rate, float [n] or [n, channels], full scale -1 to 1.
 
     Raises:
-        ArtifactError: the file is missing, no WAV, shorter than one window or cut short, or of
-            another kind or rate: a device resamples with its own tools, sox or ffmpeg.
+        InputError: the file is missing, no WAV, shorter than one window or cut short, or of
+            another kind or rate: a device resamples with its own tools, sox or ffmpeg. Or the array
+            is another.
     """
     spec = meta["inputs"]["audio"]
-    if path is None:
+    if given is None:
         return np.zeros((1, spec["frames"], spec["bands"]), np.float32)
-    require_file(path, "recording")
+    waveform = _of_samples(given, spec) if isinstance(given, np.ndarray) else _of_file(given, spec)
+    samples = round(spec["seconds"] * spec["rate"])
+    start = max(len(waveform) - samples, 0) // 2
+    kept = waveform[start : start + samples]
+    return log_mel(np.pad(kept, (0, samples - len(kept))), spec)[None]
+
+
+def _of_samples(array: np.ndarray, spec: dict) -> np.ndarray:
+    """float32 [n]."""
+    if array.dtype.kind != "f" or array.ndim not in (1, 2) or len(array) < spec["window"]:
+        raise InputError(
+            f"The recording is an array {array.dtype} {list(array.shape)}: float [n] or [n, "
+            f"channels] at {spec['rate']} Hz is wanted, full scale -1 to 1, of {spec['window']} "
+            "samples or more."
+        )
+    if not (array.size and np.isfinite(array).all()):
+        raise InputError("The recording has samples that are nan or infinite, or none at all.")
+    return array.reshape(len(array), -1).mean(axis=1).astype(np.float32)
+
+
+def _of_file(given: str | Path | bytes, spec: dict) -> np.ndarray:
+    """float32 [n], full scale -1 to 1."""
+    source = io.BytesIO(given) if isinstance(given, bytes) else require_file(given, "recording")
     try:
-        waveform = _recording(path, spec)
+        return _recording(source, spec)
     # `wave` meets hostile bytes with whatever its parsing trips over.
     except Exception as error:
         # An empty file says nothing but EOFError.
         reason = getattr(error, "strerror", None) or str(error) or "it ends within its header"
         rate = spec["rate"]
-        raise ArtifactError(
-            f"The recording {path} cannot be used: {reason}. A WAV file of 16 bits at {rate} Hz is "
-            f"wanted: `ffmpeg -i {path} -ar {rate} -ac 1 -c:a pcm_s16le new.wav`."
+        raise InputError(
+            f"The recording{called(given)} cannot be used: {reason}. A WAV file of 16 bits at "
+            f"{rate} Hz is wanted: `ffmpeg -i{called(given) or ' old'} -ar {rate} -ac 1 "
+            "-c:a pcm_s16le new.wav`."
         ) from None
-    samples = round(spec["seconds"] * spec["rate"])
-    start = max(len(waveform) - samples, 0) // 2
-    kept = waveform[start : start + samples]
-    return log_mel(np.pad(kept, (0, samples - len(kept))), spec)[None]
 
 
 def log_mel(waveform: np.ndarray, spec: dict) -> np.ndarray:
@@ -77,19 +103,18 @@ def _mel_bands(rate: int, fft: int, bands: int, lowest: float, highest: float) -
     return [(slice(b[0], b[-1] + 1), column[b[0] : b[-1] + 1].copy()) for b, column in found]
 
 
-def _recording(path: str | Path, spec: dict) -> np.ndarray:
-    """float32 [n], full scale -1 to 1."""
-    with wave.open(str(path), "rb") as file:
+def _recording(source: Path | io.BytesIO, spec: dict) -> np.ndarray:
+    with wave.open(str(source) if isinstance(source, Path) else source, "rb") as file:
         channels, width, found, count = file.getparams()[:4]
         if width != 2:
-            raise ArtifactError(f"{8 * width} bits a sample")
+            raise InputError(f"{8 * width} bits a sample")
         if found != spec["rate"]:
-            raise ArtifactError(f"{found} Hz")
+            raise InputError(f"{found} Hz")
         samples = np.frombuffer(file.readframes(count), "<i2")
     if not count or len(samples) != count * channels:
-        raise ArtifactError(f"{len(samples) // channels} of {count} samples are there")
+        raise InputError(f"{len(samples) // channels} of {count} samples are there")
     if count < spec["window"]:
-        raise ArtifactError(f"{count} samples, less than one window of {spec['window']}")
+        raise InputError(f"{count} samples, less than one window of {spec['window']}")
     return (samples.reshape(-1, channels).mean(axis=1) / 32768).astype(np.float32)
 
 

@@ -1,58 +1,108 @@
-"""An image file -> pixels."""
+"""An image -> pixels."""
 
 from __future__ import annotations
 
+import contextlib
+import io
+import threading
 import warnings
 from pathlib import Path
 
 import numpy as np
 
-from bench.edge.artifact import ArtifactError, require_file
+from bench.edge.errors import InputError
+from bench.edge.inputs.given import called, require_file
 
 # Where Pillow only warns of a decompression bomb, this refuses.
 MAX_PIXELS = 89_478_485
 # What stands for an image that is not there, as in training.
 GREY = 127
+# EXIF's tag, and what makes an image of each of its values upright (TIFF 6.0, section 8).
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+# The filters of warnings belong to the process: threads that set them take turns.
+_FILTERS = threading.Lock()
 
 
-def picture(path: str | Path | None, meta: dict) -> np.ndarray:
-    """An image file -> uint8 [1, S, S, 3] in RGB; None -> the grey that stands for none.
+def picture(given: str | Path | bytes | np.ndarray | None, meta: dict) -> np.ndarray:
+    """An image -> uint8 [1, S, S, 3] in RGB; None -> the grey that stands for none.
 
     Upright by its EXIF orientation; transparency lies on white; 16 bits become 8.
 
+    Args:
+        given: a file, the bytes of one, or pixels as a camera gives them, uint8 [H, W, 3] in RGB.
+
     Raises:
-        ArtifactError: the file is missing, no image, or too large to unpack.
+        InputError: the file is missing, no image, or too large to unpack; or the array is another.
     """
     spec = meta["inputs"]["image"]
-    if path is None:
+    if given is None:
         return np.full((1, spec["size"], spec["size"], 3), GREY, np.uint8)
-    from PIL import Image, ImageOps
-
-    require_file(path, "image")
+    if isinstance(given, np.ndarray):
+        return np.asarray(_square(_of_pixels(given), spec))[None]
+    source = io.BytesIO(given) if isinstance(given, bytes) else require_file(given, "image")
     try:
-        with warnings.catch_warnings():
-            # Broken EXIF and the like is met, or reported below.
-            warnings.simplefilter("ignore")
-            with Image.open(path) as image:
-                _check(*image.size)
-                upright = ImageOps.exif_transpose(image)
-                return np.asarray(_square(_rgb(upright), spec))[None]
+        return np.asarray(_square(_rgb(_upright(source)), spec))[None]
     # Pillow's readers meet hostile bytes with whatever their parsing trips over.
     except Exception as error:
-        reason = str(error) or type(error).__name__
-        raise ArtifactError(f"The image {path} cannot be used: {reason}.") from None
+        reason = str(error).replace(f" {source!r}", "") or type(error).__name__
+        raise InputError(f"The image{called(given)} cannot be used: {reason}.") from None
+
+
+def _of_pixels(array: np.ndarray):
+    from PIL import Image
+
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or not array.size:
+        raise InputError(
+            f"The image is an array {array.dtype} {list(array.shape)}: uint8 [H, W, 3] in RGB is "
+            "wanted."
+        )
+    _check(array.shape[1], array.shape[0])
+    return Image.fromarray(array)
+
+
+def _upright(source):
+    """The unpacked image, turned as its EXIF says."""
+    from PIL import Image
+
+    with _quiet():
+        image = Image.open(source)
+    with image:
+        _check(*image.size)
+        with _quiet():
+            turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION))
+        if turn:
+            return image.transpose(Image.Transpose[turn])
+        image.load()
+        return image
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Broken EXIF and the like is met, or reported by who reads on."""
+    with _FILTERS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _check(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
-        raise ArtifactError(f"{width} x {height} pixels, more than the limit of {MAX_PIXELS}")
+        raise InputError(f"{width} x {height} pixels, more than the limit of {MAX_PIXELS}")
 
 
 def _rgb(image):
     from PIL import Image
 
     if image.mode == "F":
-        raise ArtifactError("floating-point pixels, which have no agreed range")
+        raise InputError("floating-point pixels, which have no agreed range")
     if image.mode == "I" or image.mode.startswith("I;16"):
         values = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
         image = Image.fromarray(((values + 128) // 257).astype(np.uint8))

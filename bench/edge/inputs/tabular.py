@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from bench.edge.artifact import ArtifactError
+from bench.edge.errors import InputError
 
 _SHOWN = 5
+# Column -> cell; or as a command line has them; None is an empty row.
+Given = Mapping[str, object] | Sequence[str] | None
 # Standardised numbers end here, as in training.
 LIMIT = 10.0
 
 
-def row(cells: dict[str, str] | Sequence[str] | None, meta: dict) -> np.ndarray:
+def row(cells: Given, meta: dict) -> np.ndarray:
     """A row's cells -> float32 [1, K]: numbers, then a place for each level of each category.
 
     A number that is missing is the mean; a category that is missing, or that training never
-    met, is at none of its levels; see `note`.
+    met, is at none of its levels; see `noted`.
 
     Args:
-        cells: column -> cell; or NAME=VALUE, as a command line has them; None is an empty row.
+        cells: column -> cell, text or a number; or NAME=VALUE, as a command line has them; None is
+            an empty row.
         meta: `meta.json`.
 
     Raises:
-        ArtifactError: a cell without a name, a column twice, one that the model does not read, or a
+        InputError: a cell without a name, a column twice, one that the model does not read, or a
             number that is none.
     """
     spec = meta["inputs"]["tabular"]
@@ -43,13 +45,12 @@ def row(cells: dict[str, str] | Sequence[str] | None, meta: dict) -> np.ndarray:
     return np.array([values], np.float32)
 
 
-def note(encoder: functools.partial, cells: dict[str, str] | Sequence[str] | None) -> str:
-    """What of the cells the model does not get: levels that it does not know, numbers too far off.
+def noted(cells: Given, meta: dict) -> tuple[np.ndarray, str]:
+    """`row`, and what of it the model does not get: unknown levels, numbers too far off."""
+    return row(cells, meta), _note(cells, meta["inputs"]["tabular"])
 
-    Args:
-        encoder: `row` of an artifact.
-    """
-    spec = encoder.keywords["meta"]["inputs"]["tabular"]
+
+def _note(cells: Given, spec: dict) -> str:
     given, said = _cells(cells, spec), []
     for category in spec["categories"]:
         level = given.get(category["name"], "")
@@ -70,18 +71,23 @@ def note(encoder: functools.partial, cells: dict[str, str] | Sequence[str] | Non
     return "; ".join(said)
 
 
-def _cells(cells: dict[str, str] | Sequence[str] | None, spec: dict) -> dict[str, str]:
+def _cells(cells: Given, spec: dict) -> dict[str, str]:
     """Column -> cell, "" for a missing value."""
     known = [column["name"] for column in spec["numbers"] + spec["categories"]]
-    pairs = list(cells.items()) if isinstance(cells, dict) else [_named(c) for c in cells or ()]
-    given = {name: str(cell).strip() for name, cell in pairs}
+    if not (cells is None or isinstance(cells, (Mapping, list, tuple))):
+        raise InputError(
+            f"The features are {type(cells).__name__}: cells by the names of their columns are "
+            f"wanted ({', '.join(known)})."
+        )
+    pairs = (
+        list(cells.items()) if isinstance(cells, Mapping) else [_named(str(c)) for c in cells or ()]
+    )
+    given = {name: _written(cell) for name, cell in pairs}
     if len(given) < len(pairs):
-        raise ArtifactError("--tabular names a column twice: give each once.")
+        raise InputError("--tabular names a column twice: give each once.")
     unknown = [name for name in given if name not in known]
     if unknown:
-        raise ArtifactError(
-            f"The model reads no column {unknown[0]!r}; it reads {', '.join(known)}."
-        )
+        raise InputError(f"The model reads no column {unknown[0]!r}; it reads {', '.join(known)}.")
     levels = {level for category in spec["categories"] for level in category["levels"]}
     missing = spec.get("missing", ())
     return {
@@ -90,10 +96,17 @@ def _cells(cells: dict[str, str] | Sequence[str] | None, spec: dict) -> dict[str
     }
 
 
+def _written(cell: object) -> str:
+    """As training's tables have what JSON says: nothing is empty, a truth is in small letters."""
+    if cell is None:
+        return ""
+    return str(cell).lower() if isinstance(cell, bool) else str(cell).strip()
+
+
 def _named(written: str) -> tuple[str, str]:
     name, equals, cell = written.partition("=")
     if not equals:
-        raise ArtifactError(f"{written!r} names no column: NAME=VALUE is wanted.")
+        raise InputError(f"{written!r} names no column: NAME=VALUE is wanted.")
     return name.strip(), cell
 
 
@@ -105,7 +118,7 @@ def _number(number: dict, cell: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise ArtifactError(f"{number['name']} is {cell!r}; a number is wanted, or nothing.")
+        raise InputError(f"{number['name']} is {cell!r}; a number is wanted, or nothing.")
     return (value - number["mean"]) / number["deviation"]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.edge.artifact import ArtifactError
+from bench.edge.errors import InputError
 
 # What `predict` is given: a sentence as it stands; column -> cell; or what a command line has.
 Given = str | Mapping[str, object] | Sequence[str] | None
@@ -23,15 +24,19 @@ def sentence(given: Given, spec: dict) -> str:
         spec: `inputs` of `meta.json` for the tokens.
 
     Raises:
-        ArtifactError: several sentences, a cell without a name, or of a column that is not read.
+        InputError: no text, several sentences, or a cell without a name or of a column that
+            is not read.
     """
     if given is None or isinstance(given, str):
         return given or ""
+    listed = isinstance(given, (list, tuple)) and all(isinstance(part, str) for part in given)
+    if not (listed or isinstance(given, Mapping)):
+        raise InputError(f"The text is {type(given).__name__}: a sentence is wanted.")
     columns = spec.get("columns", ())
     if isinstance(given, Mapping):
         unknown = [name for name in given if name not in columns]
         if unknown:
-            raise ArtifactError(
+            raise InputError(
                 f"The model's text has no column {unknown[0]!r}; "
                 + (f"it has {', '.join(columns)}." if columns else "it is one sentence.")
             )
@@ -39,10 +44,10 @@ def sentence(given: Given, spec: dict) -> str:
     if columns:
         cells = [_named(written, columns) for written in given]
         if len(dict(cells)) < len(cells):
-            raise ArtifactError("--text names a column twice: give each once.")
+            raise InputError("--text names a column twice: give each once.")
         return joined(dict(cells), spec)
     if len(given) != 1:
-        raise ArtifactError(f"--text came {len(given)} times; the model takes one sentence.")
+        raise InputError(f"--text came {len(given)} times; the model takes one sentence.")
     return given[0]
 
 
@@ -62,7 +67,7 @@ def _named(written: str, columns: Sequence[str]) -> tuple[str, str]:
     for column in sorted(columns, key=len, reverse=True):
         if written.startswith(f"{column}="):
             return column, written[len(column) + 1 :]
-    raise ArtifactError(
+    raise InputError(
         f"The model's text is joined from {', '.join(columns)}, and {written!r} begins with none "
         f'of them: give each as --text NAME=VALUE, as in --text "{columns[0]}=...".'
     )
@@ -92,18 +97,21 @@ class Tokens:
         A longer one than the longest loses its end, but keeps its last token, [SEP] or what the
         vocabulary calls it.
         """
+        return self.noted(given)[0]
+
+    def noted(self, given: Given) -> tuple[np.ndarray, str]:
+        """The same, and what of the sentence the model does not get, in sentences; "" if all."""
         ids = self._ids(given)
-        longest = self.lengths[-1]
+        note, longest = self._note(ids), self.lengths[-1]
         if len(ids) > longest:
             ids = [*ids[: longest - 1], ids[-1]]
         length = next(size for size in self.lengths if size >= len(ids))
         padded = np.full((1, length), self.pad_id, np.int32)
         padded[0, : len(ids)] = ids
-        return padded
+        return padded, note
 
-    def note(self, given: Given) -> str:
-        """What of a sentence the model does not get, said in sentences; empty if it gets all."""
-        ids, longest, notes = self._ids(given), self.lengths[-1], []
+    def _note(self, ids: list[int]) -> str:
+        longest, notes = self.lengths[-1], []
         if len(ids) > longest:
             notes.append(
                 f"the sentence is {len(ids)} tokens long and the model takes {longest}: its last "

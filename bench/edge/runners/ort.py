@@ -14,7 +14,11 @@ from bench.edge.runners.base import Runner, brief, library
 
 
 class OnnxRuntime(Runner):
-    """ONNX Runtime on the CPU, its settings as they are but for the threads."""
+    """ONNX Runtime on the CPU, its settings as they are but for the threads.
+
+    Attributes:
+        session: its own, which any number of threads may run.
+    """
 
     asked = "CPUExecutionProvider"
 
@@ -25,7 +29,7 @@ class OnnxRuntime(Runner):
         options.log_severity_level = 4  # its errors are raised, too
         options.intra_op_num_threads = self.threads
         try:
-            self._session = self._open(path, options)
+            self.session = self._open(path, options)
         except ArtifactError:
             raise
         except Exception as error:  # its errors have no common class
@@ -33,8 +37,8 @@ class OnnxRuntime(Runner):
                 f"ONNX Runtime {self._ort.__version__} refuses {path} on {self.asked}: "
                 f"{brief(error)}"
             ) from None
-        self._outputs = [output.name for output in self._session.get_outputs()]
-        self._inputs = [value.name for value in self._session.get_inputs()]
+        self._outputs = [output.name for output in self.session.get_outputs()]
+        self._inputs = [value.name for value in self.session.get_inputs()]
 
     def _open(self, path, options):
         self.providers = [self.asked]
@@ -42,10 +46,10 @@ class OnnxRuntime(Runner):
 
     def _infer(self, inputs):
         given = {name: inputs[name] for name in self._inputs}
-        return dict(zip(self._outputs, self._session.run(self._outputs, given), strict=True))
+        return dict(zip(self._outputs, self.session.run(self._outputs, given), strict=True))
 
     def close(self):
-        self._session = None
+        self.session = None
 
 
 _EXACT = {"use_tf32": "0"}
@@ -124,7 +128,7 @@ class OnnxRuntimeCuda(OnnxRuntime):
         binding, given, taken = self._bindings[shapes]
         for name, value in given.items():
             value.update_inplace(np.ascontiguousarray(inputs[name]))
-        self._session.run_with_iobinding(binding)
+        self.session.run_with_iobinding(binding)
         return {name: np.array(value.numpy()) for name, value in taken.items()}
 
     def _bind(self, inputs):
@@ -132,14 +136,14 @@ class OnnxRuntimeCuda(OnnxRuntime):
 
         The outputs' shapes are the graph's to know: it runs once for them.
         """
-        binding = self._session.io_binding()
+        binding = self.session.io_binding()
         given = {name: self._memory(inputs[name]) for name in self._inputs}
         for name, value in given.items():
             value.update_inplace(np.ascontiguousarray(inputs[name]))
             binding.bind_ortvalue_input(name, value)
         for name in self._outputs:
             binding.bind_output(name, self.device)
-        self._session.run_with_iobinding(binding)
+        self.session.run_with_iobinding(binding)
         found = zip(self._outputs, binding.get_outputs(), strict=True)
         taken = {name: self._memory(value.numpy()) for name, value in found}
         binding.clear_binding_outputs()
