@@ -121,7 +121,12 @@ def _parser():
         default="fp32",
         help="fp32 (default), fp16, int8, int8_static: what the artifact has",
     )
-    add("--provider", choices=PROVIDERS, default="cpu", help="of ONNX Runtime (default cpu)")
+    add(
+        "--provider",
+        choices=PROVIDERS,
+        default="cpu",
+        help="what runs it (default cpu, of ONNX Runtime)",
+    )
     add("--threads", type=flags.positive, default=0, help="of the CPU (default: ONNX Runtime's)")
     add("--jsonl", action="store_true", help="answer JSON objects, a line each, of standard input")
     add("--table", type=Path, help="a .csv of rows; files are named relative to its folder")

@@ -27,8 +27,11 @@ from bench.edge.inputs.text import Given as Text
 from bench.edge.outputs import sigmoid, softmax
 from bench.edge.runners.engines import open_runner
 
-# ONNX Runtime's providers -> the runners that ask for them.
-PROVIDERS = {"cpu": "ort", "cuda": "ort-cuda", "tensorrt": "ort-tensorrt"}
+# What runs a model -> the runner: ONNX Runtime's providers, and OpenVINO.
+PROVIDERS = {
+    **{"cpu": "ort", "cuda": "ort-cuda", "tensorrt": "ort-tensorrt"},
+    **{"openvino": "openvino", "openvino-bf16": "openvino-bf16"},
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,8 +98,8 @@ class Predictor:
         Args:
             artifact: what `python -m export` wrote.
             precision: fp32, fp16, int8, int8_static: what the artifact has.
-            provider: of ONNX Runtime: cpu, cuda or tensorrt; `runner.providers` says which took
-                nodes.
+            provider: of ONNX Runtime: cpu, cuda or tensorrt; or openvino, or openvino-bf16.
+                `runner.providers` says what is really used.
             threads: of the CPU for one answer; 0 leaves that to ONNX Runtime.
 
         Raises:
@@ -244,7 +247,7 @@ def _proven(name: str, folder: Path, meta: dict, precision: str, threads: int, b
     # What a GPU has no kernel for may run elsewhere: here the answer counts, not whose time it is.
     opened = open_runner(name, folder, meta, precision, threads=threads, allow_fallback=True)
     try:
-        _, first = proof.compare(opened.infer, folder, meta, precision, batch)
+        _, first = proof.compare(opened.infer, folder, meta, precision, batch, opened.tolerance)
     except proof.WrongOutputs as error:
         why = ""
         if precision.startswith("int8"):
