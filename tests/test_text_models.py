@@ -125,19 +125,23 @@ def test_a_checkpoint_is_trained_exported_and_answers(name, variant, tiny, tmp_p
     family, preset = FAMILIES[name], tmp_path / "preset"
     tokenizer = write_tokenizer(preset, family.kind)
     pad_id = load_tokenizer(preset).ids.pad
-    family.save(preset, vocab_size=tokenizer.get_vocab_size(), pad_token_id=pad_id)
+    rows = {"vocab_size": tokenizer.get_vocab_size(), "max_position_embeddings": 40}
+    family.save(preset, **rows, pad_token_id=pad_id)
     place = tiny.beside(tmp_path / "bench")
     run, out = tmp_path / "run", tmp_path / "artifact"
-    flags = place.flags(variant=variant, run=run, text__preset=preset, train__epochs=1)
+    sizes = {"text__preset": preset, "data__max_length": 30, "train__epochs": 1}
+    flags = place.flags(variant=variant, run=run, **sizes)
     described = entries.run("fusion_keras.train", *flags, "--describe")
     assert described.returncode == 0, described.stderr
     done = entries.run("fusion_keras.train", *flags)
     assert done.returncode == 0, done.stderr
-    done = entries.run("export", f"--run={run}", f"--out={out}", "--precisions=int8", "--buckets=6")
+    done = entries.run(
+        "export", f"--run={run}", f"--out={out}", "--precisions=int8", "--buckets=25"
+    )
     assert done.returncode == 0, done.stderr
     meta = json.loads((out / "meta.json").read_text())
     assert meta["inputs"]["token_ids"]["pad_id"] == pad_id
-    assert {"fp32", "int8", "6 tokens"} <= {rung["name"] for rung in meta["ladder"]}
+    assert {"fp32", "int8", "25 tokens"} <= {rung["name"] for rung in meta["ladder"]}
     image = place.folder / "data" / "0.png"
     asked = ("--text=a good day", f"--image={image}")
     answered = entries.run("bench.predict", str(out), *asked)

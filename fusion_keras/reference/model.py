@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from transformers import Dinov2Model, EfficientNetModel, MobileNetV2Model, ResNetModel
 
-from fusion_keras.reference import text
 from fusion_keras.reference.audio_cnn import AudioCnn
 from fusion_keras.reference.joins import JOINS
+from fusion_keras.reference.text import cut_text, text_mask, text_taps
 
 LAST = "last"
 MODALITIES = ("text", "image", "audio", "tabular")
@@ -79,7 +79,7 @@ class Reference(nn.Module):
         taps = {m: _TAPS[m](getattr(self, m), inputs[m]) for m in self.backbones}
         if "text" not in self.backbones:
             return taps, None
-        return taps, text.mask_of(self.text, inputs["text"])
+        return taps, text_mask(self.text, inputs["text"])
 
     def _vectors(self, taps, mask):
         return [
@@ -152,7 +152,7 @@ def _cut(modality: str, model, depths: list):
     if not depths:
         return None
     if modality == "text":
-        return text.cut(model, depths)
+        return cut_text(model, depths)
     if LAST in depths:
         return model
     if isinstance(model, ResNetModel):
@@ -247,7 +247,7 @@ def _tabular_taps(model: Tabular, values) -> dict:
 
 
 _TAPS = {
-    "text": text.taps,
+    "text": text_taps,
     "image": _image_taps,
     "audio": _audio_taps,
     "tabular": _tabular_taps,

@@ -7,7 +7,7 @@ from transformers import AlbertModel, DistilBertModel, RobertaModel
 LAST = "last"
 
 
-def cut(model: nn.Module, depths: list) -> nn.Module:
+def cut_text(model: nn.Module, depths: list) -> nn.Module:
     """Take off what none of the depths needs."""
     if LAST in depths:
         return model
@@ -48,14 +48,14 @@ def _embedded(model: nn.Module, token_ids):
     return model.encoder.embedding_hidden_mapping_in(x) if isinstance(model, AlbertModel) else x
 
 
-def mask_of(model: nn.Module, token_ids):
+def text_mask(model: nn.Module, token_ids):
     """bool [B, T], whether a token is none of the padding."""
     return token_ids != model.config.pad_token_id
 
 
-def taps(model: nn.Module, token_ids) -> dict:
+def text_taps(model: nn.Module, token_ids) -> dict:
     """Depth -> [B, T, D], and `last` -> [B, D]: the pooler, or without one the first token."""
-    mask = mask_of(model, token_ids)
+    mask = text_mask(model, token_ids)
     x = _embedded(model, token_ids)
     found = {0: x}
     bias = torch.zeros_like(mask, dtype=x.dtype).masked_fill(~mask, torch.finfo(x.dtype).min)
