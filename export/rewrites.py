@@ -240,12 +240,48 @@ def _clip_nchw(op, x, low, high):
     return op.Transpose(op.Clip(x, low, high), perm=_TO_NHWC)
 
 
-def _sum_nhwc(op, a, b):
-    return op.Add(op.Transpose(a, perm=_TO_NHWC), op.Transpose(b, perm=_TO_NHWC))
+def _lifted_activation(name):
+    """Behind a transpose -> before it, of an operator of one input."""
+
+    def rule_pattern(op, x):
+        return getattr(op, name)(op.Transpose(x, perm=_TO_NHWC), _outputs=["y"])
+
+    def replacement(op, x, y):
+        changed = getattr(op, name)(x, **{a.name: a for a in y.producer().attributes.values()})
+        return op.Transpose(changed, perm=_TO_NHWC)
+
+    rule_name = f"transpose_after_{name.lower()}"
+    return RewriteRule(rule_pattern, replacement, name=rule_name, remove_nodes=False)
 
 
-def _sum_nchw(op, a, b):
-    return op.Transpose(op.Add(a, b), perm=_TO_NHWC)
+def _lifted_pair(name, rule_name):
+    """The same of an operator of two inputs, each behind a transpose; one may be broadcast."""
+
+    def rule_pattern(op, a, b):
+        return getattr(op, name)(op.Transpose(a, perm=_TO_NHWC), op.Transpose(b, perm=_TO_NHWC))
+
+    def replacement(op, a, b):
+        return op.Transpose(getattr(op, name)(a, b), perm=_TO_NHWC)
+
+    return RewriteRule(rule_pattern, replacement, name=rule_name, remove_nodes=False)
+
+
+def _padded_nhwc(op, x, pads):
+    return op.Pad(op.Transpose(x, perm=_TO_NHWC), pads, _outputs=["y"])
+
+
+def _padded_with_nhwc(op, x, pads, value):
+    return op.Pad(op.Transpose(x, perm=_TO_NHWC), pads, value, _outputs=["y"])
+
+
+def _padded_nchw(op, x, pads, y, value=None):
+    sizes = constant(pads)
+    if sizes is None or sizes.size != 8:
+        return None
+    around = new(op, sizes.reshape(2, 4)[:, _TO_NCHW].reshape(-1), pads, "nchw")
+    inputs = (x, around) if value is None else (x, around, value)
+    padded = op.Pad(*inputs, **{a.name: a for a in y.producer().attributes.values()})
+    return op.Transpose(padded, perm=_TO_NHWC)
 
 
 def _there_and_back(op, x):
@@ -267,6 +303,79 @@ def _mean_nchw(op, x, axes):
         return None
     new_axes = new(op, np.array([2, 3], np.int64), axes, "nchw")
     return op.ReduceMean(x, new_axes, keepdims=0)
+
+
+def _kept_mean_nhwc(op, x, axes):
+    x = op.Transpose(x, perm=_TO_NHWC)
+    return op.ReduceMean(x, axes, keepdims=1, _allow_other_attributes=True)
+
+
+def _kept_mean_nchw(op, x, axes):
+    axis_values = constant(axes)
+    if axis_values is None or sorted(axis_values.tolist()) != [1, 2]:
+        return None
+    new_axes = new(op, np.array([2, 3], np.int64), axes, "nchw")
+    return op.Transpose(op.ReduceMean(x, new_axes, keepdims=1), perm=_TO_NHWC)
+
+
+def _gated_nhwc(op, x, gate, shape):
+    return op.Mul(op.Transpose(x, perm=_TO_NHWC), op.Reshape(gate, shape, _outputs=["g"]))
+
+
+def _gated_nchw(op, x, gate, shape, g):
+    """A number for each channel, which tf2onnx reshapes where it might transpose."""
+    if not _is_pixel(gate, [2, 3]) or not _is_pixel(g, [1, 2]):
+        return None
+    return op.Transpose(op.Mul(x, gate), perm=_TO_NHWC)
+
+
+def _pixel_nhwc(op, x, shape):
+    return op.Reshape(op.Transpose(x, perm=_TO_NHWC), shape)
+
+
+def _pixel_nchw(op, x, shape):
+    return op.Reshape(x, shape) if _is_pixel(x, [2, 3]) else None
+
+
+def _is_pixel(value: ir.Value, axes: list[int]) -> bool:
+    """Whether a map is one pixel, these its axes of height and width."""
+    sizes = shape_of(value)
+    return sizes is not None and len(sizes) == 4 and all(sizes[axis] == 1 for axis in axes)
+
+
+def _times_one(op, one, x):
+    return op.Mul(one, x)  # SiLU's beta, which TensorFlow multiplies by
+
+
+def _once(op, one, x):
+    values = constant(one)
+    return op.Identity(x) if values is not None and values.shape == () and values == 1 else None
+
+
+def _padded_conv(op, x, pads, w):
+    padded = op.Pad(x, pads, _outputs=["padded"])
+    return op.Conv(padded, w, _allow_other_attributes=True, _outputs=["conv"])
+
+
+def _padded_biased_conv(op, x, pads, w, b):
+    padded = op.Pad(x, pads, _outputs=["padded"])
+    return op.Conv(padded, w, b, _allow_other_attributes=True, _outputs=["conv"])
+
+
+def _padding_conv(op, x, pads, w, padded, conv, b=None):
+    sizes, given = constant(pads), dict(conv.producer().attributes)
+    mode = padded.producer().attributes.get("mode")
+    if mode is not None and mode.as_string() != "constant":
+        return None
+    automatic = given.pop("auto_pad", None)
+    if sizes is None or sizes.size != 8 or sizes.reshape(2, 4)[:, :2].any():
+        return None
+    if automatic is not None and automatic.as_string() not in ("NOTSET", "VALID"):
+        return None
+    own = given.pop("pads", None)
+    around = sizes.reshape(2, 4)[:, 2:].reshape(-1) + (own.as_ints() if own else 0)
+    inputs = (x, w) if b is None else (x, w, b)
+    return op.Conv(*inputs, pads=around.tolist(), **given)
 
 
 def _conv(op, x, w, bias=None, like=None):
@@ -327,8 +436,20 @@ PORTABLE = [
     _lifted("Mul"),
     _lifted("Add"),
     RewriteRule(_clip_nhwc, _clip_nchw, name="transpose_after_clip", remove_nodes=False),
-    RewriteRule(_sum_nhwc, _sum_nchw, name="transpose_after_sum", remove_nodes=False),
+    *map(_lifted_activation, ("Relu", "Sigmoid", "Gelu")),
+    _lifted_pair("Add", "transpose_after_sum"),
+    _lifted_pair("Mul", "transpose_after_product"),
+    RewriteRule(_padded_nhwc, _padded_nchw, name="transpose_after_pad", remove_nodes=False),
+    RewriteRule(
+        _padded_with_nhwc, _padded_nchw, name="transpose_after_pad_of_value", remove_nodes=False
+    ),
+    RewriteRule(_times_one, _once, name="times_one"),
+    RewriteRule(_gated_nhwc, _gated_nchw, name="transpose_after_gate", remove_nodes=False),
+    RewriteRule(_pixel_nhwc, _pixel_nchw, name="transpose_of_a_pixel", remove_nodes=False),
+    RewriteRule(_padded_conv, _padding_conv, name="padding_of_a_convolution"),
+    RewriteRule(_padded_biased_conv, _padding_conv, name="padding_of_a_biased_convolution"),
     RewriteRule(_mean_nhwc, _mean_nchw, name="transpose_before_mean", remove_nodes=False),
+    RewriteRule(_kept_mean_nhwc, _kept_mean_nchw, name="transpose_after_mean", remove_nodes=False),
     RewriteRule(_there_and_back, _itself, name="transpose_there_and_back", remove_nodes=False),
     RewriteRule(_conv_times, _fold_times, name="batch_norm_scale"),
     RewriteRule(_conv_plus, _fold_plus, name="batch_norm_shift"),

@@ -31,6 +31,18 @@ OTHERS = {
         "[0, 3, 1, 2]", "[0, 2, 3, 1]"
     ),
     "transpose_before_mean": GRAPHS["transpose_before_mean"][0].replace("space", "edge"),
+    "transpose_after_mean": GRAPHS["transpose_after_mean"][0].replace("space", "edge"),
+    "transpose_after_gate": GRAPHS["transpose_after_gate"][0].replace("pixel_nhwc", "pixel_nchw"),
+    "transpose_of_a_pixel": GRAPHS["transpose_of_a_pixel"][0]
+    .replace("gate", "image")
+    .replace("pixel_nchw", "all_of_it"),
+    "times_one": GRAPHS["times_one"][0].replace("one", "half"),
+    "padding_of_a_convolution": GRAPHS["padding_of_a_convolution"][0].replace(
+        "= Pad", '= Pad <mode = "edge">'
+    ),
+    "padding_of_a_biased_convolution": GRAPHS["padding_of_a_biased_convolution"][0].replace(
+        "VALID", "SAME_UPPER"
+    ),
     "batch_norm_scale": GRAPHS["batch_norm_scale"][0].replace("per_channel", "row"),
     "gemm": "m = MatMul (x, matrix)\n y = Add (m, bias)",
     "dense_of_tokens": GRAPHS["dense_of_tokens"][0].replace("whole", "halves"),
@@ -56,6 +68,7 @@ WEIGHTS |= {
     "nothing": np.array(0, np.int32),
     "seven": np.array(7, np.int32),
     "two_after": np.array([0, 0, 0, 2], np.int64),
+    "all_of_it": np.array([1, 120], np.int64),
     "all_around": np.array([0, 1, 1, 0], np.int64),
     "edge": np.array([2, 3], np.int64),
     "row": RNG.normal(size=(1, 1, 1, 4)),

@@ -8,6 +8,7 @@ RNG = np.random.default_rng(0)
 INPUTS = {
     "x": RNG.normal(size=(1, 6, 8)).astype(np.float32),
     "image": RNG.normal(size=(1, 4, 5, 6)).astype(np.float32),  # NCHW, 4 channels
+    "gate": RNG.normal(size=(1, 4, 1, 1)).astype(np.float32),  # NCHW, one pixel
     "scores": RNG.normal(size=(1, 2, 6, 6)).astype(np.float32),
     "ids": np.array([[3, 0, 1, -1, 6, 2]], np.int32),
     "there": np.array([[1, 1, 1, 1, 0, 0]], np.int32),
@@ -36,6 +37,13 @@ WEIGHTS = {
     "six": np.array(6.0),
     "eighth": np.array(0.125),
     "lowest": np.array(-1e9),
+    "less": np.array(-1.0),
+    "shift": RNG.normal(size=3),
+    # Above, left, below, right: 1, 0, 2, 1.
+    "around_nhwc": np.array([0, 1, 0, 0, 0, 2, 1, 0], np.int64),
+    "around_nchw": np.array([0, 0, 1, 0, 0, 0, 2, 1], np.int64),
+    "pixel_nhwc": np.array([1, 1, 1, 4], np.int64),
+    "pixel_nchw": np.array([1, 4, 1, 1], np.int64),
     "last": np.array([-1], np.int64),
     "space": np.array([1, 2], np.int64),
     "zeros1": np.array([0], np.int64),
@@ -183,6 +191,55 @@ GRAPHS = {
     "transpose_after_clip": (
         "t = Transpose <perm = [0, 2, 3, 1]> (image)\n y = Clip (t, zero, six)",
         ["Clip", "Transpose"],
+    ),
+    **{
+        f"transpose_after_{name.lower()}": (
+            f"t = Transpose <perm = [0, 2, 3, 1]> (image)\n y = {name} (t)",
+            sorted([name, "Transpose"]),
+        )
+        for name in ("Relu", "Sigmoid", "Gelu")
+    },
+    "transpose_after_pad": (
+        "t = Transpose <perm = [0, 2, 3, 1]> (image)\n y = Pad (t, around_nhwc)",
+        ["Pad", "Transpose"],
+    ),
+    "transpose_after_pad_of_value": (
+        "t = Transpose <perm = [0, 2, 3, 1]> (image)\n y = Pad (t, around_nhwc, less)",
+        ["Pad", "Transpose"],
+    ),
+    "transpose_after_mean": (
+        "t = Transpose <perm = [0, 2, 3, 1]> (image)\n y = ReduceMean <keepdims = 1> (t, space)",
+        ["ReduceMean", "Transpose"],
+    ),
+    "transpose_after_product": (
+        """
+    t = Transpose <perm = [0, 2, 3, 1]> (image)
+    u = Transpose <perm = [0, 2, 3, 1]> (gate)
+    y = Mul (t, u)
+""",
+        ["Mul", "Transpose"],
+    ),
+    "transpose_after_gate": (
+        """
+    t = Transpose <perm = [0, 2, 3, 1]> (image)
+    g = Reshape (gate, pixel_nhwc)
+    y = Mul (t, g)
+""",
+        ["Mul", "Transpose"],
+    ),
+    "transpose_of_a_pixel": (
+        "t = Transpose <perm = [0, 2, 3, 1]> (gate)\n y = Reshape (t, pixel_nchw)",
+        ["Reshape"],
+    ),
+    "times_one": ("a = Mul (one, x)\n y = Abs (a)", ["Abs"]),
+    "padding_of_a_convolution": (
+        "p = Pad (image, around_nchw)\n"
+        "y = Conv <strides = [2, 1], pads = [0, 0, 1, 1]> (p, kernel)",
+        ["Conv"],
+    ),
+    "padding_of_a_biased_convolution": (
+        'p = Pad (image, around_nchw)\ny = Conv <auto_pad = "VALID"> (p, kernel, shift)',
+        ["Conv"],
     ),
     "transpose_after_sum": (
         """
