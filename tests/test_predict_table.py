@@ -10,7 +10,7 @@ import pytest
 
 from bench.edge import json_lines, tables
 from bench.edge.predict import main as predict
-from bench.edge.predictor import Answer, Predictor
+from bench.edge.predictor import Answer, Predictor, _said
 from bench.edge.scores import Truth, wilson
 from fusion_keras.metrics import classification_metrics, label_metrics
 from tests.support.tiny import HEADER, rows, write_manifest
@@ -214,6 +214,16 @@ def test_scores_of_several_labels_are_those_of_training():
     assert found.pop("subset accuracy") == pytest.approx(wanted["accuracy"])
     for name, value in found.items():
         assert value == pytest.approx(wanted[name])
+
+
+def test_a_predicted_score_is_scored_where_the_table_has_one():
+    outputs = {"logits": np.zeros((2, 2), np.float32), "score": np.full((2, 1), 1.25, np.float32)}
+    said = _said({"classes": ["c0", "c1"]}, outputs)
+    assert said["score"] == 1.25
+    truth = Truth.of({"classes": ["c0", "c1"]}, tables.Columns(), ["score"])
+    cells = [tables.Row(i, {"score": cell}) for i, cell in enumerate(("1.75", "1.5", "", "x"))]
+    found, count, _ = truth.scores(cells, [Answer(**said, milliseconds={})] * 4)
+    assert (found, count) == ({"mae": pytest.approx(0.375)}, 0)
 
 
 # --- Lines of JSON --------------------------------------------------------------------------------
