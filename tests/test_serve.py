@@ -178,7 +178,7 @@ def test_one_too_many_is_told_so_and_a_slow_answer_too(predictors, monkeypatch):
 
 
 def test_a_request_that_does_not_come_is_given_up(predictors):
-    with served(predictors, Limits(seconds=0.3, at_once=1)) as port:
+    with served(predictors, Limits(seconds=1.0, at_once=1)) as port:
         with socket.create_connection(("127.0.0.1", port), timeout=30) as client:
             client.sendall(
                 b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
