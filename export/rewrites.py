@@ -363,19 +363,40 @@ def _padded_biased_conv(op, x, pads, w, b):
 
 
 def _padding_conv(op, x, pads, w, padded, conv, b=None):
-    sizes, given = constant(pads), dict(conv.producer().attributes)
-    mode = padded.producer().attributes.get("mode")
-    if mode is not None and mode.as_string() != "constant":
+    given = _with_padding(conv, padded, pads)
+    if given is None:
         return None
-    automatic = given.pop("auto_pad", None)
-    if sizes is None or sizes.size != 8 or sizes.reshape(2, 4)[:, :2].any():
+    return op.Conv(*((x, w) if b is None else (x, w, b)), **given)
+
+
+def _padded_pool(op, x, pads, value):
+    padded = op.Pad(op.Relu(x, _outputs=["positive"]), pads, value, _outputs=["padded"])
+    return op.MaxPool(padded, _allow_other_attributes=True, _outputs=["pooled"])
+
+
+def _padding_pool(op, x, pads, value, positive, padded, pooled):
+    """What pads is not above what ReLU gives, of which every window has some: it never wins."""
+    number, given = scalar(value), _with_padding(pooled, padded, pads)
+    if number is None or number > 0 or given is None or "dilations" in given:
+        return None
+    if any(side >= min(given["kernel_shape"].as_ints()) for side in given["pads"]):
+        return None
+    return op.MaxPool(positive, **given)
+
+
+def _with_padding(value: ir.Value, padded: ir.Value, pads: ir.Value) -> dict | None:
+    """The attributes of what makes `value` of a padded map, the padding among them; else None."""
+    sizes, given = constant(pads), dict(value.producer().attributes)
+    mode, automatic = padded.producer().attributes.get("mode"), given.pop("auto_pad", None)
+    if mode is not None and mode.as_string() != "constant":
         return None
     if automatic is not None and automatic.as_string() not in ("NOTSET", "VALID"):
         return None
+    if sizes is None or sizes.size != 8 or sizes.reshape(2, 4)[:, :2].any():
+        return None
     own = given.pop("pads", None)
     around = sizes.reshape(2, 4)[:, 2:].reshape(-1) + (own.as_ints() if own else 0)
-    inputs = (x, w) if b is None else (x, w, b)
-    return op.Conv(*inputs, pads=around.tolist(), **given)
+    return {**given, "pads": around.tolist()}
 
 
 def _conv(op, x, w, bias=None, like=None):
@@ -448,6 +469,7 @@ PORTABLE = [
     RewriteRule(_pixel_nhwc, _pixel_nchw, name="transpose_of_a_pixel", remove_nodes=False),
     RewriteRule(_padded_conv, _padding_conv, name="padding_of_a_convolution"),
     RewriteRule(_padded_biased_conv, _padding_conv, name="padding_of_a_biased_convolution"),
+    RewriteRule(_padded_pool, _padding_pool, name="padding_of_a_pool", remove_nodes=False),
     RewriteRule(_mean_nhwc, _mean_nchw, name="transpose_before_mean", remove_nodes=False),
     RewriteRule(_kept_mean_nhwc, _kept_mean_nchw, name="transpose_after_mean", remove_nodes=False),
     RewriteRule(_there_and_back, _itself, name="transpose_there_and_back", remove_nodes=False),

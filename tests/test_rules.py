@@ -43,6 +43,7 @@ OTHERS = {
     "padding_of_a_biased_convolution": GRAPHS["padding_of_a_biased_convolution"][0].replace(
         "VALID", "SAME_UPPER"
     ),
+    "padding_of_a_pool": GRAPHS["padding_of_a_pool"][0].replace("less", "six"),
     "batch_norm_scale": GRAPHS["batch_norm_scale"][0].replace("per_channel", "row"),
     "gemm": "m = MatMul (x, matrix)\n y = Add (m, bias)",
     "dense_of_tokens": GRAPHS["dense_of_tokens"][0].replace("whole", "halves"),

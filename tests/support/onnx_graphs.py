@@ -42,6 +42,7 @@ WEIGHTS = {
     # Above, left, below, right: 1, 0, 2, 1.
     "around_nhwc": np.array([0, 1, 0, 0, 0, 2, 1, 0], np.int64),
     "around_nchw": np.array([0, 0, 1, 0, 0, 0, 2, 1], np.int64),
+    "one_around": np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64),
     "pixel_nhwc": np.array([1, 1, 1, 4], np.int64),
     "pixel_nchw": np.array([1, 4, 1, 1], np.int64),
     "last": np.array([-1], np.int64),
@@ -240,6 +241,14 @@ GRAPHS = {
     "padding_of_a_biased_convolution": (
         'p = Pad (image, around_nchw)\ny = Conv <auto_pad = "VALID"> (p, kernel, shift)',
         ["Conv"],
+    ),
+    "padding_of_a_pool": (
+        """
+    r = Relu (image)
+    p = Pad (r, one_around, less)
+    y = MaxPool <kernel_shape = [3, 3], strides = [2, 2]> (p)
+""",
+        ["MaxPool", "Relu"],
     ),
     "transpose_after_sum": (
         """
