@@ -256,3 +256,13 @@ def test_sentences_stay_a_list():
 def test_a_strength_without_meaning_is_refused(name, strength, said):
     with pytest.raises(UsageError, match=said):
         CORRUPTIONS[name].check(name, [strength])
+
+
+def test_padding_is_what_the_vocabulary_has_for_it():
+    roberta = SpecialIds(pad=1, mask=4)
+    row = np.array([0, *range(11, 21), 2, 1, 1], np.int32)  # <s> ... </s>
+    dropped = corrupt.drop_tokens(row, 0.5, rng(), roberta)
+    assert (dropped[0], dropped[6]) == (0, 2)
+    assert (dropped[7:] == 1).all()
+    assert (corrupt.mask_tokens(row, 1.0, rng(), roberta)[1:11] == 4).all()
+    assert corrupt.miss_text(row, 1.0, rng(), roberta).tolist() == [0, 2, *[1] * 12]

@@ -16,7 +16,7 @@ from fusion_keras.config import get_config
 from fusion_keras.data.tokens import encode
 from fusion_keras.errors import UsageError
 from fusion_keras.modalities import MODALITY
-from tests.support.hf_encoders import TOLERANCE, all_taps, worst_difference
+from tests.support.hf_encoders import TOLERANCE, all_taps, randomise, worst_difference
 from tests.support.text_families import FAMILIES, inputs_of, their_taps, write_tokenizer
 
 # Keras's own variables answer numpy 2's new `copy` keyword with this, wherever it saves.
@@ -125,6 +125,17 @@ def test_padding_does_not_reach_real_tokens(backbone):
     other = {**inputs, "token_ids": np.where(mask == 1, inputs["token_ids"], 11).astype(np.int32)}
     for got, wanted in zip(real_taps(backbone, other), real_taps(backbone, inputs), strict=True):
         np.testing.assert_allclose(got, wanted, atol=1e-5)
+
+
+def test_a_fine_tuned_classifiers_encoder_is_found(family, tmp_path):
+    config = getattr(transformers, f"{family.name}Config")(**family.sizes)
+    kind = getattr(transformers, f"{family.name}ForSequenceClassification")
+    model = randomise(kind(config))
+    model.save_pretrained(tmp_path)
+    backbone = family.cls.from_preset(str(tmp_path))
+    inputs = inputs_of(backbone)
+    theirs = their_taps(model.base_model, inputs)
+    assert worst_difference(real_taps(backbone, inputs), theirs) <= TOLERANCE
 
 
 # --- Presets --------------------------------------------------------------------------------------

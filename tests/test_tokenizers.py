@@ -8,6 +8,7 @@ from tokenizers import Tokenizer, processors
 from transformers import AutoTokenizer
 
 from bench.edge.inputs.text import Tokens
+from bench.edge.proof import fitted
 from fusion_keras.config import get_config
 from fusion_keras.data.tokens import SpecialIds, count_unknown, encode, letter_ids, load_tokenizer
 from fusion_keras.errors import UsageError
@@ -70,6 +71,16 @@ def test_the_device_gives_the_same_ids(kind):
         assert len(got) in (8, LENGTH)
         np.testing.assert_array_equal(got, row[: len(got)])
         assert (row[len(got) :] == own.ids.pad).all()
+
+
+def test_the_bench_cuts_sentences_to_the_shortest_length_that_holds_them(kind):
+    own = load_tokenizer(kind[1])
+    ids, _ = encode(["a day", "a"], own, LENGTH)
+    pads = (ids == own.ids.pad).sum(axis=1).min()
+    spec = {"max_length": LENGTH, "pad_id": own.ids.pad}
+    lengths = [LENGTH - int(pads), LENGTH]
+    meta = {"inputs": {"token_ids": spec}, "shapes": {"length": None}, "lengths": lengths}
+    assert fitted({"token_ids": ids}, meta)["token_ids"].shape == (2, lengths[0])
 
 
 def test_what_is_unknown_is_counted_alike(kind):
