@@ -219,7 +219,7 @@ def _drop(directory, name):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda d: _edit_config(d, hidden_act="silu"), "'silu'.*wanted one of gelu"),
+        (lambda d: _edit_config(d, hidden_act="mish"), "'mish'.*wanted one of gelu"),
         (lambda d: _edit_config(d, model_type="roberta"), "'roberta'.*wanted 'bert'"),
         (lambda d: _edit_config(d, is_decoder=True), "is_decoder=True"),
         (lambda d: _edit_config(d, position_embedding_type="relative_key"), "relative_key"),

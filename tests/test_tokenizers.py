@@ -89,7 +89,7 @@ def test_what_is_unknown_is_counted_alike(kind):
     assert (unknown > 0) == (KINDS[kind[0]].unknown is not None)
     device = Tokens(kind[1], {"lengths": [LENGTH], "inputs": {}})
     said = f"{unknown} of the sentence's {tokens} tokens are unknown"
-    assert (said in device.note(text)) == bool(unknown)
+    assert (said in device.noted(text)[1]) == bool(unknown)
     assert bool(len(letter_ids(own))) == (kind[0] == "words")
 
 

@@ -56,6 +56,7 @@ class FakeRunner:
 
     providers = ("FakeProvider",)
     device_ms = None
+    tolerance = None
 
     def __init__(self, behaviour: dict):
         self.behaviour, self.count = behaviour, 0
