@@ -18,6 +18,7 @@ from tests.support.pairs import (
     SCALE,
     called,
     differences,
+    extreme_images,
     make_family,
     one_thread,  # noqa: F401
     their_outputs,
@@ -30,16 +31,36 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 NAMES = ("tiny_resnet", "tiny_efficientnet", "tiny_deit", "tiny_dinov2")
 VARIANTS = ("late", "inter", "early")
-SIZE, TOLERANCE = 32, 1e-4  # of the tap's largest magnitude
+# ResNet halves the image five times. Of one pixel of each of sixteen images the mean of squares
+# loses digits against the squared mean (`pointwise.BatchNormalization`): 3e-4 of a tap, measured.
+SIZES = {"tiny_resnet": 64}
+# Deep random networks hardly tell one image from another.
+SHALLOW = {
+    "tiny_efficientnet": {
+        "kernel_sizes": (3, 5, 3),
+        "in_channels": (32, 16, 24),
+        "out_channels": (16, 24, 40),
+        "strides": (1, 2, 2),
+        "num_block_repeats": (1, 2, 1),
+        "expand_ratios": (1, 6, 4),
+    },
+    "tiny_deit": {"num_layers": 3},
+    "tiny_dinov2": {"num_layers": 3},
+}
+TOLERANCE = 1e-4  # of the tap's largest magnitude
+
+
+def size_of(name: str) -> int:
+    return SIZES.get(name, 32)
 
 
 @functools.cache
 def family(name: str):
-    """The three variants over a narrow text and image backbone, the transformers three deep."""
-    image = load_image(f"random:{name}")
+    """The three variants over a narrow text and image backbone, some of them shallow."""
+    image = load_image(f"random:{name}", size_of(name))
     cls, arguments = ARCHITECTURES[name]
-    if "num_heads" in arguments:
-        image = dataclasses.replace(image, backbone=cls(**{**arguments, "num_layers": 3}))
+    if name in SHALLOW:
+        image = dataclasses.replace(image, backbone=cls(**{**arguments, **SHALLOW[name]}))
     image = dataclasses.replace(image, scale=SCALE, offset=OFFSET)
     return make_family(tiny_text(3), image, variants=VARIANTS, width=32)
 
@@ -47,7 +68,9 @@ def family(name: str):
 @pytest.mark.parametrize("name", slow_but(["tiny_deit"], NAMES))
 def test_the_reference_built_of_the_spec_gives_the_same_taps_and_logits(name):
     made = family(name)
-    values = tiny_batch(6, SIZE)
+    values = tiny_batch(6, size_of(name))
+    # Noise alone a random network hardly tells apart.
+    values["image"][:4] = extreme_images(size_of(name))
     taps = called(made.encoders, values)
     for variant, pair in made.pairs.items():
         taken = {n: taps[n] for n in pair.graph.fusion.input}
@@ -61,7 +84,7 @@ def test_the_reference_built_of_the_spec_gives_the_same_taps_and_logits(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_every_gradient_equals_pytorchs(name):
     for variant in VARIANTS:
-        worst = check(family(name), variant, tiny_batch(ROWS, SIZE), LABELS)
+        worst = check(family(name), variant, tiny_batch(ROWS, size_of(name)), LABELS)
         print(f"{variant} {name}: {worst:.1e}")
 
 

@@ -25,6 +25,8 @@ from tests.support.tiny import tone, write_wav
 SPECS = [
     ImageSpec(96, "squash", 1.0, "bicubic"),
     ImageSpec(64, "crop", 0.875, "bilinear"),
+    ImageSpec(64, "squash_crop", 0.875, "bicubic"),
+    ImageSpec(64, "squash", 1.0, "nearest"),
     ImageSpec(50, "pad"),
 ]
 

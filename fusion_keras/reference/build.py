@@ -192,7 +192,13 @@ def _image(kind: str, backbone) -> nn.Module:
     fields = {theirs: config[ours] for theirs, ours in _FIELDS[kind].items()}
     fields["image_size"] = config["image_shape"][0]
     if kind == "Dinov2":
-        fields |= {"mlp_ratio": config["mlp_dim"] / config["hidden_dim"], "use_mask_token": False}
+        ratio, rest = divmod(config["mlp_dim"], config["hidden_dim"])
+        if rest:
+            raise UsageError(
+                f"got a DINOv2 of mlp_dim {config['mlp_dim']} and hidden_dim "
+                f"{config['hidden_dim']}, wanted a multiple: Hugging Face's has no other."
+            )
+        fields |= {"mlp_ratio": ratio, "use_mask_token": False}
     if kind == "EfficientNet":
         fields["hidden_dim"] = backbone.output.shape[-1]
     made = getattr(transformers, f"{kind}Config")(**fields)
