@@ -9,7 +9,7 @@ import functools
 import pytest
 
 from bench.edge.artifact import read
-from bench.edge.predict import predict
+from bench.edge.predictor import Predictor
 from export import doctor
 from fusion_keras.backbones.presets import ARCHITECTURES, load_image
 from tests.support.gradients import LABELS, ROWS, check
@@ -113,4 +113,4 @@ def test_a_family_is_described_trained_exported_and_asked(tiny, entries, tmp_pat
         assert doctor.examine(doctor.load(artifact / model["file"])) == []
     asked = {"text": "a good day, number 1", "image": bench.folder / "data" / "1.png"}
     for precision in ("fp32", "int8"):
-        assert predict(artifact, precision, asked)["label"] in ("negative", "positive")
+        assert Predictor(artifact, precision).predict(**asked).label in ("negative", "positive")
