@@ -89,7 +89,9 @@ def test_every_gradient_equals_pytorchs(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [n if n == "tiny_resnet" else pytest.param(n, marks=pytest.mark.large) for n in NAMES]
+)
 def test_a_family_is_described_trained_exported_and_asked(tiny, entries, tmp_path, name):
     bench = tiny.beside(tmp_path / "bench")
     changes = {"image__preset": name}

@@ -198,6 +198,7 @@ def test_an_engine_that_fails_is_no_mistake_of_the_client(port, monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.large
 def test_a_minute_of_good_and_bad_requests_from_sixteen_clients(tiny_artifact, predictors, tiny):
     """Of `python -m bench.serve`, so that its memory is its own."""
     good = {"text": "a good day", "image": picture(tiny, 1)}

@@ -166,7 +166,7 @@ def _cut(modality: str, model, depths: list):
     del _layers(model)[max(depths) :]
     if isinstance(model, EfficientNetModel):
         model.encoder.top_conv = model.encoder.top_bn = None
-    for name in ("conv_1x1", "layernorm"):
+    for name in ("pooler", "conv_1x1", "layernorm"):
         if hasattr(model, name):
             setattr(model, name, None)
     return model

@@ -12,11 +12,13 @@ from pathlib import Path
 from fusion_keras import huge_pages
 from fusion_keras.errors import UsageError
 from fusion_keras.files import last_line
-from fusion_keras.interrupts import end_with_parent
 
 
 class Converter:
-    """Started with the first task, and anew where it was lost; a context that ends it."""
+    """Started with the first task, and anew where it was lost; a context that ends it.
+
+    Without this process it ends, too: nobody writes to it any more.
+    """
 
     def __init__(self):
         self._process = None
@@ -76,7 +78,6 @@ class Converter:
                     "CUDA_VISIBLE_DEVICES": "-1",
                     "TF_CPP_MIN_LOG_LEVEL": "3",
                 },
-                preexec_fn=end_with_parent,
             )
         try:
             print(line, file=self._process.stdin, flush=True)

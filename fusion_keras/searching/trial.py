@@ -193,17 +193,11 @@ def _carry_out(outcome: Outcome, point, plan: Plan, folder: Path, settings, befo
             return
     clock = _Clock(outcome, settings.say)
     with trainee(point.config(settings.base), folder / "run") as model:
-        built = clock("building", model.built)
-        for field, value in built.items():
-            setattr(outcome, field, value)
+        _build(outcome, model, clock)
         if not known:
             if _hopeless(outcome, settings, before):
                 return
-            made = clock("converting", _draft, model, folder, settings)
-            logs = folder / "bench.log"
-            reference = functools.partial(_make, folder, settings, ("fp32",))
-            more = (settings.precisions, logs, reference, settings.limits)
-            outcome.latency = clock("measuring", settings.meter.measured, outcome.key, made, *more)
+            _measure(outcome, model, folder, settings, clock)
             if _over(outcome, settings):
                 return
         rungs_ahead = [] if outcome.named else rungs.rungs(outcome.epochs)[:-1]
@@ -214,6 +208,38 @@ def _carry_out(outcome: Outcome, point, plan: Plan, folder: Path, settings, befo
         clock("scoring", _score, outcome, model, folder, settings)
         model.draw(folder / PICTURE, outcome.named or outcome.name)
     outcome.state = TRAINED
+
+
+def measured(point: Point, key: str, folder: Path, settings: Settings) -> Outcome:
+    """Build a model and measure it, and train nothing: parameters, macs and latency.
+
+    Raises:
+        UsageError: it could not be built, converted or measured.
+    """
+    outcome = Outcome(key, point.name, dict(point.settings))
+    clock = _Clock(outcome, settings.say)
+    known = settings.meter.known(key, settings.precisions)
+    with trainee(point.config(settings.base), folder / "run") as model:
+        _build(outcome, model, clock)
+        if known:
+            outcome.latency = known
+        else:
+            _measure(outcome, model, folder, settings, clock)
+    return outcome
+
+
+def _build(outcome: Outcome, model: Trainee, clock: _Clock) -> None:
+    for field, value in clock("building", model.built).items():
+        setattr(outcome, field, value)
+
+
+def _measure(
+    outcome: Outcome, model: Trainee, folder: Path, settings: Settings, clock: _Clock
+) -> None:
+    draft = clock("converting", _draft, model, folder, settings)
+    reference = functools.partial(_make, folder, settings, ("fp32",))
+    more = (settings.precisions, folder / "bench.log", reference, settings.limits)
+    outcome.latency = clock("measuring", settings.meter.measured, outcome.key, draft, *more)
 
 
 def _goes_on(outcome: Outcome, before: Sequence[Outcome], history: list[dict]) -> bool:

@@ -1,0 +1,64 @@
+"""What each backbone costs on this machine: `python -m fusion_keras.prices`."""
+
+from pathlib import Path
+
+from absl import flags
+
+from fusion_keras import cli, huge_pages, terminal
+from fusion_keras.errors import UsageError
+
+TEXT = flags.DEFINE_list("text", None, "Text backbones.")
+IMAGE = flags.DEFINE_list("image", None, "Image backbones.")
+LENGTH = flags.DEFINE_integer("length", 64, "Tokens of a sentence.")
+SIZE = flags.DEFINE_integer("size", 224, "Edge of an image, pixels.")
+WORKDIR = flags.DEFINE_string("workdir", "runs/prices", "Where the table goes.")
+
+HELP = """Measure backbones at a quarter, half, three quarters and the whole of their depth.
+
+  python -m fusion_keras.prices
+      every text and image backbone with a name, with random weights, at fp32 and int8: about half
+      a minute for each line of the table. What was measured before is not measured again.
+  python -m fusion_keras.prices --text=minilm,bert_base --image= --length=40
+
+The price list that one reads before choosing: parameters and multiply-adds of one example, and the
+median latency of the exported graph, by the bench's own method, with a head of two classes.
+
+FLAGS
+  --text=minilm,...       text backbones (all); empty for none
+  --image=resnet_18,...   image backbones (all); empty for none
+  --length=64             tokens of a sentence
+  --size=224              edge of an image, pixels
+  --workdir=runs/prices   where prices.json and prices.md go
+  --quiet, --verbose      show results and errors alone, or every step
+"""
+
+
+def main() -> None:
+    with cli.quiet_native_logs():
+        import fusion_keras.modalities  # noqa: F401  (brings TensorFlow, with its lines)
+        from fusion_keras.config import get_config
+        from fusion_keras.searching import prices
+
+    wanted = []
+    for modality, asked in (("text", TEXT.value), ("image", IMAGE.value)):
+        known = prices.names(modality)
+        for name in known if asked is None else filter(None, asked):
+            if name not in known:
+                raise UsageError(
+                    f"--{modality} has {name!r}; some of {', '.join(known)} are wanted."
+                )
+            wanted.append((modality, name))
+    config = get_config()
+    config.data.demo.size = 100
+    config.data.max_length, config.image.size = LENGTH.value, SIZE.value
+    folder = Path(WORKDIR.value)
+    with terminal.console().status("") as status:
+        lines = prices.prices(wanted, config, folder, status.update)
+    table = folder / "prices.md"
+    table.write_text(prices.as_markdown(lines))
+    terminal.print_results(prices.as_markdown(lines), f"Table: {table}")
+
+
+if __name__ == "__main__":
+    huge_pages.restart_with()
+    cli.run(main, HELP, progress_on_stdout=True)

@@ -1,0 +1,114 @@
+"""What backbones cost on this machine, by depth: parameters, multiply-adds, latency."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from fusion_keras.backbones.presets import ARCHITECTURES
+from fusion_keras.backbones.text_encoder import TextEncoder
+from fusion_keras.config import copied
+from fusion_keras.data.cache import cache_dir
+from fusion_keras.errors import UsageError
+from fusion_keras.files import write
+from fusion_keras.fusion.architectures import FUSION
+from fusion_keras.searching import trial
+from fusion_keras.searching.base import outputs_of
+from fusion_keras.searching.converter import Converter
+from fusion_keras.searching.latency import Meter
+from fusion_keras.searching.space import Point, key_of, plan_at
+
+PRECISIONS = ("fp32", "int8")
+# Shares of a backbone's depth.
+SHARES = (0.25, 0.5, 0.75, 1.0)
+
+
+def names(modality: str) -> list[str]:
+    """The architectures of a modality that have published weights, or had."""
+    return [
+        name
+        for name, (cls, _) in ARCHITECTURES.items()
+        if not name.startswith(("tiny_", "small_"))
+        and (modality == "text") == issubclass(cls, TextEncoder)
+        and "audio" not in name
+    ]
+
+
+def points(modality: str, name: str, config) -> list[tuple[int, Point]]:
+    """(depth, a model of this backbone alone, cut there), with random weights.
+
+    Raises:
+        UsageError: there is no such architecture.
+    """
+    preset = f"random:{name}"
+    settings = {"variant": modality, f"{modality}.preset": preset}
+    whole = Point(name, settings).config(config)
+    depths = FUSION.facts(whole)[modality].num_depths
+    made = []
+    for depth in dict.fromkeys(max(1, round(depths * share)) for share in SHARES):
+        taps = f"{depth}+-" if modality == "text" else f"-+{depth}"
+        at = Point(f"{name} at {depth}", {**settings, "fusion.junctions": f"{taps}:concat"})
+        made.append((depth, at))
+    return made
+
+
+def prices(
+    wanted: Sequence[tuple[str, str]], config, folder: Path, say: Callable[[str], None]
+) -> list[dict]:
+    """Measure each backbone at a quarter, half, three quarters and the whole of its depth.
+
+    What is in `prices.json` already is not measured again.
+
+    Args:
+        wanted: (modality, architecture).
+        config: with the length of sentences and the size of images.
+        folder: where the table goes.
+        say: told what is being done.
+
+    Returns:
+        Of each: modality, name, depth, parameters, macs (of one example), latency (precision ->
+        p50, p90, min in ms), or why it could not be measured, `error`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    file, base = folder / "prices.json", copied(config)
+    found = json.loads(file.read_text()) if file.is_file() else {}
+    meter = Meter(cache_dir(base.data.cache_dir), outputs_of(base))
+    lines = []
+    with Converter() as converter:
+        settings = trial.Settings(base, PRECISIONS, {}, meter, converter, say)
+        for modality, name in wanted:
+            for depth, point in points(modality, name, base):
+                key = key_of(plan_at(point, base))
+                if key not in found:
+                    found[key] = _of(point, key, folder / "work" / key, settings)
+                    write(file, (json.dumps(found, indent=1) + "\n").encode())
+                lines.append({"modality": modality, "name": name, "depth": depth, **found[key]})
+    return lines
+
+
+def _of(point: Point, key: str, folder: Path, settings: trial.Settings) -> dict:
+    try:
+        outcome = trial.measured(point, key, folder, settings)
+    except UsageError as error:
+        return {"error": str(error)}
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return {n: getattr(outcome, n) for n in ("parameters", "macs", "latency")}
+
+
+def as_markdown(lines: Sequence[dict]) -> str:
+    """A table of `prices`."""
+    head = "| backbone | depth | parameters, M | multiply-adds, M | fp32, ms | int8, ms |"
+    rows = [head, "|---|---|---|---|---|---|"]
+    for line in lines:
+        if "error" in line:
+            rows.append(f"| {line['name']} | {line['depth']} | {line['error']} | | | |")
+            continue
+        times = " | ".join(f"{line['latency'][p]['p50']:.2f}" for p in PRECISIONS)
+        rows.append(
+            f"| {line['name']} | {line['depth']} | {line['parameters'] / 1e6:.1f} | "
+            f"{line['macs'] / 1e6:.0f} | {times} |"
+        )
+    return "\n".join(rows) + "\n"

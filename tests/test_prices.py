@@ -1,0 +1,63 @@
+"""What backbones cost, by depth."""
+
+import json
+
+import pytest
+
+from fusion_keras.config import get_config
+from fusion_keras.searching import prices
+
+
+def test_every_name_with_weights_is_of_one_list():
+    text, image = prices.names("text"), prices.names("image")
+
+    assert {"minilm", "roberta_base", "albert_base"} <= set(text)
+    assert {"resnet_18", "mobilenet_v2_1.0", "dinov2_small"} <= set(image)
+    assert not set(text) & set(image)
+    assert not any("tiny_" in name[:5] or "audio" in name for name in text + image)
+
+
+@pytest.mark.parametrize(
+    ("modality", "name", "depths"),
+    [
+        ("text", "bert_tiny", [1, 2]),
+        ("text", "minilm", [2, 3, 4, 6]),
+        ("image", "resnet_18", [2, 4, 6, 8]),
+    ],
+)
+def test_a_backbone_is_measured_at_four_shares_of_its_depth(modality, name, depths):
+    found = prices.points(modality, name, get_config())
+
+    assert [depth for depth, _ in found] == depths
+    assert len({json.dumps(point.settings) for _, point in found}) == len(depths)
+
+
+def test_what_could_not_be_measured_stands_in_the_table_with_its_reason():
+    times = {name: {"p50": 1.25} for name in prices.PRECISIONS}
+    one = {"name": "a", "depth": 1, "parameters": 4_400_000, "macs": 61e6, "latency": times}
+
+    table = prices.as_markdown([one, {"name": "b", "depth": 2, "error": "out of memory"}])
+
+    assert "| a | 1 | 4.4 | 61 | 1.25 | 1.25 |" in table
+    assert "| b | 2 | out of memory |" in table
+
+
+@pytest.mark.slow
+def test_one_command_makes_the_price_list_and_measures_nothing_twice(entries, tmp_path):
+    flags = ["--text=bert_tiny", "--image=", "--length=8", f"--workdir={tmp_path}"]
+    first = entries.run("fusion_keras.prices", *flags)
+    assert first.returncode == 0, first.stderr
+    assert "| bert_tiny | 2 | 4." in (tmp_path / "prices.md").read_text()
+    before = (tmp_path / "prices.json").stat().st_mtime_ns
+
+    again = entries.run("fusion_keras.prices", *flags)
+
+    assert again.stdout == first.stdout
+    assert (tmp_path / "prices.json").stat().st_mtime_ns == before
+
+
+def test_an_unknown_backbone_is_named(entries, tmp_path):
+    done = entries.run("fusion_keras.prices", "--text=bert", f"--workdir={tmp_path}")
+
+    assert done.returncode == 2
+    assert "--text has 'bert'; some of minilm, bert_tiny" in done.stderr
