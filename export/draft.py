@@ -9,7 +9,6 @@ forked from one that has TensorFlow loaded: to load it takes as long as to conve
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import multiprocessing
@@ -166,5 +165,4 @@ def _work(log: str, task: str, *arguments: str) -> None:
 
 
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
-        serve()
+    serve()

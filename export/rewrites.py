@@ -298,11 +298,8 @@ def _mean_nhwc(op, x, axes):
 
 
 def _mean_nchw(op, x, axes):
-    axis_values = constant(axes)
-    if axis_values is None or sorted(axis_values.tolist()) != [1, 2]:
-        return None
-    new_axes = new(op, np.array([2, 3], np.int64), axes, "nchw")
-    return op.ReduceMean(x, new_axes, keepdims=0)
+    moved = _moved_axes(op, axes)
+    return None if moved is None else op.ReduceMean(x, moved, keepdims=0)
 
 
 def _kept_mean_nhwc(op, x, axes):
@@ -311,11 +308,18 @@ def _kept_mean_nhwc(op, x, axes):
 
 
 def _kept_mean_nchw(op, x, axes):
-    axis_values = constant(axes)
-    if axis_values is None or sorted(axis_values.tolist()) != [1, 2]:
+    moved = _moved_axes(op, axes)
+    if moved is None:
         return None
-    new_axes = new(op, np.array([2, 3], np.int64), axes, "nchw")
-    return op.Transpose(op.ReduceMean(x, new_axes, keepdims=1), perm=_TO_NHWC)
+    return op.Transpose(op.ReduceMean(x, moved, keepdims=1), perm=_TO_NHWC)
+
+
+def _moved_axes(op, axes):
+    """Height and width of a map, where they stand in NCHW; None of other axes."""
+    values = constant(axes)
+    if values is None or sorted(values.tolist()) != [1, 2]:
+        return None
+    return new(op, np.array([2, 3], np.int64), axes, "nchw")
 
 
 def _gated_nhwc(op, x, gate, shape):

@@ -9,8 +9,8 @@ from fusion_keras.errors import UsageError
 
 TEXT = flags.DEFINE_list("text", None, "Text backbones.")
 IMAGE = flags.DEFINE_list("image", None, "Image backbones.")
-LENGTH = flags.DEFINE_integer("length", 64, "Tokens of a sentence.")
-SIZE = flags.DEFINE_integer("size", 224, "Edge of an image, pixels.")
+LENGTH = flags.DEFINE_integer("length", 64, "Tokens of a sentence.", lower_bound=3)
+SIZE = flags.DEFINE_integer("size", 224, "Edge of an image, pixels.", lower_bound=1)
 WORKDIR = flags.DEFINE_string("workdir", "runs/prices", "Where the table goes.")
 
 HELP = """Measure backbones at a quarter, half, three quarters and the whole of their depth.

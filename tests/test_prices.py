@@ -5,7 +5,9 @@ import json
 import pytest
 
 from fusion_keras.config import get_config
-from fusion_keras.searching import prices
+from fusion_keras.errors import UsageError
+from fusion_keras.searching import prices, trial
+from fusion_keras.searching.trial import Outcome
 
 
 def test_every_name_with_weights_is_of_one_list():
@@ -40,6 +42,27 @@ def test_what_could_not_be_measured_stands_in_the_table_with_its_reason():
 
     assert "| a | 1 | 4.4 | 61 | 1.25 | 1.25 |" in table
     assert "| b | 2 | out of memory |" in table
+
+
+def test_what_failed_is_tried_again_and_what_was_measured_is_not(tmp_path, monkeypatch):
+    config = get_config()
+    config.data.cache_dir = str(tmp_path / "cache")
+    tried = []
+
+    def measured(point, key, folder, settings):
+        tried.append(key)
+        if len(tried) == 1:
+            raise UsageError("out of memory")
+        outcome = Outcome(key, point.name, {}, parameters=1, macs=2)
+        outcome.latency = {name: {"p50": 1.0} for name in prices.PRECISIONS}
+        return outcome
+
+    monkeypatch.setattr(trial, "measured", measured)
+    found = [prices.prices([("text", "bert_tiny")], config, tmp_path, str) for _ in range(2)]
+
+    assert ["error" in line for line in found[0]] == [True, False]
+    assert not any("error" in line for line in found[1])
+    assert len(tried) == 3
 
 
 @pytest.mark.slow

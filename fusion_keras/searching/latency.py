@@ -98,9 +98,11 @@ class Meter:
         for name in precisions:
             of_one = times[(draft.name, name)]
             found[name] = of_one | {which: of_one[which] * scale for which in _TIMES}
-            if "mj" in wanted and "mj" not in of_one:
+            lacking = sorted(set(wanted) - set(of_one))
+            if lacking:
+                flag = {"mj": "--budget_mj", "peak_mb": "--budget_mb"}[lacking[0]]
                 raise UnmeasuredError(
-                    "--budget_mj is given, and this machine has no sensors of power that the bench "
+                    f"{flag} is given, and this machine has no sensors for it that the bench "
                     "knows: leave it out, with another --workdir."
                 )
         file = self.folder / f"{key}.json"
@@ -147,7 +149,8 @@ def _bench(artifacts: list[Path], log: Path) -> dict[tuple[str, str], dict]:
         times = contender["latency"]
         name = Path(contender["artifact"]["path"]).name
         kept = {which: times[which] for which in _TIMES}
-        kept["peak_mb"] = contender["peak_bytes"] / 1e6
+        if contender["peak_bytes"]:  # Linux tells it
+            kept["peak_mb"] = contender["peak_bytes"] / 1e6
         if contender["power"]:
             kept["mj"] = 1e3 * contender["power"]["joules_per_inference"]
         found[(name, contender["precision"])] = kept

@@ -81,10 +81,12 @@ def prices(
         for modality, name in wanted:
             for depth, point in points(modality, name, base):
                 key = key_of(plan_at(point, base))
-                if key not in found:
-                    found[key] = _of(point, key, folder / "work" / key, settings)
+                said = found.get(key) or _of(point, key, folder / "work" / key, settings)
+                # What failed is tried again.
+                if key not in found and "error" not in said:
+                    found[key] = said
                     write(file, (json.dumps(found, indent=1) + "\n").encode())
-                lines.append({"modality": modality, "name": name, "depth": depth, **found[key]})
+                lines.append({"modality": modality, "name": name, "depth": depth, **said})
     return lines
 
 
