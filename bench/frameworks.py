@@ -8,8 +8,9 @@ architecture, weights, batch and optimiser (AdamW of recipe `best`, Adam of reci
 each runs is in `bench.studies.steps`). Each lives in a process of its own; in every round each has
 a turn, in random order, all others stopped, so that a machine that slows down slows all. A step is
 forward, backward, update and the loss read back; an inference ends with the logits on the host.
-Memory is what comes on top of the built model: the largest resident size during the turns less
-that before the first call, or the accelerator's peak. For a workstation: this needs
+All compute in the same precision: bfloat16 is Keras's mixed policy here and `torch.autocast`
+there. Memory is what comes on top of the built model: the largest resident size during the turns
+less that before the first call, or the accelerator's peak. For a workstation: this needs
 fusion_keras[torch] and the repository's root.
 """
 
@@ -56,6 +57,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--units", type=flags.positive, help=f"of every layer ({small}; others have none)")
     add("--batch", type=flags.positive, default=32, help="examples (32)")
     add("--dropout", type=float, default=0.1, help="of the text encoder (0.1)")
+    add(
+        "--precision",
+        choices=frameworks.PRECISIONS,
+        default="tf32",
+        help="of products and convolutions (tf32: float32 on CPUs, and what JAX takes on a GPU)",
+    )
     add("--mode", choices=frameworks.MODES, default="step", help="what is timed (step)")
     add("--rounds", type=flags.positive, default=10, help="turns of each contender (10)")
     add("--turn", type=flags.positive, default=3, help="steps of a turn that count (3)")
@@ -70,7 +77,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _print(samples: dict, about: dict, options) -> None:
-    print(f"{options.mode} of {options.variant}, batch {options.batch}, {options.rounds} rounds:")
+    print(
+        f"{options.mode} of {options.variant}, batch {options.batch}, {options.precision}, "
+        f"{options.rounds} rounds:"
+    )
     inputs = next(iter(about.values()))["inputs"]
     print("  " + ", ".join(f"{name} {shape}" for name, shape in inputs.items()))
     for name, blocks in samples.items():

@@ -124,6 +124,18 @@ def test_a_clstm_and_its_pytorch_are_timed_in_turns(entries, mode, tmp_path):
     assert "jax / torch" in found.stdout
 
 
+def test_both_frameworks_compute_in_the_precision_asked_for():
+    def logits(precision):
+        flags = ["--variant=audio", "--mode=inference", "--batch=2", f"--precision={precision}"]
+        options = frameworks._parser().parse_args(flags)
+        return [made(options, compiled=False).call() for made in (steps.on_keras, steps.on_pytorch)]
+
+    full, half = logits("float32"), logits("bfloat16")
+    assert full[0] == pytest.approx(full[1], rel=1e-4)
+    for exact, rounded in zip(full, half, strict=True):
+        assert 1e-5 < abs(exact - rounded) / abs(exact) < 0.05
+
+
 def test_sound_and_its_pytorch_are_compared_on_the_same_batch():
     options = frameworks._parser().parse_args(["--variant=audio", "--mode=inference", "--batch=2"])
     ours, theirs = (made(options, compiled=False) for made in (steps.on_keras, steps.on_pytorch))

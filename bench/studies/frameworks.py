@@ -20,6 +20,7 @@ from bench.studies import steps
 OURS = "jax"
 CONTENDERS = (OURS, "torch", "torch-compiled")
 MODES = ("step", "inference")
+PRECISIONS = ("float32", "tf32", "bfloat16")
 # Steps of a turn that settle caches and are not counted.
 _SETTLE = 1
 

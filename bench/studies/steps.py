@@ -49,10 +49,16 @@ def on_keras(options, compiled: bool = False) -> Contender:
     """
     os.environ["KERAS_BACKEND"] = "jax"
     import jax
+    import keras
 
     from fusion_keras.training.loop import losses_of
     from fusion_keras.training.optimizers import make_optimizer
 
+    # What JAX does unasked on a GPU is TF32.
+    full = options.precision == "float32"
+    jax.config.update("jax_default_matmul_precision", "highest" if full else None)
+    half = options.precision == "bfloat16"
+    keras.config.set_dtype_policy("mixed_bfloat16" if half else "float32")
     task = _task(options)
     model, train = task.model, task.config.train
     inputs, labels = _batch(options.batch, task)
@@ -102,9 +108,13 @@ def on_pytorch(options, compiled: bool) -> Contender:
     del task
     optimizer, scheduler = optimizers.make_optimizer(train, reference, 10_000)
     called = torch.compile(reference) if compiled else reference
+    full, half = options.precision == "float32", options.precision == "bfloat16"
+    torch.set_float32_matmul_precision("highest" if full else "high")
+    torch.backends.cudnn.allow_tf32 = not full
 
     def forward(inputs):
-        return called(**taken(inputs))
+        with torch.autocast(device, torch.bfloat16, enabled=half):
+            return called(**taken(inputs)).float()
 
     def peak() -> int:
         return torch.cuda.max_memory_allocated() if device == "cuda" else 0
