@@ -62,6 +62,8 @@ FLAGS
   --workdir=runs      runs go to WORKDIR/NAME/VARIANT-sSEED; with a teacher to VARIANT-taught-sSEED
   --run=DIR           the run directory itself
   --framework=keras   keras (on JAX), or pytorch, which needs fusion_keras[torch]
+  --devices=1         how many GPUs share each batch (config.train.batch_size is the batch of
+                      all), or all; the run is that of one, but for rounding
   --describe          show the architecture as a table, draw it to a picture, and stop
   --quiet, --verbose  show results and errors alone, or every step
 
@@ -76,8 +78,11 @@ def main() -> None:
     with cli.quiet_native_logs():
         # PyTorch before what brings TensorFlow.
         trainer = _pytorch() if framework == "pytorch" else None
-        from fusion_keras.training import experiment, report
+        from fusion_keras.training import devices, experiment, report
 
+    if trainer and flags.FLAGS.devices != "1":
+        raise UsageError("The PyTorch reference trains on one device: leave out --devices.")
+    devices.use(flags.FLAGS.devices)
     if DESCRIBE.value:
         terminal.print_results(*report.described(config, Path(WORKDIR.value)))
         return

@@ -45,6 +45,8 @@ def define(values: flags.FlagValues, argv: Sequence[str]) -> flags.FlagHolder:
     flags.DEFINE_list("parents", None, meaning, flag_values=values)
     meaning = "Finished runs whose answers it learns from."
     flags.DEFINE_list("teacher", None, meaning, flag_values=values)
+    meaning = "Devices that share each batch, or all."
+    flags.DEFINE_string("devices", "1", meaning, flag_values=values)
     flags.DEFINE_enum("framework", "keras", FRAMEWORKS, "What trains it.", flag_values=values)
     cli.define_verbosity(values)
     return holder

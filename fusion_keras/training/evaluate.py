@@ -15,6 +15,7 @@ from fusion_keras import metrics
 from fusion_keras.data.pipeline import eval_batches
 from fusion_keras.data.records import Dataset
 from fusion_keras.label_sums import THRESHOLD
+from fusion_keras.training import devices
 
 BATCH = 64
 
@@ -33,7 +34,9 @@ def predict(
         Output name -> float32 [n, ...].
     """
     parts = []
-    for inputs, count in eval_batches(arrays, indices, min(batch, len(indices))):
+    shared = devices.count()
+    size = -(-min(batch, len(indices)) // shared) * shared
+    for inputs, count in eval_batches(arrays, indices, size):
         outputs = model.predict_on_batch(inputs)
         parts.append({name: np.asarray(x[:count], np.float32) for name, x in outputs.items()})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -33,7 +33,7 @@ from fusion_keras.data.records import Dataset
 from fusion_keras.errors import UsageError
 from fusion_keras.files import disk_errors
 from fusion_keras.interrupts import Interrupts
-from fusion_keras.training import checkpoint
+from fusion_keras.training import checkpoint, devices
 from fusion_keras.training.auxiliary import HEAD_OF
 from fusion_keras.training.evaluate import predict, validation_metrics
 from fusion_keras.training.optimizers import make_optimizer
@@ -80,8 +80,10 @@ def fit(
         The best epoch, counted from 1.
 
     Raises:
-        UsageError: the loss is no longer finite, or a checkpoint cannot be read or written.
+        UsageError: the loss is no longer finite, a checkpoint cannot be read or written, or the
+            devices do not divide a batch.
     """
+    devices.check_batch(config.train.batch_size)
     train, model, rows = config.train, lesson.model, lesson.rows
     steps = steps_per_epoch(len(rows["train"]), train.batch_size)
     optimizer = make_optimizer(train, model, steps * train.epochs)

@@ -1,0 +1,58 @@
+"""Data-parallel training: a step of one process, over several devices of one machine.
+
+Each device has all weights and a slice of the global batch (`keras.distribution.DataParallel`).
+XLA computes what one device would: gradients and BatchNorm statistics are those of the whole batch,
+and dropout is drawn for it, so a run does not depend on how many devices it had, but for rounding.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import keras
+
+from fusion_keras.errors import UsageError
+
+_log = logging.getLogger(__name__)
+
+
+def use(asked: str) -> None:
+    """Train over so many devices from here on: called once, before any model is built.
+
+    Args:
+        asked: a number, or "all": of JAX's default kind, GPUs where there are any.
+
+    Raises:
+        UsageError: no number, or more than there are.
+    """
+    if asked == "1":
+        return
+    found = keras.distribution.list_devices()
+    wanted = len(found) if asked == "all" else int(asked) if asked.isdecimal() else 0
+    if not 0 < wanted <= len(found):
+        raise UsageError(
+            f"got --devices={asked}, wanted all, or 1 to {len(found)}: JAX finds "
+            f"{', '.join(found)}. It makes N of the CPU with "
+            "XLA_FLAGS=--xla_force_host_platform_device_count=N."
+        )
+    _log.info("Each batch is shared by %s.", ", ".join(found[:wanted]))
+    keras.distribution.set_distribution(keras.distribution.DataParallel(devices=found[:wanted]))
+
+
+def count() -> int:
+    """How many devices share a batch."""
+    distribution = keras.distribution.distribution()
+    return 1 if distribution is None else distribution.num_model_replicas
+
+
+def check_batch(size: int) -> None:
+    """Every device has as many rows of a batch.
+
+    Raises:
+        UsageError: they do not divide it.
+    """
+    if size % count():
+        raise UsageError(
+            f"got a batch of {size} for {count()} devices, wanted a multiple: set "
+            "--config.train.batch_size or --devices."
+        )

@@ -1,0 +1,118 @@
+"""A run over several devices is the run of one: CPU devices that XLA makes of one processor."""
+
+import io
+import zipfile
+
+import h5py
+import numpy as np
+import pytest
+
+from fusion_keras.errors import UsageError
+from fusion_keras.training import devices
+from fusion_keras.training.run import Run
+from tests.support import tiny
+
+FOUR = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+# A run that is killed when it has saved its first epoch.
+KILLED = """
+import os, runpy, sys
+from fusion_keras.training import checkpoint
+save = checkpoint.save
+def killed(*arguments):
+    save(*arguments)
+    os._exit(9)
+checkpoint.save = killed
+runpy.run_module("fusion_keras.train", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def bench(tiny, tmp_path_factory) -> tiny.Bench:
+    return tiny.beside(tmp_path_factory.mktemp("devices"))
+
+
+@pytest.fixture
+def trained(bench, entries, tmp_path):
+    def train(name, devices, **changes) -> Run:
+        flags = [*bench.flags(run=tmp_path / name, **changes), f"--devices={devices}"]
+        done = entries.run("fusion_keras.train", *flags, environment=FOUR)
+        assert done.returncode == 0, done.stderr
+        assert ("shared by cpu:0, cpu:1, cpu:2" in done.stderr + done.stdout) == (devices == 4)
+        return Run(tmp_path / name)
+
+    return train
+
+
+def statistics(run) -> dict[str, np.ndarray]:
+    """BatchNorm's moving statistics in model.keras: the third and fourth variables of a layer."""
+    found = {}
+
+    def keep(name, item):
+        if isinstance(item, h5py.Dataset) and name.endswith(("vars/2", "vars/3")):
+            found[name] = item[()]
+
+    with zipfile.ZipFile(run.folder / "model.keras") as archive:
+        content = io.BytesIO(archive.read("model.weights.h5"))
+    with h5py.File(content) as file:
+        file.visititems(keep)
+    return found
+
+
+def probabilities(run) -> np.ndarray:
+    """float64 [N, 2], of every row."""
+    rows = tiny.table(run, "predictions.csv")
+    return np.array([[float(x) for name, x in row.items() if name[:2] == "p_"] for row in rows])
+
+
+def assert_same(found, wanted):
+    """Not weight by weight: where a gradient is but rounding (a key's bias) Adam walks anywhere."""
+    lines = [tiny.table(run, "history.csv") for run in (found, wanted)]
+    for ours, theirs in zip(*lines, strict=True):
+        for name in ("loss", "valid_nll", "valid_accuracy"):
+            assert float(ours[name]) == pytest.approx(float(theirs[name]), abs=1e-4), name
+    np.testing.assert_allclose(probabilities(found), probabilities(wanted), atol=1e-4)
+    ours, theirs = statistics(found), statistics(wanted)
+    assert list(ours) == list(theirs)
+    for name, value in ours.items():
+        np.testing.assert_allclose(value, theirs[name], rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+# In small batches BatchNorm makes a rounding a thousand times as large with each step, on one
+# device too: its statistics are compared while the weights hardly move.
+MOBILENET = {
+    "variant": "image",
+    "image__preset": "random:small_mobilenet",
+    "train__learning_rate": 1e-6,
+    "train__image_rate": 1e-6,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [{"variant": "early"}, {"variant": "late"}, MOBILENET])
+def test_four_devices_learn_what_one_does(trained, changes):
+    one, four = (trained(f"over-{n}", n, **changes, train__epochs=4) for n in (1, 4))
+    assert bool(statistics(one)) == (changes is MOBILENET)
+    assert_same(four, one)
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_over_another_number_of_devices(bench, trained, entries, tmp_path):
+    changes = {"variant": "inter", "train__epochs": 3}
+    flags = bench.flags(run=tmp_path / "killed", **changes)
+    killed = entries.run("-c", KILLED, *flags, "--devices=4", environment=FOUR)
+    assert killed.returncode == 9, killed.stderr
+    assert_same(trained("killed", 2, **changes), trained("whole", 1, **changes))
+
+
+@pytest.mark.slow
+def test_devices_that_do_not_divide_a_batch_are_refused(bench, entries, tmp_path):
+    flags = bench.flags(run=tmp_path / "uneven", train__batch_size=6)
+    done = entries.run("fusion_keras.train", *flags, "--devices=all", environment=FOUR)
+    assert done.returncode == 2
+    assert "got a batch of 6 for 4 devices, wanted a multiple" in done.stderr
+
+
+@pytest.mark.parametrize("asked", ["0", "9", "some", "-1"])
+def test_devices_that_there_are_not_are_a_sentence(asked):
+    with pytest.raises(UsageError, match=rf"got --devices={asked}, wanted all, or 1 to 1: JAX"):
+        devices.use(asked)
