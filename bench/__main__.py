@@ -164,6 +164,12 @@ def _announce(contenders: list[Contender], method: Method) -> None:
         f"{amount.seconds * count / 60:.1f} minutes in all, and their warm-ups",
         flush=True,
     )
+    if slow := sum(c.precision == "int8_static" and c.runner == "ort" for c in contenders):
+        print(
+            f"note: {slow} of them int8_static on ort, whose CPU code fuses none of it: several "
+            "times float32's time; it is for --runner=openvino and TensorRT, and int8 is for ort",
+            flush=True,
+        )
 
 
 def _print(measured: dict) -> None:

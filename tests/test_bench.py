@@ -61,6 +61,15 @@ def test_what_cannot_be_measured_is_one_sentence(tiny_artifact, capsys, flags, s
     assert len(error.splitlines()) == 1
 
 
+@pytest.mark.parametrize(("runner", "noted"), [("ort", True), ("openvino", False)])
+def test_what_an_engine_is_slow_at_is_said_before_it_is_timed(tmp_path, capsys, runner, noted):
+    from bench.__main__ import _announce
+    from bench.edge.method import Method
+
+    _announce([Contender("late", tmp_path, {}, "int8_static", runner)], Method())
+    assert ("note: 1 of them int8_static on ort" in capsys.readouterr().out) == noted
+
+
 def test_results_that_are_there_are_not_replaced_unasked(tiny_artifact, tmp_path, capsys):
     target = tmp_path / "orin.json"
     target.write_text("an hour of work")
