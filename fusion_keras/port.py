@@ -25,7 +25,8 @@ HELP = """Carry weights between our runs and PyTorch, as safetensors.
       the way back: a run like the first, with these weights, evaluated anew.
   python -m fusion_keras.port --classifier=my_bert --variant=text --out=runs/my/text \\
       --config=configs/manifest.py --config.data.path=my.csv
-      a fine-tuned BERT, ViT or MobileNetV2 classifier of Hugging Face as a run, on your table:
+      a fine-tuned classifier of Hugging Face as a run, on your table (BERT, ALBERT, ViT, DeiT,
+      MobileNetV2, ResNet, EfficientNet; the other families' heads have a layer more):
       a parent for late fusion (--parents), if none of the rows it learned from is in test.
 
 FLAGS

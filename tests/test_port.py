@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+import transformers
 from safetensors.numpy import load_file, save_file
 from transformers import (
     BertConfig,
@@ -13,6 +14,7 @@ from transformers import (
     MobileNetV2ForImageClassification,
 )
 
+from fusion_keras.backbones import presets
 from fusion_keras.errors import UsageError
 from fusion_keras.reference.build import of_run, tensors
 from fusion_keras.training import porting
@@ -145,6 +147,91 @@ def test_an_image_classifier_tells_what_it_told(parents, classifiers):
     with torch.no_grad():
         found = model(pixel_values=pixels).logits.numpy()
     np.testing.assert_allclose(logits, found[:, ::-1], rtol=0, atol=1e-5 * np.abs(found).max())
+
+
+def _of(family, sizes, **more):
+    """A classifier of two classes with random weights."""
+    torch.manual_seed(0)
+    auto = transformers.AutoModelForSequenceClassification
+    if family != "albert":
+        auto = transformers.AutoModelForImageClassification
+    names = {0: "Positive", 1: "negative"}
+    config = transformers.AutoConfig.for_model(
+        family, **sizes, id2label=names, label2id={n: i for i, n in names.items()}, **more
+    )
+    if family == "deit":  # there are two of it
+        auto = transformers.DeiTForImageClassification
+    model = auto._from_config(config) if family == "deit" else auto.from_config(config)
+    for name, value in model.state_dict().items():
+        if "classifier" in name:
+            value.normal_()
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0  # the statistics of one batch, so that no layer silences the next
+    if norms:
+        with torch.no_grad():
+            model.train()(pixel_values=torch.randn(8, 3, 32, 32))
+    return model.eval()
+
+
+_ENCODER = {
+    "hidden_size": 16,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+}
+_PATCHES = {**_ENCODER, "image_size": 32, "patch_size": 8, "initializer_range": 0.3}
+
+
+@pytest.mark.parametrize(
+    ("family", "sizes"),
+    [
+        ("albert", {**_ENCODER, "embedding_size": 8, "initializer_range": 0.3}),
+        *(
+            pytest.param(family, sizes, marks=pytest.mark.slow)
+            for family, sizes in {
+                "deit": _PATCHES,
+                "vit": _PATCHES,
+                "resnet": {"embedding_size": 8, "hidden_sizes": [8, 16, 16, 16], "depths": [1] * 4},
+                "efficientnet": {
+                    "width_coefficient": 0.25,
+                    "hidden_dim": 320,
+                    "image_size": 32,
+                    "kernel_sizes": [3, 5],
+                    "in_channels": [32, 16],
+                    "out_channels": [16, 24],
+                    "strides": [1, 2],
+                    "num_block_repeats": [1, 1],
+                    "expand_ratios": [1, 6],
+                    "initializer_range": 0.3,
+                },
+            }.items()
+        ),
+    ],
+)
+def test_classifiers_of_each_family_tell_what_they_told(bench, tmp_path, family, sizes):
+    vocabulary = bench.folder / "presets" / "text" / "vocab.txt"
+    text = family == "albert"
+    more = {"vocab_size": len(vocabulary.read_text().split())} if text else {}
+    model = _of(family, sizes, **more)
+    model.save_pretrained(tmp_path / "theirs")
+    if text:
+        shutil.copy(vocabulary, tmp_path / "theirs")
+    variant = "text" if text else "image"
+    config = bench.config(variant=variant, **{f"{variant}__preset": str(tmp_path / "theirs")})
+    run = porting.from_classifier(config, tmp_path / "theirs", tmp_path / "run")
+    inputs, logits = golden(run.folder)
+    with torch.no_grad():
+        if text:
+            token_ids = torch.from_numpy(inputs["token_ids"]).long()
+            taken = {"input_ids": token_ids, "attention_mask": token_ids != 0}
+        else:
+            *_, (scale, offset) = presets.find_image(str(tmp_path / "theirs"), tiny.EDGE)
+            pixels = np.asarray(inputs["image"] * np.float32(scale) + np.float32(offset))
+            taken = {"pixel_values": torch.from_numpy(pixels).permute(0, 3, 1, 2)}
+        found = model(**taken).logits.numpy()
+    assert np.ptp(found[:, 0]) > 0.01
+    np.testing.assert_allclose(logits, found[:, ::-1], rtol=0, atol=1e-4 * np.abs(found).max())
 
 
 @pytest.mark.slow

@@ -29,8 +29,14 @@ from fusion_keras.training.run import Run, corrupt_run_errors, read_json
 from fusion_keras.training.task import Task, prepare
 
 _log = logging.getLogger(__name__)
-# Hugging Face's model_type -> what a classifier's file puts before the backbone's names.
-_PREFIXES = {"bert": "bert", "vit": "vit", "mobilenet_v2": "mobilenet_v2"}
+# Hugging Face's model_type, which is also what a classifier's file puts before the backbone's names
+# -> the linear head on the backbone's `last`. The others' heads have a layer more.
+_HEADS = {
+    **dict.fromkeys(
+        ("bert", "albert", "vit", "deit", "mobilenet_v2", "efficientnet"), "classifier"
+    ),
+    "resnet": "classifier.1",
+}
 
 
 def to_pytorch(folder: Path, target: Path) -> int:
@@ -111,8 +117,11 @@ def from_classifier(config, folder: Path, target: Path) -> Run:
     config[modality].preset = str(folder)
     described = read_source(folder / "config.json")
     kind = described.get("model_type")
-    if kind not in _PREFIXES:
-        raise UsageError(f"{folder} holds a {kind!r}; one of {', '.join(_PREFIXES)} is wanted.")
+    if kind not in _HEADS:
+        raise UsageError(
+            f"{folder} holds a {kind!r}; one of {', '.join(_HEADS)} is wanted, whose published "
+            "classifiers have a linear head."
+        )
     return _ported(
         resolve(config),
         target,
@@ -127,10 +136,11 @@ def _fill_head(task: Task, folder: Path, described: dict) -> None:
     theirs = [names[key] for key in sorted(names, key=int)]
     order = class_order(theirs, task.dataset.classes, folder)
     layer = task.graph.fusion.get_layer("logits")
-    weights = Weights(folder, _PREFIXES[described["model_type"]])
+    kind = described["model_type"]
+    weights, head = Weights(folder, kind), _HEADS[kind]
     size, classes = layer.kernel.shape
-    layer.kernel.assign(weights.get("classifier.weight", (classes, size))[order].T)
-    layer.bias.assign(weights.get("classifier.bias", (classes,))[order])
+    layer.kernel.assign(weights.get(f"{head}.weight", (classes, size))[order].T)
+    layer.bias.assign(weights.get(f"{head}.bias", (classes,))[order])
 
 
 def class_order(theirs: list[str], ours: list[str], source: Path) -> list[int]:
