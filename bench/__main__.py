@@ -8,6 +8,15 @@ anew for each round. So a machine that slows down slows all of them, and ratios 
 Profiles: quick (64 queries and 3 s each), full (1024 and 60 s), mlperf (1024 and 600 s; its rules
 for a single stream, which alone make no MLPerf result). Name an artifact twice to see how far
 two measurements of the same thing lie apart here.
+
+On another machine, from this one, by OpenSSH with your own keys:
+
+    python -m bench ARTIFACT --device=ssh://USER@HOST[:PORT][/DIR]
+
+copies what the bench needs and the artifacts to DIR there (in the home folder, default
+fusion_keras_bench; //DIR is from the root), only what changed, runs the same command there with
+the Python of DIR/.venv or python3, and brings the results back. If the connection is lost, the
+measurement goes on there: the same command finds it again. Ctrl-C ends it there, too.
 """
 
 from __future__ import annotations
@@ -15,6 +24,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import datetime
+import importlib
 import itertools
 import sys
 from pathlib import Path
@@ -42,6 +52,8 @@ def main(arguments: list[str]) -> int:
     target = options.out or Path("results") / f"{_now()}.json"
     if target.exists() and not options.replace:
         raise BenchError(f"{target} is there: give --out another name, or --replace it.")
+    if options.device:
+        return _there(options, target)
     method = Method(
         options.profile, options.seed, options.margin, options.confidence, options.timeout
     )
@@ -82,6 +94,8 @@ def _parser() -> argparse.ArgumentParser:
         default=[0.0],
         help="queries a second that arrive; 0: back to back",
     )
+    add("--device", metavar="ssh://USER@HOST[:PORT][/DIR]", help="measure there, see above")
+    add("--ssh", default="ssh", help="how to call OpenSSH: --ssh='ssh -F FILE' (default ssh)")
     add("--run", type=Path, help="the run, for keras, torch and torch-compiled")
     add("--allow_fallback", action="store_true", help="let an engine leave operators to another")
     add("--out", type=flags.file, help="file of results (default: results/<now>.json)")
@@ -102,6 +116,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--slow_by", type=flags.share, help=argparse.SUPPRESS)
     return parser
+
+
+def _there(options, target: Path) -> int:
+    """On another machine. What does so does not travel: a device's copy has no such module."""
+    try:
+        session = importlib.import_module("bench.remote.session")
+    except ModuleNotFoundError:
+        raise BenchError(
+            "--device is for a machine with the whole repository, this is a device's copy: leave "
+            "it out."
+        ) from None
+    return session.run(options, target)
 
 
 def _contenders(options) -> list[Contender]:
