@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -22,14 +23,13 @@ import urllib.parse
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from bench import pack
 from bench.edge import artifact, files
 from bench.edge.entry import Progress
 from bench.edge.errors import BenchError
 from bench.remote import there
+from bench.remote.travelling import BENCH, travelling
 
 FOLDER = "fusion_keras_bench"
-_BENCH = Path(pack.__file__).parent
 # In the end of the command line, so that what the user's own file says of a host still holds but
 # for these: no questions, and a dead connection is noticed within half a minute.
 _OPTIONS = {
@@ -191,7 +191,7 @@ def _flags(options: argparse.Namespace) -> list[str]:
 
 def _sources(places: dict[Path, str]) -> dict[str, Path]:
     """Every file that is needed there: name there -> file here."""
-    sources = {f"bench/{path.as_posix()}": _BENCH / path for path in pack.travelling()}
+    sources = {f"bench/{path.as_posix()}": BENCH / path for path in travelling()}
     for folder, place in places.items():
         for name in (*artifact.read(folder)["files"], artifact.META):
             sources[f"artifacts/{place}/{name}"] = folder / name
@@ -219,8 +219,8 @@ def _check_modules(found: dict, runners: list[str], where: Address, device: _Dev
     typed = shlex.quote(f"{made}{python} -m pip install {packages}")
     raise BenchError(
         f"{found['python']} on {where.host} has no {' and no '.join(found['missing'])}: type "
-        f"`{shlex.join(device.reach)} {typed}` (on a Jetson, JetPack and NVIDIA's wheels have them), "
-        "then the same command."
+        f"`{shlex.join(device.reach)} {typed}` (on a Jetson, JetPack and NVIDIA's "
+        "wheels have them), then the same command."
     )
 
 
@@ -278,13 +278,12 @@ class _Device:
             last = None
             with process:
                 try:
-                    try:
+                    # It may have ended before: then its answer says why.
+                    with contextlib.suppress(BrokenPipeError):
                         request = {"do": do, "job": self.key, **request}
                         process.stdin.write(json.dumps(request).encode() + b"\n")
                         send(process.stdin)
                         process.stdin.close()
-                    except BrokenPipeError:
-                        pass  # it has ended before: its answer says why
                     for line in process.stdout:
                         said = _said(line)
                         if said is not None and ("done" in said or "error" in said):
@@ -295,10 +294,8 @@ class _Device:
                     process.kill()
                     raise
                 finally:
-                    try:
+                    with contextlib.suppress(BrokenPipeError):
                         process.stdin.close()
-                    except BrokenPipeError:
-                        pass
             errors.seek(0)
             told = errors.read().decode("utf-8", "replace").strip()
         if last is None:
@@ -354,8 +351,8 @@ class _Device:
             return f"The host key of {host} is not known here: type `{typed}` once and compare it."
         if "Permission denied" in told:
             return (
-                f"{host} does not let {self.where.user or 'you'} in ({line}): a key is wanted, as no "
-                f"password is asked for; see that `{typed}` works without one (ssh-copy-id)."
+                f"{host} does not let {self.where.user or 'you'} in ({line}): a key is wanted, as "
+                f"no password is asked for; see that `{typed}` works without one (ssh-copy-id)."
             )
         if re.search(r"^ssh: (connect to|Could not resolve)", told, re.MULTILINE) or (
             "timed out during banner exchange" in told
@@ -378,8 +375,8 @@ class _Device:
         if answer["error"] == "python":
             has = f"has Python {said}" if said else "has no python3"
             return (
-                f"{host} {has}, 3.10 or newer is wanted: install one there, or make a venv of one in "
-                f"{self.where.folder}/.venv, then type the same command."
+                f"{host} {has}, 3.10 or newer is wanted: install one there, or make a venv of one "
+                f"in {self.where.folder}/.venv, then type the same command."
             )
         if answer["error"] == "full":
             return f"The disk of {host} is full ({said}): make room, then type the same command."

@@ -3,8 +3,8 @@
     python3 -c <this file> FOLDER
 
 One line of JSON on stdin says what to do; the answers are lines of JSON that begin with `MARK`, the
-last one has "done" or "error". A measurement is a process of its own that outlives the connection, in
-`FOLDER/jobs/<its key>`: out, err (what it prints), results.json, and rc when it has ended.
+last one has "done" or "error". A measurement is a process of its own that outlives the connection,
+in `FOLDER/jobs/<its key>`: out, err (what it prints), results.json, and rc when it has ended.
 Standard library alone, Python 3.10.
 """
 
