@@ -6,12 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
 from bench.__main__ import main
-from bench.edge import results
+from bench.edge import artifact, files, results
 from bench.edge.errors import BenchError
 from bench.remote import session, there
 from tests.support import fake_runner, sshd
@@ -187,16 +188,48 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(device, fake, capsys):
     assert "give another DIR in --device" in refused(capsys, fake, *device.flags)
 
 
+@needs_sshd
+@pytest.mark.slow
+def test_a_copy_cut_half_way_goes_on_with_what_is_not_there(device, fake, capsys):
+    (fake / "big.bin").write_bytes(bytes(200_000_000))
+    meta = json.loads((fake / "meta.json").read_text())
+    meta["files"]["big.bin"] = files.digest(fake / "big.bin")
+    meta["seal"] = artifact.seal_of(meta)
+    (fake / "meta.json").write_text(json.dumps(meta))
+    place = device.home / "artifacts" / "fake"
+
+    def cut() -> None:
+        while not (place / "big.bin.partial").exists():
+            time.sleep(0.001)
+        device.cut()
+
+    cutter = threading.Thread(target=cut)
+    cutter.start()
+    error = refused(capsys, fake, *device.flags)
+    cutter.join()
+    assert "was lost" in error
+    assert "stays there: type the same command to go on" in error
+    assert (place / "golden.npz").exists()
+    assert not (place / "big.bin").exists()
+    until = time.monotonic() + 10  # the other end learns of it, and lets go of the lock
+    while (place / "big.bin.partial").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    target = device.folder / "x.json"
+    assert main([str(fake), *device.flags, f"--out={target}"]) == 1  # it has no model
+    assert "Copied to 127.0.0.1: 2 files, 200.0 MB" in capsys.readouterr().out
+    assert (place / "big.bin").stat().st_size == 200_000_000
+    assert results.read(target)["contenders"][0]["complete"] is False
+
+
 # --- Measurements -------------------------------------------------------------------------------
 
 
-def typed(device, artifact, *flags, **settings) -> subprocess.Popen:
+def typed(device, folder, *flags) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-m", "bench", str(artifact), *device.flags, *flags],
+        [sys.executable, "-m", "bench", str(folder), *device.flags, *flags],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        **settings,
     )
 
 
