@@ -24,12 +24,11 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import datetime
-import importlib
 import itertools
 import sys
 from pathlib import Path
 
-from bench.edge import artifact, flags
+from bench.edge import artifact, elsewhere, flags
 from bench.edge.artifact import ArtifactError
 from bench.edge.entry import Progress, ends
 from bench.edge.errors import BenchError
@@ -53,7 +52,8 @@ def main(arguments: list[str]) -> int:
     if target.exists() and not options.replace:
         raise BenchError(f"{target} is there: give --out another name, or --replace it.")
     if options.device:
-        return _there(options, target)
+        whose = {"runners": options.runner, "artifacts": options.artifacts}
+        return elsewhere.run("bench", options, target, **whose)
     method = Method(
         options.profile, options.seed, options.margin, options.confidence, options.timeout
     )
@@ -94,8 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         default=[0.0],
         help="queries a second that arrive; 0: back to back",
     )
-    add("--device", metavar="ssh://USER@HOST[:PORT][/DIR]", help="measure there, see above")
-    add("--ssh", default="ssh", help="how to call OpenSSH: --ssh='ssh -F FILE' (default ssh)")
+    elsewhere.add_flags(parser)
     add("--run", type=Path, help="the run, for keras, torch and torch-compiled")
     add("--allow_fallback", action="store_true", help="let an engine leave operators to another")
     add("--out", type=flags.file, help="file of results (default: results/<now>.json)")
@@ -116,18 +115,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--slow_by", type=flags.share, help=argparse.SUPPRESS)
     return parser
-
-
-def _there(options, target: Path) -> int:
-    """On another machine. What does so does not travel: a device's copy has no such module."""
-    try:
-        session = importlib.import_module("bench.remote.session")
-    except ModuleNotFoundError:
-        raise BenchError(
-            "--device is for a machine with the whole repository, this is a device's copy: leave "
-            "it out."
-        ) from None
-    return session.run(options, target)
 
 
 def _contenders(options) -> list[Contender]:

@@ -12,6 +12,7 @@ import time
 import pytest
 
 from bench.__main__ import main
+from bench.device import main as profiled
 from bench.edge import artifact, files, results
 from bench.edge.errors import BenchError
 from bench.remote import session, there
@@ -278,6 +279,19 @@ def test_results_are_those_of_a_measurement_by_hand(device, tiny_artifact, tmp_p
 
 @needs_sshd
 @pytest.mark.slow
+def test_a_profile_of_the_device_comes_by_the_same_way(device, tmp_path, capsys):
+    target = tmp_path / "profile.json"
+    flags = ["--runner=ort", "--name=loopback", f"--out={target}"]
+    assert profiled([*flags, *device.flags]) == 0
+    assert f"Next: python -m bench.floor ARTIFACT --device={target}" in capsys.readouterr().out
+    profile = json.loads(target.read_text())
+    assert profile["device"] == "loopback"
+    assert profile["matrix_gflops"]["fp32"] > 0
+    assert not (device.home / "artifacts").exists()
+
+
+@needs_sshd
+@pytest.mark.slow
 def test_a_lost_connection_costs_nothing(device, tiny_artifact, tmp_path):
     target = tmp_path / "x.json"
     first = typed(device, tiny_artifact, f"--out={target}")
@@ -314,7 +328,6 @@ def test_this_process_killed_costs_nothing_and_ctrl_c_ends_it_there(
     first.communicate()
     second = typed(device, tiny_artifact, *flags)
     assert second.stdout.readline().startswith("Going on with the measurement that began on")
-    pid = int((running / "pid").read_text())
     # Not before it follows: what the device has printed comes at once.
     while "1 contender" not in second.stdout.readline():
         pass
@@ -322,7 +335,8 @@ def test_this_process_killed_costs_nothing_and_ctrl_c_ends_it_there(
     _, error = second.communicate(timeout=60)
     assert second.returncode == 130, error
     assert f"Interrupted, there too. What was measured is kept in {target}." in error
-    assert not os.path.exists(f"/proc/{pid}")
+    with (device.folder / "tmp" / there.LOCK).open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     assert json.loads(target.read_text())["contenders"][0]["complete"] is False
     assert not running.exists()
 

@@ -1,4 +1,4 @@
-"""`python -m bench ... --device=ssh://...`: the same measurement on another machine, by OpenSSH.
+"""`--device=ssh://...` of `bench` and `bench.device`: the same on another machine, by OpenSSH.
 
 What `bench.pack` packs and the artifacts are copied into a folder there, only what differs by its
 sha256; the measurement runs there as a process of its own, so that a lost connection costs nothing:
@@ -20,7 +20,7 @@ import sys
 import tarfile
 import tempfile
 import urllib.parse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.edge import artifact, files
@@ -106,43 +106,51 @@ def address(text: str) -> Address:
     return Address(user, host, port, folder or FOLDER)
 
 
-def run(options: argparse.Namespace, target: Path) -> int:
-    """Measure there, write the results to `target`.
+def run(
+    command: str,
+    options: argparse.Namespace,
+    target: Path,
+    runners: Sequence[str],
+    artifacts: Sequence[Path],
+) -> int:
+    """Run `python -m <command>` there, write to `target` what it writes.
 
     Args:
-        options: of `python -m bench`, checked; `device` and `ssh` say where and how.
+        options: checked; `device` and `ssh` say where and how.
+        runners: that are needed there. artifacts: that the command is given, as often as it is.
 
     Returns:
-        The exit code of `python -m bench` there.
+        The command's exit code.
 
     Raises:
         BenchError: what hinders it, and what to do.
     """
     where = address(options.device)
-    for runner in options.runner:
+    for runner in runners:
         if runner not in _NEEDED:
             raise BenchError(
                 f"--runner={runner} needs the training stack and runs here alone: leave it or "
                 f"--device out; on a device there are {', '.join(_NEEDED)}."
             )
-    if options.run:
+    if getattr(options, "run", None):
         raise BenchError(
             "--run names a folder of this machine, --device measures on another: "
             "leave one of them out."
         )
-    places = _places(options.artifacts)
-    arguments = [f"artifacts/{places[folder]}" for folder in options.artifacts] + _flags(options)
+    places = _places(artifacts)
+    given = [f"artifacts/{places[folder]}" for folder in artifacts]
+    arguments = [command, *given, *_flags(options)]
     seals = [artifact.read(folder)["seal"] for folder in places]
     key = hashlib.sha256(json.dumps([arguments, seals]).encode()).hexdigest()[:16]
     result = f"jobs/{key}/results.json"
     device = _Device(where, options.ssh, key)
-    found = device.ask("look", modules=_modules(options.runner), files=_digests(places))
+    found = device.ask("look", modules=_modules(runners), files=_digests(places))
     if found["state"] in ("running", "ended"):
         print(f"Going on with the measurement that began on {where.host} at {found['began']}.")
     else:
         if found["state"] == "dead":
             print(f"Before, {where.host} ended this measurement without a word: it begins anew.")
-        _check_modules(found, options.runner, where, device)
+        _check_modules(found, runners, where, device)
         device.copy(found["differing"], _sources(places))
     sys.stdout.flush()
     followed = device.follow([*arguments, f"--out={result}"], result, target)
@@ -160,7 +168,7 @@ def run(options: argparse.Namespace, target: Path) -> int:
     return followed["rc"]
 
 
-def _places(artifacts: Iterable[Path]) -> dict[Path, str]:
+def _places(artifacts: Sequence[Path]) -> dict[Path, str]:
     """Artifact -> its name there: its own, with its parent's where two have the same."""
     folders = list(dict.fromkeys(artifacts))
     resolved = {folder: folder.resolve() for folder in folders}
@@ -202,11 +210,11 @@ def _digests(places: dict[Path, str]) -> dict[str, str]:
     return {name: files.digest(path) for name, path in _sources(places).items()}
 
 
-def _modules(runners: list[str]) -> list[str]:
+def _modules(runners: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(["numpy", *(_NEEDED[runner][0] for runner in runners)]))
 
 
-def _check_modules(found: dict, runners: list[str], where: Address, device: _Device) -> None:
+def _check_modules(found: dict, runners: Sequence[str], where: Address, device: _Device) -> None:
     if not found["missing"]:
         return
     called = {"numpy": "numpy", **dict(_NEEDED[runner] for runner in runners)}

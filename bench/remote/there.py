@@ -118,6 +118,9 @@ def stop(folder: Path, request: dict) -> None:
         until = time.monotonic() + _STOPPING
         while _state(job) == "running" and time.monotonic() < until:
             time.sleep(0.1)
+        if _state(job) == "running":
+            os.killpg(int((job / "pid").read_text()), signal.SIGKILL)
+            time.sleep(_POLL)
     _outcome(job)
 
 
@@ -145,16 +148,17 @@ def _start(folder: Path, job: Path, arguments: list) -> None:
     own = os.open(job / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     fcntl.flock(own, fcntl.LOCK_EX)
     (job / "began").write_text(time.strftime("%Y-%m-%d %H:%M"))
-    # Both locks go with the measurement, and are released when it is no more, however it ends.
+    # A server that was started in the background ignores Ctrl-C, and so would all that it starts.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     process = subprocess.Popen(
-        ["sh", "-c", _KEPT, str(job), sys.executable, "-m", "bench", *arguments],
+        ["sh", "-c", _KEPT, str(job), sys.executable, "-m", *arguments],
         cwd=folder,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
-        pass_fds=[lock, own],
+        pass_fds=[lock, own],  # held by all of it, released when it is no more, however it ends
     )
     (job / "pid").write_text(str(process.pid))
     os.close(lock)
@@ -165,8 +169,6 @@ def _state(job: Path) -> str:
     """none, running, ended, or dead: it was ended without a word, as a restart does."""
     if not job.is_dir():
         return "none"
-    if (job / "rc").exists():
-        return "ended"
     if not (job / "lock").exists():
         return "dead"
     with (job / "lock").open() as file:
