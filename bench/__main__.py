@@ -8,6 +8,15 @@ anew for each round. So a machine that slows down slows all of them, and ratios 
 Profiles: quick (64 queries and 3 s each), full (1024 and 60 s), mlperf (1024 and 600 s; its rules
 for a single stream, which alone make no MLPerf result). Name an artifact twice to see how far
 two measurements of the same thing lie apart here.
+
+On another machine, from this one, by OpenSSH with your own keys:
+
+    python -m bench ARTIFACT --device=ssh://USER@HOST[:PORT][/DIR]
+
+copies what the bench needs and the artifacts to DIR there (in the home folder, default
+fusion_keras_bench; //DIR is from the root), only what changed, runs the same command there with
+the Python of DIR/.venv or python3, and brings the results back. If the connection is lost, the
+measurement goes on there: the same command finds it again. Ctrl-C ends it there, too.
 """
 
 from __future__ import annotations
@@ -19,7 +28,7 @@ import itertools
 import sys
 from pathlib import Path
 
-from bench.edge import artifact, flags
+from bench.edge import artifact, elsewhere, flags
 from bench.edge.artifact import ArtifactError
 from bench.edge.entry import Progress, ends
 from bench.edge.errors import BenchError
@@ -42,6 +51,9 @@ def main(arguments: list[str]) -> int:
     target = options.out or Path("results") / f"{_now()}.json"
     if target.exists() and not options.replace:
         raise BenchError(f"{target} is there: give --out another name, or --replace it.")
+    if options.device:
+        whose = {"runners": options.runner, "artifacts": options.artifacts}
+        return elsewhere.run("bench", options, target, **whose)
     method = Method(
         options.profile, options.seed, options.margin, options.confidence, options.timeout
     )
@@ -82,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         default=[0.0],
         help="queries a second that arrive; 0: back to back",
     )
+    elsewhere.add_flags(parser)
     add("--run", type=Path, help="the run, for keras, torch and torch-compiled")
     add("--allow_fallback", action="store_true", help="let an engine leave operators to another")
     add("--out", type=flags.file, help="file of results (default: results/<now>.json)")

@@ -4,7 +4,9 @@
 
 Writes a profile: rates of matrix products and convolutions, bandwidth, the cost of launching a
 node. `bench.floor` and `bench.estimate` read it. Takes about half a minute; leave the machine
-alone meanwhile.
+alone meanwhile. Of another machine from this one, by OpenSSH (`python -m bench --help` tells how):
+
+    python -m bench.device --runner=ort-cuda --name=orin --device=ssh://USER@HOST[:PORT][/DIR]
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from __future__ import annotations
 import functools
 import sys
 
-from bench.edge import device, flags
+from bench.edge import device, elsewhere, flags
 from bench.edge.entry import ends
 
 
@@ -23,7 +25,10 @@ def main(arguments: list[str]) -> int:
     add("--runner", choices=device.PROVIDERS, default="ort", help="default: ort")
     add("--name", required=True, help="what to call this device")
     add("--out", type=flags.file, default=device.PROFILE, help=f"default: {device.PROFILE}")
+    elsewhere.add_flags(parser)
     options = parser.parse_args(arguments)
+    if options.device:
+        return elsewhere.run("bench.device", options, options.out, runners=[options.runner])
     profile = device.measure(options.runner, options.name, say=functools.partial(print, flush=True))
     device.write(options.out, profile)
     for kind, rate in profile["matrix_gflops"].items():

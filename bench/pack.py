@@ -17,21 +17,7 @@ from pathlib import Path
 from bench.edge import files, flags
 from bench.edge.entry import ends
 from bench.edge.errors import BenchError
-
-# What travels, here and nowhere else: a room, the entries that need nothing but it, and what an
-# application imports.
-ROOM = "edge"
-ENTRIES = ("__main__", "device", "engine", "overhead", "predict", "repeatability")
-LIBRARY = "predictor"
-
-_BENCH = Path(__file__).parent
-
-
-def travelling() -> list[Path]:
-    """The files, relative to the folder of the bench."""
-    entries = [Path(f"{name}.py") for name in (*ENTRIES, LIBRARY)]
-    room = sorted(path.relative_to(_BENCH) for path in (_BENCH / ROOM).rglob("*.py"))
-    return [*entries, *room]
+from bench.remote.travelling import BENCH, travelling
 
 
 def copy(folder: Path) -> None:
@@ -43,7 +29,7 @@ def copy(folder: Path) -> None:
     if (folder / "bench").exists():
         raise BenchError(f"{folder / 'bench'} is there: remove it, or give another folder.")
     for path in travelling():
-        files.write(folder / "bench" / path, (_BENCH / path).read_bytes())
+        files.write(folder / "bench" / path, (BENCH / path).read_bytes())
 
 
 def archive(target: Path) -> None:
@@ -55,7 +41,7 @@ def archive(target: Path) -> None:
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w:gz") as tar:
         for path in travelling():
-            tar.add(_BENCH / path, f"bench/{path}")
+            tar.add(BENCH / path, f"bench/{path}")
     files.write(target, content.getbuffer())
 
 
@@ -66,7 +52,7 @@ def main(arguments: list[str]) -> int:
     target = parser.parse_args(arguments).target
     packed = target.name.endswith(".tar.gz")
     (archive if packed else copy)(target)
-    sizes = {path: (_BENCH / path).stat().st_size for path in travelling()}
+    sizes = {path: (BENCH / path).stat().st_size for path in travelling()}
     for path, size in sizes.items():
         print(f"{size:8} bench/{path}")
     print(f"{sum(sizes.values()):8} bytes in {len(sizes)} files")

@@ -12,6 +12,7 @@ import pytest
 from bench import pack
 from bench.edge import results
 from bench.edge.errors import BenchError
+from bench.remote import travelling
 
 STACK = ("keras", "jax", "tensorflow", "torch", "absl", "fusion_keras", "export")
 MEDIA = ("PIL", "tokenizers")
@@ -101,12 +102,12 @@ def test_an_application_on_a_device_asks_the_copy(device, tmp_path):
 
 def commands(folder: Path) -> list[str]:
     """The copy's commands, as `python -m` takes them."""
-    names = [path.stem for path in folder.glob("*.py") if path.stem != pack.LIBRARY]
+    names = [path.stem for path in folder.glob("*.py") if path.stem != travelling.LIBRARY]
     return ["bench" if name == "__main__" else f"bench.{name}" for name in names]
 
 
 def test_every_command_of_the_copy_starts_without_the_stack(device, tmp_path):
-    assert len(commands(tmp_path / "bench")) == len(pack.ENTRIES)
+    assert len(commands(tmp_path / "bench")) == len(travelling.ENTRIES)
     for command in commands(tmp_path / "bench"):
         shown = device("-m", command, "--help", absent=(*STACK, *MEDIA, "onnxruntime", "tensorrt"))
         assert shown.returncode == 0, shown.stderr
@@ -152,7 +153,7 @@ def test_a_file_holds_what_a_folder_does(tmp_path, capsys):
         for folder in folders
     ]
     assert copies[0] == copies[1]
-    assert set(copies[0]) == set(pack.travelling())
+    assert set(copies[0]) == set(travelling.travelling())
 
 
 def test_a_copy_does_not_mix_with_what_is_there(tmp_path, capsys):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import pack
+from bench.remote import travelling
 
 ROOT = Path(__file__).parents[1]
 PLACES = ("fusion_keras", "export", "bench", "configs")
@@ -171,10 +171,10 @@ def dotted(path: Path) -> str:
 
 
 def test_what_travels_to_a_device_is_what_its_commands_reach():
-    travelling = {ROOT / "bench" / path for path in pack.travelling()}
+    copied = {ROOT / "bench" / path for path in travelling.travelling()}
     modules = {dotted(path): path for path in files("bench")}
     reached = set()
-    met = [ROOT / "bench" / f"{name}.py" for name in (*pack.ENTRIES, pack.LIBRARY)]
+    met = [ROOT / "bench" / f"{name}.py" for name in (*travelling.ENTRIES, travelling.LIBRARY)]
     while met:
         path = met.pop()
         reached.add(path)
@@ -182,7 +182,7 @@ def test_what_travels_to_a_device_is_what_its_commands_reach():
         # `from a import b` may name a module or something in one.
         names += [name.rpartition(".")[0] for name in names]
         met += [modules[n] for n in names if n in modules and modules[n] not in reached]
-    assert reached == travelling
+    assert reached == copied
 
 
 def test_data_and_leaves_import_no_keras():

@@ -1,0 +1,225 @@
+"""What `python -m bench --device` runs on the device: sent with each call, nothing of it stays.
+
+    python3 -c <this file> FOLDER
+
+One line of JSON on stdin says what to do; the answers are lines of JSON that begin with `MARK`, the
+last one has "done" or "error". A measurement is a process of its own that outlives the connection,
+in `FOLDER/jobs/<its key>`: out, err (what it prints), results.json, and rc when it has ended.
+Standard library alone, Python 3.10.
+"""
+
+from __future__ import annotations
+
+import codecs
+import errno
+import fcntl
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from pathlib import Path
+
+# What a login shell prints of its own stands in other lines.
+MARK = "fusion_keras: "
+# One for the machine, whatever the folder: two measurements disturb each other.
+LOCK = "fusion_keras_bench.lock"
+_POLL = 1.0
+_STOPPING = 60.0
+# $0 is the job's folder; a Ctrl-C is for the measurement, its exit code is kept nevertheless.
+_KEPT = (
+    'trap : INT; "$@" >"$0/out" 2>"$0/err"; echo $? >"$0/rc.partial"; mv "$0/rc.partial" "$0/rc"'
+)
+
+
+class Refused(Exception):
+    """Its name is what the other side makes a sentence of."""
+
+
+def say(**fields) -> None:
+    sys.stdout.write(f"{MARK}{json.dumps(fields)}\n")
+    sys.stdout.flush()
+
+
+def look(folder: Path, request: dict) -> None:
+    """How the job stands; of a new one what has to be copied, and which modules are not there."""
+    job = folder / "jobs" / request["job"]
+    state = _state(job)
+    found = {"state": state, "python": sys.executable}
+    if state in ("running", "ended"):
+        began = job / "began"
+        say(done=True, **found, began=began.read_text() if began.exists() else "")
+        return
+    os.close(_locked())
+    sys.path[0:1] = []  # the home folder is none of the modules' places
+    say(
+        done=True,
+        **found,
+        missing=[name for name in request["modules"] if importlib.util.find_spec(name) is None],
+        differing=[n for n, sha256 in request["files"].items() if _digest(folder / n) != sha256],
+    )
+
+
+def take(folder: Path, request: dict) -> None:
+    """Files from a tar stream, each whole or not at all."""
+    lock = _locked()
+    with tarfile.open(fileobj=sys.stdin.buffer, mode="r|") as tar:
+        for member in tar:
+            target = folder / member.name
+            partial = target.with_name(f"{target.name}.partial")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with partial.open("wb") as file:
+                    shutil.copyfileobj(tar.extractfile(member), file)
+                os.replace(partial, target)
+            finally:
+                partial.unlink(missing_ok=True)
+    os.close(lock)
+    say(done=True)
+
+
+def follow(folder: Path, request: dict) -> None:
+    """Start the job unless it has been, say what it prints, and in the end what it wrote."""
+    job = folder / "jobs" / request["job"]
+    if _state(job) not in ("running", "ended"):
+        _start(folder, job, request["arguments"])
+    streams = {
+        name: (job / name, codecs.getincrementaldecoder("utf-8")("replace")) for name in _TOLD
+    }
+    files = {}
+    while True:
+        over = _state(job) != "running"  # asked first: what is printed until then is told
+        for name, (path, decoder) in streams.items():
+            if name not in files and path.exists():
+                files[name] = path.open("rb")
+            if name in files and (text := decoder.decode(files[name].read())):
+                say(**{name: text})
+        if over:
+            break
+        say()  # so that this process ends with the connection
+        time.sleep(_POLL)
+    _outcome(job)
+
+
+_TOLD = ("out", "err")
+
+
+def stop(folder: Path, request: dict) -> None:
+    """Ctrl-C for the job; then what it wrote."""
+    job = folder / "jobs" / request["job"]
+    if _state(job) == "running":
+        os.killpg(int((job / "pid").read_text()), signal.SIGINT)
+        until = time.monotonic() + _STOPPING
+        while _state(job) == "running" and time.monotonic() < until:
+            time.sleep(0.1)
+        if _state(job) == "running":
+            os.killpg(int((job / "pid").read_text()), signal.SIGKILL)
+            time.sleep(_POLL)
+    _outcome(job)
+
+
+def forget(folder: Path, request: dict) -> None:
+    """Remove a job that has ended."""
+    job = folder / "jobs" / request["job"]
+    if _state(job) != "running":
+        shutil.rmtree(job, ignore_errors=True)
+    say(done=True)
+
+
+def _outcome(job: Path) -> None:
+    results, code = job / "results.json", job / "rc"
+    say(
+        done=True,
+        rc=int(code.read_text()) if code.exists() else None,
+        results=results.read_text() if results.exists() else None,
+    )
+
+
+def _start(folder: Path, job: Path, arguments: list) -> None:
+    lock = _locked()
+    shutil.rmtree(job, ignore_errors=True)
+    job.mkdir(parents=True)
+    own = os.open(job / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(own, fcntl.LOCK_EX)
+    (job / "began").write_text(time.strftime("%Y-%m-%d %H:%M"))
+    # A server that was started in the background ignores Ctrl-C, and so would all that it starts.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(
+        ["sh", "-c", _KEPT, str(job), sys.executable, "-m", *arguments],
+        cwd=folder,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+        pass_fds=[lock, own],  # held by all of it, released when it is no more, however it ends
+    )
+    (job / "pid").write_text(str(process.pid))
+    os.close(lock)
+    os.close(own)
+
+
+def _state(job: Path) -> str:
+    """none, running, ended, or dead: it was ended without a word, as a restart does."""
+    if not job.is_dir():
+        return "none"
+    if not (job / "lock").exists():
+        return "dead"
+    with (job / "lock").open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return "running"
+    return "ended" if (job / "rc").exists() else "dead"
+
+
+def _locked() -> int:
+    """A descriptor of the machine's lock, held."""
+    path = os.path.join(tempfile.gettempdir(), LOCK)
+    try:
+        lock = os.open(path, os.O_RDONLY | os.O_CREAT, 0o644)
+    except PermissionError:  # another user's, in a folder that all may write
+        lock = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise Refused("busy") from None
+    return lock
+
+
+def _digest(path: Path) -> str:
+    if not path.is_file():
+        return ""
+    sha = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            sha.update(piece)
+    return sha.hexdigest()
+
+
+def main() -> None:
+    request = json.loads(sys.stdin.buffer.readline())
+    try:
+        {f.__name__: f for f in (look, take, follow, stop, forget)}[request["do"]](
+            Path(sys.argv[1]), request
+        )
+    except Refused as refused:
+        say(error=str(refused))
+    except BrokenPipeError:
+        os._exit(1)  # the connection is no more
+    except tarfile.ReadError:
+        pass  # nor is it here, half-way through a copy
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        where = error.filename or sys.argv[1]
+        say(error="full" if full else "os", said=f"{where}: {error.strerror or error}")
+
+
+if __name__ == "__main__":
+    main()
