@@ -225,9 +225,17 @@ def test_a_copy_cut_half_way_goes_on_with_what_is_not_there(device, fake, capsys
 # --- Measurements -------------------------------------------------------------------------------
 
 
+# `python -m bench`; of a pytest in a shell's background SIGINT is ignored, and would be here, too.
+_BENCH = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("bench", run_name="__main__", alter_sys=True)
+"""
+
+
 def typed(device, folder, *flags) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-m", "bench", str(folder), *device.flags, *flags],
+        [sys.executable, "-c", _BENCH, str(folder), *device.flags, *flags],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
