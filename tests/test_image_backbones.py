@@ -20,6 +20,11 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 from transformers import (
     BitImageProcessorPil,
+    CLIPConfig,
+    CLIPImageProcessorPil,
+    CLIPModel,
+    CLIPVisionConfig,
+    CLIPVisionModel,
     ConvNextImageProcessorPil,
     DeiTConfig,
     DeiTForImageClassificationWithTeacher,
@@ -43,6 +48,7 @@ from transformers import (
     ViTModel,
 )
 
+from fusion_keras.backbones.clip import CLIPVisionBackbone
 from fusion_keras.backbones.cut import cut
 from fusion_keras.backbones.deit import DeiTBackbone
 from fusion_keras.backbones.dinov2 import Dinov2Backbone
@@ -74,6 +80,19 @@ def _tokens(model, x, **options):
     return [*output.hidden_states, output.last_hidden_state[:, 0]]
 
 
+def _pooled(model, x):
+    """Hidden states and the published pooled vector of a tower."""
+    output = model(x, output_hidden_states=True, interpolate_pos_encoding=True)
+    return [*output.hidden_states, output.pooler_output]
+
+
+def _clip(config):
+    """All of CLIP, with a tiny text tower."""
+    text = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "vocab_size": 99}
+    text |= {"num_attention_heads": 2, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    return CLIPModel(CLIPConfig(vision_config=config.to_dict(), text_config=text))
+
+
 def _blocks(model, x, blocks, stem):
     """What the stem and each block give, channels last, and the pooled output."""
     found = []
@@ -102,7 +121,7 @@ class Family:
 
     Attributes:
         ours, model, config: the classes.
-        headed: transformers' classifier of it, whose file has the backbone under a prefix.
+        headed: transformers' model that holds it, whose file has the backbone under a prefix.
         tiny: fields of a config.json that builds in no time.
         unusual: changes of them, each with the image size that it is tried at.
         taps: (module, pixels [B, 3, H, W]) -> every tap, then the published pooled vector.
@@ -113,7 +132,7 @@ class Family:
     ours: type
     model: type
     config: type
-    headed: type
+    headed: Callable
     tiny: dict
     unusual: tuple
     taps: Callable
@@ -190,6 +209,20 @@ FAMILIES = [
             ({"patch_size": 7, "image_size": 42, "layerscale_value": 0.1}, 28),
         ),
         _tokens,
+        width=32,
+    ),
+    Family(
+        CLIPVisionBackbone,
+        CLIPVisionModel,
+        CLIPVisionConfig,
+        _clip,
+        _VIT,
+        (
+            (_DEEPER, 32),
+            ({"hidden_act": "gelu", "layer_norm_eps": 0.1}, 32),
+            ({"patch_size": 4, "image_size": 16}, 24),
+        ),
+        _pooled,
         width=32,
     ),
     Family(
@@ -306,6 +339,8 @@ PUBLISHED = {
         "deit",
         {**_SMALL, "intermediate_size": 1536, "image_size": 224, "patch_size": 16},
     ),
+    "clip-vit-base-patch32": ("clip_vision_model", CLIPVisionConfig().to_dict()),
+    "clip-vit-base-patch16": ("clip_vision_model", CLIPVisionConfig(patch_size=16).to_dict()),
     "dinov2-small": ("dinov2", {**_SMALL, "mlp_ratio": 4, "image_size": 518, "patch_size": 14}),
 }
 
@@ -327,9 +362,11 @@ def test_every_tap_of_the_published_sizes(tmp_path, name):
 def test_weights_under_a_classifiers_prefix_are_found(tmp_path, family):
     model = _saved(family, tmp_path, headed=True)
     backbone = family.ours.from_hf(tmp_path, image_shape=(32, 32, 3))
-    inner = getattr(model, family.name)
+    inner = getattr(model, "vision_model", model.base_model)
     ours, theirs = _ours(backbone, _images(32)), _theirs(family, inner, _images(32))
     assert worst_difference(ours, theirs) <= TOLERANCE
+    facts = find_image(str(tmp_path), 32)[0].facts
+    assert (facts.num_depths, facts.width) == (family.depths, family.width)
 
 
 # --- The contract -------------------------------------------------------------------------------
@@ -427,7 +464,8 @@ BROKEN = {
     "a tensor less": (_without_a_tensor, r"got no tensor '.*' in .*model\.safetensors"),
     "another family": (
         _edit("config.json", model_type="swin"),
-        r"type 'swin' in .*wanted one of vit, mobilenet_v2, resnet, deit, efficientnet, dinov2",
+        r"type 'swin' in .*wanted one of vit, mobilenet_v2, resnet, deit, efficientnet, dinov2, "
+        "clip_vision_model, clip",
     ),
 }
 
@@ -454,6 +492,8 @@ def test_a_broken_directory_is_one_sentence(tmp_path, family, harm):
         ("efficientnet", {"pooling_type": "max"}, "pooling_type 'max'.* wanted 'mean'"),
         ("deit", {"patch_size": [8, 4]}, r"patch_size \[8, 4\].*one square edge"),
         ("dinov2", {"use_swiglu_ffn": True}, "use_swiglu_ffn in a DINOv2"),
+        ("clip_vision_model", {"attention_dropout": 0.1}, "got attention_dropout 0.1 in"),
+        ("clip_vision_model", {"hidden_act": "mish"}, "hidden_act 'mish', wanted one of"),
         ("dinov2", {"image_size": 48}, r"shape \[1, 26, 32\].*wanted \[1, 37, 32\]"),
     ],
 )
@@ -479,6 +519,8 @@ PARAMETERS = {
     "deit_tiny_distilled": 5_524_800,
     "deit_small_distilled": 21_666_432,
     "dinov2_small": 21_628_800,
+    "clip_vit_b32": 87_456_000,
+    "clip_vit_b16": 85_799_424,
 }
 
 
@@ -514,6 +556,17 @@ PREPROCESSORS = {
             **_IMAGENET,
         },
     ),
+    "clip_vision_model": (
+        CLIPImageProcessorPil,
+        {
+            "crop_size": 224,
+            "do_center_crop": True,
+            "image_mean": [0.48145466, 0.4578275, 0.40821073],
+            "image_std": [0.26862954, 0.26130258, 0.27577711],
+            "resample": 3,
+            "size": 224,
+        },
+    ),
     "efficientnet": (
         EfficientNetImageProcessorPil,
         {
@@ -546,7 +599,8 @@ def test_a_published_preprocessor_file_gives_the_pixels_of_transformers(tmp_path
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(content))
     preset = load_image(str(tmp_path), 224)
     given = dict(content)
-    if name == "resnet":  # the class knows no bare number; its hub reader makes this of it
+    if name in ("resnet", "clip_vision_model"):
+        # The class knows no bare number; its hub reader makes this of it.
         given["size"] = {"shortest_edge": 224}
     for width, height in ((300, 200), (181, 401), (97, 31)):
         values = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
