@@ -59,6 +59,7 @@ from fusion_keras.backbones.resnet import ResNetBackbone
 from fusion_keras.backbones.vit import ViTBackbone
 from fusion_keras.data.images import decode
 from fusion_keras.errors import UsageError
+from fusion_keras.fusion.describe import count_macs
 from tests.support.hf_encoders import (
     TOLERANCE,
     randomise,
@@ -528,6 +529,19 @@ PARAMETERS = {
 def test_published_architectures_have_the_published_size(name):
     backbone = load_image(f"random:{name}").backbone
     assert backbone.count_params() == PARAMETERS[name]
+
+
+# Of `last`, worked out by hand: P patches and the class token in every layer but the last, whose
+# queries and feed-forward part are of the class token only.
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "patch"), [("clip_vit_b32", 32), ("clip_vit_b16", 16)])
+def test_published_towers_have_the_multiply_adds_worked_out_by_hand(name, patch):
+    width, patches = 768, (224 // patch) ** 2
+    tokens = patches + 1
+    layer = 12 * tokens * width**2 + 2 * tokens**2 * width
+    final = (2 * tokens + 10) * width**2 + 2 * tokens * width
+    wanted = patches * 3 * patch**2 * width + 11 * layer + final
+    assert count_macs(cut(load_image(f"random:{name}").backbone, ["last"])) == wanted
 
 
 _IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
