@@ -20,6 +20,11 @@ from PIL import Image
 from safetensors.numpy import load_file, save_file
 from transformers import (
     BitImageProcessorPil,
+    CLIPConfig,
+    CLIPImageProcessorPil,
+    CLIPModel,
+    CLIPVisionConfig,
+    CLIPVisionModel,
     ConvNextImageProcessorPil,
     DeiTConfig,
     DeiTForImageClassificationWithTeacher,
@@ -43,6 +48,7 @@ from transformers import (
     ViTModel,
 )
 
+from fusion_keras.backbones.clip import CLIPVisionBackbone
 from fusion_keras.backbones.cut import cut
 from fusion_keras.backbones.deit import DeiTBackbone
 from fusion_keras.backbones.dinov2 import Dinov2Backbone
@@ -53,6 +59,7 @@ from fusion_keras.backbones.resnet import ResNetBackbone
 from fusion_keras.backbones.vit import ViTBackbone
 from fusion_keras.data.images import decode
 from fusion_keras.errors import UsageError
+from fusion_keras.fusion.describe import count_macs
 from tests.support.hf_encoders import (
     TOLERANCE,
     randomise,
@@ -72,6 +79,19 @@ def _tokens(model, x, **options):
     """Hidden states and the final LayerNorm's class token of a ViT of any kind."""
     output = model(x, output_hidden_states=True, **options)
     return [*output.hidden_states, output.last_hidden_state[:, 0]]
+
+
+def _pooled(model, x):
+    """Hidden states and the published pooled vector of a tower."""
+    output = model(x, output_hidden_states=True, interpolate_pos_encoding=True)
+    return [*output.hidden_states, output.pooler_output]
+
+
+def _clip(config):
+    """All of CLIP, with a tiny text tower."""
+    text = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "vocab_size": 99}
+    text |= {"num_attention_heads": 2, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    return CLIPModel(CLIPConfig(vision_config=config.to_dict(), text_config=text))
 
 
 def _blocks(model, x, blocks, stem):
@@ -102,7 +122,7 @@ class Family:
 
     Attributes:
         ours, model, config: the classes.
-        headed: transformers' classifier of it, whose file has the backbone under a prefix.
+        headed: transformers' model that holds it, whose file has the backbone under a prefix.
         tiny: fields of a config.json that builds in no time.
         unusual: changes of them, each with the image size that it is tried at.
         taps: (module, pixels [B, 3, H, W]) -> every tap, then the published pooled vector.
@@ -113,7 +133,7 @@ class Family:
     ours: type
     model: type
     config: type
-    headed: type
+    headed: Callable
     tiny: dict
     unusual: tuple
     taps: Callable
@@ -190,6 +210,20 @@ FAMILIES = [
             ({"patch_size": 7, "image_size": 42, "layerscale_value": 0.1}, 28),
         ),
         _tokens,
+        width=32,
+    ),
+    Family(
+        CLIPVisionBackbone,
+        CLIPVisionModel,
+        CLIPVisionConfig,
+        _clip,
+        _VIT,
+        (
+            (_DEEPER, 32),
+            ({"hidden_act": "gelu", "layer_norm_eps": 0.1}, 32),
+            ({"patch_size": 4, "image_size": 16}, 24),
+        ),
+        _pooled,
         width=32,
     ),
     Family(
@@ -306,6 +340,8 @@ PUBLISHED = {
         "deit",
         {**_SMALL, "intermediate_size": 1536, "image_size": 224, "patch_size": 16},
     ),
+    "clip-vit-base-patch32": ("clip_vision_model", CLIPVisionConfig().to_dict()),
+    "clip-vit-base-patch16": ("clip_vision_model", CLIPVisionConfig(patch_size=16).to_dict()),
     "dinov2-small": ("dinov2", {**_SMALL, "mlp_ratio": 4, "image_size": 518, "patch_size": 14}),
 }
 
@@ -327,9 +363,11 @@ def test_every_tap_of_the_published_sizes(tmp_path, name):
 def test_weights_under_a_classifiers_prefix_are_found(tmp_path, family):
     model = _saved(family, tmp_path, headed=True)
     backbone = family.ours.from_hf(tmp_path, image_shape=(32, 32, 3))
-    inner = getattr(model, family.name)
+    inner = getattr(model, "vision_model", model.base_model)
     ours, theirs = _ours(backbone, _images(32)), _theirs(family, inner, _images(32))
     assert worst_difference(ours, theirs) <= TOLERANCE
+    facts = find_image(str(tmp_path), 32)[0].facts
+    assert (facts.num_depths, facts.width) == (family.depths, family.width)
 
 
 # --- The contract -------------------------------------------------------------------------------
@@ -427,7 +465,8 @@ BROKEN = {
     "a tensor less": (_without_a_tensor, r"got no tensor '.*' in .*model\.safetensors"),
     "another family": (
         _edit("config.json", model_type="swin"),
-        r"type 'swin' in .*wanted one of vit, mobilenet_v2, resnet, deit, efficientnet, dinov2",
+        r"type 'swin' in .*wanted one of vit, mobilenet_v2, resnet, deit, efficientnet, dinov2, "
+        "clip_vision_model, clip",
     ),
 }
 
@@ -454,6 +493,8 @@ def test_a_broken_directory_is_one_sentence(tmp_path, family, harm):
         ("efficientnet", {"pooling_type": "max"}, "pooling_type 'max'.* wanted 'mean'"),
         ("deit", {"patch_size": [8, 4]}, r"patch_size \[8, 4\].*one square edge"),
         ("dinov2", {"use_swiglu_ffn": True}, "use_swiglu_ffn in a DINOv2"),
+        ("clip_vision_model", {"attention_dropout": 0.1}, "got attention_dropout 0.1 in"),
+        ("clip_vision_model", {"hidden_act": "mish"}, "hidden_act 'mish', wanted one of"),
         ("dinov2", {"image_size": 48}, r"shape \[1, 26, 32\].*wanted \[1, 37, 32\]"),
     ],
 )
@@ -479,6 +520,8 @@ PARAMETERS = {
     "deit_tiny_distilled": 5_524_800,
     "deit_small_distilled": 21_666_432,
     "dinov2_small": 21_628_800,
+    "clip_vit_b32": 87_456_000,
+    "clip_vit_b16": 85_799_424,
 }
 
 
@@ -486,6 +529,19 @@ PARAMETERS = {
 def test_published_architectures_have_the_published_size(name):
     backbone = load_image(f"random:{name}").backbone
     assert backbone.count_params() == PARAMETERS[name]
+
+
+# Of `last`, worked out by hand: P patches and the class token in every layer but the last, whose
+# queries and feed-forward part are of the class token only.
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "patch"), [("clip_vit_b32", 32), ("clip_vit_b16", 16)])
+def test_published_towers_have_the_multiply_adds_worked_out_by_hand(name, patch):
+    width, patches = 768, (224 // patch) ** 2
+    tokens = patches + 1
+    layer = 12 * tokens * width**2 + 2 * tokens**2 * width
+    final = (2 * tokens + 10) * width**2 + 2 * tokens * width
+    wanted = patches * 3 * patch**2 * width + 11 * layer + final
+    assert count_macs(cut(load_image(f"random:{name}").backbone, ["last"])) == wanted
 
 
 _IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
@@ -512,6 +568,17 @@ PREPROCESSORS = {
             "resample": 3,
             "size": {"shortest_edge": 256},
             **_IMAGENET,
+        },
+    ),
+    "clip_vision_model": (
+        CLIPImageProcessorPil,
+        {
+            "crop_size": 224,
+            "do_center_crop": True,
+            "image_mean": [0.48145466, 0.4578275, 0.40821073],
+            "image_std": [0.26862954, 0.26130258, 0.27577711],
+            "resample": 3,
+            "size": 224,
         },
     ),
     "efficientnet": (
@@ -546,7 +613,8 @@ def test_a_published_preprocessor_file_gives_the_pixels_of_transformers(tmp_path
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(content))
     preset = load_image(str(tmp_path), 224)
     given = dict(content)
-    if name == "resnet":  # the class knows no bare number; its hub reader makes this of it
+    if name in ("resnet", "clip_vision_model"):
+        # The class knows no bare number; its hub reader makes this of it.
         given["size"] = {"shortest_edge": 224}
     for width, height in ((300, 200), (181, 401), (97, 31)):
         values = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)

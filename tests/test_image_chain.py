@@ -29,7 +29,7 @@ from tests.support.shared import slow_but
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
-NAMES = ("tiny_resnet", "tiny_efficientnet", "tiny_deit", "tiny_dinov2")
+NAMES = ("tiny_resnet", "tiny_efficientnet", "tiny_deit", "tiny_dinov2", "tiny_clip")
 VARIANTS = ("late", "inter", "early")
 # ResNet halves the image five times. Of one pixel of each of sixteen images the mean of squares
 # loses digits against the squared mean (`pointwise.BatchNormalization`): 3e-4 of a tap, measured.
@@ -46,6 +46,7 @@ SHALLOW = {
     },
     "tiny_deit": {"num_layers": 3},
     "tiny_dinov2": {"num_layers": 3},
+    "tiny_clip": {"num_layers": 3},
 }
 TOLERANCE = 1e-4  # of the tap's largest magnitude
 

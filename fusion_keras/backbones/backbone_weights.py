@@ -54,6 +54,10 @@ _DINOV2 = (
 )
 
 
+_TOWER_LAYER = (
+    *(f"self_attn.{x}_proj" for x in ("q", "k", "v", "out")),
+    *("layer_norm1", "mlp.fc1", "mlp.fc2", "layer_norm2"),
+)
 _DISTILBERT_LAYER = (
     "attention.q_lin",
     "attention.k_lin",
@@ -114,6 +118,8 @@ def image(part) -> dict[str, Weight]:
     """Of an image backbone, perhaps cut: names of `transformers`' module of its family."""
     if "patch_embedding" not in _named(part):
         return convolutions(part)
+    if "pre_layer_norm" in _named(part):
+        return tower(part)
     scaled = any(hasattr(layer, "attention_scale") for layer in _encoder_layers(part))
     return vit(part, *(_DINOV2 if scaled else _VIT))
 
@@ -140,6 +146,24 @@ def vit(part, layers: str, names: tuple[str, ...]) -> dict[str, Weight]:
         tensors |= under(f"{layers}.{i}", _encoder_layer(layer, names))
     if "layer_norm" in named:
         tensors |= under("layernorm", norm(named["layer_norm"]))
+    return tensors
+
+
+def tower(part) -> dict[str, Weight]:
+    """Of CLIP's image tower, perhaps cut: names of `transformers`' CLIPVisionModel."""
+    named = _named(part)
+    tensors = {
+        "embeddings.class_embedding": reshaped(named["class_token"].token, (-1,)),
+        "embeddings.position_embedding.weight": same(
+            named["position_embedding"].position_embeddings
+        ),
+        **under("embeddings.patch_embedding", convolution(named["patch_embedding"])),
+        **under("pre_layrnorm", norm(named["pre_layer_norm"])),
+    }
+    for i, layer in enumerate(_encoder_layers(part)):
+        tensors |= under(f"encoder.layers.{i}", _encoder_layer(layer, _TOWER_LAYER))
+    if "layer_norm" in named:
+        tensors |= under("post_layernorm", norm(named["layer_norm"]))
     return tensors
 
 

@@ -108,6 +108,12 @@ def gelu_tanh(x):
     return keras.activations.gelu(x, approximate=True)
 
 
+@keras.saving.register_keras_serializable(package="fusion_keras")
+def quick_gelu(x):
+    """GELU by a sigmoid (Hendrycks and Gimpel 2016, section 2), of x's shape."""
+    return x * ops.sigmoid(1.702 * x)
+
+
 # Hugging Face's `hidden_act` -> Keras activation. "gelu" is the exact, erf one there and
 # in Keras.
 _ACTIVATIONS = {
@@ -116,6 +122,7 @@ _ACTIVATIONS = {
     "gelu_new": gelu_tanh,
     "gelu_pytorch_tanh": gelu_tanh,
     "gelu_python_tanh": gelu_tanh,
+    "quick_gelu": quick_gelu,
     "relu": "relu",
     "silu": "silu",
     "swish": "silu",

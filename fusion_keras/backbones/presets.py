@@ -14,6 +14,7 @@ import keras_hub
 from fusion_keras.backbones.albert import AlbertBackbone
 from fusion_keras.backbones.audio_cnn import AudioCnnBackbone
 from fusion_keras.backbones.bert import BertBackbone
+from fusion_keras.backbones.clip import CLIPVisionBackbone
 from fusion_keras.backbones.deit import DeiTBackbone
 from fusion_keras.backbones.dinov2 import Dinov2Backbone
 from fusion_keras.backbones.distilbert import DistilBertBackbone
@@ -63,6 +64,8 @@ WEIGHTS = {
     "deit_tiny_distilled": "hf://facebook/deit-tiny-distilled-patch16-224",
     "deit_small_distilled": "hf://facebook/deit-small-distilled-patch16-224",
     "dinov2_small": "hf://facebook/dinov2-small",
+    "clip_vit_b32": "hf://openai/clip-vit-base-patch32",
+    "clip_vit_b16": "hf://openai/clip-vit-base-patch16",
     "efficientnet_b0": "hf://google/efficientnet-b0",
 }
 
@@ -99,6 +102,7 @@ def _resnet(*depths):
     return {"hidden_sizes": (64, 128, 256, 512), "depths": depths, "layer_type": "basic"}
 
 
+_CLIP = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
 _TINY_IMAGE = {"image_shape": (32, 32, 3)}
 _TINY_VIT = {**_TINY_IMAGE, "patch_size": 8, "hidden_dim": 32, "num_heads": 4, "mlp_dim": 64}
 
@@ -131,11 +135,14 @@ ARCHITECTURES = {
     "deit_tiny_distilled": (DeiTBackbone, _vit(192, 3)),
     "deit_small_distilled": (DeiTBackbone, _vit(384, 6)),
     "dinov2_small": (Dinov2Backbone, _vit(384, 6, patch_size=14, layer_norm_eps=1e-6)),
+    "clip_vit_b32": (CLIPVisionBackbone, {**_CLIP, "patch_size": 32}),
+    "clip_vit_b16": (CLIPVisionBackbone, _CLIP),
     "tiny_bert": (BertBackbone, _bert(6, 32, 4)),
     "efficientnet_b0": (EfficientNetBackbone, {}),
     "tiny_vit": (ViTBackbone, _TINY_VIT),
     "tiny_deit": (DeiTBackbone, _TINY_VIT),
     "tiny_dinov2": (Dinov2Backbone, {**_TINY_VIT, "layer_norm_eps": 1e-6}),
+    "tiny_clip": (CLIPVisionBackbone, {**_TINY_VIT, **_CLIP}),
     "tiny_resnet": (
         ResNetBackbone,
         {
@@ -163,7 +170,7 @@ ARCHITECTURES = {
     "tiny_audio": (AudioCnnBackbone, {"depth_multiplier": 0.1}),
 }
 _WHOLE_IMAGE = (
-    *("tiny_vit", "tiny_deit", "tiny_dinov2", "tiny_resnet"),
+    *("tiny_vit", "tiny_deit", "tiny_dinov2", "tiny_clip", "tiny_resnet"),
     *("tiny_mobilenet", "small_mobilenet", "tiny_efficientnet"),
 )
 
@@ -181,6 +188,11 @@ _FAMILIES = {
         include_top=True,
     ),
     Dinov2Backbone: Family.of_imagenet(ImageSpec(224, "crop", 0.875, "bicubic")),
+    CLIPVisionBackbone: Family(
+        ImageSpec(224, "crop", interpolation="bicubic"),
+        (0.48145466, 0.4578275, 0.40821073),
+        (0.26862954, 0.26130258, 0.27577711),
+    ),
 }
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "assets/tokenizer/vocabulary.txt")
 
@@ -425,7 +437,7 @@ def _image_class(directory):
     """The backbone class that a directory's config.json names."""
     config = read_json(directory / "config.json")
     kind = config.get("registered_name") or config.get("model_type")
-    classes = {cls.model_type: cls for cls in _FAMILIES}
+    classes = {kind: cls for cls in _FAMILIES for kind in cls.model_types()}
     classes |= {f"fusion_keras>{cls.__name__}": cls for cls in _FAMILIES}
     classes["keras_hub>ViTBackbone"] = ViTBackbone
     if kind not in classes:

@@ -112,11 +112,18 @@ class FromPreset:
     Attributes:
         out_of: see `facts.Facts`.
         model_type: of Hugging Face's config.json; none where it has no such architecture.
+        whole_type: likewise, of a larger model that holds this one; none where there is none.
     """
 
     hub_class = None
     out_of = 12
     model_type = ""
+    whole_type = ""
+
+    @classmethod
+    def model_types(cls) -> tuple[str, ...]:
+        """Every model_type of a config.json that this class reads."""
+        return tuple(filter(None, (cls.model_type, cls.whole_type)))
 
     @classmethod
     def count_depths(cls, config: dict) -> int:

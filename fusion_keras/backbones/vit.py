@@ -69,12 +69,18 @@ class ViTBackbone(FromPreset, keras_hub.models.Backbone):
         layer_class: of the encoder layers.
         hf_layers: where Hugging Face's files keep the encoder layers, and what they call the
             parts of one; see `backbone_weights.vit`.
+        hf_prefix: what the tensors may stand under; None for model_type.
+        patch_bias: whether the convolution of the patches has a bias.
+        pre_norm: whether a LayerNorm stands before the encoder.
     """
 
     hub_class = keras_hub.models.ViTBackbone
     model_type = "vit"
     special_tokens = ("class_token",)
     layer_class = EncoderLayer
+    hf_prefix = None
+    patch_bias = True
+    pre_norm = False
     hf_layers = (
         "encoder.layer",
         (
@@ -128,6 +134,7 @@ class ViTBackbone(FromPreset, keras_hub.models.Backbone):
             patch_size,
             strides=patch_size,
             data_format="channels_last",
+            use_bias=self.patch_bias,
             dtype=dtype,
             name="patch_embedding",
         )(image)
@@ -142,6 +149,10 @@ class ViTBackbone(FromPreset, keras_hub.models.Backbone):
         )(x)
         x = layers.Add(dtype=dtype, name="embeddings_add")([x, positions])
         x = layers.Dropout(dropout, dtype=dtype, name="embeddings_dropout")(x)
+        if self.pre_norm:
+            x = layers.LayerNormalization(
+                epsilon=layer_norm_eps, dtype=dtype, name="pre_layer_norm"
+            )(x)
         taps = {0: x}
 
         # === Encoder ===
@@ -258,7 +269,8 @@ class ViTBackbone(FromPreset, keras_hub.models.Backbone):
         Where the checkpoint has no query, key and value bias, it is zero here.
 
         Args:
-            directory: holds both files; the tensors may stand under "<model_type>.".
+            directory: holds both files; the tensors may stand under "<model_type>.", of CLIP
+                under "vision_model.".
             image_shape: (height, width, channels); None takes the checkpoint's own, another
                 one interpolates the position embeddings as Hugging Face does.
             **kwargs: constructor arguments that replace the config's (dropout, dtype, name).
@@ -267,19 +279,23 @@ class ViTBackbone(FromPreset, keras_hub.models.Backbone):
             UsageError: another model type, an architecture this class has not, or weights
                 that are missing, pickled, cut short or of other shapes.
         """
-        config = read_config(Path(directory), cls.model_type)
+        config = read_config(Path(directory), cls.model_types())
         arguments = cls.arguments_of(config)
         if not isinstance(arguments["patch_size"], int):
             raise UsageError(
                 f"got patch_size {arguments['patch_size']} in {directory}, wanted one square edge."
             )
         backbone = cls(**{**arguments, **kwargs})
-        named = backbone_weights.vit(backbone, *cls.hf_layers)
+        named = backbone.hf_tensors()
         if not config.get("qkv_bias", True):
             without = tuple(f"{name}.bias" for name in cls.hf_layers[1][:3])
             named = {name: weight for name, weight in named.items() if not name.endswith(without)}
-        fill(named, Weights(Path(directory), prefix=cls.model_type))
+        fill(named, Weights(Path(directory), prefix=cls.hf_prefix or cls.model_type))
         return backbone._at(image_shape or cls.image_shape_of(config))
+
+    def hf_tensors(self) -> dict:
+        """Hugging Face's name of each tensor -> our weight."""
+        return backbone_weights.vit(self, *self.hf_layers)
 
     @classmethod
     def arguments_of(cls, config: dict) -> dict:

@@ -44,6 +44,8 @@ _FIELDS = {
     "DeiT": _VIT,
     # Its width comes from a ratio; see `_hugging_face`.
     "Dinov2": {name: ours for name, ours in _VIT.items() if name != "intermediate_size"},
+    # Its only dropout is of the attention, and published as 0.
+    "CLIPVision": {name: ours for name, ours in _VIT.items() if "dropout" not in name},
     "ResNet": {
         name: name
         for name in (

@@ -7,7 +7,13 @@ Nothing here imports our models: the architecture is read from the spec as a run
 
 import torch
 from torch import nn
-from transformers import Dinov2Model, EfficientNetModel, MobileNetV2Model, ResNetModel
+from transformers import (
+    CLIPVisionModel,
+    Dinov2Model,
+    EfficientNetModel,
+    MobileNetV2Model,
+    ResNetModel,
+)
 
 from fusion_keras.reference.audio_cnn import AudioCnn
 from fusion_keras.reference.joins import JOINS
@@ -142,6 +148,8 @@ def _depths(spec: dict, modality: str) -> list:
 def _layers(model) -> nn.ModuleList:
     if isinstance(model, Dinov2Model):
         return model.encoder.layer
+    if isinstance(model, CLIPVisionModel):
+        return model.encoder.layers
     if isinstance(model, EfficientNetModel):
         return model.encoder.blocks
     return model.layer if isinstance(model, MobileNetV2Model | AudioCnn) else model.layers
@@ -166,7 +174,7 @@ def _cut(modality: str, model, depths: list):
     del _layers(model)[max(depths) :]
     if isinstance(model, EfficientNetModel):
         model.encoder.top_conv = model.encoder.top_bn = None
-    for name in ("pooler", "conv_1x1", "layernorm"):
+    for name in ("pooler", "conv_1x1", "layernorm", "post_layernorm"):
         if hasattr(model, name):
             setattr(model, name, None)
     return model
@@ -179,6 +187,8 @@ def _image_taps(model, pixels) -> dict:
         return _residual_taps(model, pixels)
     if isinstance(model, EfficientNetModel):
         return _gated_taps(model, pixels)
+    if isinstance(model, CLIPVisionModel):
+        return _tower_taps(model, pixels)
     x = model.embeddings(pixels)
     taps = {0: x}
     for k, layer in enumerate(_layers(model), 1):
@@ -221,6 +231,17 @@ def _gated_taps(model: EfficientNetModel, pixels) -> dict:
         top = model.encoder
         x = top.top_activation(top.top_bn(top.top_conv(x)))
         taps[LAST] = model.pooler(x).flatten(1)
+    return taps
+
+
+def _tower_taps(model: CLIPVisionModel, pixels) -> dict:
+    x = model.pre_layrnorm(model.embeddings(pixels))
+    taps = {0: x}
+    for k, layer in enumerate(model.encoder.layers, 1):
+        x = layer(x, None)
+        taps[k] = x
+    if model.post_layernorm is not None:
+        taps[LAST] = model.post_layernorm(x[:, 0])
     return taps
 
 

@@ -13,7 +13,7 @@ def randomise(model, seed=0):
     with torch.no_grad():
         for name, tensor in model.named_parameters():
             noise = torch.randn(tensor.shape, generator=generator)
-            if tensor.ndim == 1:
+            if tensor.ndim <= 1:
                 is_scale = "norm" in name.lower() and name.endswith("weight")
                 tensor.copy_(0.2 * noise + (1.0 if is_scale else 0.0))
             elif "embedding" in name and "patch" not in name:

@@ -1,0 +1,74 @@
+"""CLIP's image tower (Radford et al. 2021, section 2.4): a ViT with one LayerNorm more."""
+
+import keras
+
+from fusion_keras.backbones import backbone_weights
+from fusion_keras.backbones.vit import ViTBackbone
+from fusion_keras.errors import UsageError
+
+# What `transformers` takes for the fields that a published config.json leaves out.
+_DEFAULTS = {
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "patch_size": 32,
+    "hidden_act": "quick_gelu",
+    "layer_norm_eps": 1e-5,
+}
+
+
+@keras.saving.register_keras_serializable(package="fusion_keras")
+class CLIPVisionBackbone(ViTBackbone):
+    """As ViTBackbone, with a LayerNorm before the encoder and no bias of the patches.
+
+    Tap 0 is behind that LayerNorm. The summary is `transformers`' pooler_output of
+    CLIPVisionModel: the post-LayerNorm's class token, before CLIP's projection. A Hugging Face
+    directory holds the tower alone, or all of CLIP, whose text tower is left.
+    """
+
+    hub_class = None
+    model_type = "clip_vision_model"
+    whole_type = "clip"
+    hf_prefix = "vision_model"
+    patch_bias = False
+    pre_norm = True
+
+    def hf_tensors(self) -> dict:
+        """Hugging Face's name of each tensor -> our weight."""
+        return backbone_weights.tower(self)
+
+    @classmethod
+    def _tower(cls, config: dict) -> dict:
+        """The tower's own fields, of whichever kind of config."""
+        if "model_type" not in config:
+            return config
+        return {**_DEFAULTS, **config.get("vision_config", config)}
+
+    @classmethod
+    def arguments_of(cls, config: dict) -> dict:
+        """The constructor's arguments for a Hugging Face config.json.
+
+        Raises:
+            UsageError: attention_dropout, which here would be of other parts too.
+        """
+        tower = cls._tower(config)
+        if tower.get("attention_dropout"):
+            raise UsageError(
+                f"got attention_dropout {tower['attention_dropout']} in a config.json of "
+                f"{cls.model_type}, wanted 0, as published; set it to 0 there."
+            )
+        return {**super().arguments_of(tower), "image_shape": cls.image_shape_of(config)}
+
+    @classmethod
+    def count_depths(cls, config: dict) -> int:
+        """As `FromPreset.count_depths`."""
+        return super().count_depths(cls._tower(config))
+
+    @classmethod
+    def width_of(cls, config: dict) -> int:
+        """As `FromPreset.width_of`."""
+        return super().width_of(cls._tower(config))
+
+    @classmethod
+    def image_shape_of(cls, config: dict) -> tuple[int, int, int]:
+        """As `FromPreset.image_shape_of`."""
+        return super().image_shape_of(cls._tower(config))
