@@ -161,7 +161,7 @@ def test_cut_holds_only_what_its_depths_need(tiny):
     ("change", "message"),
     [
         ({"model_type": "deit"}, "'deit'.*wanted 'vit'"),
-        ({"hidden_act": "quick_gelu"}, "'quick_gelu'.*wanted one of gelu"),
+        ({"hidden_act": "sigmoid"}, "'sigmoid'.*wanted one of gelu"),
         ({"patch_size": [8, 4]}, "one square edge"),
         ({"image_size": 64}, r"shape \[1, 17, 32\].*wanted \[1, 65, 32\]"),
     ],
