@@ -15,7 +15,7 @@ from bench.__main__ import main
 from bench.device import main as profiled
 from bench.edge import artifact, files, results
 from bench.edge.errors import BenchError
-from bench.remote import session, there
+from bench.remote import connection, session, there
 from tests.support import fake_runner, sshd
 
 needs_sshd = pytest.mark.skipif(
@@ -59,7 +59,7 @@ def refused(capsys, *arguments) -> str:
     ],
 )
 def test_a_device_is_read_as_it_is_typed(text, wanted):
-    assert session.address(text) == session.Address(*wanted)
+    assert connection.address(text) == connection.Address(*wanted)
 
 
 @pytest.mark.parametrize(
@@ -72,12 +72,12 @@ def test_a_device_is_read_as_it_is_typed(text, wanted):
 )
 def test_what_is_no_device_is_refused(text):
     with pytest.raises(BenchError, match=r"give ssh://USER@HOST\[:PORT\]\[/DIR\]"):
-        session.address(text)
+        connection.address(text)
 
 
 def test_a_password_is_refused():
     with pytest.raises(BenchError, match="use a key") as refusal:
-        session.address("ssh://a:secret@orin")
+        connection.address("ssh://a:secret@orin")
     assert "secret" not in str(refusal.value)
 
 
