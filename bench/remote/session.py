@@ -128,16 +128,19 @@ def _flags(options: argparse.Namespace) -> list[str]:
 def _needed_there(
     places: dict[Path, str], metas: dict[Path, dict]
 ) -> tuple[dict[str, Path], dict[str, str]]:
-    """Of every file that is needed there, by its name there: the file here, and its sha256."""
+    """Of every file that is needed there, by its name there and in the order of their journey: the
+    file here, and its sha256."""
     sources = {f"bench/{path.as_posix()}": BENCH / path for path in travelling()}
-    digests = {}
+    digests = {name: files.digest(path) for name, path in sources.items()}
     for folder, place in places.items():
-        sources[f"artifacts/{place}/{artifact.META}"] = folder / artifact.META
         for name, sha256 in metas[folder]["files"].items():  # which `artifact.read` has checked
             sources[f"artifacts/{place}/{name}"] = folder / name
             digests[f"artifacts/{place}/{name}"] = sha256
-    rest = {name: files.digest(path) for name, path in sources.items() if name not in digests}
-    return sources, digests | rest
+        # Last, so that what has come in part is no artifact yet.
+        name = f"artifacts/{place}/{artifact.META}"
+        sources[name] = folder / artifact.META
+        digests[name] = files.digest(sources[name])
+    return sources, digests
 
 
 def _modules(runners: Sequence[str]) -> list[str]:
