@@ -1,5 +1,6 @@
 """Train one fusion variant: `python -m fusion_keras.train --variant=inter`."""
 
+import logging
 from pathlib import Path
 
 from absl import flags
@@ -10,6 +11,9 @@ from fusion_keras.errors import UsageError
 CONFIG = training_flags.define_for_entry()
 WORKDIR = flags.DEFINE_string("workdir", "runs", "Runs go to WORKDIR/NAME/VARIANT[-taught]-sSEED.")
 RUN = flags.DEFINE_string("run", None, "The run directory itself, instead of WORKDIR.")
+COORDINATOR = flags.DEFINE_string("coordinator", "", "HOST:PORT of the first process, or auto.")
+PROCESSES = flags.DEFINE_integer("processes", None, "How many processes train together.")
+PROCESS = flags.DEFINE_integer("process", None, "Which one this is, from 0.")
 DESCRIBE = flags.DEFINE_bool("describe", False, "Show the architecture and stop.")
 
 HELP = """Train one fusion variant; the result is a run directory.
@@ -64,6 +68,10 @@ FLAGS
   --framework=keras   keras (on JAX), or pytorch, which needs fusion_keras[torch]
   --devices=1         how many GPUs share each batch (config.train.batch_size is the batch of
                       all), or all; the run is that of one, but for rounding
+  --coordinator=HOST:PORT --processes=N --process=I
+                      one training by N processes, each with its own GPUs, on one machine or
+                      many that see the same files: type it N times, I from 0; or
+                      --coordinator=auto under Slurm, Open MPI or Kubernetes
   --describe          show the architecture as a table, draw it to a picture, and stop
   --quiet, --verbose  show results and errors alone, or every step
 
@@ -78,19 +86,25 @@ def main() -> None:
     with cli.quiet_native_logs():
         # PyTorch before what brings TensorFlow.
         trainer = _pytorch() if framework == "pytorch" else None
-        from fusion_keras.training import devices, experiment, report
+        from fusion_keras.training import devices, experiment, processes, report
 
-    if trainer and flags.FLAGS.devices != "1":
-        raise UsageError("The PyTorch reference trains on one device: leave out --devices.")
-    devices.use(flags.FLAGS.devices)
+    if trainer and (flags.FLAGS.devices != "1" or COORDINATOR.value):
+        raise UsageError(
+            "The PyTorch reference trains on one device: leave out --devices and --coordinator."
+        )
     if DESCRIBE.value:
         terminal.print_results(*report.described(config, Path(WORKDIR.value)))
         return
     folder = Path(RUN.value) if RUN.value else run_folder(config)
     if folder.suffix == ".partial":
         raise UsageError(f"{folder}: a run directory may not end in .partial.")
-    run = experiment.train(config, folder, trainer)
-    terminal.print_results(*report.closing(run))
+    with processes.joined(COORDINATOR.value, PROCESSES.value, PROCESS.value):
+        if not processes.is_first():
+            terminal.show(logging.WARNING)
+        devices.use(flags.FLAGS.devices)
+        run = experiment.train(config, folder, trainer)
+        if processes.is_first():
+            terminal.print_results(*report.closing(run))
 
 
 def _pytorch():

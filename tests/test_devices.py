@@ -1,16 +1,12 @@
 """A run over several devices is the run of one: CPU devices that XLA makes of one processor."""
 
-import io
-import zipfile
-
-import h5py
-import numpy as np
 import pytest
 
 from fusion_keras.errors import UsageError
 from fusion_keras.training import devices
 from fusion_keras.training.run import Run
 from tests.support import tiny
+from tests.support.same_runs import assert_same, statistics
 
 FOUR = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
 # A run that is killed when it has saved its first epoch.
@@ -41,40 +37,6 @@ def trained(bench, entries, tmp_path):
         return Run(tmp_path / name)
 
     return train
-
-
-def statistics(run) -> dict[str, np.ndarray]:
-    """BatchNorm's moving statistics in model.keras: the third and fourth variables of a layer."""
-    found = {}
-
-    def keep(name, item):
-        if isinstance(item, h5py.Dataset) and name.endswith(("vars/2", "vars/3")):
-            found[name] = item[()]
-
-    with zipfile.ZipFile(run.folder / "model.keras") as archive:
-        content = io.BytesIO(archive.read("model.weights.h5"))
-    with h5py.File(content) as file:
-        file.visititems(keep)
-    return found
-
-
-def probabilities(run) -> np.ndarray:
-    """float64 [N, 2], of every row."""
-    rows = tiny.table(run, "predictions.csv")
-    return np.array([[float(x) for name, x in row.items() if name[:2] == "p_"] for row in rows])
-
-
-def assert_same(found, wanted):
-    """Not weight by weight: where a gradient is but rounding (a key's bias) Adam walks anywhere."""
-    lines = [tiny.table(run, "history.csv") for run in (found, wanted)]
-    for ours, theirs in zip(*lines, strict=True):
-        for name in ("loss", "valid_nll", "valid_accuracy"):
-            assert float(ours[name]) == pytest.approx(float(theirs[name]), abs=1e-4), name
-    np.testing.assert_allclose(probabilities(found), probabilities(wanted), atol=1e-4)
-    ours, theirs = statistics(found), statistics(wanted)
-    assert list(ours) == list(theirs)
-    for name, value in ours.items():
-        np.testing.assert_allclose(value, theirs[name], rtol=1e-4, atol=1e-4, err_msg=name)
 
 
 # In small batches BatchNorm makes a rounding a thousand times as large with each step, on one

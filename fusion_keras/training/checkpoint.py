@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from fusion_keras.errors import UsageError
+from fusion_keras.training import processes
 from fusion_keras.training.run import CHECKPOINT, Run
 
 
@@ -21,6 +22,8 @@ def save(run: Run, variables: list, best: list[np.ndarray], state: dict) -> None
         best: values of the model's variables at the best epoch.
         state: plain JSON types: epoch, history, best epoch and so on.
     """
+    if not processes.is_first():
+        return
     arrays = {f"v{i}": np.asarray(v.value) for i, v in enumerate(variables)}
     arrays.update({f"b{i}": value for i, value in enumerate(best)})
     arrays["state"] = np.array(json.dumps(state))

@@ -1,4 +1,4 @@
-"""Data-parallel training: a step of one process, over several devices of one machine.
+"""Data-parallel training: a step over several devices, of one process or of several.
 
 Each device has all weights and a slice of the global batch (`keras.distribution.DataParallel`).
 XLA computes what one device would: gradients and BatchNorm statistics are those of the whole batch,
@@ -12,6 +12,7 @@ import logging
 import keras
 
 from fusion_keras.errors import UsageError
+from fusion_keras.training import processes
 
 _log = logging.getLogger(__name__)
 
@@ -20,11 +21,19 @@ def use(asked: str) -> None:
     """Train over so many devices from here on: called once, before any model is built.
 
     Args:
-        asked: a number, or "all": of JAX's default kind, GPUs where there are any.
+        asked: a number, or "all": of JAX's default kind, GPUs where there are any. Several
+            processes train over all that they have.
 
     Raises:
         UsageError: no number, or more than there are.
     """
+    if processes.count() > 1:
+        if asked not in ("1", "all"):
+            raise UsageError(
+                f"got --devices={asked} with --coordinator, wanted all: processes train over every "
+                "device that they see (CUDA_VISIBLE_DEVICES)."
+            )
+        asked = "all"
     if asked == "1":
         return
     found = keras.distribution.list_devices()
@@ -35,8 +44,13 @@ def use(asked: str) -> None:
             f"{', '.join(found)}. It makes N of the CPU with "
             "XLA_FLAGS=--xla_force_host_platform_device_count=N."
         )
-    _log.info("Each batch is shared by %s.", ", ".join(found[:wanted]))
-    keras.distribution.set_distribution(keras.distribution.DataParallel(devices=found[:wanted]))
+    names = ", ".join(found[:wanted])
+    if processes.count() > 1:
+        names = f"{wanted} devices of {processes.count()} processes"
+    _log.info("Each batch is shared by %s.", names)
+    # Batches come as the rows of this process already.
+    parallel = keras.distribution.DataParallel(devices=found[:wanted], auto_shard_dataset=False)
+    keras.distribution.set_distribution(parallel)
 
 
 def count() -> int:

@@ -6,8 +6,11 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
+import jax
 import keras
 import numpy as np
 
@@ -15,7 +18,7 @@ from fusion_keras import metrics
 from fusion_keras.data.pipeline import eval_batches
 from fusion_keras.data.records import Dataset
 from fusion_keras.label_sums import THRESHOLD
-from fusion_keras.training import devices
+from fusion_keras.training import devices, processes
 
 BATCH = 64
 
@@ -34,12 +37,37 @@ def predict(
         Output name -> float32 [n, ...].
     """
     parts = []
-    shared = devices.count()
+    shared, answers = devices.count(), model.predict_on_batch
+    if processes.count() > 1:
+        shared, answers = 1, _local_answers(model)
     size = -(-min(batch, len(indices)) // shared) * shared
     for inputs, count in eval_batches(arrays, indices, size):
-        outputs = model.predict_on_batch(inputs)
+        outputs = answers(inputs)
+        processes.moved()
         parts.append({name: np.asarray(x[:count], np.float32) for name, x in outputs.items()})
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+# Model -> what it is compiled to.
+_compiled: weakref.WeakKeyDictionary[keras.Model, Any] = weakref.WeakKeyDictionary()
+
+
+def _local_answers(model: keras.Model) -> Callable[[dict], dict]:
+    """What gives a batch's outputs on a device of this process alone, with the weights as they are.
+
+    Keras's `predict` is a step that all processes must take, and answers for its own rows only.
+    """
+    if model not in _compiled:
+        # By a reference that does not keep the model, whose key this is.
+        own = weakref.proxy(model)
+        _compiled[model] = jax.jit(
+            lambda trained, others, inputs: own.stateless_call(
+                trained, others, inputs, training=False
+            )[0]
+        )
+    kinds = (model.trainable_variables, model.non_trainable_variables)
+    weights = [[v.value.addressable_data(0) for v in variables] for variables in kinds]
+    return lambda inputs: _compiled[model](*weights, inputs)
 
 
 def probabilities(logits: np.ndarray, label_kind: str = "single") -> np.ndarray:

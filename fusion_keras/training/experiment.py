@@ -23,7 +23,7 @@ from fusion_keras.errors import UsageError
 from fusion_keras.files import digest, disk_errors, whole
 from fusion_keras.fusion.architectures import of_variant
 from fusion_keras.modalities import MODALITY
-from fusion_keras.training import adopted, auxiliary, loop, parents, teaching
+from fusion_keras.training import adopted, auxiliary, loop, parents, processes, teaching
 from fusion_keras.training.evaluate import (
     pattern_metrics,
     predict,
@@ -98,7 +98,9 @@ def carry_out(
             run.finish()
             return run
         task = begin(plan, run, framework, dataset)
-        write_results(run, task, *framework.fit(run, task))
+        learned = framework.fit(run, task)
+        if processes.is_first():
+            write_results(run, task, *learned)
         run.finish()
     return run
 

@@ -33,7 +33,7 @@ from fusion_keras.data.records import Dataset
 from fusion_keras.errors import UsageError
 from fusion_keras.files import disk_errors
 from fusion_keras.interrupts import Interrupts
-from fusion_keras.training import checkpoint, devices
+from fusion_keras.training import checkpoint, devices, processes
 from fusion_keras.training.auxiliary import HEAD_OF
 from fusion_keras.training.evaluate import predict, validation_metrics
 from fusion_keras.training.optimizers import make_optimizer
@@ -101,9 +101,14 @@ def fit(
             start_step=state.epoch * steps,
             augmentation=lesson.augmentation,
         ).map(functools.partial(_targets_of_outputs, names=tuple(model.output)))
+        if processes.count() > 1:
+            batches = batches.map(
+                functools.partial(_rows_of_batch, rows=processes.share(train.batch_size))
+            )
         with (
             terminal.progress_bar(f"{config.variant} s{config.seed}") as progress,
             Interrupts() as interrupts,
+            processes.training(),
         ):
             interrupts.check()
             watcher = _Watcher(state, steps, progress, interrupts, goes_on)
@@ -142,6 +147,10 @@ def _targets_of_outputs(batch, names: tuple[str, ...]):
                 wanted, there = given[known], inputs.get(present)
                 targets[name] = wanted if there is None else (wanted.T * there[:, 0]).T
     return inputs, targets
+
+
+def _rows_of_batch(batch, rows: slice):
+    return keras.tree.map_structure(lambda values: values[rows], batch)
 
 
 def losses_of(
@@ -292,8 +301,10 @@ class _Watcher(keras.callbacks.Callback):
         super().__init__()
         self.state, self.progress, self.interrupts = state, progress, interrupts
         self.goes_on = goes_on
-        with self._board_errors():
-            self.board = Writer(str(state.run.partial / "tensorboard"))
+        self.board = None
+        if processes.is_first():
+            with self._board_errors():
+                self.board = Writer(str(state.run.partial / "tensorboard"))
         epochs = state.train.epochs
         self.task = progress.add_task(
             "compiling", total=epochs * steps, completed=state.epoch * steps
@@ -303,6 +314,7 @@ class _Watcher(keras.callbacks.Callback):
         self.started = time.perf_counter()
 
     def on_train_batch_end(self, batch, logs=None):
+        processes.moved()
         self.interrupts.check()
         self.progress.update(self.task, advance=1, description=f"epoch {self.state.epoch + 1}")
 
@@ -312,7 +324,8 @@ class _Watcher(keras.callbacks.Callback):
         lesson, rows = self.state.lesson, self.state.lesson.rows["valid"]
         outputs = predict(lesson.model, lesson.arrays, rows)
         # The loss is of the weights before the last step, the predictions are of those after.
-        if not math.isfinite(loss) or not all(np.isfinite(x).all() for x in outputs.values()):
+        finite = math.isfinite(loss) and all(np.isfinite(x).all() for x in outputs.values())
+        if not processes.agreed(bool(finite)):
             raise UsageError(
                 f"Training diverged in epoch {epoch + 1} (loss {loss:.4g}): lower "
                 "--config.train.learning_rate (or text_rate, image_rate), or clip the gradient "
@@ -321,6 +334,8 @@ class _Watcher(keras.callbacks.Callback):
         scores = validation_metrics(outputs, lesson.dataset, rows)
         line = {"epoch": epoch + 1, "seconds": round(seconds, 3), "loss": loss}
         line.update({f"valid_{name}": value for name, value in scores.items()})
+        # Of several processes all stop where the first one does, however their devices round.
+        line = processes.agreed(line)
         self._to_board(line)
         self.state.end_epoch(line)
         # Of many epochs a person watches the bar.
@@ -330,6 +345,8 @@ class _Watcher(keras.callbacks.Callback):
             self.model.stop_training = True
 
     def _to_board(self, line):
+        if self.board is None:
+            return
         with self._board_errors():
             for name, value in line.items():
                 if name != "epoch" and math.isfinite(value):
@@ -337,6 +354,8 @@ class _Watcher(keras.callbacks.Callback):
             self.board.flush()
 
     def close(self):
+        if self.board is None:
+            return
         with self._board_errors():
             self.board.close()
 

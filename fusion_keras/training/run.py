@@ -30,6 +30,7 @@ from fusion_keras.config import get_config
 from fusion_keras.errors import UsageError
 from fusion_keras.files import disk_errors
 from fusion_keras.renamed import with_todays_names
+from fusion_keras.training import processes
 
 CHECKPOINT = "checkpoint.npz"
 # Settings that change nothing in a run: where things are kept.
@@ -67,7 +68,7 @@ class Run:
 
     @contextlib.contextmanager
     def open(self, config: ConfigDict):
-        """Make or resume `.partial`, for this process alone.
+        """Make or resume `.partial`, for this process alone, or for those that train together.
 
         Raises:
             UsageError: the folder cannot be written, another process holds it, or it
@@ -77,6 +78,17 @@ class Run:
             raise UsageError(
                 f"got {self.folder} as the run directory, which is a file: give another name."
             )
+        # Of processes that train together the first one holds it.
+        with self._held() if processes.is_first() else contextlib.nullcontext():
+            processes.wait()
+            if self._begun:
+                self._check_begun(config)
+            processes.wait()
+            yield self
+
+    @contextlib.contextmanager
+    def _held(self):
+        """`.partial`, there and locked until this process ends or the block does."""
         with disk_errors(self.partial):
             self.partial.mkdir(parents=True, exist_ok=True)
             lock = (self.partial / "lock").open("w")
@@ -95,9 +107,7 @@ class Run:
                 with contextlib.suppress(OSError):
                     self.partial.rmdir()
                 raise UsageError(f"Another process has just finished {self.folder}.")
-            if self._begun:
-                self._check_begun(config)
-            yield self
+            yield
 
     def check_finished(self, config: ConfigDict) -> None:
         """Check that the complete run is what this config would train.
@@ -179,10 +189,13 @@ class Run:
 
     def finish(self) -> None:
         """Name the run complete."""
-        with disk_errors(self.partial):
-            (self.partial / CHECKPOINT).unlink(missing_ok=True)
-            (self.partial / "lock").unlink(missing_ok=True)
-            os.rename(self.partial, self.folder)
+        processes.wait()
+        if processes.is_first():
+            with disk_errors(self.partial):
+                (self.partial / CHECKPOINT).unlink(missing_ok=True)
+                (self.partial / "lock").unlink(missing_ok=True)
+                os.rename(self.partial, self.folder)
+        processes.wait()
 
     def write_json(self, name: str, values: dict) -> None:
         self.write_bytes(name, (json.dumps(values, indent=2, allow_nan=True) + "\n").encode())
@@ -191,11 +204,18 @@ class Run:
         return read_json(self.path / name)
 
     def write_bytes(self, name: str, content: bytes) -> None:
-        """Write a file so that it is either whole or as it was."""
+        """Write a file so that it is either whole or as it was.
+
+        Of processes that train together the first one writes.
+        """
+        if not processes.is_first():
+            return
         files.write(self.path / name, content)
         _log.debug("wrote %s, %d bytes", self.path / name, len(content))
 
     def write_npz(self, name: str, arrays: dict[str, np.ndarray]) -> None:
+        if not processes.is_first():
+            return
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)
         self.write_bytes(name, buffer.getvalue())

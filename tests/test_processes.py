@@ -1,0 +1,163 @@
+"""One training by two processes with two devices each is the training of one process."""
+
+import contextlib
+import re
+import socket
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import pytest
+
+from fusion_keras.errors import UsageError
+from fusion_keras.training import processes
+from fusion_keras.training.run import Run
+from tests.support import tiny
+from tests.support.entries import Entries
+from tests.support.same_runs import assert_same, statistics
+
+TWO = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+# A program that does something to itself when it has saved, or would have, so many epochs.
+AFTER = """
+import os, runpy, signal, sys, time
+from fusion_keras.training import checkpoint, processes
+save, left = checkpoint.save, [{epochs}]
+def saved(*arguments):
+    save(*arguments)
+    left[0] -= 1
+    if not left[0] and processes._group.index == {index}:
+        {then}
+checkpoint.save = saved
+{more}
+runpy.run_module("fusion_keras.train", run_name="__main__", alter_sys=True)
+"""
+KILL = "os.kill(os.getpid(), signal.SIGKILL)"
+HANG = "time.sleep(600)"
+FAIL = "raise __import__('fusion_keras.errors').errors.UsageError('the disk is full')"
+
+
+@pytest.fixture(scope="module")
+def bench(tiny, tmp_path_factory) -> tiny.Bench:
+    return tiny.beside(tmp_path_factory.mktemp("processes"))
+
+
+def free_port() -> int:
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        return server.getsockname()[1]
+
+
+@pytest.fixture
+def together(bench, entries, tmp_path):
+    """Train in two processes at once, each with two devices; what became of each of them."""
+
+    def train(name, program="", **changes):
+        flags = bench.flags(run=tmp_path / name, **changes)
+        flags += [f"--coordinator=127.0.0.1:{free_port()}", "--processes=2"]
+        named = ("-c", program) if program else ("fusion_keras.train",)
+        with contextlib.ExitStack() as stack:
+            clients = [stack.enter_context(closing(Entries(entries.folder))) for _ in range(2)]
+            threads = stack.enter_context(ThreadPoolExecutor())
+            done = [
+                threads.submit(client.run, *named, *flags, f"--process={i}", environment=TWO)
+                for i, client in enumerate(clients)
+            ]
+            return [future.result() for future in done]
+
+    return train
+
+
+@pytest.fixture
+def alone(bench, entries, tmp_path):
+    def train(name, **changes) -> Run:
+        done = entries.run("fusion_keras.train", *bench.flags(run=tmp_path / name, **changes))
+        assert done.returncode == 0, done.stderr
+        return Run(tmp_path / name)
+
+    return train
+
+
+# In small batches BatchNorm makes a rounding a thousand times as large with each step.
+MOBILENET = {
+    "variant": "image",
+    "image__preset": "random:small_mobilenet",
+    "train__learning_rate": 1e-6,
+    "train__image_rate": 1e-6,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("changes", [{"variant": "early"}, {"variant": "late"}, MOBILENET])
+def test_two_processes_learn_what_one_does(together, alone, tmp_path, changes):
+    changes = {**changes, "train__epochs": 4}
+    first, second = together("together", **changes)
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    assert "Each batch is shared by 4 devices of 2 processes." in first.stderr
+    # The other one has nothing to say.
+    said = [line for line in second.stdout.splitlines() if not line.startswith("[Gloo]")]
+    assert said == []
+    assert "epoch" not in second.stderr
+    one = alone("alone", **changes)
+    assert bool(statistics(one)) == (changes.get("variant") == "image")
+    assert_same(Run(tmp_path / "together"), one)
+
+
+@pytest.mark.slow
+def test_killed_they_go_on_as_one_process(together, alone, bench, tmp_path):
+    changes = {"variant": "late", "train__epochs": 3}
+    program = AFTER.format(epochs=1, index=1, then=KILL, more="processes._SILENT = 5")
+    first, second = together("killed", program, **changes)
+    assert second.returncode == -9
+    assert first.returncode == 1, first.stderr
+    assert "Process 1 of 2 has not been heard of for 5 seconds" in first.stderr
+    assert_same(alone("killed", **changes), alone("whole", **changes))
+
+
+@pytest.mark.slow
+def test_one_that_hangs_ends_both(together):
+    more = "processes._STEP = 3"
+    program = AFTER.format(epochs=1, index=1, then=HANG, more=more)
+    for done in together("hangs", program, variant="text", train__epochs=3):
+        assert done.returncode == 1, done.stderr
+        assert "raining has not got on for 3 seconds; furthest behind is process" in done.stderr
+        assert "go on from the last finished epoch" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("index", [0, 1])
+def test_the_mistake_of_one_is_told_by_both(together, index):
+    program = AFTER.format(epochs=1, index=index, then=FAIL, more="")
+    done = together("fails", program, variant="text", train__epochs=3)
+    assert done[index].returncode == 2
+    assert done[index].stderr.count("error: the disk is full") == 1
+    assert done[1 - index].returncode == 1
+    assert f"error: Process {index} of 2 has ended: the disk is full" in done[1 - index].stderr
+
+
+@pytest.mark.slow
+def test_uneven_batches_are_refused_by_both(together):
+    for done in together("uneven", variant="text", train__batch_size=6):
+        assert done.returncode in (1, 2)
+        assert "a batch of 6 for 4 devices, wanted a multiple" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("", 2, 0), "--coordinator is wanted with them"),
+        (("here", 2, 0), "got --coordinator=here, wanted HOST:PORT"),
+        (("here:1", None, None), "got --processes=None --process=None"),
+        (("here:1", 2, 2), "got --processes=2 --process=2"),
+        (("auto", 2, 0), "leave out --processes and --process"),
+    ],
+)
+def test_what_cannot_be_meant_is_a_sentence(given, said):
+    with pytest.raises(UsageError, match=re.escape(said)), processes.joined(*given):
+        pass
+
+
+def test_alone_a_process_is_the_first_and_waits_for_nobody():
+    with processes.joined("", None, None):
+        assert processes.is_first()
+        assert processes.count() == 1
+        processes.wait()
+        assert processes.agreed({"loss": 1.5}) == {"loss": 1.5}
+        assert list(range(8))[processes.share(8)] == list(range(8))
