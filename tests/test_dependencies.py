@@ -13,6 +13,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 RUNTIMES = {"cpu": "onnxruntime", "gpu": "onnxruntime-gpu"}
 README = (ROOT / "README.md").read_text()
+PAGES = [README, *(page.read_text() for page in sorted((ROOT / "docs").rglob("*.md")))]
 
 
 def requirements(*extras: str) -> list[Requirement]:
@@ -36,8 +37,8 @@ def test_an_extra_brings_the_onnx_runtime_of_its_processor_or_none(extra):
     assert brought == ({RUNTIMES[extra]} if extra in RUNTIMES else set())
 
 
-def test_every_command_of_readme_that_wants_an_onnx_runtime_names_one():
-    commands = re.findall(r'pip install -e "\.\[([\w,]+)\]"', README)
+def test_every_command_of_the_documents_that_wants_an_onnx_runtime_names_one():
+    commands = re.findall(r'pip install -e "\.\[([\w,]+)\]"', "\n".join(PAGES))
     assert commands
     for extras in (set(command.split(",")) for command in commands):
         if extras & {"export", "bench", "test"}:
