@@ -27,7 +27,7 @@ DEVICE = """
 Measured on this machine. For the Jetson AGX Orin:
   1. python -m bench.pack to_orin, and copy to_orin/bench and {place}/artifacts to it, into one
      folder;
-  2. there, as README's "On the Orin" has it:
+  2. there, as docs/orin.md has it:
      python3 -m bench artifacts/* --runner=ort-cuda --precision=fp32 --profile=full \\
          --out=results/orin.json
   3. copy results/orin.json into {place}/results and give this command again: only the report is
