@@ -53,6 +53,29 @@ def is_file(path: Path) -> bool:
         return False
 
 
+class Files:
+    """The files that a table names: each is looked for once, however many rows name it."""
+
+    def __init__(self, root: Path):
+        self._root = root.resolve()
+        self._paths: dict[str, Path] = {}
+        self._found: dict[Path, bool] = {}
+
+    def path(self, relative: str, where: str) -> Path:
+        """See `inside`."""
+        path = self._paths.get(relative)
+        if path is None:
+            path = self._paths[relative] = inside(self._root, relative, where)
+        return path
+
+    def has(self, path: Path) -> bool:
+        """See `is_file`."""
+        found = self._found.get(path)
+        if found is None:
+            found = self._found[path] = is_file(path)
+        return found
+
+
 def file_digest(path: Path) -> str:
     """sha256 of a file's content, or why it cannot be read: what a cache knows it by."""
     try:
