@@ -120,6 +120,13 @@ def _write_rows(
         raise ValueError(f"built {rows} rows of {shape[0]}")
 
 
+def remove(folder: Path, key: str) -> None:
+    """Removes an entry that is of no use any more, if it is there."""
+    for suffix in (".json", ".npy"):
+        with contextlib.suppress(OSError):
+            (folder / f"{key}{suffix}").unlink()
+
+
 def _remove_stale(folder: Path):
     """Removes what killed processes left; younger files may belong to a living one."""
     for path in folder.glob(f"*{UNFINISHED}"):

@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from fusion_keras.data.images import pixel_keys
-from fusion_keras.data.records import SPLITS, Records
+from fusion_keras.data.records import SPLITS, Picked, Records, of_each
 from fusion_keras.errors import UsageError
 
 # modality -> one of it, and several.
@@ -139,13 +139,12 @@ def _plain(text: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", folded).split())
 
 
-def array_keys(values: np.ndarray, there: Sequence[bool] | None = None) -> list[bytes | None]:
+def array_keys(
+    values: np.ndarray | Picked, there: Sequence[bool] | None = None
+) -> list[bytes | None]:
     """A digest of each row of [N, ...]; None where nothing is there."""
-    there = np.ones(len(values), bool) if there is None else there
-    return [
-        hashlib.blake2b(np.ascontiguousarray(row), digest_size=16).digest() if is_there else None
-        for row, is_there in zip(values, there, strict=True)
-    ]
+    there = np.ones(len(values), bool) if there is None else np.asarray(there, bool)
+    return of_each(values, there, lambda row: hashlib.blake2b(row, digest_size=16).digest())
 
 
 def shared_rows(keys: Keys, splits: Sequence[str]) -> np.ndarray:

@@ -24,7 +24,7 @@ from fusion_keras.data.leaks import (
 from fusion_keras.data.manifest import read_manifest
 from fusion_keras.data.mosi import read_mosi
 from fusion_keras.data.odd_classes import class_notes
-from fusion_keras.data.records import Dataset, Reader, Reading, Records
+from fusion_keras.data.records import Dataset, Picked, Reader, Reading, Records
 from fusion_keras.data.splits import assign_splits, check_records
 from fusion_keras.errors import UsageError
 
@@ -281,8 +281,10 @@ def _remedy(data: DataConfig, given: bool, modality: str) -> str:
     return f"{flag} keeps each in one split"
 
 
-def _kept(array: np.ndarray, kept: np.ndarray, folder: Path) -> np.ndarray:
+def _kept(array: np.ndarray | Picked, kept: np.ndarray, folder: Path) -> np.ndarray | Picked:
     """Through the cache again: the rows that are kept shall be memory-mapped, too."""
+    if isinstance(array, Picked):
+        return array.select(kept)
 
     def build(notes: dict) -> Iterator[np.ndarray]:
         for start in range(0, len(kept), _ROWS_AT_ONCE):
