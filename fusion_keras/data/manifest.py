@@ -53,6 +53,7 @@ def read_manifest(
     encoding: str = "",
     max_skipped: float = MAX_SKIPPED,
     keep_incomplete: bool = False,
+    files: Files | None = None,
 ) -> Records:
     """Reads a CSV, TSV or JSON-lines table (see `table.read_table`) into `Records`.
 
@@ -84,6 +85,7 @@ def read_manifest(
       max_skipped: the greatest share of rows that may be skipped (see `records.MAX_SKIPPED`).
       keep_incomplete: rows whose text, image or sound is an empty cell or a missing value are kept,
         and what they lack is None; so are the numbers and categories of a row that has none.
+      files: in the table's folder; for who wants to know which were looked for.
 
     Raises:
       UsageError: the table cannot be read, a column is missing, a split is unknown, a score is
@@ -130,7 +132,8 @@ def read_manifest(
         keep_incomplete,
     )
 
-    rows = list(_usable(table, wanted, split_column, score_column, skips))
+    files = files or Files(path.parent)
+    rows = list(_usable(table, wanted, files, split_column, score_column, skips))
     if not rows:
         skips.check()
         raise UsageError(f"got no usable row in {path}, wanted at least one; fix the file.")
@@ -290,10 +293,14 @@ class _Row:
 
 
 def _usable(
-    table: Table, wanted: _Wanted, split_column: str, score_column: str, skips: SkipLog
+    table: Table,
+    wanted: _Wanted,
+    files: Files,
+    split_column: str,
+    score_column: str,
+    skips: SkipLog,
 ) -> Iterator[_Row]:
     """Yield the rows that can be used; note the others in `skips`."""
-    files = Files(table.path.parent)
     for row in table.rows:
         line, cells = row.line, row.cells
         where = f"{table.path.name} line {line}"

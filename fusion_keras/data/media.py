@@ -1,6 +1,8 @@
 """Many files of one kind -> the rows of one array: in threads, once, with a tally of bad ones."""
 
 import functools
+import os
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +22,8 @@ _AT_ONCE = 64
 _AHEAD = 2
 # Files of which a killed process loses at most so many.
 _PIECE = 4096
+# Of files that were written less than this before, digests are not kept.
+_SETTLED_NS = 3 * 10**9
 # Fewer files are done before a progress bar could be read.
 _PROGRESS_FROM = 50
 
@@ -130,19 +134,57 @@ def _decoded_once(
         for piece in pieces:
             remove(folder, piece)
 
-    known = digests(paths)
+    known = digests(paths, folder)
     key = content_key(*method, known)
     array, notes = cached_array(folder, key, (len(paths), *row), dtype, build_all)
     return array, {int(place): reason for place, reason in notes["unusable"].items()}
 
 
-def digests(paths: Sequence[Path | None]) -> list[str]:
-    """What a cache knows each file by; "" where there is none."""
+def digests(paths: Sequence[Path | None], folder: Path | None = None) -> list[str]:
+    """What a cache knows each file by; "" where there is none.
+
+    Args:
+      folder: of the cache, which keeps them as long as no file has changed: who writes to a file,
+        or puts another in its place, changes its place on the disk or the time of its last change,
+        which, unlike that of its content, nobody can set.
+    """
     distinct = list(dict.fromkeys(paths))
-    with ThreadPoolExecutor() as pool:
-        found = pool.map(lambda path: "" if path is None else file_digest(path), distinct)
-        of_path = dict(zip(distinct, found, strict=True))
+    there = [path for path in distinct if path is not None]
+    found = _kept_digests(there, folder) if folder and there else _file_digests(there)
+    of_path = {None: "", **dict(zip(there, found, strict=True))}
     return [of_path[path] for path in paths]
+
+
+def _file_digests(paths: Sequence[Path]) -> list[str]:
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(file_digest, paths))
+
+
+def _kept_digests(paths: Sequence[Path], folder: Path) -> list[str]:
+    """`_file_digests`, from the cache folder if no file has changed since they were taken."""
+    began = time.time_ns()
+    try:
+        found = [(str(path), os.stat(path)) for path in paths]
+    except (OSError, ValueError):
+        return _file_digests(paths)
+    latest = max(s.st_ctime_ns for _, s in found)
+    # What is written within one tick of the clock of a file system does not show.
+    if os.name != "posix" or not 0 < latest < began - _SETTLED_NS:
+        return _file_digests(paths)
+    states = [
+        (path, s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for path, s in found
+    ]
+
+    def build(notes: dict) -> Iterator[np.ndarray]:
+        for digest in _file_digests(paths):
+            yield np.frombuffer(bytes.fromhex(digest), np.uint8)[None]
+
+    try:
+        key = content_key("digests 1", states)
+        kept, _ = cached_array(folder, key, (len(paths), 32), np.uint8, build)
+    except ValueError:  # of a file that cannot be read there is no digest
+        return _file_digests(paths)
+    return [row.tobytes().hex() for row in np.asarray(kept)]
 
 
 def in_threads(work: Callable, items: Sequence, label: str) -> Iterator[list]:
