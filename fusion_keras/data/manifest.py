@@ -279,7 +279,7 @@ class _Wanted:
         return ""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class _Row:
     """A row that can be used; None stands for a column that is left out, and for what it lacks."""
 
