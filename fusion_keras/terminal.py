@@ -13,10 +13,13 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
+    Task,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 # The loggers of our packages.
 _PACKAGES = ("fusion_keras", "export")
@@ -75,14 +78,26 @@ def print_results(*results: RenderableType) -> None:
         out.print(result, soft_wrap=isinstance(result, str))
 
 
-def progress_bar(title: str, unit: str = "steps") -> Progress:
-    """A bar over the steps of a training, or other units, with the time that is left."""
+class _Rate(ProgressColumn):
+    """Units a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:,.0f} a second,")
+
+
+def progress_bar(title: str, unit: str = "steps", rate: bool = False) -> Progress:
+    """A bar over the steps of a training, or other units, with the time that is left.
+
+    Args:
+        rate: whether it shows how many there are a second.
+    """
     return Progress(
         TextColumn(title, style="bold", markup=False),
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn(f"{unit},"),
+        *([_Rate()] if rate else []),
         TimeElapsedColumn(),
         TextColumn("gone,"),
         TimeRemainingColumn(),

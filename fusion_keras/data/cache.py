@@ -66,7 +66,7 @@ def cached_array(
         return entry
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _remove_stale(folder)
+        remove_stale(folder)
         notes: dict = {}
         with whole(folder / f"{key}.npy", contested=True) as partial:
             _write_rows(partial, shape, dtype, build(notes))
@@ -120,7 +120,14 @@ def _write_rows(
         raise ValueError(f"built {rows} rows of {shape[0]}")
 
 
-def _remove_stale(folder: Path):
+def remove(folder: Path, key: str) -> None:
+    """Removes an entry that is of no use any more, if it is there."""
+    for suffix in (".json", ".npy"):
+        with contextlib.suppress(OSError):
+            (folder / f"{key}{suffix}").unlink()
+
+
+def remove_stale(folder: Path):
     """Removes what killed processes left; younger files may belong to a living one."""
     for path in folder.glob(f"*{UNFINISHED}"):
         with contextlib.suppress(OSError):

@@ -15,14 +15,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import unicodedata
-from collections import defaultdict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from fusion_keras.data.images import pixel_keys
-from fusion_keras.data.records import SPLITS, Records
+from fusion_keras.data.records import SPLITS, Picked, Records, of_each
 from fusion_keras.errors import UsageError
 
 # modality -> one of it, and several.
@@ -40,8 +39,6 @@ _PAIRS = (("test", "train"), ("test", "valid"), ("valid", "train"))
 
 # N of them, of one row each; None is content that there is not, and is like no other.
 Keys = Sequence[Hashable | None]
-# Key -> split -> the first row that has it there.
-Homes = dict[Hashable, dict[str, int]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,28 +78,21 @@ def contradictions(records: Records, keys: Mapping[str, Keys]) -> list[str]:
     """
     if not keys:
         return []
-    rows = [
-        None if all(k is None for k in row) else row for row in zip(*keys.values(), strict=True)
-    ]
-    labels = [tuple(np.atleast_1d(label)) for label in records.labels.tolist()]
-    known: dict[tuple, set] = defaultdict(set)
-    for key, label in zip(rows, labels, strict=True):
-        known[key].add(label)
-    known.pop(None, None)
-    unlike = [row for row, key in enumerate(rows) if len(known.get(key, ())) > 1]
-    if not unlike:
+    rows = _joined([_codes(column) for column in keys.values()])
+    labels = np.unique(records.labels, axis=0, return_inverse=True)[1].reshape(-1)
+    there = rows >= 0
+    pairs = np.unique(np.stack([rows[there], labels[there]]), axis=1)
+    unlike = np.flatnonzero(there & (np.bincount(pairs[0], minlength=len(rows))[rows] > 1))
+    if not len(unlike):
         return []
     places = records.origins or [f"row {n}" for n in range(len(records))]
-    second = next(
-        row
-        for row in unlike[1:]
-        if rows[row] == rows[unlike[0]] and labels[row] != labels[unlike[0]]
-    )
+    first = unlike[0]
+    second = unlike[(rows[unlike] == rows[first]) & (labels[unlike] != labels[first])][0]
     source = records.skips.source if records.skips else records.name
     what = " and ".join(NOUNS.get(m, (m,))[0] for m in keys)
     return [
         f"{source}: {len(unlike)} rows have the same {what} as another row and another label, the "
-        f"first {places[unlike[0]]} and {places[second]}: no model can be right in both"
+        f"first {places[first]} and {places[second]}: no model can be right in both"
     ]
 
 
@@ -121,10 +111,11 @@ def find_leaks(
     """
     leaks = {}
     for modality in (m for m in NOUNS if m in keys):
-        homes = _homes(keys[modality], records.splits)
-        rows = _divided(keys[modality], homes)
+        codes = _codes(keys[modality])
+        homes = _homes(codes, records.splits)
+        rows = _divided(codes, homes)
         if rows.any():
-            note = _note(modality, keys[modality], homes, records, remedy(modality))
+            note = _note(modality, codes, homes, records, remedy(modality))
             leaks[modality] = Leak(rows, note)
     return leaks
 
@@ -135,49 +126,76 @@ def sentence_keys(texts: Sequence[str | None]) -> list[str | None]:
 
 
 def _plain(text: str) -> str:
+    if text.isascii():  # of which nothing is composed
+        return " ".join(text.casefold().split())
     folded = unicodedata.normalize("NFKC", text).casefold()
     return " ".join(unicodedata.normalize("NFKC", folded).split())
 
 
-def array_keys(values: np.ndarray, there: Sequence[bool] | None = None) -> list[bytes | None]:
+def array_keys(
+    values: np.ndarray | Picked, there: Sequence[bool] | None = None
+) -> list[bytes | None]:
     """A digest of each row of [N, ...]; None where nothing is there."""
-    there = np.ones(len(values), bool) if there is None else there
-    return [
-        hashlib.blake2b(np.ascontiguousarray(row), digest_size=16).digest() if is_there else None
-        for row, is_there in zip(values, there, strict=True)
-    ]
+    there = np.ones(len(values), bool) if there is None else np.asarray(there, bool)
+    return of_each(values, there, lambda row: hashlib.blake2b(row, digest_size=16).digest())
 
 
 def shared_rows(keys: Keys, splits: Sequence[str]) -> np.ndarray:
     """bool [N]: whether the key of a row is in another split too."""
-    return _divided(keys, _homes(keys, splits))
+    codes = _codes(keys)
+    return _divided(codes, _homes(codes, splits))
 
 
-def _divided(keys: Keys, homes: Homes) -> np.ndarray:
-    return np.array([len(homes.get(key, ())) > 1 for key in keys], bool)
+def _codes(keys: Keys) -> np.ndarray:
+    """int64 [N]: the number of each key, in the order in which they are met; -1 for None."""
+    known: dict[Hashable, int] = {}
+    numbers = (-1 if key is None else known.setdefault(key, len(known)) for key in keys)
+    return np.fromiter(numbers, np.int64, len(keys))
 
 
-def _homes(keys: Keys, splits: Sequence[str]) -> Homes:
-    """Where each key is."""
-    homes: Homes = defaultdict(dict)
-    for row, (key, split) in enumerate(zip(keys, splits, strict=True)):
-        if key is not None:
-            homes[key].setdefault(split, row)
+def _joined(columns: Sequence[np.ndarray]) -> np.ndarray:
+    """int64 [N]: a number for each combination of codes; -1 where all are."""
+    joined = columns[0]
+    for codes in columns[1:]:
+        pairs = (joined + 1) * (codes.max() + 2) + codes + 1
+        numbers = np.unique(pairs, return_inverse=True)[1].reshape(-1)
+        joined = np.where(pairs == 0, -1, numbers)
+    return joined
+
+
+def _homes(codes: np.ndarray, splits: Sequence[str]) -> np.ndarray:
+    """bool [K, 3]: whether each of K contents is in each of SPLITS."""
+    homes = np.zeros((codes.max() + 1, len(SPLITS)), bool)
+    names = np.asarray(splits)
+    for place, split in enumerate(SPLITS):
+        homes[codes[(names == split) & (codes >= 0)], place] = True
     return homes
 
 
-def _note(modality: str, keys: Keys, homes: Homes, records: Records, remedy: str) -> str:
+def _divided(codes: np.ndarray, homes: np.ndarray) -> np.ndarray:
+    """bool [N]: whether a row's content is in another split too."""
+    divided = np.zeros(len(codes), bool)
+    divided[codes >= 0] = (homes.sum(axis=1) > 1)[codes[codes >= 0]]
+    return divided
+
+
+def _note(
+    modality: str, codes: np.ndarray, homes: np.ndarray, records: Records, remedy: str
+) -> str:
     noun = NOUNS[modality]
-    divided = [where for where in homes.values() if len(where) > 1]
+    divided = np.flatnonzero(homes.sum(axis=1) > 1)
+    splits = np.asarray(records.splits)
     counts = []
     for split, other in _PAIRS:
-        own = [key for key, name in zip(keys, records.splits, strict=True) if name == split]
-        count = sum(other in homes.get(key, ()) for key in own)
+        own = codes[splits == split]
+        count = int(homes[own[own >= 0], SPLITS.index(other)].sum())
         if count:
             counts.append(f"{count} of {len(own)} {split} rows have one of {other}")
+    its_rows = np.flatnonzero(codes == divided[0])
+    home = {split: its_rows[splits[its_rows] == split] for split in SPLITS}
     places = records.origins or [f"row {n}" for n in range(len(records))]
     first = " and ".join(
-        f"{places[divided[0][split]]} ({split})" for split in SPLITS if split in divided[0]
+        f"{places[rows[0]]} ({split})" for split, rows in home.items() if len(rows)
     )
     source = records.skips.source if records.skips else records.name
     return (

@@ -12,6 +12,7 @@ import numpy as np
 from fusion_keras.data.cache import cache_dir, cached_array, content_key
 from fusion_keras.data.demo import make_demo
 from fusion_keras.data.incomplete import of_use, presence
+from fusion_keras.data.kept import kept_records
 from fusion_keras.data.leaks import (
     GROUP_BY,
     check_group_by,
@@ -22,9 +23,10 @@ from fusion_keras.data.leaks import (
     uneven_note,
 )
 from fusion_keras.data.manifest import read_manifest
+from fusion_keras.data.media import digests
 from fusion_keras.data.mosi import read_mosi
 from fusion_keras.data.odd_classes import class_notes
-from fusion_keras.data.records import Dataset, Reader, Reading, Records
+from fusion_keras.data.records import Dataset, Picked, Reader, Reading, Records
 from fusion_keras.data.splits import assign_splits, check_records
 from fusion_keras.errors import UsageError
 
@@ -175,15 +177,24 @@ def _demo(data: DataConfig, folder: Path, readers, keep: bool, look: bool = Fals
 
 
 def _manifest(data: DataConfig, folder: Path, readers, keep: bool, look: bool = False) -> Records:
-    return read_manifest(
-        _path(data),
-        numbers=readers["tabular"].numbers if "tabular" in readers else (),
-        categories=readers["tabular"].categories if "tabular" in readers else (),
-        max_skipped=data.max_skipped,
-        label_kind=data.label_kind,
-        label_separator=data.label_separator,
-        keep_incomplete=keep,
+    path = _path(data)
+    settings = {
+        "numbers": readers["tabular"].numbers if "tabular" in readers else (),
+        "categories": readers["tabular"].categories if "tabular" in readers else (),
+        "max_skipped": data.max_skipped,
+        "label_kind": data.label_kind,
+        "label_separator": data.label_separator,
+        "keep_incomplete": keep,
         **data.manifest,
+    }
+    if not path.is_file():  # for the reader to tell
+        return read_manifest(path, **settings)
+    [digest] = digests([path], folder)
+    return kept_records(
+        folder,
+        (path.name, digest, settings),
+        path.parent,
+        lambda files: read_manifest(path, files=files, **settings),
     )
 
 
@@ -281,8 +292,10 @@ def _remedy(data: DataConfig, given: bool, modality: str) -> str:
     return f"{flag} keeps each in one split"
 
 
-def _kept(array: np.ndarray, kept: np.ndarray, folder: Path) -> np.ndarray:
+def _kept(array: np.ndarray | Picked, kept: np.ndarray, folder: Path) -> np.ndarray | Picked:
     """Through the cache again: the rows that are kept shall be memory-mapped, too."""
+    if isinstance(array, Picked):
+        return array.select(kept)
 
     def build(notes: dict) -> Iterator[np.ndarray]:
         for start in range(0, len(kept), _ROWS_AT_ONCE):

@@ -14,7 +14,7 @@ import numpy as np
 from fusion_keras.data.label_sets import number_label_sets
 from fusion_keras.data.labels import Labels, number_labels
 from fusion_keras.data.odd_classes import SPLITS_CELLS
-from fusion_keras.data.paths import inside, is_file
+from fusion_keras.data.paths import Files
 from fusion_keras.data.records import MAX_SKIPPED, Records, SkipLog
 from fusion_keras.data.splits import check_records
 from fusion_keras.data.table import (
@@ -53,6 +53,7 @@ def read_manifest(
     encoding: str = "",
     max_skipped: float = MAX_SKIPPED,
     keep_incomplete: bool = False,
+    files: Files | None = None,
 ) -> Records:
     """Reads a CSV, TSV or JSON-lines table (see `table.read_table`) into `Records`.
 
@@ -84,6 +85,7 @@ def read_manifest(
       max_skipped: the greatest share of rows that may be skipped (see `records.MAX_SKIPPED`).
       keep_incomplete: rows whose text, image or sound is an empty cell or a missing value are kept,
         and what they lack is None; so are the numbers and categories of a row that has none.
+      files: in the table's folder; for who wants to know which were looked for.
 
     Raises:
       UsageError: the table cannot be read, a column is missing, a split is unknown, a score is
@@ -130,7 +132,8 @@ def read_manifest(
         keep_incomplete,
     )
 
-    rows = list(_usable(table, wanted, split_column, score_column, skips))
+    files = files or Files(path.parent)
+    rows = list(_usable(table, wanted, files, split_column, score_column, skips))
     if not rows:
         skips.check()
         raise UsageError(f"got no usable row in {path}, wanted at least one; fix the file.")
@@ -223,7 +226,9 @@ class _Wanted:
         row = numbers | {n: "" if self._is_no_category(cells[n]) else cells[n] for n in categories}
         return None if self.keep and not any(cell.strip() for cell in row.values()) else row
 
-    def lacks(self, cells: dict[str, str], image: Path | None, sound: Path | None) -> list[str]:
+    def lacks(
+        self, cells: dict[str, str], image: Path | None, sound: Path | None, files: Files
+    ) -> list[str]:
         """The modalities whose cell is empty or a missing value, as far as the table has them."""
         paths = {"image": image, "audio": sound}
         return [
@@ -231,7 +236,7 @@ class _Wanted:
             for modality, column in self.modalities.items()
             # A file that is called so is one.
             if (not cells[column].strip() or self.is_missing(cells[column]))
-            and ((path := paths.get(modality)) is None or not is_file(path))
+            and ((path := paths.get(modality)) is None or not files.has(path))
         ]
 
     def unusable(
@@ -239,6 +244,7 @@ class _Wanted:
         cells: dict[str, str],
         image: Path | None,
         sound: Path | None,
+        files: Files,
         without: Sequence[str] = (),
     ) -> str:
         """Why the row with these cells and files cannot be used, or "".
@@ -255,9 +261,9 @@ class _Wanted:
                 return f"empty {column}" + (_LEFT_OUT if column in self.names else "")
         if text and self.is_missing(cells[self.text]):
             return f"no {self.text}: {cells[self.text]!r}"
-        files = {"image": ("image", self.image, image), "audio": ("sound", self.audio, sound)}
-        for kind, column, path in (f for modality, f in files.items() if modality not in without):
-            if column and (path is None or not is_file(path)):
+        named = {"image": ("image", self.image, image), "audio": ("sound", self.audio, sound)}
+        for kind, column, path in (n for modality, n in named.items() if modality not in without):
+            if column and (path is None or not files.has(path)):
                 cell = cells[column]
                 what = f"{kind}:" if self.is_missing(cell) else f"{kind} file"
                 hint = ""
@@ -273,7 +279,7 @@ class _Wanted:
         return ""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class _Row:
     """A row that can be used; None stands for a column that is left out, and for what it lacks."""
 
@@ -287,20 +293,24 @@ class _Row:
 
 
 def _usable(
-    table: Table, wanted: _Wanted, split_column: str, score_column: str, skips: SkipLog
+    table: Table,
+    wanted: _Wanted,
+    files: Files,
+    split_column: str,
+    score_column: str,
+    skips: SkipLog,
 ) -> Iterator[_Row]:
     """Yield the rows that can be used; note the others in `skips`."""
-    folder = table.path.parent
     for row in table.rows:
         line, cells = row.line, row.cells
         where = f"{table.path.name} line {line}"
         # These end the run, whether or not the row is usable otherwise.
         split = parse_split(cells[split_column], where) if split_column else None
         score = _score(cells[score_column], where) if score_column else None
-        image = _file(cells[wanted.image], folder, where) if wanted.image else None
-        sound = _file(cells[wanted.audio], folder, where) if wanted.audio else None
-        lacks = wanted.lacks(cells, image, sound)
-        reason = wanted.unusable(cells, image, sound, lacks if wanted.keep else ())
+        image = _file(cells[wanted.image], files, where) if wanted.image else None
+        sound = _file(cells[wanted.audio], files, where) if wanted.audio else None
+        lacks = wanted.lacks(cells, image, sound, files)
+        reason = wanted.unusable(cells, image, sound, files, lacks if wanted.keep else ())
         if not reason:
             text = None if "text" in lacks else cells[wanted.text]
             image, sound = (
@@ -309,7 +319,7 @@ def _usable(
             yield _Row(line, cells, text, image, sound, split, score)
         else:
             others = len(lacks) < len(wanted.modalities)
-            usable = others and not wanted.unusable(cells, image, sound, lacks)
+            usable = others and not wanted.unusable(cells, image, sound, files, lacks)
             skips.add(line, reason, lacks if usable else ())
 
 
@@ -330,5 +340,5 @@ def _score(cell: str, where: str) -> float:
     return score
 
 
-def _file(cell: str, folder: Path, where: str) -> Path | None:
-    return inside(folder, cell.strip(), where) if cell.strip() else None
+def _file(cell: str, files: Files, where: str) -> Path | None:
+    return files.path(cell.strip(), where) if cell.strip() else None

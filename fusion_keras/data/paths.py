@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import stat
 from pathlib import Path, PureWindowsPath
 
 from fusion_keras.errors import UsageError
@@ -51,6 +53,65 @@ def is_file(path: Path) -> bool:
         return path.is_file()
     except OSError:  # for example a name longer than the file system allows
         return False
+
+
+class Files:
+    """The files that a table names: each is looked for once, however many rows name it."""
+
+    def __init__(self, root: Path):
+        self._root = root.resolve()
+        self._folders: dict[str, Path] = {}
+        self._paths: dict[str, Path] = {}
+        self._found: dict[Path, bool] = {}
+
+    def path(self, relative: str, where: str) -> Path:
+        """See `inside`."""
+        path = self._paths.get(relative)
+        if path is None:
+            path = self._near(relative, where) or inside(self._root, relative, where)
+            self._paths[relative] = path
+        return path
+
+    def has(self, path: Path) -> bool:
+        """See `is_file`."""
+        found = self._found.get(path)
+        if found is None:
+            found = self._found[path] = is_file(path)
+        return found
+
+    def _near(self, relative: str, where: str) -> Path | None:
+        """The path where the name is a plain one of a file that is no link, else None: then only
+        the links of its folder, which many files have in common, have to be followed."""
+        head, name = os.path.split(relative)
+        if name in ("", ".", "..") or relative.startswith("/") or set(relative) & {":", "\\"}:
+            return None
+        if head not in self._folders:
+            self._folders[head] = inside(self._root, head, where)
+        path = self._folders[head] / name
+        try:
+            mode = os.lstat(path).st_mode
+        except FileNotFoundError:
+            return path
+        except (OSError, ValueError):
+            return None
+        if stat.S_ISLNK(mode):
+            return None
+        self._found[path] = stat.S_ISREG(mode)
+        return path
+
+    def looked_for(self) -> list[list]:
+        """[name in the table, path, whether it is a file] of each, as JSON types."""
+        return [[name, str(path), self.has(path)] for name, path in self._paths.items()]
+
+    def are_as(self, looked_for: list[list]) -> bool:
+        """Whether each file is still where it was found, and missing where it was missing."""
+        try:
+            return all(
+                str(path := self.path(name, name)) == before and self.has(path) == found
+                for name, before, found in looked_for
+            )
+        except UsageError:  # a link leads out of the folder by now
+            return False
 
 
 def file_digest(path: Path) -> str:

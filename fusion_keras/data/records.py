@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +27,9 @@ SPLITS = ("train", "valid", "test")
 # larger loss is hardly ever random dirt but a wrong folder or a broken copy, and then a
 # trained model would be worth nothing. A set of fewer than 100 rows may therefore lose none.
 MAX_SKIPPED = 0.01
+
+# Of which a copy is made at once.
+_ROWS_AT_ONCE = 4096
 
 
 @dataclasses.dataclass
@@ -161,13 +164,13 @@ class Reading:
     """What a reader made of all rows of a source.
 
     Attributes:
-      values: [N, ...], a model's input.
+      values: [N, ...], a model's input; `Picked` where rows share files.
       usable: bool [N]; None where every row is.
       notes: sentences about what was cut, missing or unknown.
       encoding: what was learned from the training rows, as JSON types; None where nothing was.
     """
 
-    values: np.ndarray
+    values: np.ndarray | Picked
     usable: np.ndarray | None = None
     notes: tuple[str, ...] = ()
     encoding: dict | None = None
@@ -225,7 +228,18 @@ class Picked:
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def __getitem__(self, rows: Sequence[int]) -> np.ndarray:
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(n, ...)"""
+        return (len(self), *self.arrays[0].shape[1:])
+
+    def select(self, rows: np.ndarray) -> Picked:
+        """The given rows of these."""
+        return Picked(self.arrays, self.numbers[rows])
+
+    def __getitem__(self, rows: Sequence[int] | int) -> np.ndarray:
+        if np.ndim(self.numbers[rows]) == 0:
+            return self[[rows]][0]
         numbers = self.numbers[rows]
         ends = np.cumsum([len(array) for array in self.arrays])
         whose = np.searchsorted(ends, numbers, side="right")
@@ -240,6 +254,24 @@ class Picked:
         return values
 
 
+def of_each(
+    values: np.ndarray | Picked, there: np.ndarray, make: Callable[[np.ndarray], Hashable]
+) -> list:
+    """What `make` gives of each row of [N, ...]; None where nothing is there, bool [N].
+
+    Of rows that are picked of one array each is looked at once.
+    """
+    if isinstance(values, Picked) and len(values.arrays) == 1:
+        used = np.unique(values.numbers[there])
+        made = {n: make(np.ascontiguousarray(values.arrays[0][n])) for n in used.tolist()}
+        numbers = values.numbers.tolist()
+        return [made[n] if is_there else None for n, is_there in zip(numbers, there, strict=True)]
+    return [
+        make(np.ascontiguousarray(row)) if is_there else None
+        for row, is_there in zip(values, there, strict=True)
+    ]
+
+
 @dataclasses.dataclass(frozen=True)
 class Dataset:
     """Ready to train on: the fields of `Records`, with every row read and split.
@@ -248,8 +280,8 @@ class Dataset:
       splits: N of "train", "valid", "test"; always filled.
       inputs: modality -> what a model takes of it: "text" token ids int32 [N, T], "image" uint8
         [N, S, S, 3], "audio" float32 [N, F, 64], "tabular" float32 [N, K], as far as they were
-        asked for, memory-mapped where they are large; of a source whose examples are drawn
-        `Column`s.
+        asked for, memory-mapped where they are large; `Picked` where rows share files; of a source
+        whose examples are drawn `Column`s.
       source_notes: deviations and skipped rows, each with its file and line.
       notes_of: modality -> sentences about what was cut, missing or unknown.
       split_policy: one sentence on how the split came about.
@@ -266,7 +298,7 @@ class Dataset:
     ids: list[str]
     splits: list[str]
     raw: Mapping[str, Sequence]
-    inputs: Mapping[str, np.ndarray | Column]
+    inputs: Mapping[str, np.ndarray | Column | Picked]
     labels: np.ndarray
     classes: tuple[str, ...]
     scores: np.ndarray | None
@@ -308,7 +340,8 @@ class Dataset:
             if modality in self.inputs:
                 values = self.inputs[modality]
                 digest.update(str(values.shape).encode())
-                digest.update(np.ascontiguousarray(values))
+                for start in range(0, len(values), _ROWS_AT_ONCE):
+                    digest.update(np.ascontiguousarray(values[start : start + _ROWS_AT_ONCE]))
                 if modality in self.present:
                     digest.update(self.present[modality])
             elif modality in ("image", "text"):

@@ -11,9 +11,11 @@ from fusion_keras.errors import UsageError
 
 # Python's csv module refuses cells of 128 KiB; this is the most that it can be told.
 _LONGEST_CELL = 2**31 - 1
+# Distinct cells that are looked for again.
+_KNOWN = 1 << 16
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Line:
     """Cells of one row, which begins at line `begin` and ends before `end`."""
 
@@ -108,9 +110,15 @@ def _quoted_lines(text: str, separator: str) -> tuple[list[Line], str]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     limit = csv.field_size_limit(_LONGEST_CELL)
     lines, begin = [], 1
+    # A label, a split or an image is in many rows: one text of it is kept.
+    known: dict[str, str] = {}
     try:
         for cells in reader:
             if cells:
+                if len(known) < _KNOWN:
+                    cells = [known.setdefault(cell, cell) for cell in cells]
+                else:
+                    cells = [known.get(cell, cell) for cell in cells]
                 lines.append(Line(begin, reader.line_num + 1, cells))
             begin = reader.line_num + 1
     except csv.Error as error:

@@ -127,7 +127,7 @@ def waveforms(paths: list[Path | None], seconds: float, folder: Path) -> np.ndar
     def build(notes: dict) -> Iterator[np.ndarray]:
         return map(np.stack, media.in_threads(waveform, paths, "decoding sounds"))
 
-    key = content_key("waveforms 1", av.__version__, seconds, media.digests(paths))
+    key = content_key("waveforms 1", av.__version__, seconds, media.digests(paths, folder))
     return cached_array(folder, key, (len(paths), samples), np.float32, build)[0]
 
 

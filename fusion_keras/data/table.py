@@ -38,7 +38,7 @@ _SPLIT_NAMES = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Row:
     """One row: `line` is where it begins in the file, counted from 1.
 
@@ -191,6 +191,7 @@ def _table_of(path: Path, lines: list[Line], notes: tuple[str, ...]):
         else:
             cells = zip(header, line.cells, strict=True)
             rows.append(Row(line.begin, {name: cell for name, cell in cells if name}))
+        line.cells.clear()  # of many rows both would not fit
     counts = Counter(name for name in header if name)
     repeated = frozenset(name for name, count in counts.items() if count > 1)
     return Table(path, tuple(counts), rows, repeated, notes), broken

@@ -72,11 +72,15 @@ def giveaways(
 
 def _by_value(values: Sequence, labels: np.ndarray, what: str = "") -> str:
     """What a column tells by its values, a clause, or ""."""
-    distinct, of_row = np.unique(np.array(values, str), return_inverse=True)
+    distinct: dict = {}
+    numbers = (distinct.setdefault(value, len(distinct)) for value in values)
+    of_row = np.fromiter(numbers, np.int64, len(values))
+    if FEW_ROWS * len(distinct) > len(labels):
+        return ""
     counts = np.zeros((len(distinct), labels.max() + 1), int)
     np.add.at(counts, (of_row, labels), 1)
     told = counts.max(axis=1).sum()
-    if FEW_ROWS * len(distinct) > len(labels) or told < TOLD * len(labels):
+    if told < TOLD * len(labels):
         return ""
     of_what = what or f"which of its {len(distinct)} values it is"
     return f"{of_what} tells it in {told} of {len(labels)} rows"

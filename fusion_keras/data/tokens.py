@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from tokenizers.models import WordPiece
 from fusion_keras.data.cache import cached_array, content_key
 from fusion_keras.errors import UsageError
 
+# Of each text the tokenizer makes a kilobyte and more beside its ids.
+_AT_ONCE = 8192
 _SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 # What tokenizers call the two that nothing in tokenizer.json tells, where no
 # tokenizer_config.json does either.
@@ -147,9 +150,13 @@ def cached_tokens(
 ) -> tuple[np.ndarray, int]:
     """What `encode` gives, from the cache folder if it is there."""
 
-    def build(notes: dict) -> list[np.ndarray]:
-        token_ids, notes["cut"] = encode(texts, tokenizer, max_length)
-        return [token_ids]
+    def build(notes: dict) -> Iterator[np.ndarray]:
+        notes["cut"] = 0
+        for start in range(0, len(texts), _AT_ONCE):
+            piece = texts[start : start + _AT_ONCE]
+            token_ids, cut = encode(piece, tokenizer, max_length)
+            notes["cut"] += cut
+            yield token_ids
 
     described = hashlib.sha256(tokenizer.tokenizer.to_str().encode()).hexdigest()
     library, pad = tokenizers.__version__, tokenizer.ids.pad

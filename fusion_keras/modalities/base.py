@@ -15,7 +15,7 @@ from keras_hub.layers import PositionEmbedding
 
 from fusion_keras.backbones.facts import Facts
 from fusion_keras.data.modalities import DROPS, INPUT_OF, PRESENT
-from fusion_keras.data.records import Dataset, Reader
+from fusion_keras.data.records import Dataset, Picked, Reader, of_each
 
 # name, make -> the layer of that name: made anew, or found in a model that was loaded.
 Layers = Callable[[str, Callable[[str], layers.Layer]], layers.Layer]
@@ -82,12 +82,9 @@ class Modality(abc.ABC):
         """A digest of each row's content; "" where there is none, or the data set was read without
         it."""
         values = dataset.inputs.get(self.name)
-        if values is None or not isinstance(values, np.ndarray):
+        if not isinstance(values, np.ndarray | Picked):
             return [""] * len(dataset)
-        return [
-            digest(np.ascontiguousarray(row).data) if there else ""
-            for row, there in zip(values, dataset.has(self.name), strict=True)
-        ]
+        return [name or "" for name in of_each(values, dataset.has(self.name), digest)]
 
     @abc.abstractmethod
     def described(self, preset, config) -> dict:

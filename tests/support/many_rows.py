@@ -1,0 +1,120 @@
+"""A table of many rows over few small images, and what loading it takes, in a process of its own.
+
+    python -m tests.support.many_rows 100000 /tmp/rows [--profile]
+
+makes it and loads it twice as a training does, with an empty cache and from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tests.support.tiny import EDGE, Bench
+
+IMAGES = 2000
+SPLITS = ("train",) * 8 + ("valid", "test")
+_WORDS = ("bad", "awful", "sad", "dull", "good", "lovely", "happy", "bright")
+
+
+def make(folder: Path, count: int) -> Bench:
+    """A bench whose table has `count` rows: ids, groups of four, a split, sentences that no two
+    rows share, and images that hundreds do, each in one split."""
+    bench = Bench.make(folder)
+    images = folder / "data" / "many"
+    images.mkdir()
+    rng = np.random.default_rng(0)
+    for n in range(IMAGES):
+        pixels = rng.integers(0, 256, (EDGE, EDGE, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(images / f"{n}.png", compress_level=1)
+    with (folder / "data" / "many.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["text", "image", "label", "split", "id", "group"])
+        for row in range(count):
+            image = row % IMAGES
+            word = _WORDS[row % 8]
+            label = "positive" if row % 8 > 3 else "negative"
+            text = f"a {word} day in a town of {row} people, number {row * 7919 % 1000003}"
+            split = SPLITS[image % len(SPLITS)]
+            writer.writerow([text, f"many/{image}.png", label, split, f"r{row}", f"g{image}"])
+    return bench
+
+
+def load(folder: Path, profile: bool = False, variant: str = "inter") -> dict:
+    """Loads the table as a training does, and takes what it needs of it.
+
+    Returns:
+      "wall" and "cpu" seconds of loading and of the fingerprint, "peak" and "before" MiB resident,
+      and the fingerprint.
+    """
+    from fusion_keras.fusion.architectures import of_variant
+    from fusion_keras.training.recipes import resolve
+
+    bench = Bench(folder)
+    config = resolve(
+        bench.config(data__path=folder / "data" / "many.csv", data__max_length=24, variant=variant)
+    )
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    stages = {}
+
+    def staged(name, work):
+        wall, cpu = time.perf_counter(), time.process_time()
+        value = work()
+        stages[name] = {
+            "wall": round(time.perf_counter() - wall, 2),
+            "cpu": round(time.process_time() - cpu, 2),
+            "peak": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        }
+        return value
+
+    def work():
+        dataset = staged("load", lambda: of_variant(variant).data(config))
+        fingerprint = staged("fingerprint", lambda: dataset.fingerprint)
+        return dataset, fingerprint
+
+    if profile:
+        import cProfile
+        import pstats
+
+        profiler = cProfile.Profile()
+        dataset, fingerprint = profiler.runcall(work)
+        pstats.Stats(profiler, stream=sys.stderr).sort_stats("tottime").print_stats(35)
+    else:
+        dataset, fingerprint = work()
+    return {
+        "rows": len(dataset),
+        "before": round(before),
+        "stages": stages,
+        "fingerprint": fingerprint,
+        "notes": len(dataset.notes),
+    }
+
+
+def measured(folder: Path, *flags: str) -> dict:
+    """What `load` gives in a process of its own."""
+    command = [sys.executable, "-m", "tests.support.many_rows", "0", str(folder), *flags]
+    return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("count", type=int, help="rows to make; 0 loads what is there")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--variant", default="inter")
+    options = parser.parse_args()
+    if options.count:
+        make(options.folder, options.count)
+        for _ in range(2):
+            print(json.dumps(measured(options.folder), indent=1))
+    else:
+        print(json.dumps(load(options.folder, options.profile, options.variant)))
