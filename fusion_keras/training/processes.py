@@ -162,7 +162,8 @@ def joined(coordinator: str, count: int | None, index: int | None) -> Iterator[N
     try:
         yield
     except BaseException as error:
-        if isinstance(error, jax.errors.JaxRuntimeError):
+        ours = "RESOURCE_EXHAUSTED" in str(error)  # this one is out of memory
+        if isinstance(error, jax.errors.JaxRuntimeError) and not ours:
             # The exchange with another one failed, which is gone, as a rule: the watch tells which.
             time.sleep(_SILENT + 5 * _BEAT)
         # JAX would wait for the others at its end, and they for this one.
