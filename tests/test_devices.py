@@ -6,7 +6,7 @@ from fusion_keras.errors import UsageError
 from fusion_keras.training import devices
 from fusion_keras.training.run import Run
 from tests.support import tiny
-from tests.support.same_runs import assert_same, statistics
+from tests.support.same_runs import MOBILENET, assert_same, statistics
 
 FOUR = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
 # A run that is killed when it has saved its first epoch.
@@ -37,16 +37,6 @@ def trained(bench, entries, tmp_path):
         return Run(tmp_path / name)
 
     return train
-
-
-# In small batches BatchNorm makes a rounding a thousand times as large with each step, on one
-# device too: its statistics are compared while the weights hardly move.
-MOBILENET = {
-    "variant": "image",
-    "image__preset": "random:small_mobilenet",
-    "train__learning_rate": 1e-6,
-    "train__image_rate": 1e-6,
-}
 
 
 @pytest.mark.slow

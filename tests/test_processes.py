@@ -13,7 +13,7 @@ from fusion_keras.training import processes
 from fusion_keras.training.run import Run
 from tests.support import tiny
 from tests.support.entries import Entries
-from tests.support.same_runs import assert_same, statistics
+from tests.support.same_runs import MOBILENET, assert_same, statistics
 
 TWO = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
 # A program that does something to itself when it has saved, or would have, so many epochs.
@@ -73,15 +73,6 @@ def alone(bench, entries, tmp_path):
         return Run(tmp_path / name)
 
     return train
-
-
-# In small batches BatchNorm makes a rounding a thousand times as large with each step.
-MOBILENET = {
-    "variant": "image",
-    "image__preset": "random:small_mobilenet",
-    "train__learning_rate": 1e-6,
-    "train__image_rate": 1e-6,
-}
 
 
 @pytest.mark.slow

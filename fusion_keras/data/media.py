@@ -65,7 +65,6 @@ def decoded(
     Raises:
       UsageError: an unusable file and no log, or the cache folder cannot be written.
     """
-
     distinct = list(dict.fromkeys(paths))
     shared = len(distinct) - (None in distinct) < sum(path is not None for path in paths)
     place = {path: n for n, path in enumerate(distinct)}
@@ -169,7 +168,7 @@ def _kept_digests(paths: Sequence[Path], folder: Path) -> list[str]:
         return _file_digests(paths)
     latest = max(s.st_ctime_ns for _, s in found)
     # What is written within one tick of the clock of a file system does not show.
-    if os.name != "posix" or not 0 < latest < began - _SETTLED_NS:
+    if not 0 < latest < began - _SETTLED_NS:
         return _file_digests(paths)
     states = [
         (path, s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for path, s in found
