@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import subprocess
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from fusion_keras.errors import UsageError
 
@@ -38,6 +41,16 @@ class Share:
         more = {"CUDA_VISIBLE_DEVICES": self.gpu}
         return {**of, **more, "XLA_PYTHON_CLIENT_MEM_FRACTION": f"{self.memory:.2f}"}
 
+    def start(self, command: Sequence[str], log: Path) -> Process:
+        """Start a program that has it and adds what it says to a file.
+
+        Raises:
+            OSError: the file cannot be written, or there is no such program.
+        """
+        environment = self.environment(os.environ)
+        with log.open("ab") as file, self.held():
+            return Process(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
+
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """What is started inside has these cores, where the system can say so (Linux)."""
@@ -50,6 +63,16 @@ class Share:
             yield
         finally:
             os.sched_setaffinity(0, before)
+
+
+class Process(subprocess.Popen):
+    """A program on this machine. `cluster.Task` is one elsewhere.
+
+    Attributes:
+        where: the machine that runs it; "" for this one, None where none does yet.
+    """
+
+    where = ""
 
 
 def shares(count: int) -> list[Share]:
@@ -69,6 +92,32 @@ def shares(count: int) -> list[Share]:
         on_it = len(range(number % len(gpus), count, len(gpus))) if gpus else 1
         parts.append(Share(tuple(own), gpu, _MEMORY / on_it))
     return parts
+
+
+@contextlib.contextmanager
+def taken(count: int, gpu: str = "", memory: float = _MEMORY) -> Iterator[Share]:
+    """A share of as many cores as nobody else has taken by this function on this machine.
+
+    They are free again when the block or the process ends, however it ends. Where fewer are free
+    than asked for, the share is of all cores.
+
+    Args:
+        count: cores.
+        gpu, memory: as `Share` has them.
+    """
+    folder = Path(tempfile.gettempdir()) / f"fusion_keras-cores-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    cores = _cores()
+    with contextlib.ExitStack() as locks:
+        own = []
+        for core in cores:
+            if len(own) == count:
+                break
+            lock = locks.enter_context((folder / str(core)).open("w"))
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                own.append(core)
+        yield Share(tuple(own if len(own) == count else cores), gpu, memory)
 
 
 def count_of(asked: str, wanted: int) -> int:

@@ -1,17 +1,22 @@
 """Train every combination of some settings: `python -m fusion_keras.sweep --variant=a,b`."""
 
+import contextlib
 import itertools
 import sys
 from pathlib import Path
 
 from absl import flags
 
-from fusion_keras import cli, huge_pages, terminal
+from fusion_keras import cli, cluster, huge_pages, terminal
 from fusion_keras.errors import UsageError
 
 WORKDIR = flags.DEFINE_string("workdir", "runs/sweep", "Where runs, logs and results go.")
 BASELINE = flags.DEFINE_string("baseline", None, "The combination that others are compared with.")
 JOBS = flags.DEFINE_string("jobs", "1", "Runs at a time, or auto.")
+RAY = flags.DEFINE_string("ray", None, "A Ray cluster: HOST:PORT of its head, or auto.")
+CPUS = flags.DEFINE_integer("num_cpus", None, "Of a node, that a run takes.", lower_bound=1)
+GPUS = flags.DEFINE_float("num_gpus", None, "Of a node, that a run takes.", lower_bound=0)
+MEMORY = flags.DEFINE_float("memory_gb", None, "Of a node, that a run takes.", lower_bound=0.1)
 
 HELP = """Train the product of settings, one process each, and compare the results.
 
@@ -34,6 +39,12 @@ FLAGS
   --baseline=text         which combination the others are compared with (the first)
   --jobs=1                runs at a time, which divide cores and GPUs; auto: one for each GPU, else
                           as many as cores and memory allow. Runs of one modality come first
+  --ray=ADDRESS           train on the nodes of a Ray cluster (pip install -e '.[ray]'): HOST:PORT
+                          of its head, or auto for the one that this machine belongs to, else one
+                          of this machine alone. A run whose node dies goes on elsewhere
+  --num_cpus=4 --num_gpus=1 --memory_gb=8
+                          what a run takes of its node; without them 4 CPUs, one GPU where there
+                          are any, and 8 GB, or what the largest node has of it
   --quiet, --verbose      show results and errors alone, or every step
   all others              go to fusion_keras.train; see its --help (--framework=keras,pytorch
                           trains each run in both)
@@ -51,17 +62,39 @@ def main(arguments: list[str]) -> None:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise UsageError(f"--{twice} is given twice: give its values once, --{twice}=a,b.")
-    with cli.quiet_native_logs():
-        from fusion_keras.training import sweeping
     combinations = [
         dict(zip(names, values, strict=True))
         for values in itertools.product(*(values for _, values in axes))
     ]
     swept = [name for name, values in axes if len(values) > 1]
-    sweep = sweeping.sweep(combinations, swept, Path(WORKDIR.value), BASELINE.value, JOBS.value)
+    with _nodes() as nodes:
+        # Imported here, because a cluster of this machine alone is made by forks, which JAX's
+        # threads would not survive.
+        with cli.quiet_native_logs():
+            from fusion_keras.training import sweeping
+        sweep = sweeping.sweep(
+            combinations, swept, Path(WORKDIR.value), BASELINE.value, JOBS.value, nodes
+        )
     terminal.print_results(*sweep.report())
     if sweep.failed:
         raise UsageError(f"{sweep.failed} of {len(combinations)} runs failed; see the table above.")
+
+
+def _nodes():
+    """The cluster that is asked for, if any, as long as the block."""
+    needs = (CPUS.value, GPUS.value, MEMORY.value)
+    if not RAY.value:
+        if any(need is not None for need in needs):
+            raise UsageError(
+                "--num_cpus, --num_gpus and --memory_gb are of a cluster: give --ray, too."
+            )
+        return contextlib.nullcontext()
+    if JOBS.value != "1":
+        raise UsageError(
+            "--jobs is given with --ray, which decides how many runs are trained at a time: leave "
+            "--jobs out."
+        )
+    return cluster.connected(cluster.Address(RAY.value, *needs), Path(WORKDIR.value))
 
 
 def _axis(argument: str) -> tuple[str, list[str]]:
@@ -93,7 +126,15 @@ def split_values(value: str) -> list[str]:
 
 if __name__ == "__main__":
     huge_pages.restart_with()
-    own = ("--workdir=", "--baseline=", "--jobs=")
+    own = (
+        "--workdir=",
+        "--baseline=",
+        "--jobs=",
+        "--ray=",
+        "--num_cpus=",
+        "--num_gpus=",
+        "--memory_gb=",
+    )
     alone = ("--help", "-h", "--quiet", "--verbose")
     passed = [a for a in sys.argv[1:] if not a.startswith(own) and a not in alone]
     sys.argv[1:] = [a for a in sys.argv[1:] if a not in passed]

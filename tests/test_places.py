@@ -33,6 +33,8 @@ LEAVES = (
     "files",
     "interrupts",
     "jobs",
+    "cluster_node",
+    "cluster",
     "metrics",
     "metric_sums",
     "label_sums",

@@ -74,7 +74,7 @@ def train(config, folder: Path, framework: Framework | None = None) -> Run:
     framework = framework or KERAS
     run, resolved = Run(folder, framework.name), resolve(config)
     # Whatever became of its parents or presets.
-    if _is_done(run, resolved):
+    if is_done(run, resolved):
         return run
     return carry_out(make_plan(config, framework.name), folder, framework)
 
@@ -91,7 +91,7 @@ def carry_out(
         dataset: the plan's data, where they have been read already.
     """
     run = Run(folder, framework.name)
-    if _is_done(run, plan.config):
+    if is_done(run, plan.config):
         return run
     with run.open(plan.config):
         if (run.partial / "metrics.json").exists():
@@ -142,8 +142,8 @@ def _of_lesson(plan: Plan, lesson: teaching.Lesson | None) -> dict:
     return {"teachers": {str(folder): model for folder, model in plan.teachers.items()}, **asked}
 
 
-def _is_done(run: Run, resolved) -> bool:
-    """Whether a run is complete.
+def is_done(run: Run, resolved) -> bool:
+    """Whether a run is complete; `resolved`: the config, filled by its recipe.
 
     Raises:
         UsageError: it was trained with other settings or on other rows.

@@ -6,11 +6,10 @@ import csv
 import json
 import logging
 import math
-import os
 import re
-import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,13 +18,14 @@ from rich.console import RenderableType
 from rich.live import Live
 from rich.table import Table
 
-from fusion_keras import jobs, terminal
+from fusion_keras import cluster, jobs, terminal, training_flags
 from fusion_keras.data.modalities import MODALITIES
 from fusion_keras.errors import UsageError
 from fusion_keras.files import disk_errors, last_line, write
 from fusion_keras.metrics import paired_bootstrap
-from fusion_keras.training import planning
-from fusion_keras.training.run import corrupt_run_errors, read_json
+from fusion_keras.training import experiment, planning
+from fusion_keras.training.recipes import resolve
+from fusion_keras.training.run import Run, corrupt_run_errors, read_json
 
 SEEDS = ("seed", "config.seed")
 _log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ class Sweep:
     def report(self) -> list[RenderableType]:
         """Tables of the runs and of the groups, and what to do next."""
         return [
-            _progress_table(self.members, 1),
+            _progress_table(self.members),
             _groups_table(self.groups, self.baseline, _measure(self.members)),
             f"Runs, logs and results.json: {self.workdir}",
             f"Next: look at one of them with\n  tensorboard --logdir={self.workdir}",
@@ -93,6 +93,7 @@ def sweep(
     workdir: Path,
     baseline: str | None,
     side_by_side: str = "1",
+    nodes: cluster.Cluster | None = None,
 ) -> Sweep:
     """Train every combination, compare them, and write results.json.
 
@@ -102,6 +103,7 @@ def sweep(
         workdir: where runs and logs go.
         baseline: label of the group that others are compared with; None for the first.
         side_by_side: how many runs at a time, or "auto"; see `jobs.count_of`.
+        nodes: the cluster that trains them, instead.
 
     Raises:
         UsageError: combinations that cannot be, of which none is trained.
@@ -119,22 +121,24 @@ def sweep(
         raise UsageError(
             f"No combination is called {baseline!r}; one of {', '.join(groups)} is wanted."
         )
-    shares = jobs.shares(jobs.count_of(side_by_side, len(members)))
     planning.check_all({m.folder: (m.label, m.flags) for m in members})
     with disk_errors(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
+    if nodes:
+        _log.info("%s", nodes.described())
+        places = nodes.slots(len(members))
+    else:
+        places = jobs.shares(jobs.count_of(side_by_side, len(members)))
     # Transient: the table as it is in the end is a result.
-    with Live(
-        _progress_table(members, len(shares)),
-        console=terminal.console(),
-        refresh_per_second=2,
-        transient=True,
-    ) as live:
+    table = Live(
+        _progress_table(members), console=terminal.console(), refresh_per_second=2, transient=True
+    )
+    with table:
         try:
-            for wave in _waves(members, len(shares)):
-                _train(wave, shares, lambda: live.update(_progress_table(members, len(shares))))
+            for wave in _waves(members, len(places)):
+                _train(wave, places, lambda: table.update(_progress_table(members)))
         except BaseException:
-            live.transient = False
+            table.transient = False
             raise
     baseline = baseline or groups[0]
     results = _results(members, groups, baseline)
@@ -175,41 +179,63 @@ def _variant(member: Member) -> str:
     return member.settings.get("variant", member.settings.get("config.variant", ""))
 
 
-def _train(members: list[Member], shares: list[jobs.Share], refresh) -> None:
-    """Train them, as many at a time as there are shares."""
-    waiting, running, free = list(members), {}, list(shares)
+def _train(members: list[Member], places: Sequence[jobs.Share | cluster.Cluster], refresh) -> None:
+    """Train them, as many at a time as there are places."""
+    waiting, running, free = list(members), [], list(places)
     try:
         while waiting or running:
             while waiting and free:
-                member, share = waiting.pop(0), free.pop(0)
-                running[member.label] = (_started(member, share), member, share)
+                member = waiting.pop(0)
+                if not _left_alone(member):
+                    place = free.pop(0)
+                    running.append((_started(member, place), member, place))
             refresh()
-            time.sleep(0.5 / len(shares))
-            for process, member, share in list(running.values()):
-                member.seconds = time.perf_counter() - member.began
-                member.note = last_line(member.log)
-                if process.poll() is not None:
-                    del running[member.label]
-                    free.append(share)
-                    _ended(member, process.returncode)
+            time.sleep(0.5 / len(places))
+            for process, member, place in list(running):
+                code = process.poll()
+                _look_at(member, process)
+                if code is not None:
+                    running.remove((process, member, place))
+                    free.append(place)
+                    _ended(member, code)
     finally:
         # Interrupted: runs keep their checkpoints, and children must not go on alone.
-        for process, *_ in running.values():
+        for process, *_ in running:
             process.terminate()
-        for process, *_ in running.values():
+        for process, *_ in running:
             process.wait()
     refresh()
 
 
-def _started(member: Member, share: jobs.Share) -> subprocess.Popen:
+def _left_alone(member: Member) -> bool:
+    """Whether there is nothing to train: it is finished, or in the way of what was asked for."""
+    config, framework = training_flags.parse(member.flags)
+    try:
+        done = experiment.is_done(Run(member.folder, framework), resolve(config))
+        if done:
+            _ended(member, 0)
+        return done
+    except UsageError as error:
+        member.status, member.note = "failed", str(error)
+        return True
+
+
+def _started(member: Member, place: jobs.Share | cluster.Cluster) -> jobs.Process | cluster.Task:
     command = [sys.executable, "-m", "fusion_keras.train", f"--run={member.folder}", *member.flags]
     if _log.isEnabledFor(logging.DEBUG):
         command.append("--verbose")  # into its log
     _log.debug("%s", " ".join(command))
-    member.status, member.began = "running", time.perf_counter()
-    environment = share.environment(os.environ)
-    with disk_errors(member.log), member.log.open("ab") as log, share.held():
-        return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
+    with disk_errors(member.log):
+        return place.start(command, member.log)
+
+
+def _look_at(member: Member, process: jobs.Process | cluster.Task) -> None:
+    if process.where is None:
+        return  # no node has begun it
+    if member.status == "waiting":
+        member.status, member.began = "running", time.perf_counter()
+    member.seconds = time.perf_counter() - member.began
+    member.note = ": ".join(filter(None, (process.where, last_line(member.log))))
 
 
 def _ended(member: Member, code: int) -> None:
@@ -221,7 +247,7 @@ def _ended(member: Member, code: int) -> None:
         member.metrics = read_json(member.folder / "metrics.json")["splits"]["test"]["metrics"]
 
 
-def _progress_table(members: list[Member], side_by_side: int) -> Table:
+def _progress_table(members: list[Member]) -> Table:
     table = Table("run", "state", "time", _measure(members), "note", title="sweep")
     waiting = 0
     for member in members:
@@ -235,7 +261,8 @@ def _progress_table(members: list[Member], side_by_side: int) -> Table:
         )
     if waiting:
         ran = [m.seconds for m in members if m.status == "done" and m.seconds > 20]
-        left = f", about {np.mean(ran) * waiting / side_by_side / 60:.0f} min" if ran else ""
+        beside = max(1, sum(m.status == "running" for m in members))
+        left = f", about {np.mean(ran) * waiting / beside / 60:.0f} min" if ran else ""
         table.caption = f"{waiting} waiting{left}"
     return table
 

@@ -1,0 +1,346 @@
+"""Trainings on the nodes of a Ray cluster: which node, and again where one dies, is Ray's to say.
+
+A training is a process of its own there as it is here, with the same command, in a folder and with
+data of the same paths. Where a node does not see the driver's files, finished runs that a training
+needs are sent along and what it has trained is brought home, through Ray's object store. What a
+training says is sent to the driver, who adds it to the log.
+
+Ray: Moritz et al. 2018, "Ray: A Distributed Framework for Emerging AI Applications", OSDI.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import fusion_keras
+from fusion_keras import cluster_node, files
+from fusion_keras.errors import UsageError
+
+# What a training takes of its node where nothing else is said.
+_CPUS, _GIGABYTES = 4, 8.0
+# Seconds for a node's first answer: a process starts there.
+_ANSWER = 120
+# That a run directory of one modality is sent to a node that needs it, too.
+_SENT = ("text", "image", "audio", "tabular")
+
+
+@dataclass(frozen=True)
+class Address:
+    """A cluster, and what a training takes of a node there, as Ray counts it.
+
+    Attributes:
+        of: HOST:PORT of its head, or "auto": the cluster that this machine belongs to, else one of
+            this machine alone.
+        cpus: None for 4, or as many as the largest node has.
+        gpus: None for 1 where the cluster has any; a fraction lets several share one.
+        gigabytes: of memory; None for 8, or as many as the largest node has.
+    """
+
+    of: str
+    cpus: int | None = None
+    gpus: float | None = None
+    gigabytes: float | None = None
+
+
+class Cluster:
+    """A driver's end of a cluster.
+
+    Attributes:
+        nodes: how many answered.
+        shared: whether all of them see the driver's files.
+    """
+
+    def __init__(self, ray, needs: Address, folder: Path):
+        self._ray, self.folder = ray, folder.absolute()
+        self._token = secrets.token_hex(16)
+        self._mark = self.folder / f".driver-{self._token}"
+        self._sent: dict[Path, object] = {}
+        self._tasks: dict[str, Task] = {}
+        self._looked = 0.0
+        self._needs = _filled(needs, self._alive())
+        here = ray.get_runtime_context().get_node_id()
+        self._board = _remote(ray, cluster_node.Board, here, soft=False).remote()
+        with files.disk_errors(self._mark):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._mark.write_text(self._token)
+        self.nodes, self.shared = self._asked()
+
+    def close(self) -> None:
+        """Forget the mark by which nodes see that they see our files."""
+        self._mark.unlink(missing_ok=True)
+
+    def described(self) -> str:
+        """One sentence of what there is and what a training takes."""
+        seen = (
+            "they see the run's folder"
+            if self.shared
+            else "not all see the run's folder, so that finished runs are sent to them and back"
+        )
+        needs = self._needs
+        taken = f"{needs.cpus} CPUs, {needs.gpus:g} GPUs and {needs.gigabytes:g} GB"
+        waits = (
+            ""
+            if any(_has(node, needs) for node in self._alive())
+            else " No node has as much now, so that all wait for one that has: give --num_cpus, "
+            "--num_gpus or --memory_gb less, unless the cluster grows by itself."
+        )
+        return f"Ray: {self.nodes} nodes; {seen}. A training takes {taken} of one.{waits}"
+
+    def start(self, command: Sequence[str], log: Path) -> Task:
+        """Have a training started on a node as soon as one is free.
+
+        Args:
+            command: `[python, "-m", module, flags ...]`, of which `--run=DIR` is one.
+            log: what it says is added to it.
+        """
+        run = Path(next(x for x in command if x.startswith("--run=")).removeprefix("--run="))
+        work = cluster_node.Work(
+            name=str(run),
+            arguments=tuple(command[1:]),
+            here=Path.cwd(),
+            run=run.absolute(),
+            mark=self._mark,
+            token=self._token,
+            cpus=self._needs.cpus,
+            gpus=self._needs.gpus,
+            sent={} if self.shared else self._sent_with(run, command),
+        )
+        carry_out = self._ray.remote(
+            num_cpus=self._needs.cpus,
+            num_gpus=self._needs.gpus,
+            memory=self._needs.gigabytes * 1e9,
+            # A node's or a process's death; what the training itself says is final.
+            max_retries=cluster_node.ATTEMPTS - 1,
+            retry_exceptions=False,
+            # A new process each.
+            max_calls=1,
+        )(cluster_node.carried_out)
+        task = Task(self, carry_out.remote(work, self._board), run, log)
+        self._tasks[work.name] = task
+        return task
+
+    def slots(self, count: int) -> list[Cluster]:
+        """As `jobs.shares`: what so many trainings are started with. Ray lets them wait."""
+        return [self] * count
+
+    def look(self) -> None:
+        """Add what was said meanwhile to the logs; at most once a second."""
+        if time.monotonic() - self._looked < cluster_node.LOOK:
+            return
+        self._looked = time.monotonic()
+        for name, (where, said) in self._ray.get(self._board.taken.remote()).items():
+            task = self._tasks[name]
+            task.where = where
+            task.says(said)
+
+    def _alive(self) -> list[dict[str, float]]:
+        """What each node has."""
+        return [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+
+    def _asked(self) -> tuple[int, bool]:
+        """How many nodes there are, and whether all see our files.
+
+        Raises:
+            UsageError: one cannot train with this version.
+        """
+        ray, answers = self._ray, {}
+        for node in (n for n in ray.nodes() if n["Alive"]):
+            answer = _remote(ray, cluster_node.seen, node["NodeID"], soft=False).remote(
+                self._mark, self._token
+            )
+            answers[answer] = node["NodeManagerHostname"]
+        ready, late = ray.wait(list(answers), num_returns=len(answers), timeout=_ANSWER)
+        if late:
+            raise UsageError(
+                f"Ray's node {answers[late[0]]} did not answer within {_ANSWER} s: look at "
+                "`ray status`, and remove it or start it again."
+            )
+        seen = []
+        for answer in ready:
+            try:
+                version, sees = ray.get(answer)
+            except ray.exceptions.RayError as error:
+                raise UsageError(
+                    f"Ray's node {answers[answer]} cannot train ({_first_line(error)}): install "
+                    f"fusion_keras {fusion_keras.__version__} there, in the environment that Ray "
+                    "was started in."
+                ) from None
+            if version != fusion_keras.__version__:
+                raise UsageError(
+                    f"Ray's node {answers[answer]} has fusion_keras {version}, this driver "
+                    f"{fusion_keras.__version__}: install the same version everywhere."
+                )
+            seen.append(sees)
+        return len(seen), all(seen)
+
+    def _sent_with(self, run: Path, command: Sequence[str]) -> dict[Path, object]:
+        """Path -> object of the finished runs that a training may start from or learn from."""
+        named = [
+            Path(folder)
+            for flag in command
+            if flag.startswith(("--parents=", "--teacher="))
+            for folder in flag.partition("=")[2].split(",")
+        ]
+        beside = [f.parent for f in run.absolute().parent.glob("*/metrics.json")]
+        needed = [f.absolute() for f in named if f.is_dir()]
+        needed += [f for f in beside if f.suffix != ".partial" and _variant(f) in _SENT]
+        for folder in needed:
+            if folder not in self._sent:
+                self._sent[folder] = self._ray.put(cluster_node.packed_run(folder))
+        return {folder: self._sent[folder] for folder in needed}
+
+
+class Task:
+    """A training on some node; used as `jobs.Process` is.
+
+    Attributes:
+        where: host that trains it; None before there is one.
+        returncode: None until it has ended.
+    """
+
+    def __init__(self, cluster: Cluster, answer, run: Path, log: Path):
+        self._cluster, self._answer, self._run, self._log = cluster, answer, run, log
+        self.where: str | None = None
+        self.returncode: int | None = None
+        self.says(b"")
+
+    def says(self, said: bytes) -> None:
+        with files.disk_errors(self._log), self._log.open("ab") as log:
+            log.write(said)
+
+    def poll(self) -> int | None:
+        """The exit code, 0 for none wrong; None while it waits or trains."""
+        self._cluster.look()
+        ray = self._cluster._ray
+        if self.returncode is None and ray.wait([self._answer], timeout=0)[0]:
+            self.returncode = self._result(ray)
+        return self.returncode
+
+    def terminate(self) -> None:
+        """Have it stopped; its checkpoint stays where it trained."""
+        with contextlib.suppress(Exception):  # of a cluster that is gone
+            self._cluster._ray.cancel(self._answer)
+
+    def wait(self) -> None:
+        """Until it has stopped, but not for a node that does not answer."""
+        ray = self._cluster._ray
+        with contextlib.suppress(Exception):
+            if not ray.wait([self._answer], timeout=30)[0]:
+                ray.cancel(self._answer, force=True)
+
+    def _result(self, ray) -> int:
+        try:
+            code, said, packed = ray.get(self._answer)
+        except ray.exceptions.RayError as error:
+            self.says(f"error: Ray could not train it: {_first_line(error)}\n".encode())
+            return 1
+        self._cluster._looked = 0.0
+        self._cluster.look()
+        self.says(said)
+        if packed is not None:
+            with files.disk_errors(self._run):
+                cluster_node.unpack(packed, self._run)
+                # What an earlier training of it here had begun.
+                shutil.rmtree(self._run.with_name(self._run.name + ".partial"), ignore_errors=True)
+        return code
+
+
+@contextlib.contextmanager
+def connected(address: Address, folder: Path) -> Iterator[Cluster]:
+    """The cluster at an address; left when the block ends, with whatever still trains there.
+
+    Args:
+        address: which, and what a training takes of a node.
+        folder: that all runs are in.
+
+    Raises:
+        UsageError: Ray is not installed, no cluster is there, or a node cannot train.
+    """
+    ray = _ray()
+    try:
+        _join(ray, address.of)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise UsageError(
+            f"No Ray cluster could be joined at --ray={address.of} ({_first_line(error)}): "
+            "start one with `ray start --head`, and give the address that it names."
+        ) from None
+    try:
+        cluster = Cluster(ray, address, folder)
+        try:
+            yield cluster
+        finally:
+            cluster.close()
+    finally:
+        ray.shutdown()
+
+
+def _ray():
+    # Nothing is reported to anybody.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        import ray
+    except ModuleNotFoundError:
+        raise UsageError("Ray is not installed: pip install -e '.[ray]', on each node.") from None
+    return ray
+
+
+def _join(ray, address: str) -> None:
+    more = {"log_to_driver": False, "logging_level": "ERROR"}
+    if address != "auto":
+        ray.init(address=address, **more)
+        return
+    try:
+        ray.init(address="auto", **more)
+    except ConnectionError:
+        ray.init(address="local", include_dashboard=False, **more)
+
+
+def _filled(needs: Address, nodes: list[dict[str, float]]) -> Address:
+    """With what is open decided by what the nodes have."""
+
+    def most(name: str) -> float:
+        return max((node.get(name, 0.0) for node in nodes), default=0.0)
+
+    cpus, gpus, gigabytes = needs.cpus, needs.gpus, needs.gigabytes
+    if cpus is None:
+        cpus = min(_CPUS, int(most("CPU"))) or _CPUS
+    if gpus is None:
+        gpus = float(most("GPU") > 0)
+    if gigabytes is None:
+        gigabytes = min(_GIGABYTES, math.floor(most("memory") / 1e8) / 10) or _GIGABYTES
+    return Address(needs.of, cpus, gpus, gigabytes)
+
+
+def _has(node: dict[str, float], needs: Address) -> bool:
+    taken = {"CPU": needs.cpus, "GPU": needs.gpus, "memory": needs.gigabytes * 1e9}
+    return all(node.get(name, 0) >= much for name, much in taken.items())
+
+
+def _remote(ray, what, node: str, *, soft: bool):
+    """A function or a class on one node, which takes nothing of it."""
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    strategy = NodeAffinitySchedulingStrategy(node, soft=soft)
+    return ray.remote(num_cpus=0, scheduling_strategy=strategy)(what)
+
+
+def _variant(folder: Path) -> str:
+    try:
+        return json.loads((folder / "config.json").read_text())["config"]["variant"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""  # whatever else lies beside the runs
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # Of a task's error Ray gives the trace first.
+    return (lines[-1] if "ray::" in lines[0] else lines[0])[:300] if lines else type(error).__name__

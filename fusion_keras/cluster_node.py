@@ -1,0 +1,179 @@
+"""The nodes' end of `cluster`: what Ray calls there."""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import os
+import platform
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import fusion_keras
+from fusion_keras import jobs
+
+# A run that was begun so often and whose node or process died each time is not begun again.
+ATTEMPTS = 4
+# Seconds between two looks at what a training says.
+LOOK = 1.0
+_DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG
+
+
+@dataclass(frozen=True)
+class Work:
+    """A training as a node is told of it.
+
+    Attributes:
+        name: the run's, among those of the driver.
+        arguments: of Python.
+        here: where the driver is; its relative paths are relative to this.
+        run: the run directory.
+        mark, token: a file of the driver, and what stands in it.
+        cpus, gpus: what it takes of the node.
+        sent: run directory -> object in Ray's store, of runs that it may need.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    here: Path
+    run: Path
+    mark: Path
+    token: str
+    cpus: int
+    gpus: float
+    sent: dict[Path, object]
+
+
+class Board:
+    """What trainings say, until the driver takes it."""
+
+    def __init__(self):
+        self._attempts: dict[str, int] = {}
+        self._said: dict[str, tuple[str, bytes]] = {}
+
+    def begun(self, name: str) -> int:
+        """How often a training was begun, this time included."""
+        self._attempts[name] = self._attempts.get(name, 0) + 1
+        return self._attempts[name]
+
+    def say(self, name: str, where: str, said: bytes) -> None:
+        self._said[name] = (where, self._said.get(name, ("", b""))[1] + said)
+
+    def taken(self) -> dict[str, tuple[str, bytes]]:
+        """Name -> (host, what it said since the last time)."""
+        said, self._said = self._said, {}
+        return said
+
+
+def seen(mark: Path, token: str) -> tuple[str, bool]:
+    """(version of fusion_keras, whether this node sees the driver's files)."""
+    return fusion_keras.__version__, _sees(mark, token)
+
+
+def _sees(mark: Path, token: str) -> bool:
+    try:
+        return mark.read_text() == token
+    except OSError:
+        return False
+
+
+def carried_out(work: Work, board) -> tuple[int, bytes, bytes | None]:
+    """Train.
+
+    Returns:
+        exit code; the last words that were not said to the board yet; and the run, packed, where
+        the driver does not see it.
+    """
+    import ray
+
+    attempt, host = ray.get(board.begun.remote(work.name)), socket.gethostname()
+
+    def say(said: bytes) -> None:
+        if said:
+            board.say.remote(work.name, host, said)
+
+    again = "" if attempt == 1 else f", for the {attempt}th time: its node or process had died"
+    say(f"Begun on {host}{again}\n".encode())
+    if attempt > ATTEMPTS:
+        killed = "its process or its node died each time, perhaps out of memory"
+        return 1, f"error: It was begun {ATTEMPTS} times, and {killed}.\n".encode(), None
+    shared = _sees(work.mark, work.token)
+    try:
+        work.here.mkdir(parents=True, exist_ok=True)
+        work.run.parent.mkdir(parents=True, exist_ok=True)
+        for folder, packed in work.sent.items():
+            if not shared and not folder.exists():
+                folder.parent.mkdir(parents=True, exist_ok=True)
+                unpack(ray.get(packed), folder)
+    except OSError as error:
+        sentence = (
+            f"error: {host} does not see the driver's files, and cannot keep its own at the same "
+            f"path ({error}): share the folder, or give a --workdir that can be made there.\n"
+        )
+        return 1, sentence.encode(), None
+    gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "") if work.gpus else ""
+    memory = 0.9 * min(1.0, work.gpus or 1.0)
+    with (
+        jobs.taken(work.cpus, gpu, memory) as share,
+        tempfile.NamedTemporaryFile() as log,
+        open(log.name, "rb") as reading,  # a position of its own
+    ):
+        code = _trained(work, share, log, lambda: say(reading.read()))
+        packed = None if shared or code else packed_run(work.run)
+        return code, reading.read(), packed
+
+
+def _trained(work: Work, share: jobs.Share, log, look: Callable[[], None]) -> int:
+    with share.held():
+        process = subprocess.Popen(
+            [sys.executable, *work.arguments],
+            cwd=work.here,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=share.environment(os.environ),
+            preexec_fn=_die_with_parent if _libc else None,
+        )
+    try:
+        while process.poll() is None:
+            time.sleep(LOOK)
+            look()
+        return process.returncode
+    finally:
+        # Cancelled: Ray raises KeyboardInterrupt here.
+        process.terminate()
+        process.wait()
+
+
+_libc = ctypes.CDLL(None) if platform.system() == "Linux" else None
+
+
+def _die_with_parent() -> None:
+    """A training does not outlive the process of Ray's that looks after it: it would hold its run
+    while Ray begins it again elsewhere."""
+    _libc.prctl(_DIES_WITH_PARENT, signal.SIGKILL)
+
+
+def packed_run(folder: Path) -> bytes:
+    with io.BytesIO() as file:
+        with tarfile.open(fileobj=file, mode="w") as archive:
+            archive.add(folder, arcname=".")
+        return file.getvalue()
+
+
+def unpack(packed: bytes, folder: Path) -> None:
+    """Whole, or not at all."""
+    partial = folder.with_name(f".arriving.{folder.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        archive.extractall(partial, filter="data")
+    os.rename(partial, folder)
