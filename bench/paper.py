@@ -19,7 +19,8 @@ from pathlib import Path
 from bench.edge.entry import ends
 from bench.edge.flags import milliseconds, numbers, parser, some_of
 from bench.edge.method import PROFILES
-from bench.studies import paper, study
+from bench.studies import conducting, paper, study
+from bench.studies.conducting import add_growth
 from bench.studies.paper import FRAMEWORKS, VISION
 from bench.studies.study import PRECISIONS
 
@@ -43,7 +44,7 @@ def main(arguments: list[str]) -> int:
         study.same_study(options.workdir, paper.settings(options, handed_on))
         return paper.steps(options, handed_on)
 
-    print(study.conduct(options.workdir, plan, options.jobs))
+    print(conducting.conduct(options, plan))
     if "ours" in options.framework:
         print(DEVICE.format(place=options.workdir))
     return 0
@@ -54,8 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     add = made.add_argument
     add("--label", type=Path, required=True, help="MMSA's label.csv")
     add("--raw_dir", type=Path, help="the clips, <video_id>/<clip_id>.mp4")
-    help_text = "trainings and exports at a time, which divide cores and GPUs, or auto (default 1)"
-    add("--jobs", default="1", help=help_text)
+    add_growth(made)
     add("--workdir", type=Path, default=Path("paper"), help="where all of it goes (default paper)")
     add("--seeds", type=numbers(0), default=[0, 1, 2, 3, 4], help="default 0,1,2,3,4")
     add("--recipe", default="paper", help="how to train: paper (default) or best")

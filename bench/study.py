@@ -22,7 +22,8 @@ from pathlib import Path
 from bench.edge.entry import ends
 from bench.edge.flags import milliseconds, numbers, parser, paths, points, some_of
 from bench.edge.method import PROFILES
-from bench.studies import study
+from bench.studies import conducting, study
+from bench.studies.conducting import add_growth
 from bench.studies.study import KNOWN, PRECISIONS, VARIANTS
 
 
@@ -61,7 +62,7 @@ def main(arguments: list[str]) -> int:
         study.same_study(options.workdir, handed_on + taught)
         return study.steps(options, handed_on)
 
-    print(study.conduct(options.workdir, plan, options.jobs))
+    print(conducting.conduct(options, plan))
     return 0
 
 
@@ -105,8 +106,7 @@ def _parser() -> argparse.ArgumentParser:
         "second time with label smoothing; each takes about as long as the taught training, and "
         "is neither exported nor measured",
     )
-    help_text = "trainings and exports at a time, which divide cores and GPUs, or auto (default 1)"
-    add("--jobs", default="1", help=help_text)
+    add_growth(made)
     add("--workdir", type=Path, default=Path("study"), help="where all of it goes (default study)")
     return made
 

@@ -11,11 +11,14 @@ Ray: Moritz et al. 2018, "Ray: A Distributed Framework for Emerging AI Applicati
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import math
 import os
+import re
 import secrets
 import shutil
+import socket
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,8 +30,8 @@ from fusion_keras.errors import UsageError
 
 # What a training takes of its node where nothing else is said.
 _CPUS, _GIGABYTES = 4, 8.0
-# Seconds for a node's first answer: a process starts there.
-_ANSWER = 120
+# Seconds for the head's first answer, and a node's: a process starts there.
+_REACHED, _ANSWER = 10, 120
 # That a run directory of one modality is sent to a node that needs it, too.
 _SENT = ("text", "image", "audio", "tabular")
 
@@ -59,24 +62,15 @@ class Cluster:
         shared: whether all of them see the driver's files.
     """
 
-    def __init__(self, ray, needs: Address, folder: Path):
-        self._ray, self.folder = ray, folder.absolute()
-        self._token = secrets.token_hex(16)
-        self._mark = self.folder / f".driver-{self._token}"
+    def __init__(self, ray, needs: Address, mark: Path, token: str):
+        self._ray, self._mark, self._token = ray, mark, token
         self._sent: dict[Path, object] = {}
         self._tasks: dict[str, Task] = {}
         self._looked = 0.0
         self._needs = _filled(needs, self._alive())
         here = ray.get_runtime_context().get_node_id()
         self._board = _remote(ray, cluster_node.Board, here, soft=False).remote()
-        with files.disk_errors(self._mark):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._mark.write_text(self._token)
         self.nodes, self.shared = self._asked()
-
-    def close(self) -> None:
-        """Forget the mark by which nodes see that they see our files."""
-        self._mark.unlink(missing_ok=True)
 
     def described(self) -> str:
         """One sentence of what there is and what a training takes."""
@@ -248,7 +242,8 @@ class Task:
         self.says(said)
         if packed is not None:
             with files.disk_errors(self._run):
-                cluster_node.unpack(packed, self._run)
+                if not self._run.exists():
+                    cluster_node.unpack(packed, self._run)
                 # What an earlier training of it here had begun.
                 shutil.rmtree(self._run.with_name(self._run.name + ".partial"), ignore_errors=True)
         return code
@@ -265,22 +260,51 @@ def connected(address: Address, folder: Path) -> Iterator[Cluster]:
     Raises:
         UsageError: Ray is not installed, no cluster is there, or a node cannot train.
     """
+    if address.of != "auto" and not re.fullmatch(r".+:\d{1,5}", address.of):
+        raise UsageError(f"--ray is {address.of!r}; HOST:PORT, or auto, is wanted.")
     ray = _ray()
     try:
         _join(ray, address.of)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except (RuntimeError, ValueError, OSError) as error:
         raise UsageError(
             f"No Ray cluster could be joined at --ray={address.of} ({_first_line(error)}): "
             "start one with `ray start --head`, and give the address that it names."
         ) from None
     try:
-        cluster = Cluster(ray, address, folder)
-        try:
-            yield cluster
-        finally:
-            cluster.close()
+        with _marked(folder.absolute()) as (mark, token):
+            yield Cluster(ray, address, mark, token)
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _marked(folder: Path) -> Iterator[tuple[Path, str]]:
+    """A file that this driver alone has, and what stands in it: a node that reads it sees our files.
+
+    Raises:
+        UsageError: another driver has it.
+    """
+    mark, token = folder / ".driver", secrets.token_hex(16)
+    with files.disk_errors(mark):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = mark.open("a")
+    with lock:
+        try:
+            # Released by the kernel when this process ends, however it ends.
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(
+                f"Another process has runs of {folder} trained: wait for it, or give another "
+                "--workdir."
+            ) from None
+        with files.disk_errors(mark):
+            lock.truncate(0)
+            lock.write(token)
+            lock.flush()
+        try:
+            yield mark, token
+        finally:
+            mark.unlink(missing_ok=True)
 
 
 def _ray():
@@ -296,6 +320,9 @@ def _ray():
 def _join(ray, address: str) -> None:
     more = {"log_to_driver": False, "logging_level": "ERROR"}
     if address != "auto":
+        # Ray itself would try for five minutes.
+        host, _, port = address.rpartition(":")
+        socket.create_connection((host, int(port)), timeout=_REACHED).close()
         ray.init(address=address, **more)
         return
     try:

@@ -101,7 +101,7 @@ def carried_out(work: Work, board) -> tuple[int, bytes, bytes | None]:
         if said:
             board.say.remote(work.name, host, said)
 
-    again = "" if attempt == 1 else f", for the {attempt}th time: its node or process had died"
+    again = "" if attempt == 1 else f", attempt {attempt}: its node or its process had died"
     say(f"Begun on {host}{again}\n".encode())
     if attempt > ATTEMPTS:
         killed = "its process or its node died each time, perhaps out of memory"

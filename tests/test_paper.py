@@ -15,7 +15,7 @@ from bench.report import agreement, comparison, runs
 from bench.report.__main__ import main as report
 from bench.report.front import Interval, Model
 from bench.report.gather import ReportError
-from bench.studies import paper, study
+from bench.studies import conducting, paper
 from fusion_keras.data.splits import STANDARD_MOSI_COUNTS, STANDARD_MOSI_FOLDS
 from fusion_keras.data.video import middle_frame
 from tests.support import reports
@@ -139,7 +139,7 @@ def test_images_are_wanted(given, capsys):
 
 def test_a_label_file_that_changed_is_another_study(given, tmp_path, capsys, monkeypatch):
     taken = []
-    monkeypatch.setattr(study, "conduct", lambda place, plan, jobs: taken.append(plan()))
+    monkeypatch.setattr(conducting, "conduct", lambda options, plan: taken.append(plan()))
     assert entry.main(given) == 0
     assert entry.main([*given, "--seeds=0,7", "--profile=full"]) == 0
     assert len(taken) == 2

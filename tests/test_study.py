@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from bench.studies.study import Step, StudyError, same_study, steps, study
+from bench.studies.conducting import study
+from bench.studies.study import Step, StudyError, same_study, steps
 from bench.study import _parser, main
 from fusion_keras.jobs import shares
 
@@ -152,7 +153,7 @@ def test_a_command_may_depend_on_the_steps_before(tmp_path):
     late = dataclasses.replace(
         step(tmp_path, ""), command=lambda: [sys.executable, "-c", code * len(file.read_text())]
     )
-    study([step(tmp_path, code), late], quiet, quiet)
+    study([step(tmp_path, code), late], quiet, quiet, shares(1))
     assert file.read_text() == "xx"
 
 
@@ -169,7 +170,7 @@ def test_what_is_done_is_not_done_again(tmp_path):
     file = tmp_path / "made"
     code = f"open({str(file)!r}, 'a').write('x')"
     said = []
-    study([step(tmp_path, code, done=True), step(tmp_path, code)], said.append, quiet)
+    study([step(tmp_path, code, done=True), step(tmp_path, code)], said.append, quiet, shares(1))
     assert file.read_text() == "x"
     assert said[0] == "[1/2] export x: done before"
     assert said[1].startswith("[2/2] export x: ")
@@ -178,7 +179,7 @@ def test_what_is_done_is_not_done_again(tmp_path):
 def test_a_step_that_fails_ends_the_study_with_its_sentence(tmp_path):
     code = "import sys; print('error: no such run.'); print('bye'); sys.exit(2)"
     with pytest.raises(StudyError, match=r"export x failed \(no such run\.\).*x\.log"):
-        study([step(tmp_path, code)], quiet, quiet)
+        study([step(tmp_path, code)], quiet, quiet, shares(1))
 
 
 def named(tmp_path, kind, name, code):
@@ -222,7 +223,7 @@ def test_what_runs_beside_a_step_that_fails_is_ended(tmp_path):
 
 def test_a_step_may_end_with_what_is_fine(tmp_path):
     made = dataclasses.replace(step(tmp_path, "import sys; sys.exit(1)"), fine=(0, 1))
-    study([made], quiet, quiet)
+    study([made], quiet, quiet, shares(1))
 
 
 @pytest.mark.parametrize(
@@ -257,7 +258,7 @@ def test_two_studies_do_not_share_a_folder(tmp_path):
 
 
 def test_what_the_last_step_needs_is_asked_for_before_the_first(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("bench.studies.study.LATER", ("json", "no_such_package"))
+    monkeypatch.setattr("bench.studies.conducting.LATER", ("json", "no_such_package"))
     assert main([f"--workdir={tmp_path}"]) == 2
     said = capsys.readouterr().err
     assert 'error: no_such_package not installed: pip install -e ".[export,bench,cpu]"' in said

@@ -1,36 +1,25 @@
-"""A study as a list of steps, each a process: what is done is not done again."""
+"""A study as a list of steps, each a process: what is done is not done again. `conducting` takes
+them."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
-import importlib.util
-import itertools
 import json
-import os
-import signal
-import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.edge import artifact, files, results
 from bench.edge.artifact import ArtifactError
-from bench.edge.entry import Progress
 from bench.edge.errors import BenchError
-from bench.edge.files import last_line
 from bench.edge.results import ResultsError
 from bench.studies import controls
 
 VARIANTS = ["text", "image", "late", "inter", "early"]
 PRECISIONS = ("fp16", "int8", "int8_static")
 ALONE = ("text", "image", "audio", "tabular")
-# Kinds of steps that others of their kind may run beside.
-SIDE_BY_SIDE = ("train", "control", "export")
 INTERRUPTED = "Interrupted: the same command goes on from here."
-LATER = ("tf2onnx", "onnxscript", "onnxruntime", "plotly")
 KNOWN = (*ALONE, "late", "late_score", "inter", "early", "hybrid", "input")
 
 
@@ -259,166 +248,6 @@ def report_step(
     return Step("report", "all", python("bench.report", *flags), log, lambda: False)
 
 
-def study(
-    planned: list[Step],
-    note: Callable[[str], None],
-    say: Callable[[str], None],
-    shares: Sequence = (),
-) -> None:
-    """Take every step that is not done.
-
-    Args:
-        note: told of each step that is done.
-        say: told where the study stands, in a line that the next one may replace.
-        shares: of the machine, `fusion_keras.jobs.Share`, one for each step that may run at a time;
-            () for one after another, with all of it.
-
-    Raises:
-        StudyError: one failed.
-    """
-    start, spent, ahead = time.monotonic(), {}, list(planned)
-    places = {id(step): f"[{n}/{len(planned)}]" for n, step in enumerate(planned, 1)}
-
-    def done(step: Step, said: str) -> None:
-        ahead.remove(step)
-        note(f"{places[id(step)]} {step.kind} {step.name}: {said}")
-
-    for batch in _batches(planned, len(shares)):
-        waiting, running, free = list(batch), [], list(shares) or [None]
-        try:
-            while waiting or running:
-                while waiting and free:
-                    step = waiting.pop(0)
-                    if step.done():
-                        done(step, "done before")
-                    else:
-                        running.append(_Running(step, free.pop(0)))
-                if not running:
-                    continue
-                time.sleep(0.5)
-                first, more = running[0].step, len(running) - 1
-                beside = f" and {more} beside it" if more else ""
-                where = f"{places[id(first)]} {first.kind} {first.name}{beside}"
-                say(f"{where}, {_clock(start)} gone: {last_line(first.log)[:100]}")
-                for ended in [r for r in running if r.process.poll() is not None]:
-                    running.remove(ended)
-                    free.append(ended.share)
-                    ended.check()
-                    seconds = time.monotonic() - ended.began
-                    spent.setdefault(ended.step.kind, []).append(seconds)
-                    left = _left([s for s in ahead if s is not ended.step], spent)
-                    say("")
-                    done(ended.step, f"{seconds:.0f} s{left}")
-        finally:
-            # Interrupted, or one failed: trainings keep their checkpoints.
-            for other in running:
-                other.process.terminate()
-            for other in running:
-                other.process.wait()
-
-
-def _batches(planned: list[Step], at_a_time: int) -> list[list[Step]]:
-    """Steps that may run at the same time, in order: trainings, those of one modality before those
-    that find their parents among them, and exports. Measurements are alone."""
-    if at_a_time < 2:
-        return [[step] for step in planned]
-    batches = []
-    for kind, group in itertools.groupby(planned, lambda step: step.kind):
-        steps = list(group)
-        if kind == "train":
-            alone = [s for s in steps if set(s.name.rpartition("-s")[0].split("-")) & set(ALONE)]
-            batches += [alone, [s for s in steps if s not in alone]]
-        else:
-            batches += [steps] if kind in SIDE_BY_SIDE else [[step] for step in steps]
-    return batches
-
-
-class _Running:
-    """A step that has begun."""
-
-    def __init__(self, step: Step, share):
-        self.step, self.share, self.began = step, share, time.monotonic()
-        step.log.parent.mkdir(parents=True, exist_ok=True)
-        command = step.command() if callable(step.command) else step.command
-        held = contextlib.nullcontext() if share is None else share.held()
-        environment = None if share is None else share.environment(os.environ)
-        with step.log.open("w", encoding="utf-8") as log, held:
-            self.process = subprocess.Popen(
-                command, stdout=log, stderr=subprocess.STDOUT, env=environment
-            )
-
-    def check(self) -> None:
-        """Raises StudyError where it has failed."""
-        step = self.step
-        if self.process.returncode not in step.fine:
-            said = last_line(step.log, "error: ")
-            raise StudyError(
-                f"{step.kind} {step.name} failed ({said.removeprefix('error: ')}); all it said is "
-                f"in {step.log}. The same command goes on from here."
-            )
-
-
-def _left(planned: list[Step], spent: dict[str, list[float]]) -> str:
-    """An estimate where each kind that is left has been met before."""
-    known = [s.kind for s in planned if s.kind in spent]
-    if not known:
-        return ""
-    seconds = sum(sum(spent[kind]) / len(spent[kind]) for kind in known)
-    more = "" if len(known) == len(planned) else f" and {len(planned) - len(known)} other steps"
-    return f"; about {seconds / 60:.0f} min{more} left"
-
-
-def _clock(start: float) -> str:
-    seconds = int(time.monotonic() - start)
-    return f"{seconds // 60}:{seconds % 60:02}"
-
-
-def conduct(place: Path, plan: Callable[[], list[Step]], jobs: str = "1") -> str:
-    """Plan a study and take its steps, with a line on each; returns what the report said.
-
-    Args:
-        jobs: how many trainings or exports at a time, or "auto"; see `fusion_keras.jobs`.
-
-    Raises:
-        StudyError: a mistake in the plan, a step that failed, or a file that cannot be written.
-    """
-    for polite in (signal.SIGTERM, signal.SIGHUP):  # the step that runs ends with us
-        signal.signal(polite, _interrupt)
-    try:
-        all_installed()
-        planned = plan()
-        shares = _shares(jobs, len([s for s in planned if s.kind in SIDE_BY_SIDE]))
-        study(planned, functools.partial(print, flush=True), Progress(), shares)
-        return (place / "logs" / "report.log").read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise StudyError(str(error)) from None
-
-
-def _shares(jobs: str, wanted: int) -> list:
-    from fusion_keras.errors import UsageError
-    from fusion_keras.jobs import count_of, shares
-
-    try:
-        count = count_of(jobs, max(1, wanted))
-    except UsageError as error:
-        raise StudyError(str(error)) from None
-    return shares(count) if count > 1 else []
-
-
-def all_installed() -> None:
-    """Check for what only the later steps import: they would miss it after the training.
-
-    Raises:
-        StudyError: names the packages that are not installed.
-    """
-    missing = [name for name in LATER if importlib.util.find_spec(name) is None]
-    if missing:
-        raise StudyError(
-            f'{", ".join(missing)} not installed: pip install -e ".[export,bench,cpu]", on a '
-            'workstation with an NVIDIA GPU ".[export,bench,gpu]".'
-        )
-
-
 def only_of_training(handed_on: list[str], known: tuple[str, ...]) -> None:
     """Check that what is handed on are flags that training has.
 
@@ -447,7 +276,3 @@ def same_study(place: Path, handed_on: list[str]) -> None:
             "another name."
         )
     files.write(file, json.dumps(handed_on) + "\n")
-
-
-def _interrupt(number, frame) -> None:
-    raise KeyboardInterrupt

@@ -1,0 +1,217 @@
+"""Runs on the nodes of a Ray cluster: those of one machine, whatever dies, each trained once."""
+
+import json
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import pytest
+
+from fusion_keras import cluster, cluster_node, jobs
+from fusion_keras.cluster import Address
+from fusion_keras.errors import UsageError
+from tests.support import tiny
+from tests.support.ray_nodes import nodes
+
+SEEDS = "0,1,2,3"
+
+
+@pytest.fixture(scope="module")
+def bench(tiny, tmp_path_factory) -> tiny.Bench:
+    return tiny.beside(tmp_path_factory.mktemp("cluster"))
+
+
+@pytest.fixture
+def driver(bench):
+    """Starts a sweep over text, a run on a node; what it says goes to a file beside its folder."""
+    started = []
+
+    def start(address: str, workdir: Path, **axes) -> subprocess.Popen:
+        given = [f"--workdir={workdir}", f"--ray={address}", "--num_cpus=1", "--memory_gb=0.5"]
+        flags = bench.flags(**axes)
+        with workdir.with_suffix(".said").open("w") as said:
+            command = [sys.executable, "-m", "fusion_keras.sweep", *given, *flags]
+            process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def complete(workdir: Path) -> list[str]:
+    found = workdir.glob("*/metrics.json")
+    return sorted(f.parent.name for f in found if f.parent.suffix != ".partial")
+
+
+def wait_for(what, process: subprocess.Popen) -> None:
+    while not what():
+        assert process.poll() is None
+        time.sleep(0.1)
+
+
+def test_nll(run: Path) -> float:
+    splits = json.loads((run / "metrics.json").read_text())["splits"]
+    return splits["test"]["metrics"]["nll"]["value"]
+
+
+test_nll.__test__ = False
+
+
+@pytest.mark.slow
+def test_whatever_dies_the_runs_are_those_of_one_machine(driver, bench, entries, tmp_path):
+    workdir = tmp_path / "runs"
+    axes = {"variant": "text", "seed": SEEDS, "train__epochs": 40}
+    with nodes(2) as three:
+        first = driver(three.address, workdir, **axes)
+        wait_for(lambda: complete(workdir), first)
+        first.kill()  # nobody tidies up
+        first.wait()
+        before = {name: (workdir / name).stat().st_mtime_ns for name in complete(workdir)}
+
+        sizes = {log: log.stat().st_size for log in workdir.glob("*.log")}
+
+        def training() -> int:
+            said = [log.read_text()[sizes.get(log, 0) :] for log in workdir.glob("*.log")]
+            return sum("epoch   1" in text and "Run: " not in text for text in said)
+
+        second = driver(three.address, workdir, **axes)
+        wait_for(lambda: training() == 2, second)  # on each node one
+        three.kill_one()
+        said = workdir.with_suffix(".said")
+        assert second.wait() == 0, said.read_text()
+
+    assert "Ray: 3 nodes; they see the run's folder" in said.read_text()
+    assert complete(workdir) == ["s0", "s1", "s2", "s3"]
+    assert {name: (workdir / name).stat().st_mtime_ns for name in before} == before
+    assert "attempt 2: its node or its process had died" in "".join(
+        log.read_text() for log in workdir.glob("*.log")
+    )
+    assert list(workdir.glob(".*")) == []
+    for name in complete(workdir):
+        here = tmp_path / "here" / name
+        given = bench.flags(run=here, **{**axes, "seed": name.removeprefix("s")})
+        assert entries.run("fusion_keras.train", *given).returncode == 0
+        assert test_nll(workdir / name) == pytest.approx(test_nll(here), abs=1e-6)
+
+
+@pytest.mark.slow
+def test_where_nodes_do_not_see_the_folder_runs_are_sent_and_brought_home(driver, tmp_path):
+    workdir = tmp_path / "hidden" / "runs"
+    workdir.parent.mkdir()
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
+        pytest.skip("no mount namespaces here (unshare): nodes would see the folder")
+    with nodes(1, hidden=workdir.parent) as two:
+        process = driver(two.address, workdir, variant="text,late", seed="0")
+        said = workdir.with_suffix(".said")
+        assert process.wait() == 0, said.read_text()
+
+    assert "not all see the run's folder" in said.read_text()
+    assert complete(workdir) == ["late", "text"]
+    assert (workdir / "late" / "model.keras").is_file()
+    log = (workdir / "late.log").read_text()
+    assert f"The parent of late is there already: {workdir / 'text'}" in log
+    assert list(workdir.glob("*.partial")) == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--ray=127.0.0.1:9"], "No Ray cluster could be joined at --ray=127.0.0.1:9 ("),
+        (["--ray=here"], "--ray is 'here'; HOST:PORT, or auto, is wanted."),
+        (["--ray=auto", "--jobs=2"], "--jobs is given with --ray"),
+        (["--num_cpus=2"], "are of a cluster: give --ray, too."),
+    ],
+)
+def test_what_cannot_be_is_one_sentence(entries, tmp_path, flags, sentence):
+    done = entries.run(
+        "fusion_keras.sweep", f"--workdir={tmp_path / 'w'}", *flags, "--variant=text,late"
+    )
+
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert not (tmp_path / "w").exists()
+
+
+def test_without_ray_it_says_what_to_install(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "ray", None)
+
+    with (
+        pytest.raises(UsageError, match=r"Ray is not installed: pip install -e '\.\[ray\]'"),
+        cluster.connected(Address("auto"), tmp_path),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("asked", "nodes", "wanted"),
+    [
+        ((), [{"CPU": 2.0, "memory": 3e9}, {"CPU": 16.0, "memory": 64e9}], (4, 0, 8)),
+        ((), [{"CPU": 2.0, "memory": 3e9}], (2, 0, 3)),
+        ((), [{"CPU": 8.0, "memory": 64e9}, {"CPU": 8.0, "GPU": 4.0, "memory": 64e9}], (4, 1, 8)),
+        ((8, 0.5, 20.0), [{"CPU": 8.0, "GPU": 4.0, "memory": 64e9}], (8, 0.5, 20)),
+        ((), [], (4, 0, 8)),
+    ],
+)
+def test_a_training_takes_what_is_asked_or_what_the_nodes_have(asked, nodes, wanted):
+    assert cluster._filled(Address("auto", *asked), nodes) == Address("auto", *wanted)
+
+
+def test_a_folder_is_of_one_driver_at_a_time(tmp_path):
+    (tmp_path / ".driver").write_text("of one that was killed")
+    with cluster._marked(tmp_path) as (mark, token):
+        assert cluster_node.seen(mark, token)[1]
+        assert not cluster_node.seen(mark, "other")[1]
+        with pytest.raises(UsageError, match="Another process has runs of"):
+            cluster._marked(tmp_path).__enter__()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_arrives_whole_or_not_at_all(tmp_path):
+    run = tmp_path / "run"
+    (run / "parents").mkdir(parents=True)
+    (run / "parents" / "model").write_bytes(b"weights")
+    packed = cluster_node.packed_run(run)
+
+    with pytest.raises(tarfile.ReadError):
+        cluster_node.unpack(packed[:-9000], tmp_path / "home")
+    assert not (tmp_path / "home").exists()
+
+    cluster_node.unpack(packed, tmp_path / "home")
+    assert (tmp_path / "home" / "parents" / "model").read_bytes() == b"weights"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["home", "run"]
+
+
+@pytest.mark.skipif(len(jobs._cores()) < 2, reason="wants two cores")
+def test_cores_are_taken_by_one_at_a_time(monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(jobs, "_cores", lambda: [0, 1, 2])
+
+    with jobs.taken(2) as first, jobs.taken(1) as second, jobs.taken(1) as third:
+        assert (first.cores, second.cores) == ((0, 1), (2,))
+        assert third.cores == (0, 1, 2)  # none is free
+    with jobs.taken(3) as all_of_them:
+        assert all_of_them.cores == (0, 1, 2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="wants Linux")
+def test_a_training_does_not_outlive_what_looks_after_it():
+    program = (
+        "import os, subprocess, sys\n"
+        "from fusion_keras import cluster_node\n"
+        "child = subprocess.Popen(['sleep', '60'], preexec_fn=cluster_node._die_with_parent)\n"
+        "print(child.pid, flush=True)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert said.returncode == -signal.SIGKILL
+    for _ in range(100):
+        if not Path(f"/proc/{int(said.stdout)}").exists():
+            return
+        time.sleep(0.1)
+    pytest.fail("it is still there")
