@@ -87,7 +87,8 @@ class Cluster:
             else " No node has as much now, so that all wait for one that has: give --num_cpus, "
             "--num_gpus or --memory_gb less, unless the cluster grows by itself."
         )
-        return f"Ray: {self.nodes} nodes; {seen}. A training takes {taken} of one.{waits}"
+        count = "1 node" if self.nodes == 1 else f"{self.nodes} nodes"
+        return f"Ray: {count}; {seen}. A training takes {taken} of one.{waits}"
 
     def start(self, command: Sequence[str], log: Path) -> Task:
         """Have a training started on a node as soon as one is free.
