@@ -1,4 +1,4 @@
-"""`python -m bench.predict`: see bench.edge.predict."""
+"""Ask an exported model: `python -m bench.predict`; see bench.edge.predict."""
 
 import sys
 

@@ -280,7 +280,7 @@ def connected(address: Address, folder: Path) -> Iterator[Cluster]:
 
 @contextlib.contextmanager
 def _marked(folder: Path) -> Iterator[tuple[Path, str]]:
-    """A file that this driver alone has, and what stands in it: a node that reads it sees our files.
+    """A file that this driver alone has, and what stands in it: who reads it sees our files.
 
     Raises:
         UsageError: another driver has it.

@@ -28,6 +28,7 @@ ORDER = (
 )
 LEAVES = (
     "__init__",
+    "__main__",
     "errors",
     "exported",
     "files",

@@ -4,7 +4,6 @@ Trials are looked up in a formula here; `test_search_trials.py` has real ones.
 """
 
 import contextlib
-import json
 import shutil
 
 import optuna
@@ -17,28 +16,13 @@ from fusion_keras.searching import asked, proof, report, study
 from fusion_keras.searching import space as spaces
 from fusion_keras.searching.request import Request
 from fusion_keras.searching.trial import FAILED, OVER, PICTURE, TRAINED, Outcome
+from tests.support.many_trials import looked_up
 
 BUDGET = 3.0
 
 
 class Killed(BaseException):
     """The process is gone."""
-
-
-def looked_up(point, plan, key, folder, settings, before, named=""):
-    """A trial whose latency grows with its depths, and whose NLL falls with them."""
-    depths = [6 if d == "last" else d for j in plan.spec.junctions for d in j.depths.values()]
-    p90 = 0.5 + 0.08 * max(depths) + 0.1 * len(plan.spec.junctions)
-    nll = 0.7 - 0.02 * min(depths) - 0.01 * len(depths) + 0.01 * (int(key, 16) % 7)
-    outcome = Outcome(key, point.name, dict(point.settings), TRAINED, named=named)
-    outcome.latency = {"int8": {"p50": p90, "p90": p90, "min": p90, "peak_mb": 80 + 10 * p90}}
-    outcome.nll, outcome.valid = {"int8": nll}, {"accuracy": 0.8, "nll": nll}
-    outcome.guess = 0.69
-    if any(more > 0 for more in outcome.excess(settings.limits).values()):
-        outcome.state = OVER
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "outcome.json").write_text(json.dumps(vars(outcome)))
-    return outcome
 
 
 @pytest.fixture(scope="module")
