@@ -243,8 +243,7 @@ class Task:
         self.says(said)
         if packed is not None:
             with files.disk_errors(self._run):
-                if not self._run.exists():
-                    cluster_node.unpack(packed, self._run)
+                cluster_node.unpack(packed, self._run)
                 # What an earlier training of it here had begun.
                 shutil.rmtree(self._run.with_name(self._run.name + ".partial"), ignore_errors=True)
         return code
@@ -263,6 +262,7 @@ def connected(address: Address, folder: Path) -> Iterator[Cluster]:
     """
     if address.of != "auto" and not re.fullmatch(r".+:\d{1,5}", address.of):
         raise UsageError(f"--ray is {address.of!r}; HOST:PORT, or auto, is wanted.")
+    _check(address)
     ray = _ray()
     try:
         _join(ray, address.of)
@@ -306,6 +306,20 @@ def _marked(folder: Path) -> Iterator[tuple[Path, str]]:
             yield mark, token
         finally:
             mark.unlink(missing_ok=True)
+
+
+def _check(address: Address) -> None:
+    """Raises UsageError for what no node can be asked for."""
+    # Written so that a nan is refused.
+    if address.cpus is not None and not address.cpus >= 1:
+        raise UsageError(f"--num_cpus is {address.cpus}; at least 1 is wanted.")
+    if address.gigabytes is not None and not address.gigabytes > 0:
+        raise UsageError(f"--memory_gb is {address.gigabytes:g}; more than 0 is wanted.")
+    gpus = address.gpus or 0.0
+    if not (0 <= gpus <= 1 or gpus.is_integer()) or gpus < 0:
+        raise UsageError(
+            f"--num_gpus is {gpus:g}; a part of one, say 0.5, or a whole number is wanted."
+        )
 
 
 def _ray():

@@ -6,7 +6,6 @@ import ctypes
 import io
 import os
 import platform
-import shutil
 import signal
 import socket
 import subprocess
@@ -171,9 +170,13 @@ def packed_run(folder: Path) -> bytes:
 
 
 def unpack(packed: bytes, folder: Path) -> None:
-    """Whole, or not at all."""
-    partial = folder.with_name(f".arriving.{folder.name}")
-    shutil.rmtree(partial, ignore_errors=True)
-    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-        archive.extractall(partial, filter="data")
-    os.rename(partial, folder)
+    """Whole, or not at all; as it is where another process was faster."""
+    with tempfile.TemporaryDirectory(prefix=".arriving.", dir=folder.parent) as place:
+        partial = Path(place) / folder.name
+        with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+            archive.extractall(partial, filter="data")
+        try:
+            os.rename(partial, folder)
+        except OSError:
+            if not folder.is_dir():
+                raise

@@ -14,9 +14,9 @@ WORKDIR = flags.DEFINE_string("workdir", "runs/sweep", "Where runs, logs and res
 BASELINE = flags.DEFINE_string("baseline", None, "The combination that others are compared with.")
 JOBS = flags.DEFINE_string("jobs", "1", "Runs at a time, or auto.")
 RAY = flags.DEFINE_string("ray", None, "A Ray cluster: HOST:PORT of its head, or auto.")
-CPUS = flags.DEFINE_integer("num_cpus", None, "Of a node, that a run takes.", lower_bound=1)
-GPUS = flags.DEFINE_float("num_gpus", None, "Of a node, that a run takes.", lower_bound=0)
-MEMORY = flags.DEFINE_float("memory_gb", None, "Of a node, that a run takes.", lower_bound=0.1)
+CPUS = flags.DEFINE_integer("num_cpus", None, "Of a node, that a run takes.")
+GPUS = flags.DEFINE_float("num_gpus", None, "Of a node, that a run takes.")
+MEMORY = flags.DEFINE_float("memory_gb", None, "Of a node, that a run takes.")
 
 HELP = """Train the product of settings, one process each, and compare the results.
 

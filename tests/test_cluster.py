@@ -126,6 +126,9 @@ def test_where_nodes_do_not_see_the_folder_runs_are_sent_and_brought_home(driver
     [
         (["--ray=127.0.0.1:9"], "No Ray cluster could be joined at --ray=127.0.0.1:9 ("),
         (["--ray=here"], "--ray is 'here'; HOST:PORT, or auto, is wanted."),
+        (["--ray=auto", "--num_cpus=0"], "--num_cpus is 0; at least 1 is wanted."),
+        (["--ray=auto", "--num_gpus=1.5"], "--num_gpus is 1.5; a part of one, say 0.5, or a"),
+        (["--ray=auto", "--memory_gb=-1"], "--memory_gb is -1; more than 0 is wanted."),
         (["--ray=auto", "--jobs=2"], "--jobs is given with --ray"),
         (["--num_cpus=2"], "are of a cluster: give --ray, too."),
     ],
@@ -186,6 +189,7 @@ def test_a_run_arrives_whole_or_not_at_all(tmp_path):
 
     cluster_node.unpack(packed, tmp_path / "home")
     assert (tmp_path / "home" / "parents" / "model").read_bytes() == b"weights"
+    cluster_node.unpack(packed, tmp_path / "home")  # another one was faster
     assert sorted(p.name for p in tmp_path.iterdir()) == ["home", "run"]
 
 
