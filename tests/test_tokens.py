@@ -201,3 +201,17 @@ def test_a_tokenizer_that_frames_no_text_is_refused(tmp_path):
     bare.save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(UsageError, match=r"\[CLS\] \.\.\. \[SEP\]"):
         load_tokenizer(tmp_path)
+
+
+def test_a_tokenizer_is_read_again_only_when_its_files_change(minilm, tmp_path):
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((minilm / name).read_bytes())
+    first = load_tokenizer(tmp_path)
+
+    assert load_tokenizer(str(tmp_path)) is first
+    described = json.loads((tmp_path / "tokenizer.json").read_text())
+    described["normalizer"] = None
+    (tmp_path / "tokenizer.json").write_text(json.dumps(described))
+    again = load_tokenizer(tmp_path)
+    assert again is not first
+    assert encode(["Good"], again, 8)[0].tolist() != encode(["Good"], first, 8)[0].tolist()

@@ -5,7 +5,9 @@ them on every sentence of the real data sets, `tests/test_tokenizers.py` those o
 BERT's. A text that spells out a special token ("[SEP]", "</s>") gets it, there as here.
 """
 
+import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import re
@@ -26,6 +28,10 @@ _SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 # What tokenizers call the two that nothing in tokenizer.json tells, where no
 # tokenizer_config.json does either.
 _NAMES = {"pad_token": ("[PAD]", "<pad>"), "mask_token": ("[MASK]", "<mask>")}
+# The files that a tokenizer is read from.
+_FILES = (
+    "tokenizer.json", "tokenizer_config.json", "vocab.txt", "assets/tokenizer/vocabulary.txt",
+)  # fmt: skip
 # How BERT's vocabularies write what is no text.
 _SPECIAL = re.compile(r"\[\S+\]")
 
@@ -52,6 +58,11 @@ class TextTokenizer:
     tokenizer: Tokenizer
     ids: SpecialIds
 
+    @functools.cached_property
+    def vocabulary(self) -> dict[str, int]:
+        """Token -> id, of those that were added, too."""
+        return self.tokenizer.get_vocab(with_added_tokens=True)
+
 
 def load_tokenizer(directory: str | Path) -> TextTokenizer:
     """The tokenizer of a model directory.
@@ -62,11 +73,27 @@ def load_tokenizer(directory: str | Path) -> TextTokenizer:
     vocabulary that has capitals keeps those of a text (see `casing_note`). Truncation and
     padding saved in the file are switched off: `encode` decides on the length.
 
+    One that has not changed is the same object again: plans of many trainings ask for it.
+
     Raises:
       UsageError: none of them is there, a file is damaged, there is no token for padding, or a text
         is not framed by a first and a last token.
     """
-    directory = Path(directory)
+    return _loaded(Path(directory), _state(directory))
+
+
+def _state(directory: str | Path) -> tuple:
+    """What tells whether one of the files has changed."""
+    found = []
+    for name in _FILES:
+        with contextlib.suppress(OSError):
+            status = (Path(directory) / name).stat()
+            found.append((name, status.st_ino, status.st_size, status.st_mtime_ns))
+    return tuple(found)
+
+
+@functools.lru_cache(maxsize=4)
+def _loaded(directory: Path, state: tuple) -> TextTokenizer:
     try:
         tokenizer = _from_directory(directory)
     except UsageError:
@@ -186,7 +213,12 @@ def letter_ids(tokenizer: TextTokenizer) -> np.ndarray:
 
 def casing_note(directory: str | Path) -> str:
     """A sentence where nothing but the capitals of a vocabulary says that case matters, or ""."""
-    described = _described(Path(directory))
+    return _noted(Path(directory), _state(directory))
+
+
+@functools.lru_cache(maxsize=4)
+def _noted(directory: Path, state: tuple) -> str:
+    described = _described(directory)
     if isinstance(described, Path) or described.lowercase is not None:
         return ""
     capitals = _capitals(described.vocabulary)

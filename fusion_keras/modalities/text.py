@@ -139,7 +139,7 @@ def _first(records: Records, rows: np.ndarray, chosen: np.ndarray) -> str:
 def _check_fits(tokenizer: TextTokenizer, rows: int, pad_id: int, directory: Path) -> None:
     """Raises UsageError for an id that has no row in the embedding, as its vector would be NaN, or
     where the model takes another id for padding."""
-    ids = tokenizer.tokenizer.get_vocab(with_added_tokens=True)
+    ids = tokenizer.vocabulary
     count = max(ids.values()) + 1
     if count > rows:
         beyond = min((t for t, index in ids.items() if index >= rows), key=ids.get)
