@@ -49,7 +49,7 @@ def test_four_devices_learn_what_one_does(trained, changes):
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_over_another_number_of_devices(bench, trained, entries, tmp_path):
-    changes = {"variant": "inter", "train__epochs": 3}
+    changes = {"variant": "inter", "train__epochs": 3, "train__accumulate": 2}
     flags = bench.flags(run=tmp_path / "killed", **changes)
     killed = entries.run("-c", KILLED, *flags, "--devices=4", environment=FOUR)
     assert killed.returncode == 9, killed.stderr

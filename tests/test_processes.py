@@ -76,7 +76,19 @@ def alone(bench, entries, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("changes", [{"variant": "early"}, {"variant": "late"}, MOBILENET])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"variant": "early"},
+        {"variant": "late"},
+        # Statistics of eight rows, as in whole batches.
+        {**MOBILENET, "train__batch_size": 16, "train__accumulate": 2},
+        {"variant": "inter", "train__accumulate": 2},
+        {"variant": "hybrid"},
+        {"variant": "late_score"},
+        {"variant": "input"},
+    ],
+)
 def test_two_processes_learn_what_one_does(together, alone, tmp_path, changes):
     changes = {**changes, "train__epochs": 4}
     first, second = together("together", **changes)
