@@ -14,6 +14,8 @@ from fusion_keras.training.accumulation import in_parts
 from fusion_keras.training.experiment import train
 from fusion_keras.training.plan import make_plan
 from fusion_keras.training.recipes import resolve
+from fusion_keras.training.run import Run
+from tests.support import compiled
 from tests.support.same_runs import assert_same
 from tests.support.shared import slow_but
 from tests.support.tiny import table
@@ -41,15 +43,19 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", slow_but(["text"], CASES))
-def test_twenty_steps_in_parts_are_twenty_steps(case, tiny, tmp_path, request):
-    changes = {**STEPS, **CASES[case]}
+def test_twenty_steps_in_parts_are_twenty_steps(case, tiny, entries, tmp_path, request):
+    changes, runs = {**STEPS, **CASES[case]}, []
     if case == "taught":
+        changes["teacher__runs"] = f"('{request.getfixturevalue('tiny_run')}',)"
         # A batch of all rows and their two pairs.
-        teacher = str(request.getfixturevalue("tiny_run"))
-        changes |= {"teacher__runs": (teacher,), "train__batch_size": 120}
-    whole, parts = (
-        train(tiny.config(**changes, train__accumulate=n), tmp_path / str(n)) for n in (1, 4)
-    )
+        changes["train__batch_size"] = 120
+    for parts in (1, 4):
+        run = Run(tmp_path / str(parts))
+        flags = tiny.flags(run=run.folder, train__accumulate=parts, **changes)
+        done = entries.run("fusion_keras.train", *flags, environment=compiled.fast())
+        assert done.returncode == 0, done.stderr
+        runs.append(run)
+    whole, parts = runs
     losses = [float(line["loss"]) for line in table(whole, "history.csv")]
     assert len(losses) == 20
     assert losses[-1] < losses[0]

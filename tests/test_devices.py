@@ -5,10 +5,10 @@ import pytest
 from fusion_keras.errors import UsageError
 from fusion_keras.training import devices
 from fusion_keras.training.run import Run
-from tests.support import tiny
+from tests.support import compiled, tiny
 from tests.support.same_runs import MOBILENET, assert_same, statistics
 
-FOUR = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+FOUR = compiled.fast(devices=4)
 # A run that is killed when it has saved its first epoch.
 KILLED = """
 import os, runpy, sys

@@ -11,11 +11,11 @@ import pytest
 from fusion_keras.errors import UsageError
 from fusion_keras.training import processes
 from fusion_keras.training.run import Run
-from tests.support import tiny
+from tests.support import compiled, tiny
 from tests.support.entries import Entries
 from tests.support.same_runs import MOBILENET, assert_same, statistics
 
-TWO = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+TWO = compiled.fast(devices=2)
 # A program that does something to itself when it has saved, or would have, so many epochs.
 AFTER = """
 import os, runpy, signal, sys, time
@@ -68,7 +68,8 @@ def together(bench, entries, tmp_path):
 @pytest.fixture
 def alone(bench, entries, tmp_path):
     def train(name, **changes) -> Run:
-        done = entries.run("fusion_keras.train", *bench.flags(run=tmp_path / name, **changes))
+        flags = bench.flags(run=tmp_path / name, **changes)
+        done = entries.run("fusion_keras.train", *flags, environment=compiled.fast())
         assert done.returncode == 0, done.stderr
         return Run(tmp_path / name)
 
