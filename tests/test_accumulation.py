@@ -20,10 +20,16 @@ from tests.support.same_runs import assert_same
 from tests.support.shared import slow_but
 from tests.support.tiny import table
 
-# All 40 rows in a batch, so that each epoch's loss is that of a step; no dropout.
+# All 40 rows in a batch, so that each epoch's loss is that of a step; pairs make three. No dropout.
 STEPS = {"train__batch_size": 40, "train__epochs": 20, "fusion__dropout": 0.0}
 CASES = {
-    "text": {},
+    # No Adam, to which all gradients are as large, and nothing clipped.
+    "text": {
+        "train__optimizer": "sgd",
+        "train__clip_norm": 0.0,
+        "train__learning_rate": 0.1,
+        "train__text_rate": 0.1,
+    },
     "withheld": {
         "variant": "early",
         "regression": True,
@@ -35,6 +41,8 @@ CASES = {
     "taught": {
         "variant": "inter",
         "recipe": "distil",
+        "train__patience": 0,
+        "parent__warm_start": (),
         "fusion__junctions": "1+1:linear",
         "teacher__heads": 0.3,
         "teacher__taps": 0.1,
@@ -47,8 +55,6 @@ def test_twenty_steps_in_parts_are_twenty_steps(case, tiny, entries, tmp_path, r
     changes, runs = {**STEPS, **CASES[case]}, []
     if case == "taught":
         changes["teacher__runs"] = f"('{request.getfixturevalue('tiny_run')}',)"
-        # A batch of all rows and their two pairs.
-        changes["train__batch_size"] = 120
     for parts in (1, 4):
         run = Run(tmp_path / str(parts))
         flags = tiny.flags(run=run.folder, train__accumulate=parts, **changes)
@@ -58,7 +64,7 @@ def test_twenty_steps_in_parts_are_twenty_steps(case, tiny, entries, tmp_path, r
     whole, parts = runs
     losses = [float(line["loss"]) for line in table(whole, "history.csv")]
     assert len(losses) == 20
-    assert losses[-1] < losses[0]
+    assert losses[-1] < losses[0] - 0.1
     assert_same(parts, whole)
 
 

@@ -95,9 +95,9 @@ def test_two_processes_learn_what_one_does(together, alone, tmp_path, changes):
     first, second = together("together", **changes)
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     assert "Each batch is shared by 4 devices of 2 processes." in first.stderr
-    # The other one has nothing to say.
-    said = [line for line in second.stdout.splitlines() if not line.startswith("[Gloo]")]
-    assert said == []
+    # The other one has nothing to say; threads of Gloo write into each other's lines.
+    gloo = re.compile(r"\[Gloo\]|peer ranks|^$")
+    assert [line for line in second.stdout.splitlines() if not gloo.search(line)] == []
     assert "epoch" not in second.stderr
     one = alone("alone", **changes)
     assert bool(statistics(one)) == (changes.get("variant") == "image")
