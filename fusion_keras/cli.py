@@ -23,7 +23,10 @@ from fusion_keras.interrupts import Interrupts
 from fusion_keras.renamed import RenamedSetting
 from fusion_keras.setting_names import check_names
 
-_MEMORY = "Out of memory: lower --config.train.batch_size or --config.image.size."
+_MEMORY = (
+    "Out of memory: lower --config.train.batch_size or --config.image.size, or learn from each "
+    "batch in parts (--config.train.accumulate=4)."
+)
 INTERRUPTED = "Interrupted. The same command goes on from the last finished epoch."
 CONFIG_FILE = Path(__file__).with_name("config.py")
 _log = logging.getLogger(__name__)

@@ -260,6 +260,10 @@ def _train() -> ConfigDict:
     train = ConfigDict()
     # Examples in a step.
     train.batch_size = 32
+    # Parts in which each batch is learned from, one after the other, for one update: for batches
+    # that do not fit into memory. The rates stay. BatchNorm takes its statistics of each part and
+    # dropout is drawn for each; without them the run is that of whole batches, but for rounding.
+    train.accumulate = 1
     # Passes over the training data.
     train.epochs = placeholder(int)
     # sgd, adam or adamw.

@@ -1,6 +1,5 @@
 """Fixtures shared by all tests: where the real data is, runs made once, and quiet libraries."""
 
-import importlib.metadata
 import os
 import sys
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 from PIL import Image
 
 import fusion_keras  # noqa: F401  (sets Keras's backend before anything imports keras)
+from tests.support import compiled
 from tests.support.entries import OWNER, Entries
 from tests.support.shared import once, session_folder
 from tests.support.tiny import Bench
@@ -25,12 +25,6 @@ DATA_ROOT = Path(
 ).resolve()
 
 
-_COMPILED_FAST = ["--xla_backend_optimization_level=0", "--xla_cpu_parallel_codegen_split_count=1"]
-if importlib.metadata.version("jaxlib").startswith("0.10."):
-    # Half of the compilation otherwise; a later XLA knows no such flag, and would abort.
-    _COMPILED_FAST.append("--xla_cpu_use_fusion_emitters=false")
-
-
 def pytest_configure(config) -> None:
     """Compiled programs are kept, for all processes of this session and for later ones.
 
@@ -41,7 +35,8 @@ def pytest_configure(config) -> None:
     os.environ.setdefault(OWNER, str(os.getpid()))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     if "not slow" in config.option.markexpr:
-        os.environ.setdefault("XLA_FLAGS", " ".join(_COMPILED_FAST))
+        for name, value in compiled.fast().items():
+            os.environ.setdefault(name, value)
 
 
 @pytest.fixture(autouse=True)

@@ -5,10 +5,10 @@ import pytest
 from fusion_keras.errors import UsageError
 from fusion_keras.training import devices
 from fusion_keras.training.run import Run
-from tests.support import tiny
+from tests.support import compiled, tiny
 from tests.support.same_runs import MOBILENET, assert_same, statistics
 
-FOUR = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+FOUR = compiled.fast(devices=4)
 # A run that is killed when it has saved its first epoch.
 KILLED = """
 import os, runpy, sys
@@ -49,7 +49,7 @@ def test_four_devices_learn_what_one_does(trained, changes):
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_over_another_number_of_devices(bench, trained, entries, tmp_path):
-    changes = {"variant": "inter", "train__epochs": 3}
+    changes = {"variant": "inter", "train__epochs": 3, "train__accumulate": 2}
     flags = bench.flags(run=tmp_path / "killed", **changes)
     killed = entries.run("-c", KILLED, *flags, "--devices=4", environment=FOUR)
     assert killed.returncode == 9, killed.stderr
@@ -57,11 +57,21 @@ def test_a_killed_run_goes_on_over_another_number_of_devices(bench, trained, ent
 
 
 @pytest.mark.slow
-def test_devices_that_do_not_divide_a_batch_are_refused(bench, entries, tmp_path):
-    flags = bench.flags(run=tmp_path / "uneven", train__batch_size=6)
+@pytest.mark.parametrize(
+    ("size", "parts", "said"),
+    [
+        (6, 1, "a batch of 6 for 4 devices, wanted a multiple:"),
+        (8, 4, "a batch of 8 in 4 parts for 4 devices, wanted a multiple of 16:"),
+    ],
+)
+def test_devices_that_do_not_divide_a_batch_are_refused(
+    size, parts, said, bench, entries, tmp_path
+):
+    changes = {"train__batch_size": size, "train__accumulate": parts}
+    flags = bench.flags(run=tmp_path / "uneven", **changes)
     done = entries.run("fusion_keras.train", *flags, "--devices=all", environment=FOUR)
     assert done.returncode == 2
-    assert "got a batch of 6 for 4 devices, wanted a multiple" in done.stderr
+    assert f"got {said}" in done.stderr
 
 
 @pytest.mark.parametrize("asked", ["0", "9", "some", "-1"])

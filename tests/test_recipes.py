@@ -186,6 +186,8 @@ def test_unknown_recipe_lists_the_known_ones():
         ("train__schedule", "step", "schedule is 'step'; one of constant, linear, cosine"),
         ("train__select", "f1", "select is 'f1'; one of accuracy, nll, last"),
         ("train__batch_size", 0, "batch_size is 0; more than 0"),
+        ("train__accumulate", 0, "accumulate is 0, parts of each batch of 32; a number from 1"),
+        ("train__accumulate", 5, "accumulate is 5, .* of 32; a number from 1 that divides it"),
         ("train__epochs", 0, "epochs is 0; more than 0"),
         ("train__learning_rate", 0.0, "learning_rate is 0.0; more than 0"),
         ("train__learning_rate", float("nan"), "learning_rate is nan; more than 0"),

@@ -154,20 +154,27 @@ def step(
         train: the resolved `config.train`.
         label_kind: "single" or "multi".
     """
-    logits = forward(inputs)
+    optimizer.zero_grad()
+    total = 0.0
+    for first in range(train.accumulate):
+        # The rows of `accumulation.InParts`, for BatchNorm's statistics are of each part.
+        rows = slice(first, None, train.accumulate)
+        part = {name: values[rows] for name, values in inputs.items()}
+        loss = _loss(forward(part), targets[rows], train.label_smoothing, label_kind)
+        (loss / train.accumulate).backward()
+        total += loss.item()
+    optimizers.step(optimizer, scheduler, train)
+    return total / train.accumulate
+
+
+def _loss(logits: torch.Tensor, targets, smoothing: float, label_kind: str) -> torch.Tensor:
     # Mixed labels are shares of each class, float [B, C].
     labels = torch.from_numpy(np.asarray(targets)).to(logits.device)
     if label_kind == "multi":
-        smoothing = train.label_smoothing
         shares = labels.to(logits.dtype) * (1 - smoothing) + smoothing / 2
-        loss = binary_cross_entropy_with_logits(logits, shares)
-    else:
-        labels = labels if labels.is_floating_point() else labels.long()
-        loss = cross_entropy(logits, labels, label_smoothing=train.label_smoothing)
-    optimizer.zero_grad()
-    loss.backward()
-    optimizers.step(optimizer, scheduler, train)
-    return loss.item()
+        return binary_cross_entropy_with_logits(logits, shares)
+    labels = labels if labels.is_floating_point() else labels.long()
+    return cross_entropy(logits, labels, label_smoothing=smoothing)
 
 
 @torch.inference_mode()

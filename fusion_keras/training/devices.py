@@ -59,8 +59,8 @@ def count() -> int:
     return 1 if distribution is None else distribution.num_model_replicas
 
 
-def check_batch(size: int) -> None:
-    """Every device has as many rows of a batch.
+def check_batch(size: int, parts: int) -> None:
+    """Every device has as many rows of a batch, and of each of its parts.
 
     Raises:
         UsageError: they do not divide it.
@@ -69,4 +69,10 @@ def check_batch(size: int) -> None:
         raise UsageError(
             f"got a batch of {size} for {count()} devices, wanted a multiple: set "
             "--config.train.batch_size or --devices."
+        )
+    if size % (count() * parts):
+        raise UsageError(
+            f"got a batch of {size} in {parts} parts for {count()} devices, wanted a multiple of "
+            f"{count() * parts}: set --config.train.batch_size, --config.train.accumulate or "
+            "--devices."
         )

@@ -33,7 +33,7 @@ from fusion_keras.data.records import Dataset
 from fusion_keras.errors import UsageError
 from fusion_keras.files import disk_errors
 from fusion_keras.interrupts import Interrupts
-from fusion_keras.training import checkpoint, devices, processes
+from fusion_keras.training import accumulation, checkpoint, devices, processes
 from fusion_keras.training.auxiliary import HEAD_OF
 from fusion_keras.training.evaluate import predict, validation_metrics
 from fusion_keras.training.optimizers import make_optimizer
@@ -81,10 +81,11 @@ def fit(
 
     Raises:
         UsageError: the loss is no longer finite, a checkpoint cannot be read or written, or the
-            devices do not divide a batch.
+            devices do not divide a batch, or its parts.
     """
-    devices.check_batch(config.train.batch_size)
-    train, model, rows = config.train, lesson.model, lesson.rows
+    train, rows = config.train, lesson.rows
+    devices.check_batch(train.batch_size, train.accumulate)
+    model = accumulation.in_parts(lesson.model, train.accumulate)
     steps = steps_per_epoch(len(rows["train"]), train.batch_size)
     optimizer = make_optimizer(train, model, steps * train.epochs)
     kind, teacher = lesson.dataset.label_kind, config.teacher
@@ -122,7 +123,7 @@ def fit(
                     verbose=0,
                     shuffle=False,  # the batches are shuffled already
                 )
-    for variable, value in zip(model.variables, state.best, strict=True):
+    for variable, value in zip(lesson.model.variables, state.best, strict=True):
         variable.assign(value)
     return state.best_epoch
 

@@ -171,7 +171,7 @@ def _of_parent(config, plan: Plan, modality: str, junction: str):
     for name in DROPS.values():
         parent.augment[name] = plain.augment[name]
     for name in parent.train:
-        if name not in ("batch_size", "score_loss"):
+        if name not in ("batch_size", "accumulate", "score_loss"):
             parent.train[name] = None
     parent.train.epochs = config.parent.epochs
     parent.teacher = plain.teacher

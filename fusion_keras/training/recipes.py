@@ -269,6 +269,11 @@ def _check(config: ConfigDict) -> None:
     for name in ("batch_size", "epochs", "learning_rate", "epsilon"):
         if not train[name] > 0:
             raise UsageError(f"config.train.{name} is {train[name]}; more than 0 is wanted.")
+    if train.accumulate < 1 or train.batch_size % train.accumulate:
+        raise UsageError(
+            f"config.train.accumulate is {train.accumulate}, parts of each batch of "
+            f"{train.batch_size}; a number from 1 that divides it is wanted."
+        )
     rates = [f"{m}_rate" for m in MODALITIES if train[f"{m}_rate"] is not None]
     for name in (*rates, "weight_decay", "clip_norm", "patience", "score_loss"):
         if train[name] < 0:
