@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from fusion_keras.data.images import pixel_keys
-from fusion_keras.data.records import SPLITS, Picked, Records, of_each
+from fusion_keras.data.picked import Picked, of_each
+from fusion_keras.data.records import SPLITS, Records
 from fusion_keras.errors import UsageError
 
 # modality -> one of it, and several.
