@@ -17,6 +17,7 @@ import numpy as np
 
 from fusion_keras.data.fingerprint import fingerprint
 from fusion_keras.data.modalities import DROPS, MODALITIES
+from fusion_keras.data.numbering import place
 from fusion_keras.data.picked import Column, Picked
 from fusion_keras.errors import UsageError
 
@@ -60,13 +61,13 @@ class SkipLog:
         """Notes one unusable row.
 
         Args:
-          where: its line in `source`, or a ready description.
+          where: its line or number in `source`, or a ready description.
           lacking: the modalities that it lacks, where it could be used with them missing.
         """
-        place = f"{self.source} line {where}" if isinstance(where, int) else where
-        self.entries.append(f"{place}: {reason}")
+        there = place(self.source, where) if isinstance(where, int) else where
+        self.entries.append(f"{there}: {reason}")
         for modality in lacking:
-            self.lacking.setdefault(modality, []).append(place)
+            self.lacking.setdefault(modality, []).append(there)
 
     @property
     def advice(self) -> str:
