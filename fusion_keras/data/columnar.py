@@ -78,10 +78,10 @@ def _errors(path: Path):
     try:
         yield
     except (ArrowException, OSError, ValueError) as error:
-        kind = "Parquet" if path.suffix.lower() == ".parquet" else "Arrow"
+        kind = "a Parquet" if path.suffix.lower() == ".parquet" else "an Arrow"
         why = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
         raise UsageError(
-            f"got {path}, which cannot be read ({why}), wanted a {kind} file; write it anew, or "
+            f"got {path}, which cannot be read ({why}), wanted {kind} file; write it anew, or "
             "as CSV."
         ) from None
 
@@ -111,6 +111,7 @@ def _batches(reader) -> Iterator:
 
 def _rows(path: Path, batches: Iterator, wanted: Collection[str]) -> Iterator[Cells]:
     known: dict[str, dict[str, str]] = {}
+    same: dict[frozenset[str], frozenset[str]] = {}  # one for all rows: each is 200 bytes
     begin = 1
     with _errors(path):
         for batch in batches:
@@ -122,8 +123,9 @@ def _rows(path: Path, batches: Iterator, wanted: Collection[str]) -> Iterator[Ce
                     if _is_nested(values.type):
                         nested[name] = values.is_valid().to_pylist()
             for n in range(batch.num_rows):
+                row = {name: cells[n] for name, cells in columns.items()}
                 there = frozenset(name for name, valid in nested.items() if valid[n])
-                yield {name: cells[n] for name, cells in columns.items()}, there
+                yield row, same.setdefault(there, there)
             begin += batch.num_rows
 
 

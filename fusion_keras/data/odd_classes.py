@@ -160,7 +160,7 @@ def _looking_joined(names: Iterable[str]) -> list[str]:
 def _missing_notes(column: Column) -> list[str]:
     counts = column.counts
     return [
-        f"{column.source}: the class {name!r} ({counts[name]} rows, first line "
+        f"{column.source}: the class {name!r} ({counts[name]} rows, first "
         f"{column.first([name])}) may be a missing value: leave such cells empty, if it is"
         for name in counts
         if name.casefold() in (*PERHAPS_NAMES, *_PLACEHOLDERS)
