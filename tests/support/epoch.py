@@ -2,15 +2,16 @@
 
     python -m tests.support.epoch /tmp/rows --variant=text --batch=256
 
-trains one epoch of a tiny model as every training does, and takes the same compiled step by itself,
-on a batch that is there, before and behind it. Seconds are of CPU, of all threads, so that another
-program on the machine changes them little.
+trains one epoch of a tiny model as every training does; every hundred steps the same compiled step
+has a turn of a hundred by itself, on a batch that is there. Times are of CPU, of all threads, and
+of turns side by side: on a machine that others use, too, both are slowed alike.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -19,80 +20,90 @@ import numpy as np
 
 from tests.support.tiny import Bench
 
-# Steps in which a step is compiled and caches settle, and steps by themselves.
-_FIRST, _ALONE = 20, 200
+_TURN = 100
 
 
 def measured(folder: Path, variant: str, batch: int) -> dict:
-    """Milliseconds of CPU a step: of an epoch, and alone; seconds of what ends the epoch."""
-    import jax
+    """Medians over the turns, without the first one, in which a step is compiled.
 
+    Returns:
+      "step" and "alone" milliseconds of CPU a step, "more" what the first takes above the second in
+      percent, "end" seconds of CPU of validation and checkpoint behind the epoch.
+    """
     from fusion_keras.training import loop
     from fusion_keras.training.experiment import lesson_of
     from fusion_keras.training.plan import make_plan
     from fusion_keras.training.run import Run
     from fusion_keras.training.task import prepare
 
-    table = {"data__path": folder / "data" / "many.csv", "data__max_length": 24}
-    task = prepare(
-        make_plan(
-            Bench(folder).config(
-                **table, variant=variant, recipe="best", train__batch_size=batch, train__epochs=1
-            )
-        )
+    config = Bench(folder).config(
+        data__path=folder / "data" / "many.csv",
+        data__max_length=24,
+        variant=variant,
+        recipe="best",
+        train__batch_size=batch,
+        train__epochs=1,
     )
-    lesson, alone, stamps = lesson_of(task), [], []
-
-    def steps_alone() -> None:
-        inputs, targets = _one_batch(lesson, batch)
-        step = jax.jit(lesson.model.train_step)
-        kinds = ("trainable", "non_trainable", "optimizer", "metrics")
-        state = lesson.model._get_jax_state(**{f"{kind}_variables": True for kind in kinds})
-        for n in range(_FIRST + _ALONE):
-            if n == _FIRST:
-                begun = time.process_time()
-            logs, state = step(state, (inputs, targets))
-            float(logs["loss"])
-        alone.append(1e3 * (time.process_time() - begun) / _ALONE)
+    task = prepare(make_plan(config))
+    lesson = lesson_of(task)
+    turns, end = [], []
 
     class Watcher(loop._Watcher):
         def on_train_begin(self, logs=None):
-            steps_alone()
+            self.alone = _Alone(lesson, batch)
+
+        def on_epoch_begin(self, epoch, logs=None):
+            super().on_epoch_begin(epoch, logs)
+            self.begun = time.process_time()
 
         def on_train_batch_end(self, step, logs=None):
             super().on_train_batch_end(step, logs)
-            stamps.append(time.process_time())
+            if (step + 1) % _TURN == 0:
+                now = time.process_time()
+                self.alone.take(_TURN)
+                then, self.begun = self.begun, time.process_time()
+                turns.append(((now - then) * 1e3 / _TURN, (self.begun - now) * 1e3 / _TURN))
 
         def on_epoch_end(self, epoch, logs=None):
             begun = time.process_time()
             super().on_epoch_end(epoch, logs)
-            stamps.append(time.process_time() - begun)
+            end.append(time.process_time() - begun)
 
     loop._Watcher = Watcher
     with tempfile.TemporaryDirectory() as place:
         run = Run(Path(place) / "run", "keras")
         with run.open(task.config):
             loop.fit(run, lesson, task.config)
-    steps_alone()
-    *stamps, end = stamps
-    per_step = 1e3 * (stamps[-1] - stamps[_FIRST]) / (len(stamps) - 1 - _FIRST)
+    steps, alone = zip(*turns[1:], strict=True)
+    more = statistics.median(100 * (s / a - 1) for s, a in turns[1:])
     return {
-        "steps": len(stamps),
-        "step": round(per_step, 2),
-        "alone": [round(x, 2) for x in alone],
-        "more": f"{100 * (per_step / np.mean(alone) - 1):.1f} %",
-        "end": round(end, 2),
-        "augment": lesson.augmentation is not None,
+        "turns": len(steps),
+        "step": round(statistics.median(steps), 2),
+        "alone": round(statistics.median(alone), 2),
+        "more": round(more, 1),
+        "end": round(end[0], 2),
     }
 
 
-def _one_batch(lesson, batch: int):
-    import jax
+class _Alone:
+    """The compiled step on one batch, with variables of its own, its loss read each time."""
 
-    rows = lesson.rows["train"][:batch]
-    arrays = {name: np.asarray(values[rows]) for name, values in lesson.arrays.items()}
-    label = arrays.pop("label")
-    return jax.device_put((arrays, {"logits": label} if len(lesson.model.output) > 1 else label))
+    def __init__(self, lesson, batch: int):
+        import jax
+
+        rows = lesson.rows["train"][:batch]
+        inputs = {name: np.asarray(values[rows]) for name, values in lesson.arrays.items()}
+        self.batch = jax.device_put((inputs, inputs.pop("label")))
+        self.step = jax.jit(lesson.model.train_step)
+        kinds = ("trainable", "non_trainable", "optimizer", "metrics")
+        state = lesson.model._get_jax_state(**{f"{kind}_variables": True for kind in kinds})
+        # Training donates its own to each next step.
+        self.state = jax.tree.map(jax.numpy.copy, state)
+
+    def take(self, count: int) -> None:
+        for _ in range(count):
+            logs, self.state = self.step(self.state, self.batch)
+            float(logs["loss"])
 
 
 if __name__ == "__main__":
