@@ -55,7 +55,7 @@ def copied(config: ConfigDict) -> ConfigDict:
 
 def _data() -> ConfigDict:
     data = DataSection()
-    # Where examples come from: demo, manifest (any CSV, TSV or JSON lines), mosi or digits.
+    # Where examples come from: demo, manifest (any table of rows), mosi or digits.
     data.source = "demo"
     # What the data set is called in every report; "" takes the source's own name.
     data.name = ""
@@ -332,7 +332,7 @@ def _teacher() -> ConfigDict:
     # Rows added for each training row: its sentence with the image (sound, ...) of another one.
     # Only the teacher knows what they are.
     teacher.pairs = 2
-    # A CSV, TSV or JSON lines file of rows without labels, its columns called as the manifest's.
+    # A table of rows without labels, its columns called as the manifest's.
     # Where a row has no image (or no sentence), it gets one of a training row.
     teacher.unlabelled = ""
     # Weight of the loss of a further head on each modality's own backbone, which learns what the

@@ -224,7 +224,8 @@ def check_tweets(data_root: Path, folder: Path, count: int):
     assert images.shape == (count, 64, 64, 3)
     assert usable.all()
     np.testing.assert_array_equal(images[-1], decode(paths[-1], ImageSpec(64, "crop")))
-    assert json.loads(next(folder.glob("*.json")).read_text())["notes"] == {"unusable": {}}
+    notes = [json.loads(entry.read_text())["notes"] for entry in folder.glob("*.json")]
+    assert [told for told in notes if told] == [{"unusable": {}}]  # file digests have none
 
 
 def test_real_photos_are_decoded(data_root, tmp_path):

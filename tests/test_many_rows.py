@@ -28,4 +28,5 @@ def test_a_million_rows_are_loaded(tmp_path):
     assert [load["rows"] for load in loads] == [1_000_000] * 2
     assert loads[0]["fingerprint"] == loads[1]["fingerprint"]
     assert max(load["stages"]["fingerprint"]["peak"] for load in loads) < 4096
-    assert loads[1]["stages"]["load"]["cpu"] < 15
+    again = loads[1]["stages"]
+    assert again["load"]["cpu"] + again["fingerprint"]["cpu"] < 15

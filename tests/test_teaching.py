@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fusion_keras.data.records import Picked
+from fusion_keras.data.picked import Picked
 from fusion_keras.data.text_columns import TextColumns
 from fusion_keras.data.unlabelled import read_unlabelled
 from fusion_keras.errors import UsageError

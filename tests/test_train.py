@@ -218,6 +218,24 @@ def test_ids_of_any_kind_survive_the_tables(bench, tmp_path):
     assert {row["id"] for row in table(run, "predictions.csv")} < wanted
 
 
+def test_a_table_is_written_a_row_at_a_time_and_whole_or_not_at_all(tmp_path):
+    run = Run(tmp_path)
+    run.write_rows("x.csv", [("id", "text"), ("a", 'of "two",\nlines'), ("ü", "")])
+    before = (tmp_path / "x.csv").read_bytes()
+    assert before == 'id,text\na,"of ""two"",\nlines"\nü,\n'.encode()
+
+    def ends():
+        yield from (("long" * 1000,) for _ in range(100))
+        [partial] = {*tmp_path.iterdir()} - {tmp_path / "x.csv"}
+        assert partial.stat().st_size > 300_000  # nothing waits for the last row
+        raise ValueError("no more")
+
+    with pytest.raises(ValueError, match="no more"):
+        run.write_rows("x.csv", ends())
+    assert [path.name for path in tmp_path.iterdir()] == ["x.csv"]
+    assert (tmp_path / "x.csv").read_bytes() == before
+
+
 # Settings
 
 

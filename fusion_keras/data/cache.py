@@ -72,7 +72,7 @@ def cached_array(
             _write_rows(partial, shape, dtype, build(notes))
             sha256 = digest(partial)
             # Mapped before it has its name, under which it may be deleted at once.
-            array = np.load(partial, mmap_mode="r", allow_pickle=False)
+            array = _mapped(partial, sha256)
         with whole(folder / f"{key}.json", contested=True) as partial:
             partial.write_text(json.dumps({"sha256": sha256, "notes": notes}), encoding="utf-8")
         # Through JSON, so that the first reader gets what every later one gets.
@@ -94,11 +94,24 @@ def _read(
         entry = json.loads((folder / f"{key}.json").read_text(encoding="utf-8"))
         if digest(folder / f"{key}.npy") != entry["sha256"]:
             return None
-        array = np.load(folder / f"{key}.npy", mmap_mode="r", allow_pickle=False)
+        array = _mapped(folder / f"{key}.npy", entry["sha256"])
         notes = entry["notes"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return (array, notes) if array.shape == shape and array.dtype == dtype else None
+
+
+def _mapped(path: Path, sha256: str) -> np.memmap:
+    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    array.sha256 = sha256
+    return array
+
+
+def known_digest(array: np.ndarray) -> str:
+    """What tells an array of the cache, with its shape and type, from others: the sha256 of its
+    file, compared when it was opened. "" of any other array, parts and views of one of the cache
+    among them: numpy does not hand attributes on to those."""
+    return getattr(array, "sha256", "")
 
 
 def _write_rows(

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from fusion_keras.data.digits import FRACTIONS, Digits, Examples, count_pairs, load_digits
-from fusion_keras.data.records import SPLITS, Column, Dataset
+from fusion_keras.data.picked import Column
+from fusion_keras.data.records import SPLITS, Dataset
 from fusion_keras.data.spectrogram import STRIDE, WINDOW
 from fusion_keras.errors import UsageError
 

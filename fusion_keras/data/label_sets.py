@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fusion_keras.data.labels import Labels, number_labels
+from fusion_keras.data.numbering import numbered, place
 from fusion_keras.data.table import shortened
 from fusion_keras.errors import UsageError
 
@@ -39,7 +40,7 @@ def number_label_sets(
       UsageError: what begins as a list is none of names and integers, or as for `number_labels`.
     """
     parts = [
-        _parts(cell.strip(), separator, f"{source} line {n}")
+        _parts(cell.strip(), separator, place(source, n))
         for cell, n in zip(cells, lines, strict=True)
     ]
     _check_names(parts, cells, lines, source)
@@ -83,7 +84,7 @@ def _check_names(
     if known <= {"0", "1", "0.0", "1.0"} and (repeated or (listed and of_one_length)):
         first = next(i for i, of_row in enumerate(parts) if of_row)
         raise UsageError(
-            f"got {shortened(cells[first])} in {source} line {lines[first]}, which looks like a 0 "
+            f"got {shortened(cells[first])} in {place(source, lines[first])}, which looks like a 0 "
             "or 1 for each class, wanted the names of the classes that the row has, or their "
             'numbers: write [0, 1, 1] as "1;2".'
         )
@@ -110,7 +111,7 @@ def _empty_notes(cells: Sequence[str], lines: Sequence[int], source: str) -> tup
         return ()
     return (
         f"{source}: the label cell of {len(empty)} rows is empty or a missing value (the first in "
-        f"line {empty[0]}); they "
+        f"{numbered(source, empty[0])}); they "
         "are taken to have no label: take them out, if their labels are not known",
     )
 

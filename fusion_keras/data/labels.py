@@ -143,7 +143,7 @@ def _refuse_real(column: Column, distinct: Iterable[str]) -> None:
     real = [cell for cell in distinct if _whole(cell) is None]
     if real:
         raise UsageError(
-            f"got the label {real[0]!r} in {column.source} line {column.first(real[:1])}, wanted a "
+            f"got the label {real[0]!r} in {column.source} {column.first(real[:1])}, wanted a "
             "class name or an integer; name the column of classes as label_column, and this "
             "one as score_column."
         )
@@ -162,7 +162,7 @@ def _both_readings(column: Column, whole: dict[str, int], names: tuple[str, ...]
 
     numbers = ", ".join(map(str, found[: 2 * SHOWN])) + (", ..." if found[2 * SHOWN :] else "")
     return (
-        f"got the labels {numbers} ({strange[0]!r} in {column.source} line "
+        f"got the labels {numbers} ({strange[0]!r} in {column.source} "
         f"{column.first(strange[:1])}) with {len(names)} classes {', '.join(names)}: counted from "
         f"0, {reading(0)}; counted from 1, {reading(1)}; wanted names, or exactly 0 to "
         f"{len(names) - 1}; write one of these, or list the numbers themselves as classes."
@@ -177,7 +177,7 @@ def _is_odd(cell: str, names: tuple[str, ...]) -> bool:
 def _others_note(column: Column, others: list[str]) -> list[str]:
     if not others:
         return []
-    shown = [f"{shortened(o)!r} (first line {column.first([o])})" for o in others[:SHOWN]]
+    shown = [f"{shortened(o)!r} (first {column.first([o])})" for o in others[:SHOWN]]
     return [
         f"{column.source}: {sum(column.counts[o] for o in others)} labels of {len(others)} names "
         f"that are none of the classes are left out of their rows: {listed(shown, others)}"
@@ -212,7 +212,7 @@ def _joined(column: Column, given: tuple[str, ...]) -> tuple[Column, list[str]]:
     if not spelling:
         return column, []
     shown = [
-        f"{spelt(name)} ({counts[name]} rows, first line {column.first([name])}) as {spelt(best)}"
+        f"{spelt(name)} ({counts[name]} rows, first {column.first([name])}) as {spelt(best)}"
         for name, best in list(spelling.items())[:SHOWN]
     ]
     note = f"{column.source}: {len(spelling)} spellings of classes are read as another: "

@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from fusion_keras.data.images import pixel_keys
-from fusion_keras.data.records import SPLITS, Picked, Records, of_each
+from fusion_keras.data.picked import Picked, of_each
+from fusion_keras.data.records import SPLITS, Records
 from fusion_keras.errors import UsageError
 
 # modality -> one of it, and several.
@@ -79,10 +80,11 @@ def contradictions(records: Records, keys: Mapping[str, Keys]) -> list[str]:
     if not keys:
         return []
     rows = _joined([_codes(column) for column in keys.values()])
-    labels = np.unique(records.labels, axis=0, return_inverse=True)[1].reshape(-1)
-    there = rows >= 0
-    pairs = np.unique(np.stack([rows[there], labels[there]]), axis=1)
-    unlike = np.flatnonzero(there & (np.bincount(pairs[0], minlength=len(rows))[rows] > 1))
+    distinct, labels = np.unique(records.labels, axis=0, return_inverse=True)
+    labels, there = labels.reshape(-1), rows >= 0
+    pairs = np.unique(rows[there] * len(distinct) + labels[there])
+    of_row = pairs // len(distinct)
+    unlike = np.flatnonzero(there & (np.bincount(of_row, minlength=len(rows))[rows] > 1))
     if not len(unlike):
         return []
     places = records.origins or [f"row {n}" for n in range(len(records))]
@@ -148,9 +150,12 @@ def shared_rows(keys: Keys, splits: Sequence[str]) -> np.ndarray:
 
 def _codes(keys: Keys) -> np.ndarray:
     """int64 [N]: the number of each key, in the order in which they are met; -1 for None."""
-    known: dict[Hashable, int] = {}
-    numbers = (-1 if key is None else known.setdefault(key, len(known)) for key in keys)
-    return np.fromiter(numbers, np.int64, len(keys))
+    numbers: dict[Hashable | None, int] = dict.fromkeys(keys, 0)
+    numbers.pop(None, None)
+    for number, key in enumerate(numbers):
+        numbers[key] = number
+    numbers[None] = -1
+    return np.fromiter(map(numbers.__getitem__, keys), np.int64, len(keys))
 
 
 def _joined(columns: Sequence[np.ndarray]) -> np.ndarray:

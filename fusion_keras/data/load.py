@@ -26,7 +26,8 @@ from fusion_keras.data.manifest import read_manifest
 from fusion_keras.data.media import digests
 from fusion_keras.data.mosi import read_mosi
 from fusion_keras.data.odd_classes import class_notes
-from fusion_keras.data.records import Dataset, Picked, Reader, Reading, Records
+from fusion_keras.data.picked import Picked
+from fusion_keras.data.records import Dataset, Reader, Reading, Records
 from fusion_keras.data.splits import assign_splits, check_records
 from fusion_keras.errors import UsageError
 
@@ -113,6 +114,7 @@ def load_dataset(
         whole=len(records) == count,
         shared={name: leak.rows for name, leak in leaks.items()},
         present=present,
+        folder=folder,
     )
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from fusion_keras.data.label_sets import number_label_sets
 from fusion_keras.data.labels import Labels, number_labels
+from fusion_keras.data.numbering import place, unit
 from fusion_keras.data.odd_classes import SPLITS_CELLS
 from fusion_keras.data.paths import Files
 from fusion_keras.data.records import MAX_SKIPPED, Records, SkipLog
@@ -55,14 +56,14 @@ def read_manifest(
     keep_incomplete: bool = False,
     files: Files | None = None,
 ) -> Records:
-    """Reads a CSV, TSV or JSON-lines table (see `table.read_table`) into `Records`.
+    """Reads a table (see `table.read_table`) into `Records`.
 
     The text and label columns must exist, the image column unless it is "" (text only), and the
     audio column, of files with a sound track, and those of numbers and categories, if they are
     named.
     The split, id, group and score columns are used where they exist under their default
     names; one that is named otherwise must exist; "" leaves it out. Without an id column a
-    row is called by its line.
+    row is called by its line, or its number.
 
     Labels are names or integers, one a row (see `labels.number_labels`), or any number of them (see
     `label_sets.number_label_sets`), an empty cell or a missing value then for none.
@@ -97,13 +98,18 @@ def read_manifest(
     """
     path = Path(path)
     skips = SkipLog(path.name, max_skipped)
-    table = read_table(
-        path, skips, encoding=encoding, encoding_flag="--config.data.manifest.encoding"
-    )
     classes = tuple(classes or ())
     columns = TextColumns.of(text_column, text_join, text_names, missing)
-    table, text_column = columns.joined(table)
     inputs = (*columns.columns, *numbers, *categories)
+    named = (image_column, audio_column, label_column, split_column, id_column, group_column)
+    table = read_table(
+        path,
+        skips,
+        columns={*inputs, *named, score_column},
+        encoding=encoding,
+        encoding_flag="--config.data.manifest.encoding",
+    )
+    table, text_column = columns.joined(table)
     refuse_targets({"label_column": label_column, "score_column": score_column}, inputs)
     several = label_kind == "multi"
     table.require(label_column, "label", lists=several, instead=f"; {SPLITS_CELLS}")
@@ -155,7 +161,10 @@ def read_manifest(
         raw["tabular"] = [wanted.tabular(row.cells, categories) for row in rows]
     records = Records(
         name=path.parent.resolve().name if path.stem == "manifest" else path.stem,
-        ids=[row.cells[id_column].strip() if id_column else f"line{row.line}" for row in rows],
+        ids=[
+            row.cells[id_column].strip() if id_column else f"{unit(path.name)}{row.line}"
+            for row in rows
+        ],
         splits=[row.split for row in rows] if split_column else None,
         raw=raw,
         labels=labels.values,
@@ -163,7 +172,7 @@ def read_manifest(
         scores=np.array([row.score for row in rows], np.float32) if score_column else None,
         groups=[row.cells[group_column].strip() for row in rows] if group_column else None,
         notes=notes,
-        origins=[f"{path.name} line {row.line}" for row in rows],
+        origins=[place(path.name, row.line) for row in rows],
         skips=skips,
     )
     known = [row for row, reason in enumerate(labels.reasons) if not reason]
@@ -303,7 +312,7 @@ def _usable(
     """Yield the rows that can be used; note the others in `skips`."""
     for row in table.rows:
         line, cells = row.line, row.cells
-        where = f"{table.path.name} line {line}"
+        where = place(table.path.name, line)
         # These end the run, whether or not the row is usable otherwise.
         split = parse_split(cells[split_column], where) if split_column else None
         score = _score(cells[score_column], where) if score_column else None

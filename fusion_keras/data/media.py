@@ -14,7 +14,8 @@ from rich.progress import Progress
 from fusion_keras import terminal
 from fusion_keras.data.cache import cached_array, content_key, remove
 from fusion_keras.data.paths import file_digest
-from fusion_keras.data.records import Picked, SkipLog
+from fusion_keras.data.picked import Picked
+from fusion_keras.data.records import SkipLog
 from fusion_keras.errors import UsageError
 
 _AT_ONCE = 64

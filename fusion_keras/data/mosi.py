@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from fusion_keras.data.numbering import place
 from fusion_keras.data.paths import inside, is_file
 from fusion_keras.data.records import MAX_SKIPPED, SPLITS, Records, SkipLog
 from fusion_keras.data.splits import STANDARD_MOSI_COUNTS, STANDARD_MOSI_FOLDS, check_records
@@ -120,7 +121,7 @@ def _read_labels(table: Table, skips: SkipLog) -> Records:
         table.require(split_column, "split")
     videos, ids, splits, scores, origins = [], [], [], [], []
     for row in table.rows:
-        where = f"{skips.source} line {row.line}"
+        where = place(skips.source, row.line)
         video, clip = _names(row.cells, where)
         videos.append(video)
         ids.append(f"{video}_{clip}")

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from fusion_keras.data.numbering import numbered
 from fusion_keras.data.records import Records, class_counts
 from fusion_keras.data.table import PERHAPS_NAMES, shortened
 
@@ -36,7 +37,8 @@ INTEGER = re.compile(r"([+-]?\d{1,18})(\.0*)?")
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """N cells, none of them empty, the lines where they stand, and the file that they are of."""
+    """N cells, none of them empty, the lines or rows where they stand, and the file that they are
+    of."""
 
     cells: list[str]
     lines: list[int]
@@ -47,10 +49,11 @@ class Column:
         """Distinct cells, in the order in which they are met."""
         return Counter(self.cells)
 
-    def first(self, cells: Iterable[str]) -> int:
-        """The line of the first of these."""
+    def first(self, cells: Iterable[str]) -> str:
+        """Where the first of these stands: "line 7"."""
         wanted = set(cells)
-        return next(n for c, n in zip(self.cells, self.lines, strict=True) if c in wanted)
+        pairs = zip(self.cells, self.lines, strict=True)
+        return numbered(self.source, next(n for c, n in pairs if c in wanted))
 
 
 def name_notes(column: Column, given: bool, several: bool = False) -> list[str]:
@@ -106,9 +109,7 @@ def _alike_notes(column: Column) -> list[str]:
     if not groups:
         return []
     shown = [
-        " and ".join(
-            f"{spelt(n)} ({counts[n]} rows, first line {column.first([n])})" for n in group
-        )
+        " and ".join(f"{spelt(n)} ({counts[n]} rows, first {column.first([n])})" for n in group)
         for group in groups[:SHOWN]
     ]
     return [
@@ -126,13 +127,12 @@ def _several_notes(column: Column, several: bool) -> list[str]:
     if not found:
         return []
     rows = sum(counts[name] for name in found)
-    line = column.first(found)
     first = next(cell for cell in column.cells if cell in set(found))
     remedy = SEPARATES if several else SPLITS_CELLS
     return [
         f"{column.source}: {len(found)} of {len(counts)} classes look like several labels in one "
-        f"cell ({rows} rows, the first {shortened(first)!r} in line {line}); each combination is a "
-        f"class of its own; {remedy}"
+        f"cell ({rows} rows, the first {shortened(first)!r} in {column.first(found)}); each "
+        f"combination is a class of its own; {remedy}"
     ]
 
 
@@ -160,7 +160,7 @@ def _looking_joined(names: Iterable[str]) -> list[str]:
 def _missing_notes(column: Column) -> list[str]:
     counts = column.counts
     return [
-        f"{column.source}: the class {name!r} ({counts[name]} rows, first line "
+        f"{column.source}: the class {name!r} ({counts[name]} rows, first "
         f"{column.first([name])}) may be a missing value: leave such cells empty, if it is"
         for name in counts
         if name.casefold() in (*PERHAPS_NAMES, *_PLACEHOLDERS)

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
-import json
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from fusion_keras.data.fingerprint import fingerprint
 from fusion_keras.data.modalities import DROPS, MODALITIES
+from fusion_keras.data.numbering import place
+from fusion_keras.data.picked import Column, Picked
 from fusion_keras.errors import UsageError
 
 SPLITS = ("train", "valid", "test")
@@ -27,9 +28,6 @@ SPLITS = ("train", "valid", "test")
 # larger loss is hardly ever random dirt but a wrong folder or a broken copy, and then a
 # trained model would be worth nothing. A set of fewer than 100 rows may therefore lose none.
 MAX_SKIPPED = 0.01
-
-# Of which a copy is made at once.
-_ROWS_AT_ONCE = 4096
 
 
 @dataclasses.dataclass
@@ -63,13 +61,13 @@ class SkipLog:
         """Notes one unusable row.
 
         Args:
-          where: its line in `source`, or a ready description.
+          where: its line or number in `source`, or a ready description.
           lacking: the modalities that it lacks, where it could be used with them missing.
         """
-        place = f"{self.source} line {where}" if isinstance(where, int) else where
-        self.entries.append(f"{place}: {reason}")
+        there = place(self.source, where) if isinstance(where, int) else where
+        self.entries.append(f"{there}: {reason}")
         for modality in lacking:
-            self.lacking.setdefault(modality, []).append(place)
+            self.lacking.setdefault(modality, []).append(there)
 
     @property
     def advice(self) -> str:
@@ -195,84 +193,6 @@ class Reader(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class Column:
-    """[count, ...] of which only the rows that are asked for are ever made.
-
-    For training and evaluation what a numpy array is: `column[rows]` is a batch [B, ...].
-    """
-
-    count: int
-    make: Callable[[int], np.ndarray]
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, rows: Sequence[int]) -> np.ndarray:
-        """The given rows, at least one."""
-        return np.stack([self.make(int(row)) for row in rows])
-
-
-@dataclasses.dataclass(frozen=True)
-class Picked:
-    """[n, ...], rows of several arrays by their numbers, none of which is copied before it is
-    asked for. For training and evaluation what a numpy array is, as a `Column` is.
-
-    Attributes:
-      arrays: each [N_i, ...], of one shape and type but for N_i.
-      numbers: int64 [n], of rows, counted through all arrays.
-    """
-
-    arrays: tuple[np.ndarray | Column, ...]
-    numbers: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.numbers)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(n, ...)"""
-        return (len(self), *self.arrays[0].shape[1:])
-
-    def select(self, rows: np.ndarray) -> Picked:
-        """The given rows of these."""
-        return Picked(self.arrays, self.numbers[rows])
-
-    def __getitem__(self, rows: Sequence[int] | int) -> np.ndarray:
-        if np.ndim(self.numbers[rows]) == 0:
-            return self[[rows]][0]
-        numbers = self.numbers[rows]
-        ends = np.cumsum([len(array) for array in self.arrays])
-        whose = np.searchsorted(ends, numbers, side="right")
-        values = None
-        for i in np.unique(whose):
-            here = np.flatnonzero(whose == i)
-            array = self.arrays[i]
-            taken = array[numbers[here] - (ends[i] - len(array))]
-            if values is None:
-                values = np.empty((len(numbers), *taken.shape[1:]), taken.dtype)
-            values[here] = taken
-        return values
-
-
-def of_each(
-    values: np.ndarray | Picked, there: np.ndarray, make: Callable[[np.ndarray], Hashable]
-) -> list:
-    """What `make` gives of each row of [N, ...]; None where nothing is there, bool [N].
-
-    Of rows that are picked of one array each is looked at once.
-    """
-    if isinstance(values, Picked) and len(values.arrays) == 1:
-        used = np.unique(values.numbers[there])
-        made = {n: make(np.ascontiguousarray(values.arrays[0][n])) for n in used.tolist()}
-        numbers = values.numbers.tolist()
-        return [made[n] if is_there else None for n, is_there in zip(numbers, there, strict=True)]
-    return [
-        make(np.ascontiguousarray(row)) if is_there else None
-        for row, is_there in zip(values, there, strict=True)
-    ]
-
-
-@dataclasses.dataclass(frozen=True)
 class Dataset:
     """Ready to train on: the fields of `Records`, with every row read and split.
 
@@ -292,6 +212,7 @@ class Dataset:
       present: modality -> bool [N], whether the row has it, of those in `inputs` that some row
         lacks; what stands in its place there means nothing.
       drawn: of a source whose examples are drawn, its fingerprint.
+      folder: the cache folder, which keeps the fingerprint of others; None for none.
     """
 
     name: str
@@ -311,6 +232,7 @@ class Dataset:
     whole: bool = True
     present: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     drawn: str = ""
+    folder: Path | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -330,23 +252,10 @@ class Dataset:
         """sha256 over all that a model can learn from; where the files lie does not count."""
         if self.drawn:
             return self.drawn
+        scores = None if self.scores is None else self.scores.tolist()
         fields = [self.ids, self.splits, self.raw["text"], self.labels.tolist()]
-        fields += [self.classes, self.groups]
-        fields.append(None if self.scores is None else self.scores.tolist())
-        digest = hashlib.sha256(json.dumps(fields).encode())
-        # Images and texts count also where they are not read; others where they are, so that the
-        # fingerprint without them is that of the versions that knew none.
-        for modality in ("image", "text", *(m for m in MODALITIES if m not in ("image", "text"))):
-            if modality in self.inputs:
-                values = self.inputs[modality]
-                digest.update(str(values.shape).encode())
-                for start in range(0, len(values), _ROWS_AT_ONCE):
-                    digest.update(np.ascontiguousarray(values[start : start + _ROWS_AT_ONCE]))
-                if modality in self.present:
-                    digest.update(self.present[modality])
-            elif modality in ("image", "text"):
-                digest.update(b"none")
-        return digest.hexdigest()
+        fields += [self.classes, self.groups, scores]
+        return fingerprint(fields, self.inputs, self.present, self.folder)
 
     def of_one(self, modality: str) -> Dataset | None:
         """The data set as it is read for this modality alone; None where that has other rows."""

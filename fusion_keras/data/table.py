@@ -1,4 +1,4 @@
-"""Reads a CSV, TSV or JSON-lines file into rows of text cells, with true line numbers.
+"""Reads a table of any format into rows of text cells, with true numbers of lines or rows.
 
 Text is never repaired: what the file says is what the tokenizer sees. The one exception is
 an unpaired surrogate, which JSON can spell and UTF-8 cannot; it becomes U+FFFD.
@@ -10,9 +10,12 @@ import dataclasses
 import json
 import math
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
+from fusion_keras.data.columnar import read_columnar
 from fusion_keras.data.encodings import read_text
+from fusion_keras.data.numbering import COLUMNAR, place
 from fusion_keras.data.records import SPLITS, SkipLog
 from fusion_keras.data.separated import Line, separated
 from fusion_keras.errors import UsageError
@@ -40,7 +43,7 @@ _SPLIT_NAMES = {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Row:
-    """One row: `line` is where it begins in the file, counted from 1.
+    """One row: `line` is where it begins in the file, or its number where that has no lines.
 
     nested: the columns whose cell is a JSON list or object; it stands in `cells` as JSON.
     """
@@ -57,6 +60,7 @@ class Table:
     Attributes:
       columns: distinct names; a column without one is nobody's.
       repeated: those that more than one column has; nobody may ask for them.
+      of_bytes: those that hold bytes; nobody may ask for them.
       notes: sentences about what could have been meant otherwise.
     """
 
@@ -64,6 +68,7 @@ class Table:
     columns: tuple[str, ...]
     rows: list[Row]
     repeated: frozenset[str] = frozenset()
+    of_bytes: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
 
     def require(
@@ -84,12 +89,18 @@ class Table:
                 f"got no column {name!r} in {self.path} (columns: {', '.join(self.columns)}), "
                 f"wanted one for the {purpose}; {self._perhaps(name)}{hint}."
             )
+        if name in self.of_bytes:
+            raise UsageError(
+                f"got bytes under {name!r} in {self.path.name}, wanted one {purpose} a row, as a "
+                "text or a number; write the bytes into files and their names into the column, or "
+                f"name another column{hint}{instead}."
+            )
         for row in self.rows:
             if name in row.nested and not lists:
                 raise UsageError(
-                    f"got {shortened(row.cells[name])} under {name!r} in {self.path.name} line "
-                    f"{row.line}, wanted one {purpose}, no list or object; write one value a "
-                    f"row, or name another column{hint}{instead}."
+                    f"got {shortened(row.cells[name])} under {name!r} in "
+                    f"{place(self.path.name, row.line)}, wanted one {purpose}, no list or object; "
+                    f"write one value a row, or name another column{hint}{instead}."
                 )
         return name
 
@@ -112,17 +123,24 @@ class Table:
 
 
 def read_table(
-    path: str | Path, skips: SkipLog, *, encoding: str = "", encoding_flag: str = ""
+    path: str | Path,
+    skips: SkipLog,
+    *,
+    columns: Collection[str] | None = None,
+    encoding: str = "",
+    encoding_flag: str = "",
 ) -> Table:
     """Reads a whole table; rows of a wrong length go to `skips`, and its total is set.
 
     Cells are separated as the suffix says (.csv: comma, .tsv: tab), quoted as RFC 4180 does, in
-    a .tsv where it shows that; .jsonl, .ndjson and .json hold one JSON object a line. Blank lines
-    are passed over. Beyond the last named column nothing may stand, unless most rows have
+    a .tsv where it shows that; .jsonl, .ndjson and .json hold one JSON object a line; .parquet,
+    .feather and .arrow are files of columns (see `columnar.read_columnar`). Blank lines are passed
+    over. Beyond the last named column nothing may stand, unless most rows have
     something there: a comma that nobody quoted has pushed a cell out of its column.
 
     Args:
-      encoding, encoding_flag: see `encodings.read_text`.
+      columns: those that are asked for, if it is known: of a file of columns no others are read.
+      encoding, encoding_flag: see `encodings.read_text`; of files of text alone.
 
     Raises:
       UsageError: the file is missing or unreadable, is not of the encoding, holds a NUL byte,
@@ -130,16 +148,20 @@ def read_table(
     """
     path = Path(path)
     suffix = path.suffix.lower()
-    if suffix not in _SEPARATORS and suffix not in _JSON_LINES:
+    known = (*_SEPARATORS, *_JSON_LINES, *COLUMNAR)
+    if suffix not in known:
         raise UsageError(
             f"got {path}, wanted a table whose name ends in "
-            f"{', '.join([*_SEPARATORS, *_JSON_LINES])}; rename or convert it."
+            f"{', '.join(known)}; rename or convert it."
         )
-    text = read_text(path, encoding, encoding_flag)
-    if suffix in _SEPARATORS:
-        table, broken = _table_of(path, *separated(path, text, _SEPARATORS[suffix]))
+    broken = []
+    if suffix in COLUMNAR:
+        table = _of_columns(path, columns)
+    elif suffix in _JSON_LINES:
+        table = _parse_json_lines(path, read_text(path, encoding, encoding_flag))
     else:
-        table, broken = _parse_json_lines(path, text), []
+        text = read_text(path, encoding, encoding_flag)
+        table, broken = _table_of(path, *separated(path, text, _SEPARATORS[suffix]))
     skips.total = len(table.rows) + len(broken)
     for line, reason in broken:
         skips.add(line, reason)
@@ -194,7 +216,15 @@ def _table_of(path: Path, lines: list[Line], notes: tuple[str, ...]):
         line.cells.clear()  # of many rows both would not fit
     counts = Counter(name for name in header if name)
     repeated = frozenset(name for name, count in counts.items() if count > 1)
-    return Table(path, tuple(counts), rows, repeated, notes), broken
+    return Table(path, tuple(counts), rows, repeated, notes=notes), broken
+
+
+def _of_columns(path: Path, wanted: Collection[str] | None) -> Table:
+    names, of_bytes, found = read_columnar(path, wanted)
+    counts = Counter(name for name in names if name)
+    repeated = frozenset(name for name, count in counts.items() if count > 1)
+    rows = [Row(n, cells, nested) for n, (cells, nested) in enumerate(found, start=1)]
+    return Table(path, tuple(counts), rows, repeated, of_bytes)
 
 
 class _Object(dict):

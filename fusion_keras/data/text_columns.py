@@ -10,6 +10,7 @@ import dataclasses
 import re
 from collections.abc import Sequence
 
+from fusion_keras.data.numbering import place
 from fusion_keras.data.table import Row, Table
 from fusion_keras.errors import UsageError
 
@@ -124,7 +125,7 @@ class TextColumns:
             return ""
         return (
             f"{column} is empty in {len(empty)} of {len(table.rows)} rows, the first "
-            f"{table.path.name} line {empty[0].line}: left out of their texts"
+            f"{place(table.path.name, empty[0].line)}: left out of their texts"
         )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from fusion_keras.data.leaks import sentence_keys
+from fusion_keras.data.numbering import place, unit
 from fusion_keras.data.paths import inside, is_file
 from fusion_keras.data.records import Dataset, Records, SkipLog
 from fusion_keras.data.table import Row, Table, read_table
@@ -46,7 +47,7 @@ def read_unlabelled(
     """Read a table of sentences, of files, or of both.
 
     Args:
-      path: a CSV, TSV or JSON lines file; files in it are relative to its folder.
+      path: a table as `read_table` takes it; files in it are relative to its folder.
       taken: the modalities that are of use; the table has one at least.
       text: the columns of sentences, and what is a missing value.
       files: modality -> the column of its files, "" for none.
@@ -60,9 +61,10 @@ def read_unlabelled(
         there or lies outside its folder, or no row is left.
     """
     path = Path(path).expanduser()
-    table = read_table(path, SkipLog(path.name, 0), **table_options)
     wanted = {"text": text.columns, **{m: (name,) for m, name in files.items() if name}}
     wanted = {m: names for m, names in wanted.items() if m in taken}
+    read = {name for names in wanted.values() for name in names}
+    table = read_table(path, SkipLog(path.name, 0), columns=read, **table_options)
     present = {m: names[0] for m, names in wanted.items() if set(names) & set(table.columns)}
     if not present:
         columns = [name for names in wanted.values() for name in names]
@@ -123,12 +125,12 @@ def _plain(row: Row, present: Mapping[str, str], text: TextColumns, path: Path) 
 
 def _records(table: Table, modality: str, column: str, rows: list) -> Records:
     cells = [row.cells[column] for row in rows]
-    origins = [f"{table.path.name} line {row.line}" for row in rows]
+    origins = [place(table.path.name, row.line) for row in rows]
     if modality != "text":
         cells = [_file(table.path, *pair) for pair in zip(cells, origins, strict=True)]
     return Records(
         name=table.path.stem,
-        ids=[f"line{row.line}" for row in rows],
+        ids=[f"{unit(table.path.name)}{row.line}" for row in rows],
         splits=None,
         raw={"text": [""] * len(rows), modality: cells},
         labels=np.full(len(rows), -1, np.int32),

@@ -15,7 +15,8 @@ from keras_hub.layers import PositionEmbedding
 
 from fusion_keras.backbones.facts import Facts
 from fusion_keras.data.modalities import DROPS, INPUT_OF, PRESENT
-from fusion_keras.data.records import Dataset, Picked, Reader, of_each
+from fusion_keras.data.picked import Picked, of_each
+from fusion_keras.data.records import Dataset, Reader
 
 # name, make -> the layer of that name: made anew, or found in a model that was loaded.
 Layers = Callable[[str, Callable[[str], layers.Layer]], layers.Layer]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import weakref
@@ -192,18 +190,14 @@ def unshared_metrics(outputs, dataset: Dataset, rows: np.ndarray) -> dict:
     return {"unshared": {"shared": counts, **scored}}
 
 
-def predictions_csv(dataset: Dataset, outputs: dict[str, dict], rows: dict[str, np.ndarray]) -> str:
-    """One line for each evaluated row: id, split, group, target, prediction, probabilities.
+def prediction_rows(
+    dataset: Dataset, outputs: dict[str, dict], rows: dict[str, np.ndarray]
+) -> Iterator[list]:
+    """A header, and cells for each evaluated row: id, split, group, target, prediction,
+    probabilities.
 
     Several labels stand as a JSON list in the order of the classes.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows(_prediction_lines(dataset, outputs, rows))
-    return text.getvalue()
-
-
-def _prediction_lines(dataset, outputs, rows) -> Iterator[list]:
     regression = any("score" in predicted for predicted in outputs.values())
     head = ["id", "split", "group", "target", "predicted", *(f"p_{c}" for c in dataset.classes)]
     yield head + (["score", "predicted_score"] if regression else [])

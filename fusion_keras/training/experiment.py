@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import functools
-import io
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +25,7 @@ from fusion_keras.training import adopted, auxiliary, loop, parents, processes, 
 from fusion_keras.training.evaluate import (
     pattern_metrics,
     predict,
-    predictions_csv,
+    prediction_rows,
     split_metrics,
     unshared_metrics,
 )
@@ -290,7 +288,7 @@ def describe(run: Run, task: Task, folders: dict[str, Path], **more) -> None:
         "provenance": provenance(run.framework),
         **more,
     }
-    run.write_bytes("splits.csv", _splits_csv(dataset).encode())
+    run.write_rows("splits.csv", _split_rows(dataset))
     for modality, preset in task.presets.items():
         for name, content in MODALITY[modality].files_of(preset).items():
             run.write_bytes(name, content)
@@ -305,13 +303,10 @@ def _lacking(task: Task) -> dict[str, dict[str, int]]:
     }
 
 
-def _splits_csv(dataset) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
+def _split_rows(dataset: Dataset) -> Iterator[tuple]:
+    yield ("id", "split", *MODALITY)
     contents = [modality.contents(dataset) for modality in MODALITY.values()]
-    rows = zip(dataset.ids, dataset.splits, *contents, strict=True)
-    writer.writerows([("id", "split", *MODALITY), *rows])
-    return text.getvalue()
+    yield from zip(dataset.ids, dataset.splits, *contents, strict=True)
 
 
 def write_results(run: Run, task: Task, best_epoch: int, predict: Predict) -> None:
@@ -329,7 +324,7 @@ def write_results(run: Run, task: Task, best_epoch: int, predict: Predict) -> No
     golden = {f"input_{n}": np.asarray(task.arrays[n][golden_rows]) for n in names}
     golden.update({f"output_{n}": x[places] for n, x in outputs["valid"].items()})
     run.write_npz("golden.npz", golden)
-    run.write_bytes("predictions.csv", predictions_csv(dataset, outputs, rows).encode())
+    run.write_rows("predictions.csv", prediction_rows(dataset, outputs, rows))
     save_model(run.partial / "model.keras", model)
     run.write_json("metrics.json", {"best_epoch": best_epoch, "splits": results})
 

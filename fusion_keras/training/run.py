@@ -11,6 +11,7 @@ A complete run holds `config.json`, `model.keras`, `history.csv`, `metrics.json`
 from __future__ import annotations
 
 import contextlib
+import csv
 import fcntl
 import io
 import json
@@ -18,6 +19,7 @@ import logging
 import os
 import platform
 import subprocess
+from collections.abc import Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -212,6 +214,19 @@ class Run:
             return
         files.write(self.path / name, content)
         _log.debug("wrote %s, %d bytes", self.path / name, len(content))
+
+    def write_rows(self, name: str, rows: Iterable[Sequence]) -> None:
+        """As `write_bytes`, a CSV file; no more than a row of it is in memory at once."""
+        if not processes.is_first():
+            return
+        path = self.path / name
+        with (
+            disk_errors(path),
+            files.whole(path) as partial,
+            partial.open("w", newline="", encoding="utf-8") as file,
+        ):
+            csv.writer(file, lineterminator="\n").writerows(rows)
+        _log.debug("wrote %s", path)
 
     def write_npz(self, name: str, arrays: dict[str, np.ndarray]) -> None:
         if not processes.is_first():

@@ -36,7 +36,7 @@ class Task:
         dataset: decoded, tokenised and split.
         rows: split -> int [n]; "train" is the part that this model learns on.
         arrays: input name -> [N, ...], with `label` and perhaps `score`; of drawn examples
-            `data.records.Column`s.
+            `data.picked.Column`s.
         spec: of its architecture.
         graph: freshly built, with pretrained weights where the presets have them.
         presets: modality -> its preset, of each that the spec takes; a C-LSTM has none.

@@ -23,7 +23,8 @@ import numpy as np
 from fusion_keras.data.cache import cache_dir, cached_array, content_key
 from fusion_keras.data.leaks import NOUNS, array_keys
 from fusion_keras.data.modalities import INPUT_OF, MODALITIES, PRESENT, TAP_OF
-from fusion_keras.data.records import Dataset, Picked, Reading
+from fusion_keras.data.picked import Picked
+from fusion_keras.data.records import Dataset, Reading
 from fusion_keras.data.unlabelled import Unlabelled, evaluated_texts
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.architectures import FUSION

@@ -1,8 +1,9 @@
 """A table of many rows over few small images, and what loading it takes, in a process of its own.
 
-    python -m tests.support.many_rows 100000 /tmp/rows [--profile]
+    python -m tests.support.many_rows 100000 /tmp/rows [--profile] [--parquet]
 
-makes it and loads it twice as a training does, with an empty cache and from it.
+makes it and loads it twice as a training does, with an empty cache and from it; with --parquet from
+a Parquet file.
 """
 
 from __future__ import annotations
@@ -49,7 +50,18 @@ def make(folder: Path, count: int) -> Bench:
     return bench
 
 
-def load(folder: Path, profile: bool = False, variant: str = "inter") -> dict:
+def convert(folder: Path) -> None:
+    """Writes `many.parquet` of the same content."""
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    table = pyarrow.csv.read_csv(folder / "data" / "many.csv")
+    pyarrow.parquet.write_table(table, folder / "data" / "many.parquet")
+
+
+def load(
+    folder: Path, profile: bool = False, variant: str = "inter", table: str = "many.csv"
+) -> dict:
     """Loads the table as a training does, and takes what it needs of it.
 
     Returns:
@@ -61,7 +73,7 @@ def load(folder: Path, profile: bool = False, variant: str = "inter") -> dict:
 
     bench = Bench(folder)
     config = resolve(
-        bench.config(data__path=folder / "data" / "many.csv", data__max_length=24, variant=variant)
+        bench.config(data__path=folder / "data" / table, data__max_length=24, variant=variant)
     )
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     stages = {}
@@ -110,11 +122,17 @@ if __name__ == "__main__":
     parser.add_argument("count", type=int, help="rows to make; 0 loads what is there")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--parquet", action="store_true")
     parser.add_argument("--variant", default="inter")
     options = parser.parse_args()
     if options.count:
         make(options.folder, options.count)
+        flags = []
+        if options.parquet:
+            convert(options.folder)
+            flags = ["--parquet"]
         for _ in range(2):
-            print(json.dumps(measured(options.folder), indent=1))
+            print(json.dumps(measured(options.folder, *flags), indent=1))
     else:
-        print(json.dumps(load(options.folder, options.profile, options.variant)))
+        table = "many.parquet" if options.parquet else "many.csv"
+        print(json.dumps(load(options.folder, options.profile, options.variant, table)))
