@@ -52,7 +52,7 @@ def missing_modules(text: str) -> list[str]:
 
 def known_flags() -> set[str]:
     """As our sources name them, in code or help, with underscores."""
-    folders = ("fusion_keras", "bench", "export")
+    folders = ("fusion_keras", "bench", "export", "tests/support")
     sources = "".join(p.read_text() for f in folders for p in (ROOT / f).rglob("*.py"))
     named = re.findall(r"--([a-z][\w-]*)", sources)
     defined = re.findall(r'DEFINE_\w+\(\s*"(\w+)"', sources)
