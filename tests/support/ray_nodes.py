@@ -13,6 +13,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.support import compiled
+
 
 class Nodes:
     """Nodes with one CPU each, beside a head that trains nothing.
@@ -44,7 +46,8 @@ def nodes(count: int, hidden: Path | None = None) -> Iterator[Nodes]:
     if hidden:
         mount = 'mount -t tmpfs none "$0" && exec "$@"'
         command = ["unshare", "--mount", "sh", "-c", mount, str(hidden), *command]
-    environment = {**os.environ, "RAY_BACKEND_LOG_LEVEL": "error", "RAY_USAGE_STATS_ENABLED": "0"}
+    quiet = {"RAY_BACKEND_LOG_LEVEL": "error", "RAY_USAGE_STATS_ENABLED": "0"}
+    environment = {**os.environ, **compiled.fast(), **quiet}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(command, text=True, env=environment, **pipes) as process:
         try:
