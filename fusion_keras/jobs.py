@@ -51,6 +51,12 @@ class Share:
         with log.open("ab") as file, self.held():
             return Process(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
 
+    def take(self) -> None:
+        """Have this process, which has one thread yet and no JAX that runs, keep to it."""
+        os.environ.update(self.environment(os.environ))
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, self.cores)
+
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
         """What is started inside has these cores, where the system can say so (Linux)."""

@@ -19,6 +19,7 @@ SAMPLER = flags.DEFINE_string("sampler", "tpe", "tpe, nsga2, random or gp.")
 STORAGE = flags.DEFINE_string("storage", "", "Optuna's storage, as a URL.")
 FINALISTS = flags.DEFINE_integer("finalists", 3, "Models to prove on new seeds; 0 for none.")
 SEEDS = flags.DEFINE_integer("seeds", 3, "New seeds of each finalist.")
+JOBS = flags.DEFINE_string("jobs", "1", "Models at a time, or auto.")
 NAMED = flags.DEFINE_list("named", None, "Variants to begin with.")
 
 HELP = """Search for the best fused model within a budget of milliseconds on this machine.
@@ -49,6 +50,9 @@ FLAGS
   --finalists=3           models of the front to prove: trained anew on new seeds, exported,
                           measured beside the named variants, and tested; 0 for none
   --seeds=3               how many new seeds
+  --jobs=1                models at a time, which divide cores and GPUs; all stand still while one
+                          is measured; auto: one for each GPU, else as many as cores and memory
+                          allow
   --named=text,late,inter,early
                           variants to begin with, in or outside the space
   --precisions=fp32,int8  what is measured and scored; one training gives them all
@@ -97,6 +101,7 @@ def main() -> None:
         teacher=of_variant,
         finalists=FINALISTS.value,
         seeds=SEEDS.value,
+        side_by_side=JOBS.value,
     )
     progress, stopped = report.Progress(request), True
     try:

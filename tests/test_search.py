@@ -4,7 +4,9 @@ Trials are looked up in a formula here; `test_search_trials.py` has real ones.
 """
 
 import contextlib
+import random
 import shutil
+import time
 
 import optuna
 import pytest
@@ -90,11 +92,11 @@ def test_a_search_that_is_killed_again_and_again_finds_the_same(sampler, ask, tm
     undisturbed = searched(ask(sampler=sampler, count=16))
     request, killed = ask(sampler=sampler, count=16, folder=tmp_path / "killed"), set()
 
-    def dying(point, plan, key, *more):
+    def dying(place, point, plan, key, *more):
         if int(key, 16) % 2 and key not in killed:  # before the trial has an outcome
             killed.add(key)
             raise Killed
-        return looked_up(point, plan, key, *more)
+        return looked_up(place, point, plan, key, *more)
 
     outcomes = None
     while outcomes is None:
@@ -106,6 +108,53 @@ def test_a_search_that_is_killed_again_and_again_finds_the_same(sampler, ask, tm
     states = {t.state for t in optuna_trials(request)}
     assert len(killed) > 4
     assert optuna.trial.TrialState.RUNNING not in states
+
+
+def test_several_at_a_time_find_the_same_whichever_ends_first(ask, tmp_path):
+    rng, most, now = random.Random(0), [0], set()
+
+    def slow(place, point, plan, key, folder, settings, before, named=""):
+        now.add(key)
+        most[0] = max(most[0], len(now))
+        time.sleep(rng.uniform(0, 0.6))
+        outcome = looked_up(place, point, plan, key, folder, settings, before, named)
+        compared[-1][key] = [o.key for o in before]
+        now.discard(key)
+        return outcome
+
+    compared, found = [], []
+    for number in range(2):
+        compared.append({})
+        request = ask(jobs=2, folder=tmp_path / str(number))
+        found.append([o.key for o in searched(request, carry_out=slow)])
+
+    assert found[0] == found[1]
+    assert compared[0] == compared[1]
+    assert most[0] == 2
+    # Of those that it was begun beside a trial knows nothing.
+    assert [len(compared[0][key]) for key in found[0]] == [
+        max(0, number + 1 - study.ahead(2)) for number in range(14)
+    ]
+
+
+def test_several_at_a_time_that_are_killed_find_the_same(ask, tmp_path):
+    undisturbed = searched(ask(jobs=3))
+    request, killed = ask(jobs=3, folder=tmp_path / "killed"), set()
+
+    def dying(place, point, plan, key, *more):
+        time.sleep(random.Random(key).uniform(0, 0.1))
+        if int(key, 16) % 2 and key not in killed:
+            killed.add(key)
+            raise Killed
+        return looked_up(place, point, plan, key, *more)
+
+    outcomes = None
+    while outcomes is None:
+        with contextlib.suppress(Killed):
+            outcomes = searched(request, carry_out=dying)
+
+    assert [o.key for o in outcomes] == [o.key for o in undisturbed]
+    assert len(killed) > 4
 
 
 def test_more_trials_go_on_from_those_that_are_there(ask):
@@ -197,8 +246,8 @@ def test_more_named_variants_may_be_asked_for_later(ask):
 
 
 def test_a_failed_trial_is_kept_with_its_reason(ask):
-    def failing(point, plan, key, folder, settings, before, named=""):
-        outcome = looked_up(point, plan, key, folder, settings, before, named)
+    def failing(place, point, plan, key, folder, settings, before, named=""):
+        outcome = looked_up(place, point, plan, key, folder, settings, before, named)
         if not named:
             outcome.state, outcome.reason = FAILED, "out of memory"
             outcome.latency = {}
@@ -225,8 +274,8 @@ def test_a_damaged_trial_is_told_and_may_be_removed(ask):
 
 
 def test_a_picture_of_each_trained_model_is_an_artifact_of_its_trial(ask):
-    def drawn(point, plan, key, folder, *more):
-        outcome = looked_up(point, plan, key, folder, *more)
+    def drawn(place, point, plan, key, folder, *more):
+        outcome = looked_up(place, point, plan, key, folder, *more)
         (folder / PICTURE).write_text(f"<svg>{key}</svg>")
         return outcome
 
@@ -327,6 +376,7 @@ def test_limits_that_nothing_meets_name_the_nearest(ask):
         ({"count": 0}, "--trials is 0"),
         ({"seeds": 0}, "--seeds 0; at least 0 and 1 are wanted"),
         ({"finalists": -1}, "--finalists is -1"),
+        ({"side_by_side": "0"}, "--jobs is '0'; a number of at least 1, or auto"),
         ({"sampler": "cmaes"}, "--sampler is 'cmaes'; one of tpe"),
         ({"precisions": ["int4"]}, "--precisions is 'int4'"),
         ({"named": ["eary"]}, "Unknown variant 'eary'"),

@@ -6,12 +6,13 @@ import signal
 import pytest
 
 from fusion_keras.errors import UsageError
-from fusion_keras.searching.converter import Converter
+from fusion_keras.searching.crew import Crew
 
 
 @pytest.mark.slow
 def test_what_a_draft_lacks_is_told_and_a_converter_that_was_killed_is_started_anew(tmp_path):
-    with Converter() as converter:
+    with Crew() as crew:
+        converter = crew.whole.converter
 
         def failed() -> str:
             with pytest.raises(UsageError) as caught:

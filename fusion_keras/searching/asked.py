@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
+from fusion_keras import jobs
 from fusion_keras.data.cache import cache_dir
 from fusion_keras.errors import UsageError
 from fusion_keras.searching import space as spaces
@@ -34,14 +35,16 @@ def request(
     teacher: str = "",
     finalists: int = 0,
     seeds: int = 1,
+    side_by_side: str = "1",
 ) -> Request:
-    """The request of flags.
+    """The request of flags; `side_by_side` as `jobs.count_of` has it.
 
     Raises:
         UsageError: whatever is wrong with them, with the space, or with the data.
     """
     limits = {"budget_ms": budget, "budget_mb": memory, "budget_mj": energy}
     _check_flags(count, limits, precisions, sampler, finalists, seeds)
+    trials_at_a_time = jobs.count_of(side_by_side, count)
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise UsageError(
@@ -87,6 +90,7 @@ def request(
         seed=config.seed,
         teacher=teacher,
         cache=cache_dir(config.data.cache_dir),
+        jobs=trials_at_a_time,
     )
 
 

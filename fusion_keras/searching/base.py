@@ -10,6 +10,7 @@ from fusion_keras.config import copied, get_config
 from fusion_keras.data.modalities import MODALITIES
 from fusion_keras.fusion.architectures import FUSION
 from fusion_keras.fusion.variants import FROZEN
+from fusion_keras.searching.crew import Place
 from fusion_keras.searching.request import Request
 from fusion_keras.searching.space import VARIANT, variant_point
 from fusion_keras.searching.trainee import train_whole
@@ -39,14 +40,16 @@ def untaught(base):
     return config
 
 
-def joint_base(request: Request, seed: int, say: Callable[[str], None] = lambda line: None):
+def joint_base(request: Request, place: Place, seed: int, say: Callable[[str], None]):
     """The config that points of the space change: `request.base` with what all of them share.
 
     That are the teacher, and the runs of one modality that the recipe starts from: one of each,
     of the whole backbone, instead of one for each depth. They are trained first, as ordinary runs.
 
     Args:
+        place: where they are trained.
         seed: of these and of what learns from them.
+        say: told what is being done.
 
     Raises:
         UsageError: one could not be trained.
@@ -59,14 +62,14 @@ def joint_base(request: Request, seed: int, say: Callable[[str], None] = lambda 
         read = [n for n in request.space.settings if n.partition(".")[0] in ("data", *shared)]
         if not read:  # else they would be other runs
             config.parents = tuple(
-                str(_trained(request, m, seed, say)) for m in MODALITIES if m in shared
+                str(_trained(request, place, m, seed, say)) for m in MODALITIES if m in shared
             )
     if request.teacher:
-        config.teacher.runs = (str(_trained(request, request.teacher, seed, say)),)
+        config.teacher.runs = (str(_trained(request, place, request.teacher, seed, say)),)
     return config
 
 
-def _trained(request: Request, variant: str, seed: int, say: Callable[[str], None]) -> Path:
+def _trained(request: Request, place: Place, variant: str, seed: int, say) -> Path:
     """The finished run of a named variant that learns from the data alone."""
     folder = request.folder / "runs" / f"{variant}-s{seed}"
     if not folder.is_dir():
@@ -74,5 +77,5 @@ def _trained(request: Request, variant: str, seed: int, say: Callable[[str], Non
     say(f"training {variant} ...")
     config = variant_point(variant).config(untaught(request.base))
     config.seed = seed
-    train_whole(config, folder)
+    train_whole(place, config, folder)
     return folder

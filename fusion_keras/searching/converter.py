@@ -7,34 +7,39 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from fusion_keras import huge_pages
+from fusion_keras import huge_pages, jobs
 from fusion_keras.errors import UsageError
 from fusion_keras.files import last_line
 
 
 class Converter:
-    """Started with the first task, and anew where it was lost; a context that ends it.
+    """Started with the first task, and anew where it was lost.
 
     Without this process it ends, too: nobody writes to it any more.
     """
 
-    def __init__(self):
-        self._process = None
+    def __init__(self, member: Callable[[int], AbstractContextManager], share: jobs.Share):
+        """
+        Args:
+            member: see `crew.Crew.member`.
+            share: its cores.
+        """
+        self._member, self._share, self._process = member, share, None
+        self._membership = contextlib.ExitStack()
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._end()
-
-    def _end(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            # Closes its pipes; what is still to be written there has no reader.
-            with contextlib.suppress(BrokenPipeError), self._process:
-                pass
+    def end(self) -> None:
+        """End the process, if there is one."""
+        if self._process is None:
+            return
+        self._process.kill()
+        # Closes its pipes; what is still to be written there has no reader.
+        with contextlib.suppress(BrokenPipeError), self._process:
+            pass
+        self._membership.close()
 
     def make(self, made: Path, target: Path, precisions: tuple[str, ...], log: Path) -> None:
         """See `export.draft.make`; `log` is what it said.
@@ -64,13 +69,24 @@ class Converter:
     def _answered(self, line: str) -> str:
         """The exit code; "" where the process was lost."""
         if self._process is None or self._process.poll() is not None:
-            self._end()
+            self.end()
+            self._start()
+        try:
+            print(line, file=self._process.stdin, flush=True)
+        except BrokenPipeError:
+            return ""
+        return self._process.stdout.readline().strip()
+
+    def _start(self) -> None:
+        with self._share.held():
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "export.draft"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
                 text=True,
+                # Ctrl-C is for the one who asks, who decides what becomes of it.
+                process_group=0,
                 env={
                     # A person who exports has no large pages either.
                     **huge_pages.without(os.environ),
@@ -79,8 +95,4 @@ class Converter:
                     "TF_CPP_MIN_LOG_LEVEL": "3",
                 },
             )
-        try:
-            print(line, file=self._process.stdin, flush=True)
-        except BrokenPipeError:
-            return ""
-        return self._process.stdout.readline().strip()
+        self._membership.enter_context(self._member(self._process.pid))

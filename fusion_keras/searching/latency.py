@@ -14,6 +14,7 @@ import os
 import platform
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from fusion_keras import huge_pages
 from fusion_keras.errors import UsageError
 from fusion_keras.files import digest, last_line, write
 from fusion_keras.interrupts import end_with_parent
+from fusion_keras.searching.crew import Crew
 
 _TIMES = ("p50", "p90", "min")
 # What makes other graphs of the same model.
@@ -38,12 +40,14 @@ class Meter:
         folder: what is known of models with these outputs on this device, kept for later searches.
     """
 
-    def __init__(self, cache: Path, outputs: str):
+    def __init__(self, cache: Path, outputs: str, crew: Crew):
         """
         Args:
             cache: where all of it is kept.
             outputs: what models answer, beside their architecture, by which they are known.
+            crew: stands still while one is measured.
         """
+        self._crew, self._one = crew, threading.Lock()
         self._device = cache / "latency" / device()
         self.folder = self._device / outputs.replace(" ", "_")
 
@@ -82,18 +86,11 @@ class Meter:
         Raises:
             UsageError: it could not be measured.
             UnmeasuredError: this machine has no sensors for it.
+            EndedError: the crew has ended.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        reference, least = self._device / "reference", self._device / "reference.json"
-        if not (reference / "meta.json").is_file():
-            make_reference(reference)
-            least.unlink(missing_ok=True)
-        times = _bench([reference, draft], log)
-        anchor = times[(reference.name, "fp32")]["p50"]
-        # Of all its measurements the one that the machine's other work disturbed least.
-        best = min(anchor, _read(least).get("p50", anchor))
-        write(least, _json({"p50": best}))
-        scale = best / anchor
+        with self._one:
+            times, scale = self._beside_reference(draft, log, make_reference)
         found = {}
         for name in precisions:
             of_one = times[(draft.name, name)]
@@ -108,6 +105,22 @@ class Meter:
         file = self.folder / f"{key}.json"
         write(file, _json({**_read(file), **found}))
         return found
+
+    def _beside_reference(
+        self, draft: Path, log: Path, make_reference: Callable[[Path], None]
+    ) -> tuple[dict[tuple[str, str], dict], float]:
+        """As `_bench`, and what times are to be multiplied by."""
+        reference, least = self._device / "reference", self._device / "reference.json"
+        if not (reference / "meta.json").is_file():
+            make_reference(reference)
+            least.unlink(missing_ok=True)
+        with self._crew.quiet():
+            times = _bench([reference, draft], log, self._crew)
+        anchor = times[(reference.name, "fp32")]["p50"]
+        # Of all its measurements the one that the machine's other work disturbed least.
+        best = min(anchor, _read(least).get("p50", anchor))
+        write(least, _json({"p50": best}))
+        return times, best / anchor
 
 
 def device() -> str:
@@ -133,13 +146,13 @@ def _processor() -> str:
     return next((line for line in lines if line.startswith(("model name", "Model"))), "")
 
 
-def _bench(artifacts: list[Path], log: Path) -> dict[tuple[str, str], dict]:
+def _bench(artifacts: list[Path], log: Path, crew: Crew) -> dict[tuple[str, str], dict]:
     """(folder's name, precision) -> what `Meter.known` says, the times unscaled."""
     target = log.with_suffix(".json")
     target.unlink(missing_ok=True)
     command = [sys.executable, "-m", "bench", *map(str, artifacts), "--precision=all"]
     # 1: one contender was lost; which, the file says.
-    run([*command, f"--out={target}", "--replace"], log, fine=(0, 1))
+    run([*command, f"--out={target}", "--replace"], log, crew, fine=(0, 1))
     found, contenders = {}, _read(target).get("contenders", [])
     if len(contenders) < len(artifacts):
         raise UsageError(f"bench failed ({last_line(log)}); all it said is in {log}")
@@ -157,23 +170,38 @@ def _bench(artifacts: list[Path], log: Path) -> dict[tuple[str, str], dict]:
     return found
 
 
-def run(command: list[str], log: Path, fine: tuple[int, ...] = (0,)) -> None:
-    """Run a process to its end.
+def run(command: list[str], log: Path, crew: Crew, fine: tuple[int, ...] = (0,)) -> None:
+    """Run a process that measures to its end.
+
+    Args:
+        command: Python's, with `-m MODULE`.
+        log: gets what it says.
+        crew: that it is of.
+        fine: exit codes that are no failure.
 
     Raises:
         UsageError: it failed; its own sentence, or its last line, and where its log is.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("wb") as file:
-        done = subprocess.run(
+        process = subprocess.Popen(
             command,
             stdout=file,
             stderr=subprocess.STDOUT,
+            # Ctrl-C is for the one who asks, who decides what becomes of it.
+            process_group=0,
             # A person who measures has no large pages either.
             env=huge_pages.without(os.environ),
             preexec_fn=end_with_parent,
         )
-    if done.returncode not in fine:
+        try:
+            with crew.member(process.pid, measures=True):
+                code = process.wait()
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+    if code not in fine:
         said = last_line(log).removeprefix("error: ")
         raise UsageError(f"{command[2]} failed ({said}); all it said is in {log}")
 

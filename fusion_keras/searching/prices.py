@@ -16,7 +16,7 @@ from fusion_keras.files import write
 from fusion_keras.fusion.architectures import FUSION
 from fusion_keras.searching import trial
 from fusion_keras.searching.base import outputs_of
-from fusion_keras.searching.converter import Converter
+from fusion_keras.searching.crew import Crew, Place
 from fusion_keras.searching.latency import Meter
 from fusion_keras.searching.space import Point, key_of, plan_at
 
@@ -74,14 +74,16 @@ def prices(
     folder.mkdir(parents=True, exist_ok=True)
     file, base = folder / "prices.json", copied(config)
     found = json.loads(file.read_text()) if file.is_file() else {}
-    meter = Meter(cache_dir(base.data.cache_dir), outputs_of(base))
     lines = []
-    with Converter() as converter:
-        settings = trial.Settings(base, PRECISIONS, {}, meter, converter, say)
+    with Crew() as crew:
+        meter = Meter(cache_dir(base.data.cache_dir), outputs_of(base), crew)
+        settings = trial.Settings(base, PRECISIONS, {}, meter, say)
         for modality, name in wanted:
             for depth, point in points(modality, name, base):
                 key = key_of(plan_at(point, base))
-                said = found.get(key) or _of(point, key, folder / "work" / key, settings)
+                said = found.get(key) or _of(
+                    crew.whole, point, key, folder / "work" / key, settings
+                )
                 # What failed is tried again.
                 if key not in found and "error" not in said:
                     found[key] = said
@@ -90,9 +92,9 @@ def prices(
     return lines
 
 
-def _of(point: Point, key: str, folder: Path, settings: trial.Settings) -> dict:
+def _of(place: Place, point: Point, key: str, folder: Path, settings: trial.Settings) -> dict:
     try:
-        outcome = trial.measured(point, key, folder, settings)
+        outcome = trial.measured(place, point, key, folder, settings)
     except UsageError as error:
         return {"error": str(error)}
     finally:

@@ -9,10 +9,13 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
+from fusion_keras.data.modalities import MODALITIES
 from fusion_keras.searching.base import base_of, joint_base
+from fusion_keras.searching.crew import Crew
 from fusion_keras.searching.latency import run
 from fusion_keras.searching.request import Request
 from fusion_keras.searching.rungs import hypervolume
@@ -85,29 +88,43 @@ def prove(
     Raises:
         UsageError: a training or a later step failed; what is done is kept.
     """
-    planned = []
-    for seed in range(request.seed + 1, request.seed + 1 + seeds):
-        # They have parents and teachers of their own seed.
-        joint = joint_base(request, seed, say)
-        models = {v: (variant_point(v), base_of(v, request, joint)) for v in request.named}
-        models |= {label(o): (Point(o.name, o.settings), joint) for o in chosen}
-        for name, (point, base) in models.items():
-            config = point.config(base)
-            config.seed = seed
-            planned.append((request.folder / "runs" / f"{name}-s{seed}", point.name, config))
-    for number, (folder, name, config) in enumerate(planned, 1):
-        if not folder.is_dir():
-            _log.info("[%d/%d] training %s: %s", number, len(planned), folder.name, name)
-        say(f"training {folder.name} ...")
-        train_whole(config, folder)
-    target = request.folder / "proof"
-    flags = [f"--runs={','.join(str(folder) for folder, *_ in planned)}", f"--workdir={target}"]
-    flags += [f"--precisions={','.join(request.precisions)}"]
-    # Whatever one of them loses, the report shall say it.
-    flags += ["--allow-loss=100"]
-    flags += [] if request.budget is None else [f"--budget-ms={request.budget:g}"]
-    say("exporting, measuring, reporting ...")
-    log = request.folder / "proof.log"
-    run([sys.executable, "-m", "bench.study", *flags], log)
+    with Crew(request.jobs) as crew:
+        planned = []
+        for seed in range(request.seed + 1, request.seed + 1 + seeds):
+            # They have parents and teachers of their own seed.
+            joint = joint_base(request, crew.whole, seed, say)
+            models = {v: (variant_point(v), base_of(v, request, joint)) for v in request.named}
+            models |= {label(o): (Point(o.name, o.settings), joint) for o in chosen}
+            for name, (point, base) in models.items():
+                config = point.config(base)
+                config.seed = seed
+                planned.append((request.folder / "runs" / f"{name}-s{seed}", point.name, config))
+        _train(crew, planned, say)
+        target = request.folder / "proof"
+        flags = [f"--runs={','.join(str(folder) for folder, *_ in planned)}"]
+        flags += [f"--workdir={target}", f"--precisions={','.join(request.precisions)}"]
+        # Whatever one of them loses, the report shall say it.
+        flags += ["--allow-loss=100"]
+        flags += [] if request.budget is None else [f"--budget-ms={request.budget:g}"]
+        say("exporting, measuring, reporting ...")
+        log = request.folder / "proof.log"
+        with crew.quiet():
+            run([sys.executable, "-m", "bench.study", *flags], log, crew)
     # Behind its steps, which are numbered.
     return [line for line in log.read_text().splitlines() if line and not line.startswith("[")]
+
+
+def _train(crew: Crew, planned: Sequence[tuple[Path, str, object]], say) -> None:
+    """Train runs side by side, those of one modality first: others find their parents there."""
+    alone = [one for one in planned if one[2].variant in MODALITIES]
+    number = 0
+    for wave in (alone, [one for one in planned if one not in alone]):
+        begun = [
+            (folder, name, crew.begin(train_whole, config, folder)) for folder, name, config in wave
+        ]
+        for folder, name, training in begun:
+            number += 1
+            if not folder.is_dir():
+                _log.info("[%d/%d] training %s: %s", number, len(planned), folder.name, name)
+            say(f"training {folder.name} ...")
+            training.result()

@@ -31,6 +31,7 @@ class Request:
         cache: where latencies are kept for later searches.
         teacher: a variant that is trained first, and teaches all points of the space; "" for what
             `base` says.
+        jobs: trials at a time.
     """
 
     base: object
@@ -47,6 +48,7 @@ class Request:
     seed: int = 0
     cache: Path = Path("~/.cache/fusion_keras")
     teacher: str = ""
+    jobs: int = 1
 
     @property
     def url(self) -> str:

@@ -11,8 +11,12 @@ import fcntl
 import hashlib
 import json
 import logging
+import threading
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +27,7 @@ from fusion_keras.errors import UsageError
 from fusion_keras.files import write
 from fusion_keras.searching import trial as trials
 from fusion_keras.searching.base import base_of, joint_base, outputs_of, untaught
-from fusion_keras.searching.converter import Converter
+from fusion_keras.searching.crew import Crew, Place
 from fusion_keras.searching.latency import Meter
 from fusion_keras.searching.request import Request
 from fusion_keras.searching.rungs import front
@@ -64,29 +68,78 @@ def search(
             or what the trials learn from could not be trained.
     """
     request.folder.mkdir(parents=True, exist_ok=True)
-    meter = Meter(request.cache, outputs_of(request.base))
-
-    def made(point: Point, plan: Plan, key: str, base, named: str) -> Outcome:
-        settings = trials.Settings(base, request.precisions, request.limits, meter, converter, say)
-        place = request.folder / "trials" / key
-        there = (place / "outcome.json").is_file()
-        outcome = carry_out(point, plan, key, place, settings, outcomes, named)
-        outcomes.append(outcome)
-        if not there:
-            on_trial(outcome)
-        return outcome
-
-    with _alone(request.folder), Converter() as converter:
+    with _alone(request.folder), Crew(request.jobs) as crew:
         study = open_study(request)
-        joint = joint_base(request, request.seed, say)
-        within = inside(request)
-        for variant in (v for v in request.named if v not in within):
-            point, base = variant_point(variant), base_of(variant, request, joint)
-            plan = plan_at(point, base)
-            made(point, plan, key_of(plan), base, variant)
-        for asked, point, plan, key in _proposals(study, request, joint, outcomes):
-            outcome = made(point, plan, key, joint, asked.user_attrs.get(_NAMED, ""))
-            _tell(study, asked, outcome, request)
+        joint = joint_base(request, crew.whole, request.seed, say)
+        meter = Meter(request.cache, outputs_of(request.base), crew)
+        told, under_way = _Line(say), deque()
+
+        def seen_through(place: Place, proposal: _Proposal, folder: Path, known) -> Outcome:
+            now = told.of(proposal.key)
+            settings = trials.Settings(
+                proposal.base, request.precisions, request.limits, meter, now
+            )
+            what = (proposal.point, proposal.plan, proposal.key, folder, settings, known)
+            try:
+                return carry_out(place, *what, proposal.named)
+            finally:
+                now("")
+
+        def begun(proposal: _Proposal) -> tuple[Future, bool]:
+            """What becomes of a proposal, and whether that is known already."""
+            if proposal.ended:
+                known = Future()
+                known.set_result(proposal.ended)
+                return known, True
+            folder = request.folder / "trials" / proposal.key
+            before = outcomes[: max(0, len(outcomes) + len(under_way) + 1 - ahead(request.jobs))]
+            there = (folder / "outcome.json").is_file()
+            return crew.begin(seen_through, proposal, folder, before), there
+
+        def end_first() -> None:
+            proposal, future, there = under_way.popleft()
+            outcomes.append(future.result())
+            if proposal.asked or not there:
+                on_trial(outcomes[-1])
+            if proposal.asked:
+                _tell(study, proposal.asked, outcomes[-1], request)
+
+        for proposal in _proposals(study, request, joint):
+            under_way.append((proposal, *begun(proposal)))
+            # In order, whichever has ended: what is proposed next depends on no clock.
+            while len(under_way) >= ahead(request.jobs):
+                end_first()
+        while under_way:
+            end_first()
+
+
+def ahead(jobs: int) -> int:
+    """How many trials are under way, or wait for one that began before them.
+
+    A trial is proposed, and compared with others, as if of the so many before it none had ended:
+    so the same seed finds the same, as long as latencies are the same. With one place for trials
+    all before it have; with several there are some more, so that none stands empty for long.
+    """
+    return jobs + jobs // 2
+
+
+class _Line:
+    """What all trials under way are doing, as one line."""
+
+    def __init__(self, say: Callable[[str], None]):
+        self._say, self._doing, self._lock = say, {}, threading.Lock()
+
+    def of(self, key: str) -> Callable[[str], None]:
+        """What one of them says goes here; "" when it has ended."""
+
+        def say(line: str) -> None:
+            with self._lock:
+                self._doing.pop(key, None)
+                if line:
+                    self._doing[key] = line
+                self._say("  |  ".join(self._doing.values()))
+
+        return say
 
 
 @contextlib.contextmanager
@@ -167,27 +220,48 @@ def inside(request: Request) -> dict[str, dict]:
     return found
 
 
-def _proposals(
-    study: optuna.Study, request: Request, base, outcomes: list[Outcome]
-) -> Iterator[tuple]:
-    """Points that were not there before: (Optuna's trial, point, plan, key).
+@dataclass(frozen=True)
+class _Proposal:
+    """A model that was not there before.
 
-    First what has ended already joins `outcomes`; then what was running is gone on with, then come
-    new ones.
+    Attributes:
+        key, point, plan: what it is; of one that has ended the key alone.
+        base: the config that the point changes.
+        asked: Optuna's trial, that is to be told of; None for a named variant outside the space,
+            and where it knows.
+        named: the variant that it is, or "".
+        ended: what became of it.
     """
-    seen = {outcome.key: 0 for outcome in outcomes}
+
+    key: str
+    point: Point | None = None
+    plan: Plan | None = None
+    base: object = None
+    asked: optuna.Trial | None = None
+    named: str = ""
+    ended: Outcome | None = None
+
+
+def _proposals(study: optuna.Study, request: Request, base) -> Iterator[_Proposal]:
+    """First the named variants outside the space; then what has ended or was running before, by
+    number; then new ones."""
+    seen, within = {}, inside(request)
+    for variant in (v for v in request.named if v not in within):
+        point, own = variant_point(variant), base_of(variant, request, base)
+        plan = plan_at(point, own)
+        seen[key_of(plan)] = 0
+        yield _Proposal(key_of(plan), point, plan, own, named=variant)
     for frozen in study.get_trials(deepcopy=False):
         if frozen.state == TrialState.RUNNING:
             study.sampler = _sampler(request.sampler, request.seed, frozen.number)
-            asked = optuna.Trial(study, frozen._trial_id)
-            yield from _proposed(asked, study, request, base, seen)
+            yield from _proposed(optuna.Trial(study, frozen._trial_id), study, request, base, seen)
         elif _KEY in frozen.user_attrs and _SAME not in frozen.user_attrs:
             ended = trials.read(request.folder / "trials" / frozen.user_attrs[_KEY])
             if ended:
                 seen[ended.key] = frozen.number
-                outcomes.append(ended)
+                yield _Proposal(ended.key, ended=ended)
     repeated = 0
-    while len(outcomes) < request.count:
+    while len(seen) < request.count:
         number = len(study.get_trials(deepcopy=False))
         kind = request.sampler if repeated < _PATIENCE else "random"
         study.sampler = _sampler(kind, request.seed, number)
@@ -201,7 +275,7 @@ def _proposals(
 
 def _proposed(
     asked: optuna.Trial, study, request: Request, base, seen: dict[str, int]
-) -> Iterator[tuple]:
+) -> Iterator[_Proposal]:
     """The point of a trial, if it is a new one; else the trial is told what is wrong with it."""
     point = request.space.drawn(asked, flat=request.sampler not in ("tpe", "random"))
     try:
@@ -219,7 +293,7 @@ def _proposed(
     seen[key] = asked.number
     asked.set_user_attr(_KEY, key)
     asked.set_user_attr(_NAME, point.name)
-    yield asked, point, plan, key
+    yield _Proposal(key, point, plan, base, asked, asked.user_attrs.get(_NAMED, ""))
 
 
 def _tell(study: optuna.Study, asked: optuna.Trial, outcome: Outcome, request: Request) -> None:

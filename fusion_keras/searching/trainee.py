@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from fusion_keras import jobs
 from fusion_keras.errors import UsageError
 from fusion_keras.files import whole
+from fusion_keras.searching.crew import Place
 
 # Validation rows that lower precisions are scored on, at most.
 SCORED_ROWS = 1024
@@ -94,46 +97,53 @@ class Trainee:
 
 
 @contextlib.contextmanager
-def trainee(config, folder: Path) -> Iterator[Trainee]:
+def trainee(config, folder: Path, place: Place) -> Iterator[Trainee]:
     """Begin, or go on with, the training of a config.
 
     Args:
         config: as given; its recipe fills what is open.
         folder: its run directory, which stays `.partial`.
+        place: whose cores it has.
     """
-    with _process("serve", config, folder) as model:
+    with _process("serve", config, folder, place) as model:
         yield model
 
 
-def train_whole(config, folder: Path) -> None:
+def train_whole(place: Place, config, folder: Path) -> None:
     """An ordinary run, as `fusion_keras.train` makes it: left alone where it is finished.
 
     Raises:
         UsageError: whatever went wrong.
     """
-    with _process("to_the_end", config, folder) as model:
+    with _process("to_the_end", config, folder, place) as model:
         model.built()
 
 
 @contextlib.contextmanager
-def _process(what: str, config, folder: Path) -> Iterator[Trainee]:
+def _process(what: str, config, folder: Path, place: Place) -> Iterator[Trainee]:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)
     here, there = context.Pipe()
-    process = context.Process(target=_begin, args=(what, there, config, folder), daemon=True)
+    arguments = (what, place.share, there, config, folder)
+    process = context.Process(target=_begin, args=arguments, daemon=True)
     process.start()
     there.close()
     try:
-        yield Trainee(process, here)
+        with place.crew.member(process.pid):
+            yield Trainee(process, here)
     finally:
         here.close()
-        process.terminate()
+        # Its files are whole at any moment, and it may stand still.
+        process.kill()
         process.join()
 
 
-def _begin(what: str, pipe, config, folder: Path) -> None:
+def _begin(what: str, share: jobs.Share, pipe, config, folder: Path) -> None:
     from fusion_keras.searching import training
 
+    # All that it starts stands still with it.
+    os.setpgid(0, 0)
+    share.take()
     getattr(training, what)(pipe, config, folder)
 
 

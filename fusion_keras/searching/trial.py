@@ -21,7 +21,7 @@ from fusion_keras import metrics
 from fusion_keras.errors import UsageError
 from fusion_keras.files import write
 from fusion_keras.searching import rungs
-from fusion_keras.searching.converter import Converter
+from fusion_keras.searching.crew import Place
 from fusion_keras.searching.latency import Meter, UnmeasuredError
 from fusion_keras.searching.space import Point
 from fusion_keras.searching.trainee import Trainee, trainee
@@ -131,7 +131,6 @@ class Settings:
         precisions: that are measured and scored.
         limits: measured -> most that is allowed of it, at the fastest precision.
         meter: measures drafts.
-        converter: makes them.
         say: told what is being done, in a line that the next one replaces.
     """
 
@@ -139,11 +138,11 @@ class Settings:
     precisions: tuple[str, ...]
     limits: Mapping[str, float]
     meter: Meter
-    converter: Converter
     say: Callable[[str], None]
 
 
 def carry_out(
+    place: Place,
     point: Point,
     plan: Plan,
     key: str,
@@ -155,6 +154,7 @@ def carry_out(
     """See a trial through, or go on with it.
 
     Args:
+        place: where.
         point, plan, key: what it is.
         folder: of this trial alone.
         before: the trials before it, that it is compared with.
@@ -162,6 +162,10 @@ def carry_out(
 
     Returns:
         What became of it; a failure is one, too.
+
+    Raises:
+        UnmeasuredError: see `latency.Meter.measured`.
+        EndedError: the search ends.
     """
     ended = read(folder)
     if ended:
@@ -170,10 +174,11 @@ def carry_out(
     outcome = Outcome(key, point.name, dict(point.settings), named=named)
     outcome.epochs = plan.config.train.epochs
     try:
-        _carry_out(outcome, point, plan, folder, settings, before)
+        _carry_out(outcome, place, point, folder, settings, before)
     except UnmeasuredError:
         raise  # of this machine, not of this model
     except UsageError as error:
+        place.crew.check()  # no failure of its own
         outcome.state, outcome.reason = FAILED, str(error)
     write(folder / "outcome.json", (json.dumps(dataclasses.asdict(outcome)) + "\n").encode())
     # A checkpoint is as large as four models.
@@ -185,19 +190,19 @@ def carry_out(
     return outcome
 
 
-def _carry_out(outcome: Outcome, point, plan: Plan, folder: Path, settings, before) -> None:
+def _carry_out(outcome: Outcome, place: Place, point, folder: Path, settings, before) -> None:
     known = settings.meter.known(outcome.key, settings.precisions, settings.limits)
     if known:
         outcome.latency = known
         if _over(outcome, settings):
             return
     clock = _Clock(outcome, settings.say)
-    with trainee(point.config(settings.base), folder / "run") as model:
+    with trainee(point.config(settings.base), folder / "run", place) as model:
         _build(outcome, model, clock)
         if not known:
             if _hopeless(outcome, settings, before):
                 return
-            _measure(outcome, model, folder, settings, clock)
+            _measure(outcome, place, model, folder, settings, clock)
             if _over(outcome, settings):
                 return
         rungs_ahead = [] if outcome.named else rungs.rungs(outcome.epochs)[:-1]
@@ -205,12 +210,12 @@ def _carry_out(outcome: Outcome, point, plan: Plan, folder: Path, settings, befo
         outcome.history = clock("training", model.train, rungs_ahead, verdict)
         if outcome.state == STOPPED:
             return
-        clock("scoring", _score, outcome, model, folder, settings)
+        clock("scoring", _score, outcome, place, model, folder, settings)
         model.draw(folder / PICTURE, outcome.named or outcome.name)
     outcome.state = TRAINED
 
 
-def measured(point: Point, key: str, folder: Path, settings: Settings) -> Outcome:
+def measured(place: Place, point: Point, key: str, folder: Path, settings: Settings) -> Outcome:
     """Build a model and measure it, and train nothing: parameters, macs and latency.
 
     Raises:
@@ -219,12 +224,12 @@ def measured(point: Point, key: str, folder: Path, settings: Settings) -> Outcom
     outcome = Outcome(key, point.name, dict(point.settings))
     clock = _Clock(outcome, settings.say)
     known = settings.meter.known(key, settings.precisions)
-    with trainee(point.config(settings.base), folder / "run") as model:
+    with trainee(point.config(settings.base), folder / "run", place) as model:
         _build(outcome, model, clock)
         if known:
             outcome.latency = known
         else:
-            _measure(outcome, model, folder, settings, clock)
+            _measure(outcome, place, model, folder, settings, clock)
     return outcome
 
 
@@ -234,10 +239,15 @@ def _build(outcome: Outcome, model: Trainee, clock: _Clock) -> None:
 
 
 def _measure(
-    outcome: Outcome, model: Trainee, folder: Path, settings: Settings, clock: _Clock
+    outcome: Outcome,
+    place: Place,
+    model: Trainee,
+    folder: Path,
+    settings: Settings,
+    clock: _Clock,
 ) -> None:
-    draft = clock("converting", _draft, model, folder, settings)
-    reference = functools.partial(_make, folder, settings, ("fp32",))
+    draft = clock("converting", _draft, place, model, folder, settings)
+    reference = functools.partial(_make, place, folder, ("fp32",))
     more = (settings.precisions, folder / "bench.log", reference, settings.limits)
     outcome.latency = clock("measuring", settings.meter.measured, outcome.key, draft, *more)
 
@@ -301,26 +311,28 @@ def _hopeless(outcome: Outcome, settings: Settings, before: Sequence[Outcome]) -
     return True
 
 
-def _draft(model: Trainee, folder: Path, settings: Settings) -> Path:
+def _draft(place: Place, model: Trainee, folder: Path, settings: Settings) -> Path:
     """The artifact of the untrained model."""
     target = folder / "draft"
     if not (target / "meta.json").is_file():
         model.draft(folder / "made")
-        _make(folder, settings, settings.precisions, target)
+        _make(place, folder, settings.precisions, target)
     return target
 
 
-def _make(folder: Path, settings: Settings, precisions: tuple[str, ...], target: Path) -> None:
-    settings.converter.make(folder / "made", target, precisions, folder / "export.log")
+def _make(place: Place, folder: Path, precisions: tuple[str, ...], target: Path) -> None:
+    place.converter.make(folder / "made", target, precisions, folder / "export.log")
 
 
-def _score(outcome: Outcome, model: Trainee, folder: Path, settings: Settings) -> None:
+def _score(
+    outcome: Outcome, place: Place, model: Trainee, folder: Path, settings: Settings
+) -> None:
     """The validation NLL of each precision, with the trained weights in the draft's graph."""
-    draft = _draft(model, folder, settings)
+    draft = _draft(place, model, folder, settings)
     files = [folder / name for name in ("weights.npz", "rows.npz", "answers.npz")]
     answered = model.answers(*files[:2])
     wanted = tuple(dict.fromkeys(("fp32", *settings.precisions)))
-    settings.converter.answer([draft, *files], wanted, folder / "export.log")
+    place.converter.answer([draft, *files], wanted, folder / "export.log")
     outcome.valid = answered["valid"]
     with np.load(files[2]) as arrays:
         logits = {name: arrays[name] for name in wanted}

@@ -20,7 +20,7 @@ from fusion_keras.searching.request import Request
 from fusion_keras.searching.trial import OVER, TRAINED, Outcome
 
 
-def looked_up(point, plan, key, folder, settings, before, named=""):
+def looked_up(place, point, plan, key, folder, settings, before, named=""):
     """A trial whose latency grows with its depths, and whose NLL falls with them."""
     depths = [6 if d == "last" else d for j in plan.spec.junctions for d in j.depths.values()]
     p90 = 0.5 + 0.08 * max(depths) + 0.1 * len(plan.spec.junctions)
