@@ -1,5 +1,6 @@
 """A crew: places side by side, quiet while one is measured, and an end for all."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -25,17 +26,18 @@ BOTH = (
 def started(tmp_path):
     processes = []
 
-    def start(name, code=COUNTS, **more):
+    def start(name, code=COUNTS):
         file = tmp_path / name
         command = [sys.executable, "-c", code, str(file), COUNTS]
-        processes.append(subprocess.Popen(command, **more))
+        processes.append(subprocess.Popen(command, start_new_session=True))
         waited(file.is_file)
         return processes[-1], file
 
     yield start
     for process in processes:
-        process.send_signal(signal.SIGCONT)
-        process.kill()
+        for number in (signal.SIGCONT, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
         process.wait()
 
 
@@ -87,16 +89,16 @@ def test_all_but_what_measures_stand_still_while_it_is_quiet(started):
 def test_what_comes_while_it_is_quiet_waits(started):
     with Crew(2) as crew:
         one, file = started("one")
-        with crew.quiet(), crew.member(one.pid):
-            assert not goes_on(file)
-            # It leads no group when it is told to stand still, and does when it may go on.
-        one.send_signal(signal.SIGCONT)
-        assert goes_on(file)
+        with contextlib.ExitStack() as stack:
+            with crew.quiet():
+                stack.enter_context(crew.member(one.pid))
+                assert not goes_on(file)
+            assert goes_on(file)
 
 
 def test_what_a_process_has_started_stands_still_with_it(started):
     with Crew(2) as crew:
-        one, file = started("one", BOTH + COUNTS, process_group=0)
+        one, file = started("one", BOTH + COUNTS)
         with crew.member(one.pid):
             with crew.quiet():
                 assert not goes_on(file)
@@ -104,7 +106,7 @@ def test_what_a_process_has_started_stands_still_with_it(started):
 
 
 def test_the_end_of_a_crew_ends_what_stands_still(started):
-    one, _ = started("one", process_group=0)
+    one, _ = started("one")
     with pytest.raises(ZeroDivisionError), Crew(2) as crew:  # noqa: PT012
         member = crew.member(one.pid)
         member.__enter__()

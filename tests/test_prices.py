@@ -49,7 +49,7 @@ def test_what_failed_is_tried_again_and_what_was_measured_is_not(tmp_path, monke
     config.data.cache_dir = str(tmp_path / "cache")
     tried = []
 
-    def measured(point, key, folder, settings):
+    def measured(place, point, key, folder, settings):
         tried.append(key)
         if len(tried) == 1:
             raise UsageError("out of memory")
