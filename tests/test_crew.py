@@ -135,3 +135,30 @@ def test_what_waits_for_quiet_when_the_crew_ends_does_not_measure():
             waiting.result()
 
     assert not measured
+
+
+DRIVER = """
+import subprocess, sys, time
+from fusion_keras.searching.crew import Crew
+
+child = subprocess.Popen([sys.executable, "-c", *sys.argv[:0:-1]], process_group=0)
+with Crew() as crew, crew.member(child.pid), crew.quiet():
+    open(sys.argv[1] + "-pid", "w").write(str(child.pid))
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_what_stands_still_ends_with_a_search_that_is_killed(tmp_path):
+    told = tmp_path / "file-pid"
+    command = [sys.executable, "-c", DRIVER, str(tmp_path / "file"), COUNTS]
+    driver = subprocess.Popen(command, start_new_session=True)
+    waited(lambda: told.is_file() and told.read_text())
+    state = Path(f"/proc/{told.read_text()}/stat")
+    waited(lambda: state.read_text().split()[2] == "T")
+
+    driver.kill()
+    driver.wait()
+
+    # A zombie is gone, too: nobody asks for it here.
+    waited(lambda: not state.is_file() or state.read_text().split()[2] == "Z")

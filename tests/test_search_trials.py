@@ -1,12 +1,15 @@
 """Real trials: models built, measured untrained, trained, scored; killed; and the test split left
 alone."""
 
+import contextlib
 import csv
 import json
+import os
 import random
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -41,10 +44,9 @@ def command(bench, workdir, **changes):
     return tiny.command("search", *own, *flags)
 
 
-def searched(bench, workdir, **changes) -> str:
-    done = subprocess.run(
-        command(bench, workdir, **changes), capture_output=True, text=True, timeout=900
-    )
+def searched(bench, workdir, jobs=1, **changes) -> str:
+    flags = [*command(bench, workdir, **changes), f"--jobs={jobs}"]
+    done = subprocess.run(flags, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -87,19 +89,46 @@ def test_every_trial_is_measured_and_the_front_is_shown(undisturbed):
 
 
 @pytest.mark.slow
-def test_a_search_that_is_killed_at_random_moments_ends_the_same(bench, undisturbed):
-    workdir, rng = bench.folder / "killed", random.Random(0)
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_search_that_is_killed_at_random_moments_ends_the_same(jobs, bench, undisturbed):
+    workdir, rng = bench.folder / f"killed-{jobs}", random.Random(0)
+    wanted = undisturbed[0]
+    if jobs > 1:
+        wanted = bench.folder / "undisturbed-2"
+        searched(bench, wanted, jobs=jobs)
     for _ in range(4):
         process = subprocess.Popen(
-            command(bench, workdir), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            [*command(bench, workdir), f"--jobs={jobs}"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         )
         time.sleep(rng.uniform(5, 25))
         process.send_signal(signal.SIGKILL)
         process.wait()
+        ended(process.pid)
 
-    searched(bench, workdir)
+    searched(bench, workdir, jobs=jobs)
 
-    assert learned(workdir) == learned(undisturbed[0])
+    assert learned(workdir) == learned(wanted)
+
+
+def ended(session: int) -> None:
+    """All processes of it, also those that stood still while another was measured."""
+    end = time.monotonic() + 60
+    while left := [pid for pid in pids() if session_of(pid) == session]:
+        assert time.monotonic() < end, left
+        time.sleep(0.1)
+
+
+def pids() -> list[int]:
+    return [int(place.name) for place in Path("/proc").iterdir() if place.name.isdecimal()]
+
+
+def session_of(pid: int) -> int | None:
+    with contextlib.suppress(ProcessLookupError):
+        return os.getsid(pid)
+    return None
 
 
 @pytest.mark.slow
