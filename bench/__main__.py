@@ -24,16 +24,15 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import datetime
-import itertools
 import sys
 from pathlib import Path
 
-from bench.edge import artifact, elsewhere, flags
-from bench.edge.artifact import ArtifactError
+from bench.edge import elsewhere, flags
+from bench.edge.contenders import contenders
 from bench.edge.entry import Progress, ends
 from bench.edge.errors import BenchError
 from bench.edge.measure import measure
-from bench.edge.method import INPUTS, PROFILES, Contender, Method, check, names
+from bench.edge.method import PROFILES, Contender, Method
 from bench.edge.runners import engines
 
 VERDICTS = {
@@ -47,7 +46,7 @@ VERDICTS = {
 @ends()
 def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
-    contenders = _contenders(options)
+    wanted = _contenders(options)
     target = options.out or Path("results") / f"{_now()}.json"
     if target.exists() and not options.replace:
         raise BenchError(f"{target} is there: give --out another name, or --replace it.")
@@ -57,9 +56,9 @@ def main(arguments: list[str]) -> int:
     method = Method(
         options.profile, options.seed, options.margin, options.confidence, options.timeout
     )
-    _announce(contenders, method)
+    _announce(wanted, method)
     try:
-        measured = measure(contenders, method, target, say=Progress())
+        measured = measure(wanted, method, target, say=Progress())
     except KeyboardInterrupt:
         kept = f" What was measured is kept in {target}." if target.exists() else ""
         raise KeyboardInterrupt(f"Interrupted.{kept}") from None
@@ -118,50 +117,25 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _contenders(options) -> list[Contender]:
-    """The product of what was asked for, checked.
+    """What was asked for.
 
     Raises:
         ArtifactError: something of it cannot be measured.
     """
-    for name, given, known in (
-        ("runner", options.runner, engines.RUNNERS),
-        ("inputs", options.inputs, INPUTS),
-    ):
-        for value in given:
-            if value not in known:
-                raise ArtifactError(f"--{name}={value} is unknown; there are {', '.join(known)}.")
-    metas = {folder: artifact.read(folder) for folder in dict.fromkeys(options.artifacts)}
-    every = []
-    for folder in options.artifacts:
-        all_of_it = options.precision == ["all"]
-        precisions = list(metas[folder]["models"]) if all_of_it else options.precision
-        product = itertools.product(
-            precisions,
-            options.runner,
-            options.batch,
-            options.threads,
-            options.inputs,
-            options.hz,
-        )
-        every += [{"folder": folder, **dict(zip(_SWEPT, values))} for values in product]  # noqa: B905
-    contenders = [
-        Contender(
-            name,
-            meta=metas[fields["folder"]],
-            run=options.run,
-            allow_fallback=options.allow_fallback,
-            **fields,
-        )
-        for name, fields in zip(names(every), every, strict=True)
-    ]
+    found = contenders(
+        options.artifacts,
+        precisions=options.precision,
+        runners=options.runner,
+        batches=options.batch,
+        threads=options.threads,
+        inputs=options.inputs,
+        rates=options.hz,
+        run=options.run,
+        allow_fallback=options.allow_fallback,
+    )
     if options.slow_by:  # a check of the method: the last one gets a delay
-        contenders[-1] = dataclasses.replace(contenders[-1], slow_by=options.slow_by)
-    for contender in contenders:
-        check(contender)
-    return contenders
-
-
-_SWEPT = ("precision", "runner", "batch", "threads", "inputs", "hz")
+        found[-1] = dataclasses.replace(found[-1], slow_by=options.slow_by)
+    return found
 
 
 def _now() -> str:

@@ -12,36 +12,12 @@ and of different test sets, stand apart; an estimate is called one wherever it a
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
-from bench.edge import files, flags
+from bench.edge import flags
 from bench.edge.entry import ends
-from bench.report import runs
-from bench.report.gather import gather, points_of
-from bench.report.page import page
-from bench.report.sections import markdown, sections_of
-
-
-def report(options: argparse.Namespace) -> tuple[list[str], list[Path]]:
-    """Read, count, write; returns the short answer and the two paths.
-
-    Raises:
-        BenchError: see `gather`; or OUT cannot be written.
-    """
-    inputs = gather(options.input, runs=bool(options.runs))
-    inputs.runs = runs.read_all(options.runs)
-    points, models = points_of(inputs, options.precision)
-    lead, sections = sections_of(inputs, points, models, options)
-    out = options.out / "report" if options.out.is_dir() else options.out
-    texts, pages = (out.with_name(f"{out.name}.{end}") for end in ("md", "html"))
-    title = "Accuracy and latency"
-    whole = page(title, lead, sections)
-    files.write(texts, markdown(title, lead, sections, pages.name))
-    files.write(pages, whole)
-    return lead, [texts, pages]
-
+from bench.report.writing import write_report
 
 INSTALL = "pip install plotly, or run the report on another machine: it needs only the results."
 
@@ -57,7 +33,10 @@ def main(arguments: list[str]) -> int:
     budget = "what a p90 may take (default 15)"
     add("--budget-ms", type=flags.milliseconds, default=15.0, help=budget)
     add("--precision", action="append", default=[], help="only this one; may be given again")
-    lead, paths = report(parser.parse_args(arguments))
+    given = parser.parse_args(arguments)
+    lead, paths = write_report(
+        given.input, given.out, runs=given.runs, budget=given.budget_ms, precisions=given.precision
+    )
     print("\n".join(lead))
     print(f"\nReport: {paths[0]}\n        {paths[1]}\nNext: open {paths[1]} in a browser.")
     return 0

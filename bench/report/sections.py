@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 from collections import Counter
+from collections.abc import Sequence
 
 from bench.report import comparison, published, robustness, tables, taught
 from bench.report.charts import front_chart, stage_chart, sweep_chart
@@ -103,11 +103,16 @@ def _latency(point: Point) -> str:
 
 
 def sections_of(
-    inputs: Inputs, points: list[Point], models: list[Model], options: argparse.Namespace
+    inputs: Inputs,
+    points: list[Point],
+    models: list[Model],
+    *,
+    budget: float,
+    precisions: Sequence[str],
 ) -> tuple[list[str], list[Section]]:
     """(the short answer, sections)."""
     machines = machine_names(inputs)
-    lead, first = _fronts(arenas(points, machines), options.budget_ms)
+    lead, first = _fronts(arenas(points, machines), budget)
     if not points and inputs.robust:
         lead = robustness.lead(inputs.robust)
     pairs = taught.named(paired(inputs.runs))
@@ -119,7 +124,7 @@ def sections_of(
         Section("Published, PyTorch and ours", _compared(inputs, pairs, points, machines)),
         Section("The paper's tables", [PAPER, *published.tables(models, points, machines)]),
         Section("All contenders", [tables.contenders(points, machines)]),
-        Section("Ratios", [tables.ratios(inputs, options.precision)]),
+        Section("Ratios", [tables.ratios(inputs, precisions)]),
         Section("Precision ladder", [tables.ladder(points, machines)]),
         Section("Batch and threads", _sweeps(points, machines)),
         Section("Robustness", robustness.parts(inputs.robust)),

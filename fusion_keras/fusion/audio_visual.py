@@ -44,6 +44,7 @@ class ClstmArchitecture(Architecture):
         "away",
         "robustness": "fusion_keras.digits draws its accuracy under noise",
         "pytorch": "it is trained by Keras alone, and the PyTorch reference has none",
+        "ask": "it is asked about the rows of its data alone, evaluate(split)",
         "without": "it always takes both, leave --without out",
     }
 

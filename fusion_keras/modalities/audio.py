@@ -54,6 +54,19 @@ class Audio(Modality):
     def described(self, preset: AudioPreset, config) -> dict:
         return log_mel.described(preset.seconds)
 
+    def one(self, given, reader: AudioReader, described):
+        waveform = given if isinstance(given, np.ndarray) else sound.decode(Path(given))
+        if waveform.dtype != np.float32 or waveform.ndim != 1:
+            raise ValueError(
+                f"got {waveform.dtype} {list(waveform.shape)}, wanted float32 [n], "
+                f"{log_mel.RATE} a second"
+            )
+        return log_mel.log_mel(log_mel.fit(waveform, log_mel.samples_of(reader.seconds)))
+
+    def nothing(self, count, reader: AudioReader, described):
+        shape = (count, log_mel.count_frames(reader.seconds), log_mel.BANDS)
+        return np.zeros(shape, np.float32)
+
     def write_raw(self, folder: Path, index: int, dataset: Dataset, row: int) -> None:
         """Decoded to what the device reads: 16 kHz, one channel, 16 bits."""
         waveform = sound.decode(dataset.raw["audio"][row])

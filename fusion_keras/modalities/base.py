@@ -96,6 +96,23 @@ class Modality(abc.ABC):
         return {}
 
     @abc.abstractmethod
+    def one(self, given: Any, reader: Reader, described: Mapping[str, Any]) -> np.ndarray:
+        """The input of one example that is in no data set, [...].
+
+        Args:
+            given: of it, as `api.Run.predict` says.
+            reader: of the run's config.
+            described: what `described` gave when the run was trained.
+
+        Raises:
+            ValueError, TypeError, OSError: it cannot be read.
+        """
+
+    @abc.abstractmethod
+    def nothing(self, count: int, reader: Reader, described: Mapping[str, Any]) -> np.ndarray:
+        """The input of as many examples that lack it, [count, ...]; see `one` and `emptied`."""
+
+    @abc.abstractmethod
     def write_raw(self, folder: Path, index: int, dataset: Dataset, row: int) -> None:
         """Write a row as it came into an artifact's `queries`, where a device reads it."""
 

@@ -16,7 +16,7 @@ from fusion_keras.backbones import backbone_weights
 from fusion_keras.backbones.facts import Facts
 from fusion_keras.backbones.presets import ImagePreset, find_image, load_image
 from fusion_keras.data.augment import GREY, AugmentSpec, augment
-from fusion_keras.data.images import ImageSpec, decode_all, fit
+from fusion_keras.data.images import ImageSpec, decode, decode_all, fit
 from fusion_keras.data.records import Dataset, Reading, Records
 from fusion_keras.errors import UsageError
 from fusion_keras.modalities.base import Layers, Modality, map_tokens
@@ -82,6 +82,17 @@ class Image(Modality):
             "crop_fraction": spec.crop_fraction,
             "interpolation": spec.interpolation,
         }
+
+    def one(self, given, reader: ImageReader, described):
+        if isinstance(given, np.ndarray):
+            if given.dtype != np.uint8 or given.ndim != 3 or given.shape[2] != 3:
+                raise ValueError(f"got {given.dtype} {list(given.shape)}, wanted uint8 [H, W, 3]")
+            return fit(Picture.fromarray(given), reader.spec)
+        return decode(given, reader.spec)
+
+    def nothing(self, count, reader: ImageReader, described):
+        size = reader.spec.size
+        return np.full((count, size, size, 3), GREY, np.uint8)
 
     def write_raw(self, folder: Path, index: int, dataset: Dataset, row: int) -> None:
         """In the file's own bytes; a drawn image as PNG."""

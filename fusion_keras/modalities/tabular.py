@@ -213,6 +213,17 @@ class Tabular(Modality):
         words = config.data.manifest.missing if config.data.source == "manifest" else ()
         return preset.encoding | {"missing": sorted(word.strip().casefold() for word in words)}
 
+    def one(self, given, reader: TabularReader, described):
+        unknown = sorted(set(given) - set(reader.columns))
+        if unknown:
+            raise ValueError(f"there is no column {unknown[0]!r}; {', '.join(reader.columns)} are")
+        cells = {name: given.get(name) for name in reader.columns}
+        return encode({n: "" if x is None else str(x) for n, x in cells.items()}, described)
+
+    def nothing(self, count, reader: TabularReader, described):
+        size = len(encode(dict.fromkeys(reader.columns, ""), described))
+        return np.zeros((count, size), np.float32)
+
     def write_raw(self, folder: Path, index: int, dataset: Dataset, row: int) -> None:
         path = folder / "tabular.json"
         rows = json.loads(path.read_text()) if index else []

@@ -203,6 +203,14 @@ class Text(Modality):
         tokenizer = load_tokenizer(preset.tokenizer_dir).tokenizer
         return {"tokenizer.json": tokenizer.to_str(pretty=False).encode()}
 
+    def one(self, given, reader: TextReader, described):
+        if not isinstance(given, str):
+            raise TypeError(f"got {type(given).__name__}, wanted a sentence")
+        return encode([given], reader.tokenizer, reader.max_length)[0][0]
+
+    def nothing(self, count, reader: TextReader, described):
+        return encode([""] * count, reader.tokenizer, reader.max_length)[0]
+
     def write_raw(self, folder: Path, index: int, dataset: Dataset, row: int) -> None:
         path = folder / "texts.json"
         texts = json.loads(path.read_text()) if index else []
