@@ -29,7 +29,10 @@ from tests.support.shared import slow_but
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
-NAMES = ("tiny_resnet", "tiny_efficientnet", "tiny_deit", "tiny_dinov2", "tiny_clip")
+NAMES = (
+    *("tiny_resnet", "tiny_efficientnet", "tiny_mobilenet_v3"),
+    *("tiny_deit", "tiny_dinov2", "tiny_clip"),
+)
 VARIANTS = ("late", "inter", "early")
 # ResNet halves the image five times. Of one pixel of each of sixteen images the mean of squares
 # loses digits against the squared mean (`pointwise.BatchNormalization`): 3e-4 of a tap, measured.

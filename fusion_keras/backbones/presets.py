@@ -21,7 +21,9 @@ from fusion_keras.backbones.distilbert import DistilBertBackbone
 from fusion_keras.backbones.efficientnet import EfficientNetBackbone
 from fusion_keras.backbones.electra import ElectraBackbone
 from fusion_keras.backbones.facts import Facts
+from fusion_keras.backbones.hf_files import kind_of
 from fusion_keras.backbones.mobilenet_v2 import MobileNetV2Backbone
+from fusion_keras.backbones.mobilenet_v3 import MobileNetV3Backbone
 from fusion_keras.backbones.preprocessing import Family, read_preprocessing
 from fusion_keras.backbones.resnet import ResNetBackbone
 from fusion_keras.backbones.roberta import RobertaBackbone
@@ -55,6 +57,11 @@ WEIGHTS = {
     "albert_base": "hf://albert/albert-base-v2",
     "mobilenet_v2_1.0": "hf://google/mobilenet_v2_1.0_224",
     "mobilenet_v2_1.4": "hf://google/mobilenet_v2_1.4_224",
+    "mobilenet_v3_small_0.5": "hf://timm/mobilenetv3_small_050.lamb_in1k",
+    "mobilenet_v3_small_0.75": "hf://timm/mobilenetv3_small_075.lamb_in1k",
+    "mobilenet_v3_small_1.0": "hf://timm/mobilenetv3_small_100.lamb_in1k",
+    "mobilenet_v3_large_0.75": "hf://timm/tf_mobilenetv3_large_075.in1k",
+    "mobilenet_v3_large_1.0": "hf://timm/mobilenetv3_large_100.ra_in1k",
     "vit_base": "hf://google/vit-base-patch16-224",
     "resnet_18": "hf://microsoft/resnet-18",
     "resnet_34": "hf://microsoft/resnet-34",
@@ -102,6 +109,7 @@ def _resnet(*depths):
     return {"hidden_sizes": (64, 128, 256, 512), "depths": depths, "layer_type": "basic"}
 
 
+_TIMM = MobileNetV3Backbone.architectures
 _CLIP = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
 _TINY_IMAGE = {"image_shape": (32, 32, 3)}
 _TINY_VIT = {**_TINY_IMAGE, "patch_size": 8, "hidden_dim": 32, "num_heads": 4, "mlp_dim": 64}
@@ -126,6 +134,11 @@ ARCHITECTURES = {
     "albert_base": (AlbertBackbone, _bert(12, 768, 12, **_ALBERT)),
     "mobilenet_v2_1.0": (MobileNetV2Backbone, {"depth_multiplier": 1.0}),
     "mobilenet_v2_1.4": (MobileNetV2Backbone, {"depth_multiplier": 1.4}),
+    "mobilenet_v3_small_0.5": (MobileNetV3Backbone, _TIMM["mobilenetv3_small_050"]),
+    "mobilenet_v3_small_0.75": (MobileNetV3Backbone, _TIMM["mobilenetv3_small_075"]),
+    "mobilenet_v3_small_1.0": (MobileNetV3Backbone, _TIMM["mobilenetv3_small_100"]),
+    "mobilenet_v3_large_0.75": (MobileNetV3Backbone, _TIMM["tf_mobilenetv3_large_075"]),
+    "mobilenet_v3_large_1.0": (MobileNetV3Backbone, _TIMM["mobilenetv3_large_100"]),
     "vit_base": (ViTBackbone, {}),
     "resnet_18": (ResNetBackbone, _resnet(2, 2, 2, 2)),
     "resnet_34": (ResNetBackbone, _resnet(3, 4, 6, 3)),
@@ -162,6 +175,10 @@ ARCHITECTURES = {
         MobileNetV2Backbone,
         {"depth_multiplier": 0.1, "finegrained_output": False, **_TINY_IMAGE},
     ),
+    "tiny_mobilenet_v3": (
+        MobileNetV3Backbone,
+        {**_TINY_IMAGE, "size": "small", "width_multiplier": 0.1},
+    ),
     "small_mobilenet": (
         MobileNetV2Backbone,
         {"depth_multiplier": 0.35, "image_shape": (64, 64, 3)},
@@ -171,7 +188,7 @@ ARCHITECTURES = {
 }
 _WHOLE_IMAGE = (
     *("tiny_vit", "tiny_deit", "tiny_dinov2", "tiny_clip", "tiny_resnet"),
-    *("tiny_mobilenet", "small_mobilenet", "tiny_efficientnet"),
+    *("tiny_mobilenet", "tiny_mobilenet_v3", "small_mobilenet", "tiny_efficientnet"),
 )
 
 # How the published checkpoints of a family bring an image to their size; for presets that
@@ -193,6 +210,7 @@ _FAMILIES = {
         (0.48145466, 0.4578275, 0.40821073),
         (0.26862954, 0.26130258, 0.27577711),
     ),
+    MobileNetV3Backbone: Family.of_imagenet(ImageSpec(224, "crop", 0.875, "bicubic")),
 }
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "assets/tokenizer/vocabulary.txt")
 
@@ -436,7 +454,7 @@ def _text_class(directory):
 def _image_class(directory):
     """The backbone class that a directory's config.json names."""
     config = read_json(directory / "config.json")
-    kind = config.get("registered_name") or config.get("model_type")
+    kind = config.get("registered_name") or kind_of(config)
     classes = {kind: cls for cls in _FAMILIES for kind in cls.model_types()}
     classes |= {f"fusion_keras>{cls.__name__}": cls for cls in _FAMILIES}
     classes["keras_hub>ViTBackbone"] = ViTBackbone

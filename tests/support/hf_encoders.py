@@ -53,3 +53,23 @@ def worst_difference(ours, theirs):
         assert scale > 0.5, f"tap {depth} proves nothing: its values have faded"
         worst = max(worst, np.abs(got - wanted).max() / scale)
     return worst
+
+
+def randomise_settled(model, size=64):
+    """As `randomise_convolutions`, but that BatchNorm's statistics are near a batch's own.
+
+    Far from them values grow from block to block, and a gate that is given hundreds where it turns
+    within three makes of a rounding in its input a thousandfold one in its output, PyTorch's too.
+    """
+    randomise_convolutions(model)
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    kept = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 1.0
+    with torch.no_grad():
+        model.train()(torch.rand(max(4, 2**16 // size**2), 3, size, size) * 2 - 1)
+        for norm, momentum in zip(norms, kept, strict=True):
+            norm.momentum = momentum
+            norm.running_mean += 0.3 * torch.randn_like(norm.running_var) * norm.running_var.sqrt()
+            norm.running_var *= torch.rand_like(norm.running_var) + 0.5
+    return model.eval()
