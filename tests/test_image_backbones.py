@@ -356,6 +356,12 @@ PUBLISHED = {
         "efficientnet",
         {**_STAGES, "width_coefficient": 1.0, "hidden_dim": 1280, "image_size": 224},
     ),
+    "mobilenetv3_small_100": ("mobilenetv3_small_050", {"architecture": "mobilenetv3_small_100"}),
+    "mobilenetv3_large_100": ("mobilenetv3_small_050", {"architecture": "mobilenetv3_large_100"}),
+    "tf_mobilenetv3_large_075": (
+        "mobilenetv3_small_050",
+        {"architecture": "tf_mobilenetv3_large_075"},
+    ),
     "deit-small-distilled": (
         "deit",
         {**_SMALL, "intermediate_size": 1536, "image_size": 224, "patch_size": 16},

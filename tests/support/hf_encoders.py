@@ -55,21 +55,23 @@ def worst_difference(ours, theirs):
     return worst
 
 
-def randomise_settled(model, size=64):
+def randomise_settled(model):
     """As `randomise_convolutions`, but that BatchNorm's statistics are near a batch's own.
 
     Far from them values grow from block to block, and a gate that is given hundreds where it turns
     within three makes of a rounding in its input a thousandfold one in its output, PyTorch's too.
     """
     randomise_convolutions(model)
+
+    def settle(norm, inputs):
+        variance, mean = torch.var_mean(inputs[0], (0, 2, 3))
+        norm.running_mean.copy_(mean + 0.3 * torch.randn_like(mean) * variance.sqrt())
+        norm.running_var.copy_(variance * (torch.rand_like(variance) + 0.5))
+
     norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
-    kept = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.momentum = 1.0
+    hooks = [norm.register_forward_pre_hook(settle) for norm in norms]
     with torch.no_grad():
-        model.train()(torch.rand(max(4, 2**16 // size**2), 3, size, size) * 2 - 1)
-        for norm, momentum in zip(norms, kept, strict=True):
-            norm.momentum = momentum
-            norm.running_mean += 0.3 * torch.randn_like(norm.running_var) * norm.running_var.sqrt()
-            norm.running_var *= torch.rand_like(norm.running_var) + 0.5
-    return model.eval()
+        model(torch.rand(8, 3, 128, 128) * 2 - 1)
+    for hook in hooks:
+        hook.remove()
+    return model
