@@ -30,7 +30,7 @@ from tests.support.shared import slow_but
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
 NAMES = (
-    *("tiny_resnet", "tiny_efficientnet", "tiny_mobilenet_v3"),
+    *("tiny_resnet", "tiny_efficientnet", "tiny_mobilenet_v3", "tiny_efficientnet_lite"),
     *("tiny_deit", "tiny_dinov2", "tiny_clip"),
 )
 VARIANTS = ("late", "inter", "early")

@@ -19,6 +19,7 @@ from fusion_keras.backbones.deit import DeiTBackbone
 from fusion_keras.backbones.dinov2 import Dinov2Backbone
 from fusion_keras.backbones.distilbert import DistilBertBackbone
 from fusion_keras.backbones.efficientnet import EfficientNetBackbone
+from fusion_keras.backbones.efficientnet_lite import EfficientNetLiteBackbone
 from fusion_keras.backbones.electra import ElectraBackbone
 from fusion_keras.backbones.facts import Facts
 from fusion_keras.backbones.hf_files import kind_of
@@ -74,6 +75,7 @@ WEIGHTS = {
     "clip_vit_b32": "hf://openai/clip-vit-base-patch32",
     "clip_vit_b16": "hf://openai/clip-vit-base-patch16",
     "efficientnet_b0": "hf://google/efficientnet-b0",
+    "efficientnet_lite0": "hf://timm/efficientnet_lite0.ra_in1k",
 }
 
 
@@ -152,6 +154,7 @@ ARCHITECTURES = {
     "clip_vit_b16": (CLIPVisionBackbone, _CLIP),
     "tiny_bert": (BertBackbone, _bert(6, 32, 4)),
     "efficientnet_b0": (EfficientNetBackbone, {}),
+    "efficientnet_lite0": (EfficientNetLiteBackbone, {}),
     "tiny_vit": (ViTBackbone, _TINY_VIT),
     "tiny_deit": (DeiTBackbone, _TINY_VIT),
     "tiny_dinov2": (Dinov2Backbone, {**_TINY_VIT, "layer_norm_eps": 1e-6}),
@@ -169,6 +172,10 @@ ARCHITECTURES = {
     "tiny_efficientnet": (
         EfficientNetBackbone,
         {**_TINY_IMAGE, "width_coefficient": 0.1, "drop_connect_rate": 0.0},
+    ),
+    "tiny_efficientnet_lite": (
+        EfficientNetLiteBackbone,
+        {**_TINY_IMAGE, "width_coefficient": 0.1},
     ),
     # Without finegrained_output the summary would keep its 1280 channels.
     "tiny_mobilenet": (
@@ -189,6 +196,7 @@ ARCHITECTURES = {
 _WHOLE_IMAGE = (
     *("tiny_vit", "tiny_deit", "tiny_dinov2", "tiny_clip", "tiny_resnet"),
     *("tiny_mobilenet", "tiny_mobilenet_v3", "small_mobilenet", "tiny_efficientnet"),
+    "tiny_efficientnet_lite",
 )
 
 # How the published checkpoints of a family bring an image to their size; for presets that
@@ -211,6 +219,7 @@ _FAMILIES = {
         (0.26862954, 0.26130258, 0.27577711),
     ),
     MobileNetV3Backbone: Family.of_imagenet(ImageSpec(224, "crop", 0.875, "bicubic")),
+    EfficientNetLiteBackbone: Family.of_imagenet(ImageSpec(224, "crop", 0.875, "bicubic")),
 }
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "assets/tokenizer/vocabulary.txt")
 

@@ -25,7 +25,7 @@ _SMALL = (
 )
 
 
-def _eights(channels: float) -> int:
+def eights(channels: float) -> int:
     """The multiple of 8 next to a width, one more where a tenth of it would be lost."""
     near = max(8, int(channels + 4) // 8 * 8)
     return near if near >= 0.9 * channels else near + 8
@@ -54,7 +54,7 @@ class Gate(nn.Module):
 
     def __init__(self, channels: int):
         super().__init__()
-        inside = _eights(channels / 4)
+        inside = eights(channels / 4)
         self.conv_reduce = nn.Conv2d(channels, inside, 1)
         self.conv_expand = nn.Conv2d(inside, channels, 1)
 
@@ -69,7 +69,7 @@ class Block(nn.Module):
     def __init__(self, entering, leaving, row, activation, tf_padding, epsilon):
         super().__init__()
         kernel, expansion, _, gates, _, stride = row
-        inner = _eights(entering * expansion)
+        inner = eights(entering * expansion)
         self.activation, self.expands = activation, expansion != 1
         self.adds = stride == 1 and entering == leaving
         last = Conv(inner, leaving, 1, 1, tf_padding)
@@ -110,8 +110,35 @@ class Last(nn.Module):
         return F.hardswish(self.bn1(self.conv(x)))
 
 
-class MobileNetV3(nn.Module):
+class Network(nn.Module):
     """What is tapped: pixels float32 [B, 3, H, W] -> maps [B, C, h, w], and `last` [B, D].
+
+    A subclass has conv_stem, bn1, an activation behind them, and conv_head; `tapped` gives its
+    stages of blocks, `last` what is behind them, which `behead` takes off.
+    """
+
+    activation = staticmethod(F.hardswish)
+
+    def cut(self, depth: int) -> None:
+        """Take off what is behind a block."""
+        for rows in self.tapped():
+            kept = min(depth, len(rows))
+            del rows[kept:]
+            depth -= kept
+        self.behead()
+
+    def forward(self, pixels) -> dict:
+        """The taps by depth: 0 the stem, then every block, and "last" where it is not cut off."""
+        x = self.activation(self.bn1(self.conv_stem(pixels)))
+        taps = {0: x}
+        for block in (block for rows in self.tapped() for block in rows):
+            x = block(x)
+            taps[len(taps)] = x
+        return taps if self.conv_head is None else {**taps, "last": self.last(x)}
+
+
+class MobileNetV3(Network):
+    """See `Network`.
 
     Args:
         size: "large" or "small".
@@ -123,39 +150,32 @@ class MobileNetV3(nn.Module):
     def __init__(self, size, width_multiplier, tf_padding, batch_norm_eps):
         super().__init__()
         stages, behind, summary = {"large": (_LARGE, 960, 1280), "small": (_SMALL, 576, 1024)}[size]
-        x = 16 if width_multiplier < 0.75 else _eights(16 * width_multiplier)
+        x = 16 if width_multiplier < 0.75 else eights(16 * width_multiplier)
         self.conv_stem = Conv(3, x, 3, 2, tf_padding)
         self.bn1 = nn.BatchNorm2d(x, batch_norm_eps)
         self.blocks = nn.Sequential()
         for rows in stages:
             self.blocks.append(nn.Sequential())
             for row in rows:
-                leaving = _eights(row[2] * width_multiplier)
+                leaving = eights(row[2] * width_multiplier)
                 activation = F.hardswish if row[4] else F.relu
                 block = Block(x, leaving, row, activation, tf_padding, batch_norm_eps)
                 self.blocks[-1].append(block)
                 x = leaving
-        leaving = _eights(behind * width_multiplier)
+        leaving = eights(behind * width_multiplier)
         self.blocks.append(nn.Sequential(Last(x, leaving, batch_norm_eps)))
         self.conv_head = nn.Conv2d(leaving, summary, 1)
 
-    def cut(self, depth: int) -> None:
-        """Take off what is behind a block."""
-        for rows in self.blocks[:-1]:
-            kept = min(depth, len(rows))
-            del rows[kept:]
-            depth -= kept
+    def tapped(self) -> nn.Sequential:
+        """All stages but the last convolution."""
+        return self.blocks[:-1]
+
+    def behead(self) -> None:
+        """Take the last convolution and the head off."""
         self.blocks[-1] = nn.Sequential()
         self.conv_head = None
 
-    def forward(self, pixels) -> dict:
-        """The taps by depth: 0 the stem, then every block, and "last" where it is not cut off."""
-        x = F.hardswish(self.bn1(self.conv_stem(pixels)))
-        taps = {0: x}
-        for block in (block for rows in self.blocks[:-1] for block in rows):
-            x = block(x)
-            taps[len(taps)] = x
-        if self.conv_head is not None:
-            x = self.blocks[-1](x).mean((2, 3), keepdim=True)
-            taps["last"] = F.hardswish(self.conv_head(x)).flatten(1)
-        return taps
+    def last(self, x):
+        """The head behind the pooling."""
+        x = self.blocks[-1](x).mean((2, 3), keepdim=True)
+        return F.hardswish(self.conv_head(x)).flatten(1)

@@ -8,7 +8,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from fusion_keras.backbones.efficientnet_lite import EfficientNetLiteBackbone
 from fusion_keras.backbones.mobilenet_v3 import MobileNetV3Backbone
+from fusion_keras.reference.efficientnet_lite import EfficientNetLite
 from fusion_keras.reference.mobilenet_v3 import MobileNetV3
 from tests.support.hf_encoders import randomise_settled
 
@@ -100,6 +102,18 @@ TIMM_FAMILIES = [
             ({"model_args": {"pad_type": "same", "bn_eps": 0.01}}, 37),
         ),
         depths=11,
+        slow=(1, 3),
+    ),
+    TimmFamily(
+        EfficientNetLiteBackbone,
+        EfficientNetLite,
+        {"architecture": "efficientnet_lite0"},
+        (
+            ({"model_args": {"pad_type": "same", "bn_eps": 0.1}}, 37),
+            ({"architecture": "tf_efficientnet_lite0"}, 45),
+            ({"architecture": "efficientnet_lite1"}, 64),
+        ),
+        depths=16,
         slow=(1, 3),
     ),
 ]

@@ -20,6 +20,8 @@ FILE = Path(__file__).with_suffix(".json")
 CASES = {
     "small": ("mobilenetv3_small_050", {}, 64),
     "small, SAME": ("tf_mobilenetv3_small_075", {}, 45),
+    "lite": ("efficientnet_lite0", {"bn_eps": 0.1}, 37),
+    "lite, SAME": ("tf_efficientnet_lite2", {}, 45),
     "large": ("mobilenetv3_large_100", {"bn_eps": 0.1}, 64),
     "large, SAME": ("tf_mobilenetv3_large_075", {}, 45),
 }
