@@ -34,9 +34,9 @@ NAMES = (
     *("tiny_deit", "tiny_dinov2", "tiny_clip"),
 )
 VARIANTS = ("late", "inter", "early")
-# ResNet halves the image five times. Of one pixel of each of sixteen images the mean of squares
+# These halve the image five times. Of one pixel of each of sixteen images the mean of squares
 # loses digits against the squared mean (`pointwise.BatchNormalization`): 3e-4 of a tap, measured.
-SIZES = {"tiny_resnet": 64}
+SIZES = {"tiny_resnet": 64, "tiny_efficientnet_lite": 64}
 # Deep random networks hardly tell one image from another.
 SHALLOW = {
     "tiny_efficientnet": {
@@ -47,6 +47,7 @@ SHALLOW = {
         "num_block_repeats": (1, 2, 1),
         "expand_ratios": (1, 6, 4),
     },
+    "tiny_efficientnet_lite": {"depth_coefficient": 0.3},
     "tiny_deit": {"num_layers": 3},
     "tiny_dinov2": {"num_layers": 3},
     "tiny_clip": {"num_layers": 3},
@@ -64,7 +65,9 @@ def family(name: str):
     image = load_image(f"random:{name}", size_of(name))
     cls, arguments = ARCHITECTURES[name]
     if name in SHALLOW:
-        image = dataclasses.replace(image, backbone=cls(**{**arguments, **SHALLOW[name]}))
+        shape = image.backbone.input.shape[1:]
+        arguments = {**arguments, **SHALLOW[name], "image_shape": shape}
+        image = dataclasses.replace(image, backbone=cls(**arguments))
     image = dataclasses.replace(image, scale=SCALE, offset=OFFSET)
     return make_family(tiny_text(3), image, variants=VARIANTS, width=32)
 
