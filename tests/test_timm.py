@@ -14,6 +14,8 @@ import torch
 from safetensors.torch import save_file
 
 from fusion_keras.backbones.presets import load_image
+from fusion_keras.data.images import ImageSpec
+from fusion_keras.errors import UsageError
 from tests.support.hf_encoders import TOLERANCE
 from tests.support.shared import slow_but
 from tests.support.timm_families import IMAGENET, family_of
@@ -56,3 +58,36 @@ def test_every_tap_is_that_of_timm(tmp_path, case):
     found = jax.jit(functools.partial(model, training=False))(image.transpose(0, 2, 3, 1))
     ours = [np.asarray(x) for x in found]
     assert _worst(ours, GOLDEN[case]["taps"]) <= TOLERANCE
+
+
+def _with(tmp_path, **published):
+    """A directory of a tiny family whose pretrained_cfg is changed."""
+    family = family_of("mobilenetv3_small_050")
+    fields = {"pretrained_cfg": {**IMAGENET, **published}}
+    family.save(family.build({**family.tiny, **fields}, headed=False), tmp_path)
+    return str(tmp_path)
+
+
+def test_pretrained_cfg_says_how_images_are_prepared(tmp_path):
+    halves = {"mean": [0.5] * 3, "std": [0.5] * 3}
+    sizes = {"input_size": [3, 48, 48], "crop_pct": 0.9, "interpolation": "bilinear"}
+    preset = load_image(_with(tmp_path, **halves, **sizes))
+    # timm resizes to floor(48 / 0.9).
+    assert preset.image_spec == ImageSpec(48, "crop", 48 / 53, "bilinear")
+    assert (preset.scale, preset.offset) == (pytest.approx(1 / 127.5), -1.0)
+    assert preset.backbone.input.shape == (None, 48, 48, 3)
+
+
+def test_a_preparation_that_is_not_known_here_is_named(tmp_path):
+    with pytest.raises(UsageError, match=r"config\.json with preprocessing.*crop_mode border"):
+        load_image(_with(tmp_path, crop_mode="border"))
+
+
+def test_without_pretrained_cfg_the_familys_own_preparation_is_taken(tmp_path):
+    directory = _with(tmp_path)
+    with_it = load_image(directory)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"architecture": "mobilenetv3_small_050"}))
+    without = load_image(directory)
+    assert without.image_spec == with_it.image_spec
+    assert (without.scale, without.offset) == (with_it.scale, with_it.offset)
