@@ -116,11 +116,13 @@ def _hard_sigmoid(op, x, three, low, high, sixth):
 
 
 def _times_hard_sigmoid(op, x):
-    return op.Mul(x, op.HardSigmoid(x, alpha=1 / 6, beta=0.5))
+    return op.Mul(x, op.HardSigmoid(x, _allow_other_attributes=True, _outputs=["gate"]))
 
 
-def _hard_swish(op, x):
-    return op.HardSwish(x)
+def _hard_swish(op, x, gate):
+    given = gate.producer().attributes
+    slope, middle = given.get_float("alpha", 0.2), given.get_float("beta", 0.5)
+    return op.HardSwish(x) if np.allclose((slope, middle), (1 / 6, 0.5), rtol=1e-6) else None
 
 
 # --- Masks and token ids --------------------------------------------------------------------

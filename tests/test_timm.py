@@ -78,9 +78,17 @@ def test_pretrained_cfg_says_how_images_are_prepared(tmp_path):
     assert preset.backbone.input.shape == (None, 48, 48, 3)
 
 
-def test_a_preparation_that_is_not_known_here_is_named(tmp_path):
-    with pytest.raises(UsageError, match=r"config\.json with preprocessing.*crop_mode border"):
-        load_image(_with(tmp_path, crop_mode="border"))
+@pytest.mark.parametrize(
+    ("published", "named"),
+    [
+        ({"crop_mode": "border"}, "crop_mode border"),
+        ({"interpolation": "lanczos"}, "KeyError.*lanczos"),
+        ({"input_size": [3, 224]}, "ValueError"),
+    ],
+)
+def test_a_preparation_that_is_not_known_here_is_named(tmp_path, published, named):
+    with pytest.raises(UsageError, match=rf"config\.json with preprocessing.*{named}"):
+        load_image(_with(tmp_path, **published))
 
 
 def test_without_pretrained_cfg_the_familys_own_preparation_is_taken(tmp_path):

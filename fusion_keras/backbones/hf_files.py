@@ -60,8 +60,8 @@ def _weights_path(directory: Path) -> Path:
     if pickled := sorted(Path(directory).glob("*.bin")):
         raise UsageError(
             f"got only the pickled {pickled[0].name} in {directory}, wanted {_WEIGHTS} (a pickle "
-            "runs code when opened); convert it with transformers' "
-            "save_pretrained(..., safe_serialization=True) where you trust it."
+            "runs code when opened); convert it with transformers' save_pretrained or timm's "
+            "save_for_hf(..., safe_serialization=True) where you trust it."
         )
     raise UsageError(f"got no {_WEIGHTS} in {directory}, wanted the checkpoint's weights there.")
 

@@ -79,7 +79,7 @@ def _of_timm(config: dict) -> dict:
     published = config["pretrained_cfg"]
     if published.get("crop_mode", "center") != "center":
         raise ValueError(f"crop_mode {published['crop_mode']}")
-    size = published["input_size"][-1]
+    _, _, size = published["input_size"]
     return {
         "size": {"shortest_edge": math.floor(size / published["crop_pct"])},
         "crop_size": size,

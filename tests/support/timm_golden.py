@@ -96,7 +96,7 @@ def main() -> None:
             found = taps_of(model, torch.from_numpy(pixels(size)).double())
         taps = [sample(y.numpy()) for y in found]
         made["cases"][case] = {"tensors": digest(shapes), "taps": taps}
-    FILE.write_text(json.dumps(made, indent=1) + "\n")
+    FILE.write_text(json.dumps(made) + "\n")
 
 
 if __name__ == "__main__":
