@@ -101,6 +101,30 @@ def _gelu(op, x):
     return op.Gelu(x, approximate="none")
 
 
+# --- Hard sigmoid and hard swish --------------------------------------------------------------
+
+
+def _clipped(op, x, three, low, high, sixth):
+    return op.Mul(op.Clip(op.Add(x, three), low, high), sixth)
+
+
+def _hard_sigmoid(op, x, three, low, high, sixth):
+    numbers = [scalar(value) for value in (three, low, high, sixth)]
+    if None in numbers or not np.allclose(numbers, (3, 0, 6, 1 / 6), rtol=1e-6, atol=0):
+        return None
+    return op.HardSigmoid(x, alpha=1 / 6, beta=0.5)
+
+
+def _times_hard_sigmoid(op, x):
+    return op.Mul(x, op.HardSigmoid(x, _allow_other_attributes=True, _outputs=["gate"]))
+
+
+def _hard_swish(op, x, gate):
+    given = gate.producer().attributes
+    slope, middle = given.get_float("alpha", 0.2), given.get_float("beta", 0.5)
+    return op.HardSwish(x) if np.allclose((slope, middle), (1 / 6, 0.5), rtol=1e-6) else None
+
+
 # --- Masks and token ids --------------------------------------------------------------------
 
 
@@ -452,6 +476,8 @@ def _gemm(op, x, weight, bias):
 PORTABLE = [
     RewriteRule(_keras_layer_norm, _layer_norm, name="layer_norm", remove_nodes=False),
     RewriteRule(_erf_gelu, _gelu, name="gelu"),
+    RewriteRule(_clipped, _hard_sigmoid, name="hard_sigmoid"),
+    RewriteRule(_times_hard_sigmoid, _hard_swish, name="hard_swish"),
     RewriteRule(_selected, _masked, name="attention_mask"),
     RewriteRule(_wrapped_index, _index, name="token_index"),
     RewriteRule(_differs, _is_set, name="not_zero"),
@@ -461,7 +487,7 @@ PORTABLE = [
     _lifted("Mul"),
     _lifted("Add"),
     RewriteRule(_clip_nhwc, _clip_nchw, name="transpose_after_clip", remove_nodes=False),
-    *map(_lifted_activation, ("Relu", "Sigmoid", "Gelu")),
+    *map(_lifted_activation, ("Relu", "Sigmoid", "Gelu", "HardSwish")),
     _lifted_pair("Add", "transpose_after_sum"),
     _lifted_pair("Mul", "transpose_after_product"),
     RewriteRule(_padded_nhwc, _padded_nchw, name="transpose_after_pad", remove_nodes=False),

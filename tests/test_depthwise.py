@@ -64,6 +64,21 @@ def test_slices_are_the_depthwise_convolution(shape, kernel, strides, padding):
     )
 
 
+@pytest.mark.parametrize("activation", ["relu6", "hard_silu"])
+def test_what_stands_in_front_of_a_depthwise_convolution_is_worked_out_once(activation):
+    def operations(kernel, function):
+        layer = DepthwiseConv2D(kernel, padding="same", use_bias=False)
+        image = _image(2, 16, 16, 8)
+        layer.build(image.shape)
+        compiled = jax.jit(lambda x: layer(function(2 * x + 1))).lower(image).compile()
+        return compiled.cost_analysis()["flops"]
+
+    chosen = keras.activations.get(activation)
+    # Once for each kernel entry, a kernel of 25 would take more of them than one of 9.
+    small, large = (operations(k, chosen) - operations(k, lambda x: x) for k in (3, 5))
+    assert 0 < small == large
+
+
 def test_a_pointwise_convolution_is_the_matrix_product():
     image = _image(2, 5, 7, 4)
     _assert_same(PointwiseConv2D(6), keras.layers.Conv2D(6, 1), image)

@@ -46,10 +46,13 @@ print(json.dumps({"loss": float(loss), "peak_gib": peak, "parameters": model.cou
 """
 
 
+CASES = [(v, image) for v in VARIANTS for image in ("random:mobilenet_v2_1.4", "random:vit_base")]
+CASES += [("inter", f"random:{name}") for name in ("mobilenet_v3_large_1.0", "efficientnet_lite0")]
+
+
 @pytest.mark.large
 @pytest.mark.slow
-@pytest.mark.parametrize("image", ["random:mobilenet_v2_1.4", "random:vit_base"])
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize(("variant", "image"), CASES)
 def test_a_full_size_step_fits_into_12_gib(variant, image, tmp_path):
     command = [sys.executable, "-W", "ignore", "-c", STEP, variant, image]
     path = tmp_path / "model.keras"

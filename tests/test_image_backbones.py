@@ -1,7 +1,8 @@
 """The contract of every family of image backbones: transformers' outputs at every tap, one way to
 be named, loaded, saved, cut and prepared for.
 
-ViT and MobileNetV2 have files of their own for what only they do.
+ViT and MobileNetV2 have files of their own for what only they do. Of families that are timm's and
+not transformers' the outputs are the PyTorch reference's; `tests/test_timm.py` has timm's own.
 """
 
 import functools
@@ -67,6 +68,7 @@ from tests.support.hf_encoders import (
     worst_difference,
 )
 from tests.support.shared import slow_but
+from tests.support.timm_families import TIMM_FAMILIES
 
 # Keras's own variables answer numpy 2's new `copy` keyword with this, wherever it saves.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -128,6 +130,7 @@ class Family:
         taps: (module, pixels [B, 3, H, W]) -> every tap, then the published pooled vector.
         randomise: draws every weight.
         depths, width: what is known of it before it is loaded.
+        slow: numbers of the unusual configurations, from 1, that take long.
     """
 
     ours: type
@@ -140,10 +143,21 @@ class Family:
     randomise: Callable = randomise
     depths: int = 2
     width: int = 0
+    slow: tuple = ()
 
     @functools.cached_property
     def name(self):
         return self.ours.model_type
+
+    def build(self, fields, headed):
+        kind = self.headed if headed else self.model
+        return self.randomise(kind(self.config(**fields)))
+
+    def save(self, model, path):
+        model.save_pretrained(path)
+
+    def inner(self, model):
+        return getattr(model, "vision_model", model.base_model)
 
 
 _LAYERS = {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 32}
@@ -277,15 +291,15 @@ FAMILIES = [
         randomise_convolutions,
         depths=16,
     ),
+    *TIMM_FAMILIES,
 ]
 each_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
 
 
 def _saved(family, path, seed=0, headed=False, **fields):
     torch.manual_seed(seed)
-    kind = family.headed if headed else family.model
-    model = family.randomise(kind(family.config(**{**family.tiny, **fields})))
-    model.save_pretrained(path)
+    model = family.build({**family.tiny, **fields}, headed)
+    family.save(model, path)
     return model
 
 
@@ -309,14 +323,20 @@ def _theirs(family, model, images):
 # --- Outputs ------------------------------------------------------------------------------------
 
 CASES = [
-    pytest.param(family, fields, size, id=f"{family.name}-{number}")
+    pytest.param(
+        family,
+        fields,
+        size,
+        id=f"{family.name}-{number}",
+        marks=[pytest.mark.slow] if number in family.slow else [],
+    )
     for family in FAMILIES
     for number, (fields, size) in enumerate([({}, 32), *family.unusual])
 ]
 
 
 @pytest.mark.parametrize(("family", "fields", "size"), CASES)
-def test_every_tap_and_the_summary_are_those_of_transformers(tmp_path, family, fields, size):
+def test_every_tap_and_the_summary_are_those_of_pytorch(tmp_path, family, fields, size):
     model = _saved(family, tmp_path, **fields)
     backbone = family.ours.from_hf(tmp_path, image_shape=(size, size, 3))
     assert list(backbone.taps) == list(range(backbone.num_depths + 1))
@@ -336,6 +356,14 @@ PUBLISHED = {
         "efficientnet",
         {**_STAGES, "width_coefficient": 1.0, "hidden_dim": 1280, "image_size": 224},
     ),
+    "mobilenetv3_small_100": ("mobilenetv3_small_050", {"architecture": "mobilenetv3_small_100"}),
+    "mobilenetv3_large_100": ("mobilenetv3_small_050", {"architecture": "mobilenetv3_large_100"}),
+    "tf_mobilenetv3_large_075": (
+        "mobilenetv3_small_050",
+        {"architecture": "tf_mobilenetv3_large_075"},
+    ),
+    "efficientnet_lite0": ("efficientnet_lite0", {}),
+    "tf_efficientnet_lite0": ("efficientnet_lite0", {"architecture": "tf_efficientnet_lite0"}),
     "deit-small-distilled": (
         "deit",
         {**_SMALL, "intermediate_size": 1536, "image_size": 224, "patch_size": 16},
@@ -363,8 +391,8 @@ def test_every_tap_of_the_published_sizes(tmp_path, name):
 def test_weights_under_a_classifiers_prefix_are_found(tmp_path, family):
     model = _saved(family, tmp_path, headed=True)
     backbone = family.ours.from_hf(tmp_path, image_shape=(32, 32, 3))
-    inner = getattr(model, "vision_model", model.base_model)
-    ours, theirs = _ours(backbone, _images(32)), _theirs(family, inner, _images(32))
+    ours = _ours(backbone, _images(32))
+    theirs = _theirs(family, family.inner(model), _images(32))
     assert worst_difference(ours, theirs) <= TOLERANCE
     facts = find_image(str(tmp_path), 32)[0].facts
     assert (facts.num_depths, facts.width) == (family.depths, family.width)
@@ -466,7 +494,7 @@ BROKEN = {
     "another family": (
         _edit("config.json", model_type="swin"),
         r"type 'swin' in .*wanted one of vit, mobilenet_v2, resnet, deit, efficientnet, dinov2, "
-        "clip_vision_model, clip",
+        "clip_vision_model, clip, mobilenetv3_small_050, ",
     ),
 }
 
@@ -496,6 +524,28 @@ def test_a_broken_directory_is_one_sentence(tmp_path, family, harm):
         ("clip_vision_model", {"attention_dropout": 0.1}, "got attention_dropout 0.1 in"),
         ("clip_vision_model", {"hidden_act": "mish"}, "hidden_act 'mish', wanted one of"),
         ("dinov2", {"image_size": 48}, r"shape \[1, 26, 32\].*wanted \[1, 37, 32\]"),
+        (
+            "mobilenetv3_small_050",
+            {"architecture": "mobilenetv3_rw"},
+            "'mobilenetv3_rw' in .*wanted",
+        ),
+        (
+            "efficientnet_lite0",
+            {"architecture": "efficientnet_b0"},
+            "'efficientnet_b0' in .*wanted",
+        ),
+        ("mobilenetv3_small_050", {"model_args": {"act_layer": "relu"}}, "act_layer='relu' in"),
+        (
+            "mobilenetv3_small_050",
+            {"model_args": {"global_pool": "max"}},
+            "global_pool 'max'.*'avg'",
+        ),
+        ("mobilenetv3_small_050", {"model_args": {"pad_type": "valid"}}, "pad_type='valid' in"),
+        (
+            "mobilenetv3_small_050",
+            {"architecture": "mobilenetv3_small_075"},
+            r"got shape \[8, 16, 1, 1\] for 'blocks\.0\.0\.conv_pw\.weight'",
+        ),
     ],
 )
 def test_a_config_that_cannot_be_is_one_sentence(tmp_path, family, fields, message):
@@ -508,13 +558,19 @@ def test_a_config_that_cannot_be_is_one_sentence(tmp_path, family, fields, messa
 
 # --- Published sizes and preprocessing ----------------------------------------------------------
 
-# transformers' own counts, BatchNorm's statistics added; without a mask token, and without the
-# poolers that their classifiers leave out.
+# transformers' own counts, or timm's (1.0.31) without the classifier, BatchNorm's statistics added;
+# without a mask token, and without the poolers that their classifiers leave out.
 PARAMETERS = {
     "resnet_18": 11_176_512 + 9600,
     "resnet_34": 21_284_672 + 17_024,
     "resnet_50": 23_508_032 + 53_120,
     "efficientnet_b0": 4_007_548 + 42_016,
+    "mobilenet_v3_small_0.5": 1_593_224 - 1_025_000 + 6496,
+    "mobilenet_v3_small_0.75": 2_041_872 - 1_025_000 + 9680,
+    "mobilenet_v3_small_1.0": 2_542_856 - 1_025_000 + 12_112,
+    "mobilenet_v3_large_0.75": 3_993_528 - 1_281_000 + 19_088,
+    "mobilenet_v3_large_1.0": 5_483_032 - 1_281_000 + 24_400,
+    "efficientnet_lite0": 4_652_008 - 1_281_000 + 42_016,
     "deit_tiny": 5_524_416,
     "deit_small": 21_665_664,
     "deit_tiny_distilled": 5_524_800,
@@ -529,6 +585,26 @@ PARAMETERS = {
 def test_published_architectures_have_the_published_size(name):
     backbone = load_image(f"random:{name}").backbone
     assert backbone.count_params() == PARAMETERS[name]
+
+
+# Of `last` with a classifier of 1000 classes, in millions: those of Howard et al. 2019, table 3,
+# but of small 0.5, which is not in it, and of large 1.0, for which it says 219. Of Lite0 those of
+# timm's convolutions; Google's page says 407, timm's table 400.
+MULTIPLY_ADDS = {
+    "mobilenet_v3_small_0.5": 24.2,
+    "mobilenet_v3_small_0.75": 44,
+    "mobilenet_v3_small_1.0": 56,
+    "mobilenet_v3_large_0.75": 155,
+    "mobilenet_v3_large_1.0": 217,
+    "efficientnet_lite0": 385,
+}
+
+
+@pytest.mark.parametrize("name", slow_but(["mobilenet_v3_small_0.5"], MULTIPLY_ADDS))
+def test_published_architectures_have_the_published_multiply_adds(name):
+    backbone = load_image(f"random:{name}").backbone
+    found = count_macs(cut(backbone, ["last"])) + 1000 * backbone.summary.shape[-1]
+    assert found / 1e6 == pytest.approx(MULTIPLY_ADDS[name], rel=0.015)
 
 
 # Of `last`, worked out by hand: P patches and the class token in every layer but the last, whose

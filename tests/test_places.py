@@ -48,7 +48,7 @@ LEAVES = (
     "training_flags",
 )
 # The networks of the PyTorch reference, written from the spec alone: ours are compared with them.
-INDEPENDENT = ("model", "joins", "text", "audio_cnn", "clstm")
+INDEPENDENT = ("model", "joins", "text", "audio_cnn", "clstm", "mobilenet_v3", "efficientnet_lite")
 ENTRIES = ("train", "plan", "sweep", "search", "prices", "reliance", "robustness", "port", "digits")
 # `from jax import lax` in a file called jax.py would import itself.
 LIBRARY_NAMES = ("onnx", "tensorrt", "keras", "jax", "torch", "profile", "statistics")

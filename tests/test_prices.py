@@ -15,6 +15,7 @@ def test_every_name_with_weights_is_of_one_list():
 
     assert {"minilm", "roberta_base", "albert_base"} <= set(text)
     assert {"resnet_18", "mobilenet_v2_1.0", "dinov2_small"} <= set(image)
+    assert {"mobilenet_v3_small_0.5", "efficientnet_lite0"} <= set(image)
     assert not set(text) & set(image)
     assert not any("tiny_" in name[:5] or "audio" in name for name in text + image)
 
@@ -25,6 +26,7 @@ def test_every_name_with_weights_is_of_one_list():
         ("text", "bert_tiny", [1, 2]),
         ("text", "minilm", [2, 3, 4, 6]),
         ("image", "resnet_18", [2, 4, 6, 8]),
+        ("image", "mobilenet_v3_small_0.5", [3, 6, 8, 11]),
     ],
 )
 def test_a_backbone_is_measured_at_four_shares_of_its_depth(modality, name, depths):

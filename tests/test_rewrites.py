@@ -14,6 +14,7 @@ from fusion_keras.exported import run_onnx
 from fusion_keras.fusion.graph import build
 from fusion_keras.fusion.spec import to_dict
 from fusion_keras.fusion.variants import make_spec
+from tests.support.backbones import facts
 from tests.support.graphs import VISIONS, inputs_of, run
 from tests.support.tiny import OF_TEXT_AND_IMAGES as VARIANTS
 
@@ -35,6 +36,13 @@ CASES |= {
     for variant in VARIANTS
     for vision in VISIONS
 }
+# Other families of images, each of whose rules some variant must need.
+OTHERS = {
+    "resnet": ("tiny_resnet", facts(6, 8)),
+    "efficientnet": ("tiny_efficientnet", facts(6, 16)),
+    "mobilenet_v3": ("tiny_mobilenet_v3", facts(6, 11)),
+}
+CASES |= {f"inter-{vision}": ("inter", vision, "", FIXED) for vision in OTHERS}
 QUICK = ["joins"]
 SLOW = [name for name in CASES if name not in QUICK]
 CONVERT = """
@@ -56,7 +64,7 @@ def prepared(root, cases):
     """A folder for each case with a model of random weights, inputs and JAX's outputs."""
     text = load_text("tiny_bert")
     for name, (variant, vision, junctions, shapes) in cases.items():
-        preset, depths = VISIONS[vision]
+        preset, depths = (VISIONS | OTHERS)[vision]
         folder = root / name
         folder.mkdir()
         fusion = get_config().fusion

@@ -23,6 +23,8 @@ from tests.support.onnx_graphs import (
 OTHERS = {
     "layer_norm": LAYER_NORM.replace("AXES", "second"),
     "gelu": GRAPHS["gelu"][0].replace("root", "one"),
+    "hard_sigmoid": GRAPHS["hard_sigmoid"][0].replace("sixth", "eighth"),
+    "hard_swish": GRAPHS["hard_swish"][0].replace("0.16666667", "0.2"),
     "attention_mask": GRAPHS["attention_mask"][0].replace("(lowest", "(half"),
     "token_index": GRAPHS["token_index"][0].replace("vocabulary", "three"),
     "not_zero": GRAPHS["not_zero"][0].replace("nothing", "three"),

@@ -17,11 +17,11 @@ _WEIGHTS = "model.safetensors"
 
 
 def read_config(directory: Path, model_type: str | tuple[str, ...]) -> dict:
-    """Return config.json of `directory`, whose "model_type" must be `model_type`, or one of them.
+    """Return config.json of `directory`, whose `kind_of` must be `model_type`, or one of them.
 
     Raises:
         UsageError: the directory or the file is missing, is no JSON object, or names
-            another model type.
+            another model type or architecture.
     """
     path = Path(directory) / _CONFIG
     if not path.is_file():
@@ -36,7 +36,7 @@ def read_config(directory: Path, model_type: str | tuple[str, ...]) -> dict:
             f"got {path} that is not valid JSON ({error}), wanted a Hugging Face config; "
             "copy the file again."
         ) from error
-    kind = config.get("model_type") if isinstance(config, dict) else None
+    kind = kind_of(config) if isinstance(config, dict) else None
     wanted = (model_type,) if isinstance(model_type, str) else model_type
     if kind not in wanted:
         raise UsageError(
@@ -44,6 +44,12 @@ def read_config(directory: Path, model_type: str | tuple[str, ...]) -> dict:
             "name a checkpoint of that kind."
         )
     return config
+
+
+def kind_of(config: dict) -> str | None:
+    """What a config.json says that it is of: Hugging Face's model_type, or timm's architecture."""
+    kind = config.get("model_type")
+    return config.get("architecture") if kind in (None, "timm_wrapper") else kind
 
 
 def _weights_path(directory: Path) -> Path:
@@ -54,8 +60,8 @@ def _weights_path(directory: Path) -> Path:
     if pickled := sorted(Path(directory).glob("*.bin")):
         raise UsageError(
             f"got only the pickled {pickled[0].name} in {directory}, wanted {_WEIGHTS} (a pickle "
-            "runs code when opened); convert it with transformers' "
-            "save_pretrained(..., safe_serialization=True) where you trust it."
+            "runs code when opened); convert it with transformers' save_pretrained or timm's "
+            "save_for_hf(..., safe_serialization=True) where you trust it."
         )
     raise UsageError(f"got no {_WEIGHTS} in {directory}, wanted the checkpoint's weights there.")
 

@@ -1,5 +1,6 @@
-"""A checkpoint's own image preprocessing, from its preprocessor_config.json."""
+"""A checkpoint's own image preprocessing: preprocessor_config.json, or timm's pretrained_cfg."""
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from fusion_keras.errors import UsageError
 # Pillow's numbers, as Hugging Face stores them.
 _INTERPOLATION = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 _HALVES = (0.5, 0.5, 0.5)
+_RESAMPLE = {name: number for number, name in _INTERPOLATION.items()}
 # Above this edge ConvNeXT's preprocessing, which ResNet has too, squashes and does not crop.
 _WARPED_FROM = 384
 
@@ -47,7 +49,7 @@ def read_preprocessing(directory: Path, family: Family):
     Args:
         directory: of the checkpoint.
         family: what its architecture's published checkpoints do, taken where the directory
-            has no preprocessor_config.json or the file leaves it open.
+            has neither preprocessor_config.json nor timm's pretrained_cfg or they leave it open.
 
     Returns:
         (ImageSpec of the family's size, scale, offset), the latter as in presets.ImagePreset.
@@ -55,18 +57,37 @@ def read_preprocessing(directory: Path, family: Family):
     Raises:
         UsageError: the file asks for something that is not supported.
     """
-    path = directory / "preprocessor_config.json"
+    path, read = directory / "preprocessor_config.json", dict
     if not path.is_file():
-        return family.spec, *family.scaling
+        path, read = directory / "config.json", _of_timm
     config = read_json(path)
+    if read is _of_timm and "pretrained_cfg" not in config:
+        return family.spec, *family.scaling
     try:
+        config = read(config)
         return _resizing(config, family.spec), *_scaling(config, family)
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise UsageError(
             f"got {path} with preprocessing that is not known here ({error!r}), wanted a "
-            "bilinear or bicubic resize, a centre crop and a normalisation; delete the file to "
+            "bilinear or bicubic resize, a centre crop and a normalisation; leave it out to "
             "use its family's."
         ) from error
+
+
+def _of_timm(config: dict) -> dict:
+    """timm's pretrained_cfg in the words of preprocessor_config.json. Raises KeyError ..."""
+    published = config["pretrained_cfg"]
+    if published.get("crop_mode", "center") != "center":
+        raise ValueError(f"crop_mode {published['crop_mode']}")
+    _, _, size = published["input_size"]
+    return {
+        "size": {"shortest_edge": math.floor(size / published["crop_pct"])},
+        "crop_size": size,
+        "do_center_crop": True,
+        "resample": _RESAMPLE[published["interpolation"]],
+        "image_mean": published["mean"],
+        "image_std": published["std"],
+    }
 
 
 def _resizing(config, family):

@@ -19,9 +19,12 @@ from fusion_keras.backbones.deit import DeiTBackbone
 from fusion_keras.backbones.dinov2 import Dinov2Backbone
 from fusion_keras.backbones.distilbert import DistilBertBackbone
 from fusion_keras.backbones.efficientnet import EfficientNetBackbone
+from fusion_keras.backbones.efficientnet_lite import EfficientNetLiteBackbone
 from fusion_keras.backbones.electra import ElectraBackbone
 from fusion_keras.backbones.facts import Facts
+from fusion_keras.backbones.hf_files import kind_of
 from fusion_keras.backbones.mobilenet_v2 import MobileNetV2Backbone
+from fusion_keras.backbones.mobilenet_v3 import MobileNetV3Backbone
 from fusion_keras.backbones.preprocessing import Family, read_preprocessing
 from fusion_keras.backbones.resnet import ResNetBackbone
 from fusion_keras.backbones.roberta import RobertaBackbone
@@ -55,6 +58,11 @@ WEIGHTS = {
     "albert_base": "hf://albert/albert-base-v2",
     "mobilenet_v2_1.0": "hf://google/mobilenet_v2_1.0_224",
     "mobilenet_v2_1.4": "hf://google/mobilenet_v2_1.4_224",
+    "mobilenet_v3_small_0.5": "hf://timm/mobilenetv3_small_050.lamb_in1k",
+    "mobilenet_v3_small_0.75": "hf://timm/mobilenetv3_small_075.lamb_in1k",
+    "mobilenet_v3_small_1.0": "hf://timm/mobilenetv3_small_100.lamb_in1k",
+    "mobilenet_v3_large_0.75": "hf://timm/tf_mobilenetv3_large_075.in1k",
+    "mobilenet_v3_large_1.0": "hf://timm/mobilenetv3_large_100.ra_in1k",
     "vit_base": "hf://google/vit-base-patch16-224",
     "resnet_18": "hf://microsoft/resnet-18",
     "resnet_34": "hf://microsoft/resnet-34",
@@ -67,6 +75,7 @@ WEIGHTS = {
     "clip_vit_b32": "hf://openai/clip-vit-base-patch32",
     "clip_vit_b16": "hf://openai/clip-vit-base-patch16",
     "efficientnet_b0": "hf://google/efficientnet-b0",
+    "efficientnet_lite0": "hf://timm/efficientnet_lite0.ra_in1k",
 }
 
 
@@ -102,6 +111,7 @@ def _resnet(*depths):
     return {"hidden_sizes": (64, 128, 256, 512), "depths": depths, "layer_type": "basic"}
 
 
+_TIMM = MobileNetV3Backbone.architectures
 _CLIP = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
 _TINY_IMAGE = {"image_shape": (32, 32, 3)}
 _TINY_VIT = {**_TINY_IMAGE, "patch_size": 8, "hidden_dim": 32, "num_heads": 4, "mlp_dim": 64}
@@ -126,6 +136,11 @@ ARCHITECTURES = {
     "albert_base": (AlbertBackbone, _bert(12, 768, 12, **_ALBERT)),
     "mobilenet_v2_1.0": (MobileNetV2Backbone, {"depth_multiplier": 1.0}),
     "mobilenet_v2_1.4": (MobileNetV2Backbone, {"depth_multiplier": 1.4}),
+    "mobilenet_v3_small_0.5": (MobileNetV3Backbone, _TIMM["mobilenetv3_small_050"]),
+    "mobilenet_v3_small_0.75": (MobileNetV3Backbone, _TIMM["mobilenetv3_small_075"]),
+    "mobilenet_v3_small_1.0": (MobileNetV3Backbone, _TIMM["mobilenetv3_small_100"]),
+    "mobilenet_v3_large_0.75": (MobileNetV3Backbone, _TIMM["tf_mobilenetv3_large_075"]),
+    "mobilenet_v3_large_1.0": (MobileNetV3Backbone, _TIMM["mobilenetv3_large_100"]),
     "vit_base": (ViTBackbone, {}),
     "resnet_18": (ResNetBackbone, _resnet(2, 2, 2, 2)),
     "resnet_34": (ResNetBackbone, _resnet(3, 4, 6, 3)),
@@ -139,6 +154,7 @@ ARCHITECTURES = {
     "clip_vit_b16": (CLIPVisionBackbone, _CLIP),
     "tiny_bert": (BertBackbone, _bert(6, 32, 4)),
     "efficientnet_b0": (EfficientNetBackbone, {}),
+    "efficientnet_lite0": (EfficientNetLiteBackbone, {}),
     "tiny_vit": (ViTBackbone, _TINY_VIT),
     "tiny_deit": (DeiTBackbone, _TINY_VIT),
     "tiny_dinov2": (Dinov2Backbone, {**_TINY_VIT, "layer_norm_eps": 1e-6}),
@@ -157,10 +173,18 @@ ARCHITECTURES = {
         EfficientNetBackbone,
         {**_TINY_IMAGE, "width_coefficient": 0.1, "drop_connect_rate": 0.0},
     ),
+    "tiny_efficientnet_lite": (
+        EfficientNetLiteBackbone,
+        {**_TINY_IMAGE, "width_coefficient": 0.1},
+    ),
     # Without finegrained_output the summary would keep its 1280 channels.
     "tiny_mobilenet": (
         MobileNetV2Backbone,
         {"depth_multiplier": 0.1, "finegrained_output": False, **_TINY_IMAGE},
+    ),
+    "tiny_mobilenet_v3": (
+        MobileNetV3Backbone,
+        {**_TINY_IMAGE, "size": "small", "width_multiplier": 0.1},
     ),
     "small_mobilenet": (
         MobileNetV2Backbone,
@@ -171,7 +195,8 @@ ARCHITECTURES = {
 }
 _WHOLE_IMAGE = (
     *("tiny_vit", "tiny_deit", "tiny_dinov2", "tiny_clip", "tiny_resnet"),
-    *("tiny_mobilenet", "small_mobilenet", "tiny_efficientnet"),
+    *("tiny_mobilenet", "tiny_mobilenet_v3", "small_mobilenet", "tiny_efficientnet"),
+    "tiny_efficientnet_lite",
 )
 
 # How the published checkpoints of a family bring an image to their size; for presets that
@@ -193,6 +218,8 @@ _FAMILIES = {
         (0.48145466, 0.4578275, 0.40821073),
         (0.26862954, 0.26130258, 0.27577711),
     ),
+    MobileNetV3Backbone: Family.of_imagenet(ImageSpec(224, "crop", 0.875, "bicubic")),
+    EfficientNetLiteBackbone: Family.of_imagenet(ImageSpec(224, "crop", 0.875, "bicubic")),
 }
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "assets/tokenizer/vocabulary.txt")
 
@@ -436,7 +463,7 @@ def _text_class(directory):
 def _image_class(directory):
     """The backbone class that a directory's config.json names."""
     config = read_json(directory / "config.json")
-    kind = config.get("registered_name") or config.get("model_type")
+    kind = config.get("registered_name") or kind_of(config)
     classes = {kind: cls for cls in _FAMILIES for kind in cls.model_types()}
     classes |= {f"fusion_keras>{cls.__name__}": cls for cls in _FAMILIES}
     classes["keras_hub>ViTBackbone"] = ViTBackbone

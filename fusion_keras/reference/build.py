@@ -24,6 +24,8 @@ from fusion_keras.modalities import MODALITY
 from fusion_keras.reference import clstm
 from fusion_keras.reference.audio_cnn import AudioCnn
 from fusion_keras.reference.clstm import Clstm
+from fusion_keras.reference.efficientnet_lite import EfficientNetLite
+from fusion_keras.reference.mobilenet_v3 import MobileNetV3
 from fusion_keras.reference.model import Reference, Tabular
 from fusion_keras.training.restored import config_of
 from fusion_keras.training.run import read_json
@@ -80,6 +82,11 @@ _FIELDS = {
             "layer_norm_eps",
         )
     },
+}
+# Networks of ours with timm's names, and what of their sizes is not of both.
+_TIMM = {
+    "MobileNetV3": (MobileNetV3, ("size", "width_multiplier")),
+    "EfficientNetLite": (EfficientNetLite, ("width_coefficient", "depth_coefficient")),
 }
 # Statistics of BatchNorm that PyTorch keeps and we have not.
 _COUNTS = "num_batches_tracked"
@@ -162,7 +169,7 @@ def of_run(folder: Path | str, weights) -> Reference:
 def module(backbone) -> nn.Module:
     """One of our backbones in PyTorch, whole, its weights random.
 
-    Hugging Face's module; where it has none, of sound and tables, one of ours.
+    Hugging Face's module; where it has none, of sound, tables and timm's families, one of ours.
     """
     config = backbone.get_config()
     kind = type(backbone).__name__.removesuffix("Backbone")
@@ -170,6 +177,9 @@ def module(backbone) -> nn.Module:
         built = AudioCnn(config["depth_multiplier"])
     elif kind == "Tabular":
         built = Tabular(config["size"], config["width"], config["num_layers"])
+    elif kind in _TIMM:
+        network, names = _TIMM[kind]
+        built = network(**{n: config[n] for n in (*names, "tf_padding", "batch_norm_eps")})
     elif isinstance(backbone, TextEncoder):
         built = _text(kind, backbone)
     else:

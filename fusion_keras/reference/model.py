@@ -17,6 +17,7 @@ from transformers import (
 
 from fusion_keras.reference.audio_cnn import AudioCnn
 from fusion_keras.reference.joins import JOINS
+from fusion_keras.reference.mobilenet_v3 import Network
 from fusion_keras.reference.text import cut_text, text_mask, text_taps
 
 LAST = "last"
@@ -163,6 +164,9 @@ def _cut(modality: str, model, depths: list):
         return cut_text(model, depths)
     if LAST in depths:
         return model
+    if isinstance(model, Network):
+        model.cut(max(depths))
+        return model
     if isinstance(model, ResNetModel):
         left = max(depths)
         for stage in model.encoder.stages:
@@ -181,6 +185,8 @@ def _cut(modality: str, model, depths: list):
 
 
 def _image_taps(model, pixels) -> dict:
+    if isinstance(model, Network):
+        return model(pixels)
     if isinstance(model, MobileNetV2Model):
         return _convolutional_taps(model, pixels)
     if isinstance(model, ResNetModel):

@@ -12,7 +12,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from fusion_keras.backbones.hf_files import Weights
+from fusion_keras.backbones.hf_files import Weights, kind_of
 from fusion_keras.backbones.sources import read_json as read_source
 from fusion_keras.errors import UsageError
 from fusion_keras.files import digest, disk_errors, write
@@ -116,7 +116,7 @@ def from_classifier(config, folder: Path, target: Path) -> Run:
     multi_label.refuse(config, "classifier")
     config[modality].preset = str(folder)
     described = read_source(folder / "config.json")
-    kind = described.get("model_type")
+    kind = kind_of(described)
     if kind not in _HEADS:
         raise UsageError(
             f"{folder} holds a {kind!r}; one of {', '.join(_HEADS)} is wanted, whose published "

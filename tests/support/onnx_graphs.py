@@ -35,6 +35,8 @@ WEIGHTS = {
     "epsilon": np.array(1e-3),
     "zero": np.array(0.0),
     "six": np.array(6.0),
+    "three_f": np.array(3.0),
+    "sixth": np.array(1 / 6),
     "eighth": np.array(0.125),
     "lowest": np.array(-1e9),
     "less": np.array(-1.0),
@@ -136,6 +138,21 @@ GRAPHS = {
 """,
         ["Gelu"],
     ),
+    "hard_sigmoid": (
+        """
+    a = Add (x, three_f)
+    c = Clip (a, zero, six)
+    y = Mul (c, sixth)
+""",
+        ["HardSigmoid"],
+    ),
+    "hard_swish": (
+        """
+    h = HardSigmoid <alpha = 0.16666667, beta = 0.5> (x)
+    y = Mul (x, h)
+""",
+        ["HardSwish"],
+    ),
     "attention_mask": (
         """
     k = Cast <to = 1> (keep)
@@ -198,7 +215,7 @@ GRAPHS = {
             f"t = Transpose <perm = [0, 2, 3, 1]> (image)\n y = {name} (t)",
             sorted([name, "Transpose"]),
         )
-        for name in ("Relu", "Sigmoid", "Gelu")
+        for name in ("Relu", "Sigmoid", "Gelu", "HardSwish")
     },
     "transpose_after_pad": (
         "t = Transpose <perm = [0, 2, 3, 1]> (image)\n y = Pad (t, around_nhwc)",
