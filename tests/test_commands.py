@@ -22,7 +22,7 @@ def test_every_command_is_there_with_what_it_is_for():
     run = {
         f"fusion_keras.{path.stem}"
         for path in (ROOT / "fusion_keras").glob("[a-z]*.py")
-        if '__name__ == "__main__"' in path.read_text()
+        if '\nif __name__ == "__main__":' in path.read_text()
     }
     assert "fusion_keras.train" in run
     assert run <= set(said)

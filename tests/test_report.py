@@ -1,6 +1,5 @@
 """What `python -m bench.report` says: fronts and comparisons worked out by hand, mistakes named."""
 
-import argparse
 import json
 import math
 import os
@@ -162,8 +161,7 @@ def test_unlike_machines_share_no_chart_of_batches():
         content |= {"machine_speed": {"steady": True}, "method": {}}
     inputs = gather.Inputs(measured=files)
     found, models = gather.points_of(inputs, [])
-    options = argparse.Namespace(budget_ms=15, precision=[])
-    _, shown = sections.sections_of(inputs, found, models, options)
+    _, shown = sections.sections_of(inputs, found, models, budget=15, precisions=[])
     (swept,) = [s for s in shown if s.title == "Batch and threads"]
     assert [len(chart.traces) for chart in swept.parts] == [2, 2]
 
