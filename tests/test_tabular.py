@@ -16,6 +16,7 @@ from bench.edge.inputs import tabular as device
 from bench.edge.method import Contender
 from bench.edge.predictor import Predictor
 from bench.edge.runners.engines import open_runner
+from fusion_keras import api
 from fusion_keras.config import get_config
 from fusion_keras.data.records import Records
 from fusion_keras.data.table import parse_number
@@ -259,6 +260,25 @@ def test_shuffling_it_is_measured(run, capsys):
 
     found = correct_when_shuffled(restore(run), "test", repeats=2, seed=0)
     assert found.keys() == {"", "text", "tabular"}
+
+
+def test_a_run_is_asked_with_cells(run, bench):
+    with (run / "predictions.csv").open(newline="") as file:
+        told = [line for line in csv.DictReader(file) if line["split"] == "test"]
+    with (bench.folder / "data" / "cells.csv").open(newline="", encoding="utf-8") as file:
+        table = {line["id"]: line for line in csv.DictReader(file)}
+    lines = [table[line["id"]] for line in told]
+    rows = [{"text": x["text"], "tabular": {n: x[n] for n in (*NUMBERS, "site")}} for x in lines]
+    opened = api.Run.load(run)
+
+    found = opened.predict(rows)
+
+    wanted = [float(line[f"p_{opened.classes[0]}"]) for line in told]
+    assert [p.probabilities[opened.classes[0]] for p in found] == pytest.approx(wanted, abs=1e-5)
+    as_missing, left_out = ({"tabular": {"age": x, "site": "north"}} for x in ("n/a", None))
+    assert opened.predict([as_missing]) == opened.predict([left_out])
+    with pytest.raises(UsageError, match=r"row 0 cannot be read: there is no column 'weight'"):
+        opened.predict([{"text": "a", "tabular": {"weight": 3}}])
 
 
 @pytest.fixture(scope="module")

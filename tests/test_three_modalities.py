@@ -1,5 +1,6 @@
 """Sound as a third modality: joins by hand, every variant, and the way to a device."""
 
+import csv
 import json
 
 import keras
@@ -15,8 +16,10 @@ from bench.edge.predictor import Predictor
 from bench.edge.runners.workstation import torch_call
 from export.pipeline import export
 from export.request import Request
+from fusion_keras import api
 from fusion_keras.backbones.presets import load_audio, load_image, load_text
 from fusion_keras.config import get_config
+from fusion_keras.data import sound
 from fusion_keras.data.log_mel import log_mel
 from fusion_keras.data.pipeline import train_batches
 from fusion_keras.errors import UsageError
@@ -307,6 +310,30 @@ def test_late_fusion_freezes_three_parents(late):
     described = late.read_json("config.json")
     assert described["inputs"]["audio"]["frames"] == 48
     assert described["spec"]["junctions"][0]["audio"] == "last"
+
+
+@pytest.mark.slow
+def test_a_run_is_asked_with_sound(late, bench):
+    with (late.folder / "predictions.csv").open(newline="") as file:
+        told = [line for line in csv.DictReader(file) if line["split"] == "test"]
+    folder = bench.folder / "data"
+    with (folder / "sounds.csv").open(newline="", encoding="utf-8") as file:
+        table = {line["id"]: line for line in csv.DictReader(file)}
+    files = [{n: folder / table[x["id"]][n] for n in ("image", "audio")} for x in told]
+    rows = [{"text": table[x["id"]]["text"], **each} for x, each in zip(told, files, strict=True)]
+    opened = api.Run.load(late.folder)
+
+    found = opened.predict(rows)
+
+    name = opened.classes[0]
+    wanted = [float(line[f"p_{name}"]) for line in told]
+    assert [p.probabilities[name] for p in found] == pytest.approx(wanted, abs=1e-5)
+    waveform = sound.decode(rows[0]["audio"])
+    (same,) = opened.predict([rows[0] | {"audio": waveform}])
+    assert same.probabilities == pytest.approx(found[0].probabilities, abs=1e-6)
+    silent = {n: x for n, x in rows[0].items() if n != "audio"}
+    (without,) = opened.predict([silent])
+    assert abs(without.probabilities[name] - same.probabilities[name]) > 1e-5
 
 
 @pytest.mark.slow

@@ -217,8 +217,13 @@ class Tabular(Modality):
         unknown = sorted(set(given) - set(reader.columns))
         if unknown:
             raise ValueError(f"there is no column {unknown[0]!r}; {', '.join(reader.columns)} are")
-        cells = {name: given.get(name) for name in reader.columns}
-        return encode({n: "" if x is None else str(x) for n, x in cells.items()}, described)
+        cells = {n: "" if given.get(n) is None else str(given[n]).strip() for n in reader.columns}
+        levels = {level for each in described["categories"] for level in each["levels"]}
+        missing = set(described.get("missing", ()))
+        for column, cell in cells.items():
+            if cell.casefold() in missing and cell not in levels:
+                cells[column] = ""
+        return encode(cells, described)
 
     def nothing(self, count, reader: TabularReader, described):
         size = len(encode(dict.fromkeys(reader.columns, ""), described))

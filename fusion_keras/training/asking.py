@@ -90,5 +90,6 @@ def _read(
         except (ValueError, TypeError, OSError) as error:
             raise UsageError(f"the {name} of row {number} cannot be read: {error}.") from None
     whole = modality.nothing(len(rows), reader, described)
-    whole[has] = values
+    if values:
+        whole[has] = values
     return whole
