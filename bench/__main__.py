@@ -23,11 +23,10 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import datetime
 import sys
 from pathlib import Path
 
-from bench.edge import elsewhere, flags
+from bench.edge import elsewhere, flags, results
 from bench.edge.contenders import contenders
 from bench.edge.entry import Progress, ends
 from bench.edge.errors import BenchError
@@ -47,7 +46,7 @@ VERDICTS = {
 def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
     wanted = _contenders(options)
-    target = options.out or Path("results") / f"{_now()}.json"
+    target = options.out or results.dated()
     if target.exists() and not options.replace:
         raise BenchError(f"{target} is there: give --out another name, or --replace it.")
     if options.device:
@@ -136,10 +135,6 @@ def _contenders(options) -> list[Contender]:
     if options.slow_by:  # a check of the method: the last one gets a delay
         found[-1] = dataclasses.replace(found[-1], slow_by=options.slow_by)
     return found
-
-
-def _now() -> str:
-    return datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
 
 
 def _announce(contenders: list[Contender], method: Method) -> None:

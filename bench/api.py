@@ -16,7 +16,6 @@ the program's main module.
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import functools
 import os
 from collections.abc import Callable, Sequence
@@ -191,8 +190,7 @@ def measure(
         batches=batches,
         threads=threads,
     )
-    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    file = Path("results") / f"{now}.json" if out is None else Path(out)
+    file = files_of_results.dated() if out is None else Path(out)
     measure_contenders(found, Method(profile=profile, seed=seed), file, say=say)
     return Results(file)
 

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.edge import artifact
 from fusion_keras.errors import UsageError
 
 __all__ = ["Artifact", "Exported", "UsageError", "export"]
@@ -55,11 +56,11 @@ class Artifact:
         """Open what `export`, or `python -m export`, has written.
 
         Raises:
-            UsageError: there is none.
+            UsageError: there is none, or a file of it is missing or was changed.
         """
-        artifact = cls(Path(folder))
-        _ = artifact.description["models"]
-        return artifact
+        found = cls(Path(folder))
+        _ = found.description
+        return found
 
     def __fspath__(self) -> str:
         return os.fspath(self.folder)
@@ -67,9 +68,10 @@ class Artifact:
     @functools.cached_property
     def description(self) -> dict[str, Any]:
         """All of `meta.json`: inputs, classes, ladder, metrics, versions."""
-        from fusion_keras.training.run import read_json
-
-        return read_json(self.folder / "meta.json")
+        try:
+            return artifact.read(self.folder)
+        except artifact.ArtifactError as error:
+            raise UsageError(str(error)) from None
 
     @property
     def variant(self) -> str:

@@ -246,10 +246,12 @@ class Run:
         with corrupt_run_errors(self.folder), file.open(newline="", encoding="utf-8") as lines:
             return [{k: float(v) for k, v in line.items()} for line in csv.DictReader(lines)]
 
-    @property
+    @functools.cached_property
     def model(self) -> keras.Model:
         """The trained model: inputs by name, a dict with "logits" [B, C] out."""
-        return self._task.graph.model
+        from fusion_keras.training.restored import load_model
+
+        return load_model(self.folder)
 
     @functools.cached_property
     def _task(self) -> Task:
@@ -299,7 +301,7 @@ class Run:
         if not rows:
             return []
         several = self.description.get("label_kind") == "multi"
-        outputs = asking.outputs(self.folder, self.description, rows)
+        outputs = asking.outputs(self.model, self.config, self.description, rows)
         probs = probabilities(outputs["logits"], "multi" if several else "single")
         found = []
         for i, row in enumerate(probs):

@@ -120,8 +120,8 @@ def test_a_run_says_what_it_is(run, tiny_run):
 
 
 def test_what_cannot_be_loaded_is_named(tmp_path):
-    for kind in (Run, Artifact):
-        with pytest.raises(UsageError, match="is not a finished run"):
+    for kind, said in ((Run, "is not a finished run"), (Artifact, "is no artifact, it has no")):
+        with pytest.raises(UsageError, match=said):
             kind.load(tmp_path)
 
 

@@ -279,6 +279,9 @@ def test_a_run_is_asked_with_cells(run, bench):
     assert opened.predict([as_missing]) == opened.predict([left_out])
     with pytest.raises(UsageError, match=r"row 0 cannot be read: there is no column 'weight'"):
         opened.predict([{"text": "a", "tabular": {"weight": 3}}])
+    for value in ("old", float("inf")):
+        with pytest.raises(UsageError, match=f"row 0 cannot be read: age is '{value}'; a number"):
+            opened.predict([{"text": "a", "tabular": {"age": value}}])
 
 
 @pytest.fixture(scope="module")

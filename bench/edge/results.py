@@ -28,6 +28,7 @@ What stands in it (times in milliseconds unless a name says otherwise):
 
 from __future__ import annotations
 
+import datetime
 import json
 from pathlib import Path
 
@@ -39,6 +40,11 @@ FORMAT = "fusion_keras results 1"
 
 class ResultsError(BenchError):
     """A file of results cannot be read; the message says which and what to do."""
+
+
+def dated() -> Path:
+    """Where a measurement goes that nobody has named a file for."""
+    return Path("results") / f"{datetime.datetime.now():%Y%m%d-%H%M%S}.json"
 
 
 def write(path: Path, results: dict) -> None:

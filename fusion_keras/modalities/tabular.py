@@ -223,6 +223,10 @@ class Tabular(Modality):
         for column, cell in cells.items():
             if cell.casefold() in missing and cell not in levels:
                 cells[column] = ""
+        for number in described["numbers"]:
+            cell = cells[number["name"]]
+            if cell and parse_number(cell) is None:
+                raise ValueError(f"{number['name']} is {cell!r}; a number is wanted, or nothing")
         return encode(cells, described)
 
     def nothing(self, count, reader: TabularReader, described):

@@ -42,12 +42,11 @@ class Crew:
     """A context of as many places, which ends their processes with it.
 
     Attributes:
-        count: how many places.
         whole: a place that is the whole machine, for what is done while there are no trials.
     """
 
     def __init__(self, count: int = 1):
-        self.count, self._ended, self._still = count, False, False
+        self._ended, self._still = False, False
         # Of processes that lead a group, or will: whether they go on while one is measured.
         self._processes: dict[int, bool] = {}
         self._changes, self._measuring = threading.Lock(), threading.Lock()
@@ -132,6 +131,25 @@ class Crew:
             self._still = still
             for pid in (pid for pid, measures in self._processes.items() if not measures):
                 _tell(pid, signal.SIGSTOP if still else signal.SIGCONT)
+
+
+class Line:
+    """What all trials under way are doing, as one line."""
+
+    def __init__(self, say: Callable[[str], None]):
+        self._say, self._doing, self._lock = say, {}, threading.Lock()
+
+    def of(self, key: str) -> Callable[[str], None]:
+        """What one of them says goes here; "" when it has ended."""
+
+        def say(line: str) -> None:
+            with self._lock:
+                self._doing.pop(key, None)
+                if line:
+                    self._doing[key] = line
+                self._say("  |  ".join(self._doing.values()))
+
+        return say
 
 
 def _tell(pid: int, number: signal.Signals) -> None:

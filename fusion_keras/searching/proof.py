@@ -15,7 +15,7 @@ import numpy as np
 
 from fusion_keras.data.modalities import MODALITIES
 from fusion_keras.searching.base import base_of, joint_base
-from fusion_keras.searching.crew import Crew
+from fusion_keras.searching.crew import Crew, Place
 from fusion_keras.searching.latency import run
 from fusion_keras.searching.request import Request
 from fusion_keras.searching.rungs import hypervolume
@@ -117,14 +117,15 @@ def prove(
 def _train(crew: Crew, planned: Sequence[tuple[Path, str, object]], say) -> None:
     """Train runs side by side, those of one modality first: others find their parents there."""
     alone = [one for one in planned if one[2].variant in MODALITIES]
-    number = 0
-    for wave in (alone, [one for one in planned if one not in alone]):
-        begun = [
-            (folder, name, crew.begin(train_whole, config, folder)) for folder, name, config in wave
-        ]
-        for folder, name, training in begun:
-            number += 1
-            if not folder.is_dir():
-                _log.info("[%d/%d] training %s: %s", number, len(planned), folder.name, name)
-            say(f"training {folder.name} ...")
+    ordered = [*alone, *(one for one in planned if one not in alone)]
+
+    def trained(place: Place, number: int) -> None:
+        folder, name, config = ordered[number]
+        if not folder.is_dir():
+            _log.info("[%d/%d] training %s: %s", number + 1, len(ordered), folder.name, name)
+        say(f"training {folder.name} ...")
+        train_whole(place, config, folder)
+
+    for wave in (range(len(alone)), range(len(alone), len(ordered))):
+        for training in [crew.begin(trained, number) for number in wave]:
             training.result()

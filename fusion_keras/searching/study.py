@@ -11,7 +11,6 @@ import fcntl
 import hashlib
 import json
 import logging
-import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +26,7 @@ from fusion_keras.errors import UsageError
 from fusion_keras.files import write
 from fusion_keras.searching import trial as trials
 from fusion_keras.searching.base import base_of, joint_base, outputs_of, untaught
-from fusion_keras.searching.crew import Crew, Place
+from fusion_keras.searching.crew import Crew, Line, Place
 from fusion_keras.searching.latency import Meter
 from fusion_keras.searching.request import Request
 from fusion_keras.searching.rungs import front
@@ -72,14 +71,14 @@ def search(
         study = open_study(request)
         joint = joint_base(request, crew.whole, request.seed, say)
         meter = Meter(request.cache, outputs_of(request.base), crew)
-        told, under_way = _Line(say), deque()
+        told, under_way = Line(say), deque()
 
-        def seen_through(place: Place, proposal: _Proposal, folder: Path, known) -> Outcome:
+        def seen_through(place: Place, proposal: _Proposal, folder: Path, before) -> Outcome:
             now = told.of(proposal.key)
             settings = trials.Settings(
                 proposal.base, request.precisions, request.limits, meter, now
             )
-            what = (proposal.point, proposal.plan, proposal.key, folder, settings, known)
+            what = (proposal.point, proposal.plan, proposal.key, folder, settings, before)
             try:
                 return carry_out(place, *what, proposal.named)
             finally:
@@ -88,9 +87,9 @@ def search(
         def begun(proposal: _Proposal) -> tuple[Future, bool]:
             """What becomes of a proposal, and whether that is known already."""
             if proposal.ended:
-                known = Future()
-                known.set_result(proposal.ended)
-                return known, True
+                future: Future[Outcome] = Future()
+                future.set_result(proposal.ended)
+                return future, True
             folder = request.folder / "trials" / proposal.key
             before = outcomes[: max(0, len(outcomes) + len(under_way) + 1 - ahead(request.jobs))]
             there = (folder / "outcome.json").is_file()
@@ -121,25 +120,6 @@ def ahead(jobs: int) -> int:
     all before it have; with several there are some more, so that none stands empty for long.
     """
     return jobs + jobs // 2
-
-
-class _Line:
-    """What all trials under way are doing, as one line."""
-
-    def __init__(self, say: Callable[[str], None]):
-        self._say, self._doing, self._lock = say, {}, threading.Lock()
-
-    def of(self, key: str) -> Callable[[str], None]:
-        """What one of them says goes here; "" when it has ended."""
-
-        def say(line: str) -> None:
-            with self._lock:
-                self._doing.pop(key, None)
-                if line:
-                    self._doing[key] = line
-                self._say("  |  ".join(self._doing.values()))
-
-        return say
 
 
 @contextlib.contextmanager

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 from fusion_keras.data.modalities import INPUT_OF, PRESENT
@@ -14,17 +14,15 @@ from fusion_keras.errors import UsageError
 from fusion_keras.fusion.architectures import FUSION, of_values
 from fusion_keras.modalities import MODALITY
 from fusion_keras.training.evaluate import predict
-from fusion_keras.training.restored import config_of, load_model
-from fusion_keras.training.run import corrupt_run_errors
 
 
 def outputs(
-    folder: Path, description: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
+    model: keras.Model, config, description: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
 ) -> dict[str, np.ndarray]:
     """What a run's model answers.
 
     Args:
-        folder: of the run.
+        model, config: of the run; see `restored`.
         description: its `config.json`.
         rows: n examples, modality -> what `Modality.one` takes; what is not there is missing.
 
@@ -35,7 +33,7 @@ def outputs(
         UsageError: a row that lacks what the run needs, or has what cannot be read.
     """
     of_values(description["spec"]).refuse(description["variant"], "ask")
-    spec, config = FUSION.from_dict(description["spec"]), config_of(folder)
+    spec = FUSION.from_dict(description["spec"])
     readers = FUSION.readers(config)
     _check(rows, spec, description)
     arrays: dict[str, np.ndarray] = {}
@@ -44,8 +42,6 @@ def outputs(
         arrays[INPUT_OF[name]] = _read(name, rows, has, readers[name], description)
         if spec.stand_ins:
             arrays[PRESENT[name]] = has[:, None].astype(np.float32)
-    with corrupt_run_errors(folder):
-        model = load_model(folder)
     return predict(model, arrays, np.arange(len(rows)))
 
 
