@@ -1,9 +1,9 @@
 """Measure how long exported models take: `python -m bench ARTIFACT [ARTIFACT ...]`.
 
-Every ARTIFACT at every precision on every runner, and for every --batch, --threads, --inputs and
---hz, is a contender. Each runs in a process of its own, is checked against the artifact's
-golden outputs, warmed up, and then timed in rounds: all contenders take turns, in an order drawn
-anew for each round. So a machine that slows down slows all of them, and ratios hold.
+Every ARTIFACT at every precision on every runner, and for every one of --batches, --threads,
+--inputs and --hz, is a contender. Each runs in a process of its own, is checked against the
+artifact's golden outputs, warmed up, and then timed in rounds: all contenders take turns, in an
+order drawn anew for each round. So a machine that slows down slows all of them, and ratios hold.
 
 Profiles: quick (64 queries and 3 s each), full (1024 and 60 s), mlperf (1024 and 600 s; its rules
 for a single stream, which alone make no MLPerf result). Name an artifact twice to see how far
@@ -23,12 +23,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import sys
 from pathlib import Path
 
 from bench.edge import elsewhere, flags, results
 from bench.edge.contenders import contenders
-from bench.edge.entry import Progress, ends
+from bench.edge.entry import Progress, ends, tell
 from bench.edge.errors import BenchError
 from bench.edge.measure import measure
 from bench.edge.method import PROFILES, Contender, Method
@@ -50,35 +51,42 @@ def main(arguments: list[str]) -> int:
     if target.exists() and not options.replace:
         raise BenchError(f"{target} is there: give --out another name, or --replace it.")
     if options.device:
-        whose = {"runners": options.runner, "artifacts": options.artifacts}
+        whose = {"runners": options.runners, "artifacts": options.artifacts}
         return elsewhere.run("bench", options, target, **whose)
     method = Method(
         options.profile, options.seed, options.margin, options.confidence, options.timeout
     )
-    _announce(wanted, method)
+    if not options.json:
+        _announce(wanted, method)
     try:
         measured = measure(wanted, method, target, say=Progress())
     except KeyboardInterrupt:
         kept = f" What was measured is kept in {target}." if target.exists() else ""
         raise KeyboardInterrupt(f"Interrupted.{kept}") from None
-    _print(measured)
-    print(f"Results: {target}\nNext: see them with\n  python -m bench.report {target}")
+    if options.json:
+        print(json.dumps(_summary(measured, target)))
+    else:
+        _print(measured)
+        print(f"Results: {target}\nNext: see them with\n  python -m bench.report {target}")
     return 0 if all(c["complete"] for c in measured["contenders"]) else 1
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = flags.parser("bench", __doc__)
+    older = {"precision": "precisions", "runner": "runners", "batch": "batches"}
+    parser = flags.parser("bench", __doc__, json="what was measured", older=older)
     add = parser.add_argument
     add("artifacts", nargs="+", type=Path, metavar="ARTIFACT", help="what `python -m export` wrote")
-    add("--precision", type=flags.words, default=["fp32"], help="fp32,fp16,int8,int8_static or all")
     add(
-        "--runner",
+        "--precisions", type=flags.words, default=["fp32"], help="fp32,fp16,int8,int8_static or all"
+    )
+    add(
+        "--runners",
         type=flags.words,
         default=["ort"],
         help=", ".join(engines.RUNNERS) + " (default ort)",
     )
     add("--profile", choices=PROFILES, default="quick", help="default: quick")
-    add("--batch", type=flags.numbers(1), default=[1], help="examples a query: 1,8 (default 1)")
+    add("--batches", type=flags.numbers(1), default=[1], help="examples a query: 1,8 (default 1)")
     add("--threads", type=flags.numbers(0), default=[0], help="0 (default) leaves it to the engine")
     add(
         "--inputs",
@@ -123,9 +131,9 @@ def _contenders(options) -> list[Contender]:
     """
     found = contenders(
         options.artifacts,
-        precisions=options.precision,
-        runners=options.runner,
-        batches=options.batch,
+        precisions=options.precisions,
+        runners=options.runners,
+        batches=options.batches,
         threads=options.threads,
         inputs=options.inputs,
         rates=options.hz,
@@ -140,18 +148,17 @@ def _contenders(options) -> list[Contender]:
 def _announce(contenders: list[Contender], method: Method) -> None:
     amount = method.amount
     count = len(contenders)
-    print(
+    tell(
         f"{count} contender{'s' * (count > 1)}, profile {method.profile}: each at least "
         f"{amount.queries} queries and {amount.seconds:g} s; at least "
-        f"{amount.seconds * count / 60:.1f} minutes in all, and their warm-ups",
-        flush=True,
+        f"{amount.seconds * count / 60:.1f} minutes in all, and their warm-ups"
     )
     if slow := sum(c.precision == "int8_static" and c.runner == "ort" for c in contenders):
-        print(
+        note = (
             f"note: {slow} of them int8_static on ort, whose CPU code fuses none of it: several "
-            "times float32's time; it is for --runner=openvino and TensorRT, and int8 is for ort",
-            flush=True,
+            "times float32's time; it is for --runners=openvino and TensorRT, and int8 is for ort"
         )
+        print(note, file=sys.stderr, flush=True)
 
 
 def _print(measured: dict) -> None:
@@ -174,6 +181,31 @@ def _print(measured: dict) -> None:
         print(f"note, as it began: {measured['moment']['before']['busy']}")
     if not measured["machine_speed"]["steady"]:
         print(f"note: {measured['machine_speed']['sentence']}")
+
+
+def _summary(measured: dict, target: Path) -> dict:
+    """What `_print` shows, times in milliseconds; the file of results has the samples, too."""
+    names = [c["name"] for c in measured["contenders"]]
+    kept = ("name", "precision", "runner", "batch", "latency", "seconds", "peak_bytes")
+    return {
+        "results": str(target),
+        "contenders": [
+            {**{k: c[k] for k in kept if k in c}, "complete": c["complete"], "error": c["error"]}
+            for c in measured["contenders"]
+        ],
+        "ratios": [
+            {**ratio, "first": names[ratio["first"]], "second": names[ratio["second"]]}
+            for ratio in measured["ratios"]
+        ],
+        "notes": [
+            *filter(None, [measured["moment"]["before"]["busy"]]),
+            *(
+                []
+                if measured["machine_speed"]["steady"]
+                else [measured["machine_speed"]["sentence"]]
+            ),
+        ],
+    }
 
 
 def _row(c: dict) -> str:

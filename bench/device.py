@@ -11,11 +11,10 @@ alone meanwhile. Of another machine from this one, by OpenSSH (`python -m bench 
 
 from __future__ import annotations
 
-import functools
 import sys
 
 from bench.edge import device, elsewhere, flags
-from bench.edge.entry import ends
+from bench.edge.entry import ends, tell
 
 
 @ends("Interrupted. No profile was written.")
@@ -29,7 +28,7 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if options.device:
         return elsewhere.run("bench.device", options, options.out, runners=[options.runner])
-    profile = device.measure(options.runner, options.name, say=functools.partial(print, flush=True))
+    profile = device.measure(options.runner, options.name, say=tell)
     device.write(options.out, profile)
     for kind, rate in profile["matrix_gflops"].items():
         print(f"matrix products, {kind:6} {rate:9.1f} GFLOP/s")

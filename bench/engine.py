@@ -12,13 +12,12 @@ for each, tuned for exactly that length.
 
 from __future__ import annotations
 
-import functools
 import json
 import sys
 from pathlib import Path
 
 from bench.edge import engine, flags
-from bench.edge.entry import ends
+from bench.edge.entry import ends, tell
 
 
 @ends("Interrupted. No engine was written.")
@@ -30,7 +29,7 @@ def main(arguments: list[str]) -> int:
         workspace=options.workspace,
         max_batch=options.max_batch,
         timing_cache=options.timing_cache,
-        say=functools.partial(print, flush=True),
+        say=tell,
     )
     seconds = json.loads(built.with_suffix(".json").read_text())["build_seconds"]
     print(f"{seconds:.0f} s, {built.stat().st_size / engine.MIB:.0f} MiB\nEngine: {built}")

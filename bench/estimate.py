@@ -11,6 +11,7 @@ to published latencies by `bench.calibrate` (--device=agx_orin, with an --engine
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -24,9 +25,13 @@ def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
     profile = estimate.profile_of(options.device, options.engine)
     estimates = estimate.estimates(options.artifacts, profile, options.precision)
-    _print(estimates)
     if options.out:
         device.write(options.out, estimates)
+    if options.json:
+        print(json.dumps(estimates))
+        return 0
+    _print(estimates)
+    if options.out:
         print(f"Estimates: {options.out}")
     print("Next: python -m bench.report with results and a file of estimates (--out)")
     return 0
@@ -43,7 +48,7 @@ def _print(estimates: dict) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = flags.parser("bench.estimate", __doc__)
+    parser = flags.parser("bench.estimate", __doc__, json="the estimates")
     add = parser.add_argument
     known = "a known device, or a profile's file (agx_orin)"
     add("artifacts", type=Path, nargs="+", help="what `python -m export` wrote")

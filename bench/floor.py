@@ -12,12 +12,14 @@ model, all FLOPs or all weights, holds however they are fused.
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
 from bench.edge import device, flags
 from bench.edge.artifact import read
 from bench.edge.entry import ends
+from bench.edge.errors import BenchError
 from bench.roofline import floor, layers
 
 # Rows of a table of operators or nodes.
@@ -27,19 +29,37 @@ _TOP = 10
 @ends()
 def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
+    if options.json and options.layers:
+        raise BenchError("--layers is a table to look at: leave it or --json out.")
     meta, profile = read(options.artifact), device.read(options.device)
     costs, precision = meta["costs"], options.precision
     least = floor.model_ms(costs, profile, precision)
     compute, memory = floor.bounds_ms(costs, profile, precision)
+    measured = floor.p50(options.measured, meta, profile, precision) if options.measured else []
+    if options.json:
+        print(
+            json.dumps(
+                {
+                    "artifact": str(options.artifact),
+                    "precision": precision,
+                    "device": profile["device"],
+                    "engine": profile["engine"],
+                    "nodes_ms": least,
+                    "flops_ms": compute,
+                    "weights_ms": memory,
+                    "measured_p50_ms": dict(measured),
+                }
+            )
+        )
+        return 0
     print(f"{options.artifact}, {precision}, on {profile['device']} ({profile['engine']})")
     print(f"node by node          {least:9.3f} ms at least")
     print(f"whole model, FLOPs    {compute:9.3f} ms at least")
     print(f"whole model, weights  {memory:9.3f} ms at least")
-    if options.measured:
-        for name, ms in floor.p50(options.measured, meta, profile, precision):
-            print(f"{name}: measured {ms:.3f} ms (p50), {least / ms:.0%} of it is the floor")
-            if least > ms:
-                print("  More than all of it: the machine was slower when its profile was made.")
+    for name, ms in measured:
+        print(f"{name}: measured {ms:.3f} ms (p50), {least / ms:.0%} of it is the floor")
+        if least > ms:
+            print("  More than all of it: the machine was slower when its profile was made.")
     if options.layers:
         floors = {row["name"]: floor.node_ms(row, profile, "fp32") for row in costs}
         _print_layers(floors, layers.traced(options.artifact, meta))
@@ -70,7 +90,7 @@ def _print_layers(floors: dict[str, float], nodes: list[dict]) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = flags.parser("bench.floor", __doc__)
+    parser = flags.parser("bench.floor", __doc__, json="the floor, in milliseconds,")
     add = parser.add_argument
     add("artifact", type=Path, help="what `python -m export` wrote")
     add("--device", type=Path, default=device.PROFILE, help=f"default: {device.PROFILE}")

@@ -34,15 +34,15 @@ def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
     samples, about = frameworks.measure(options, say=Progress())
     _print(samples, about, options)
-    if options.json:
+    if options.out:
         content = {**vars(options), "machine": fingerprint(), "samples": samples, "about": about}
-        files.write(options.json, json.dumps(content, indent=1, default=str))
-        print(f"Samples: {options.json}")
+        files.write(options.out, json.dumps(content, indent=1, default=str))
+        print(f"Samples: {options.out}")
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = flags.parser("bench.frameworks", __doc__)
+    parser = flags.parser("bench.frameworks", __doc__, older={"json": "out"})
     add = parser.add_argument
     add("--variant", default="inter", help="which fusion, C-LSTMs too (inter)")
     add("--text", default="minilm", help="text preset (minilm)")
@@ -68,11 +68,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--turn", type=flags.positive, default=3, help="steps of a turn that count (3)")
     add(
         "--contenders",
-        nargs="+",
-        choices=frameworks.CONTENDERS,
+        type=flags.some_of(frameworks.CONTENDERS),
         default=list(frameworks.CONTENDERS),
+        help=f"default {','.join(frameworks.CONTENDERS)}",
     )
-    add("--json", type=flags.file, help="also write the samples to this file")
+    add("--out", type=flags.file, help="also write the samples to this file")
     return parser
 
 

@@ -58,11 +58,11 @@ def _predictors(options) -> dict[str, Predictor]:
         BenchError: one cannot be used that was asked for, or none can.
     """
     found, why = {}, None
-    for precision in options.precision or read(options.artifact)["models"]:
+    for precision in options.precisions or read(options.artifact)["models"]:
         try:
             found[precision] = Predictor(options.artifact, precision, threads=options.threads)
         except BenchError as error:
-            if options.precision:
+            if options.precisions:
                 raise
             why = error
             print(f"note: {precision} is left out: {error}", file=sys.stderr)
@@ -93,10 +93,10 @@ def _listener(host: str, port: int) -> socket.socket:
 
 
 def _parser():
-    parser = flags.parser("bench.serve", __doc__)
+    parser = flags.parser("bench.serve", __doc__, older={"precision": "precisions"})
     add = parser.add_argument
     add("artifact", type=Path, help="what `python -m export` wrote")
-    add("--precision", type=flags.words, help="fp32,int8,...; the first answers (default: all)")
+    add("--precisions", type=flags.words, help="fp32,int8,...; the first answers (default: all)")
     add("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
     add("--port", type=int, default=8000, help="default 8000; 0 for any that is free")
     add("--threads", type=flags.positive, default=0, help="of the CPU for one answer")

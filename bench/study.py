@@ -59,7 +59,7 @@ def main(arguments: list[str]) -> int:
                 "teacher can answer with: leave --teacher out."
             )
         taught = [f"--teacher={options.teacher}", *options.teaching] if options.teacher else []
-        study.same_study(options.workdir, handed_on + taught)
+        study.same_study(options.workdir, handed_on + taught, keep=not options.dry_run)
         return study.steps(options, handed_on)
 
     print(conducting.conduct(options, plan))
@@ -88,10 +88,10 @@ def _parser() -> argparse.ArgumentParser:
         default=["int8"],
         help="besides fp32 (int8)",
     )
-    add("--allow-loss", type=points, help="test accuracy that a graph may lose, in points")
+    add("--allow_loss", type=points, help="test accuracy that a graph may lose, in points")
     add("--buckets", type=numbers(3), default=[], help="lengths that sentences are padded to")
     add("--profile", choices=PROFILES, default="quick", help="of the measurement (default quick)")
-    add("--budget-ms", type=milliseconds, help="the latency that the report shall answer for")
+    add("--budget_ms", type=milliseconds, help="the latency that the report shall answer for")
     add("--teacher", choices=KNOWN, help="the variant whose runs teach the joint ones")
     add(
         "--teaching",
@@ -107,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
         "is neither exported nor measured",
     )
     add_growth(made)
+    add("--dry_run", action="store_true", help="say what would be done, and stop")
     add("--workdir", type=Path, default=Path("study"), help="where all of it goes (default study)")
     return made
 

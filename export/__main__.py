@@ -1,4 +1,4 @@
-"""Export a trained run: `python -m export --run=RUN --out=ARTIFACT`."""
+"""Export a trained run: `python -m export RUN --out=ARTIFACT`."""
 
 from pathlib import Path
 
@@ -7,7 +7,6 @@ from absl import flags
 from fusion_keras import cli, terminal
 from fusion_keras.errors import UsageError
 
-RUN = flags.DEFINE_string("run", None, "A finished run.")
 OUT = flags.DEFINE_string("out", None, "The artifact's folder.")
 PRECISIONS = flags.DEFINE_list("precisions", ["fp16", "int8"], "Beside fp32.")
 BATCH = flags.DEFINE_integer("batch", 1, "Examples at a time.")
@@ -19,13 +18,13 @@ ALLOW_LOSS = flags.DEFINE_float("allow_loss", None, "Points of test accuracy tha
 
 HELP = """Turn a trained run into an artifact that a device can run, proven equal.
 
-  python -m export --run=runs/demo/inter-s0 --out=artifacts/inter
+  python -m export runs/demo/inter-s0 --out=artifacts/inter
       SavedModel, ONNX in float32, fp16 and int8, tokenizer, image preprocessing, and
       meta.json with what each step changed and the test metrics of each precision.
-  python -m export --run=runs/demo/inter-s0 --out=artifacts/inter --buckets=16,32
+  python -m export runs/demo/inter-s0 --out=artifacts/inter --buckets=16,32
       leaves the length of sentences open, and names the lengths that the runner pads
       them to: short sentences, which most are, run faster.
-  python -m export --run=runs/demo/late-s0 --out=artifacts/late-no-image --without=image
+  python -m export runs/demo/late-s0 --out=artifacts/late-no-image --without=image
       of a run with --config.fusion.stand_ins: the model for when there is no image, without
       that backbone; python -m bench shows what it saves beside the whole one.
 
@@ -35,7 +34,7 @@ what was exported before stays as it was. A lower precision may lose a point of 
 Where the rows are too few to show more, the size of its differences decides; a note says so.
 
 FLAGS
-  --run=DIR               a finished run
+  RUN                     a finished run
   --out=DIR               the artifact; an older one of that name is replaced in one step, with
                           the engines that were built of it
   --precisions=fp16,int8  beside fp32: fp16, int8 (dynamic, for CPUs), int8_static (calibrated
@@ -47,11 +46,11 @@ FLAGS
   --samples=64            validation rows of the parity ladder and of the calibration
   --allow_loss=POINTS     test accuracy that a graph may lose, instead of 1 point, and so many rows
                           in a hundred may change their class; stands in meta.json and reports
-  --quiet, --verbose      show results and errors alone, or every step
 """
 
 
-def main() -> None:
+def main(names: list[str]) -> None:
+    run = cli.only(names, "run")
     try:
         from export import pipeline, report, request
     except ModuleNotFoundError as error:
@@ -61,7 +60,7 @@ def main() -> None:
         ) from None
 
     options = request.Request(
-        run=Path(RUN.value) if RUN.value else None,
+        run=Path(run) if run else None,
         out=Path(OUT.value) if OUT.value else None,
         precisions=tuple(dict.fromkeys(p for p in PRECISIONS.value if p)),
         batch=BATCH.value,
@@ -77,4 +76,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     interrupted = "Interrupted. What was exported before is as it was."
-    cli.run(main, HELP, interrupted, progress_on_stdout=True)
+    cli.run(main, HELP, interrupted, takes_names=True, progress_on_stdout=True, older={"run": ""})

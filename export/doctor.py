@@ -12,6 +12,7 @@ the length of sentences is open, those of the artifact around the file are compi
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import sys
 from collections import Counter
@@ -22,7 +23,7 @@ import onnx_ir as ir
 from rich.console import RenderableType
 from rich.table import Table
 
-from bench.edge import artifact
+from bench.edge import artifact, flags
 from bench.edge.errors import BenchError
 from export import compiler
 from export.checks import branches, fusions, operators, quantisation, values
@@ -30,7 +31,6 @@ from export.checks.graph import STANDARD, nodes
 from fusion_keras import cli, terminal
 from fusion_keras.errors import UsageError
 
-_COMPILE = "--compile=tensorrt"
 # Where nothing says how long sentences are.
 _LENGTH = 64
 # What ends a build, then what gives wrong answers, then what costs time.
@@ -155,8 +155,8 @@ def _followed(tensor: ir.ExternalTensor, path: Path) -> ir.ExternalTensor:
 # --- The command ------------------------------------------------------------------------------
 
 
-def report(path: Path, compiling: bool = False) -> tuple[bool, list[RenderableType]]:
-    """Whether nothing was found in a file; and what it holds and what was found, to be printed.
+def looked_at(path: Path, compiling: bool = False) -> tuple[Counter[str], bool, list[Finding]]:
+    """What a file holds, by operator; whether it is for ONNX Runtime alone; and what was found.
 
     Args:
         compiling: whether NVIDIA's compiler is asked.
@@ -182,14 +182,23 @@ def report(path: Path, compiling: bool = False) -> tuple[bool, list[RenderableTy
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"{path} is no ONNX model that can be read ({reason}).") from None
+    if compiling:
+        findings += refused(path)
+    return operators, for_onnxruntime(model), findings
+
+
+def report(path: Path, compiling: bool = False) -> tuple[bool, list[RenderableType]]:
+    """Whether nothing was found in a file; and what it holds and what was found, to be printed.
+
+    As `looked_at`.
+    """
+    operators, alone, findings = looked_at(path, compiling)
     said = [
         f"{path}: {sum(operators.values())} nodes",
         "  " + ", ".join(f"{count} {name}" for name, count in operators.most_common()),
     ]
-    if for_onnxruntime(model):
+    if alone:
         said.append("For ONNX Runtime alone: TensorRT takes neither its operators nor this int8.")
-    if compiling:
-        findings += refused(path)
     if not findings:
         return True, [*said, "Nothing found that an engine would stumble over."]
     table = Table("found", "times", "where", "remedy", show_lines=True)
@@ -199,27 +208,41 @@ def report(path: Path, compiling: bool = False) -> tuple[bool, list[RenderableTy
     return False, [*said, table]
 
 
+def as_json(path: Path, compiling: bool = False) -> tuple[bool, dict]:
+    """As `report`, for JSON."""
+    operators, alone, findings = looked_at(path, compiling)
+    return not findings, {
+        "file": str(path),
+        "operators": dict(operators.most_common()),
+        "onnxruntime_alone": alone,
+        "findings": [dataclasses.asdict(finding) for finding in findings],
+    }
+
+
 def _short(name: str) -> str:
     """A place in at most 60 letters: the number before a long name, and the name's end."""
     return name if len(name) <= 60 else f"{name[:20]}...{name[-37:]}"
 
 
-def main() -> None:
-    files = [argument for argument in sys.argv[1:] if argument != _COMPILE]
-    compiling = _COMPILE in sys.argv
-    if len(files) != 1 or files[0].startswith("-"):
-        print(__doc__)
-        sys.exit(0 if "--help" in sys.argv else 2)
+def main(arguments: list[str]) -> int:
+    parser = flags.parser("export.doctor", __doc__, json="what was found")
+    parser.add_argument("model", type=Path, metavar="MODEL.onnx", help="a file of any origin")
+    parser.add_argument("--compile", choices=["tensorrt"], help="ask NVIDIA's compiler, too")
+    options = parser.parse_args(arguments)
     healthy = True
 
-    def run():
+    def run() -> None:
         nonlocal healthy
-        healthy, said = report(Path(files[0]), compiling)
-        terminal.print_results(*said)
+        if options.json:
+            healthy, found = as_json(options.model, bool(options.compile))
+            print(json.dumps(found))
+        else:
+            healthy, said = report(options.model, bool(options.compile))
+            terminal.print_results(*said)
 
     cli.guarded(run)
-    sys.exit(0 if healthy else 1)
+    return 0 if healthy else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

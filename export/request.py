@@ -38,7 +38,7 @@ class Request:
             UsageError: something is missing, damaged or out of range.
         """
         if self.run is None or self.out is None:
-            raise UsageError("--run=RUN and --out=ARTIFACT are wanted; --help shows how.")
+            raise UsageError("RUN and --out=ARTIFACT are wanted; --help shows how.")
         if not (self.run / "metrics.json").is_file():
             raise UsageError(f"{self.run} is not a finished run: give one that has a metrics.json.")
         unknown = [p for p in self.precisions if p not in PRECISIONS]

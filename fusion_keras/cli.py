@@ -10,13 +10,14 @@ import select
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
+import fusion_keras
 from fusion_keras import terminal
 from fusion_keras.errors import UsageError
 from fusion_keras.interrupts import Interrupts
@@ -28,6 +29,11 @@ _MEMORY = (
     "batch in parts (--config.train.accumulate=4)."
 )
 INTERRUPTED = "Interrupted. The same command goes on from the last finished epoch."
+# At the end of every command's help.
+_COMMON = """  --quiet, --verbose  show results and errors alone, or every step
+  -h, --help, --version
+"""
+_COMMON_SETTINGS = "  --help_settings     every setting, --config.*, with its default and meaning\n"
 CONFIG_FILE = Path(__file__).with_name("config.py")
 _log = logging.getLogger(__name__)
 
@@ -39,18 +45,23 @@ def run(
     *,
     takes_names: bool = False,
     progress_on_stdout: bool = False,
+    older: Mapping[str, str] = {},
+    settings: Callable[[], str] | None = None,
 ) -> None:
     """Run an entry module's `main`; the process ends with a sentence, not a traceback.
 
     `interrupted` is what is said after Ctrl-C, or a function that tells it once the flags are
     known. With `takes_names`, what is no flag goes to `main` as a list. Progress is shown on
-    stderr, or with `progress_on_stdout` among the results.
+    stderr, or with `progress_on_stdout` among the results. `older` has names that flags had before
+    -> today's. `settings` writes what `--help_settings` shows; without it there are none.
 
     Exit codes: 0 done, 1 nobody reads the output any more, 2 the user can fix it, 130 interrupted.
     """
-    if any(a in ("--help", "-h", "-help") for a in sys.argv[1:]):
+    sys.argv[1:] = spelled(sys.argv[1:], older)
+    told = _told(help_text, settings)
+    if told is not None:
         with until_nobody_reads():
-            print(help_text)
+            print(told)
         sys.exit(0)
     absl_logging.set_verbosity(absl_logging.ERROR)
     define_verbosity(flags.FLAGS)
@@ -74,6 +85,53 @@ def run(
             if not interrupts.pending:
                 raise
             _stop_interrupted(interrupted)
+
+
+def _told(help_text: str, settings: Callable[[], str] | None) -> str | None:
+    """What is shown instead of what the command does; None where nothing was asked for."""
+    given = sys.argv[1:]
+    if "--version" in given:
+        return f"fusion_keras {fusion_keras.__version__}"
+    if settings and "--help_settings" in given:
+        return "SETTINGS, in any experiment file or as flags\n" + settings()
+    if any(a in ("--help", "-h", "-help") for a in given):
+        return help_text + _COMMON + (_COMMON_SETTINGS if settings else "")
+    return None
+
+
+def spelled(arguments: Sequence[str], older: Mapping[str, str] = {}) -> list[str]:
+    """Arguments with flags called as today: hyphens are underscores, older names are replaced.
+
+    What follows `--` stays as it is. An older name of "" is that of what is no flag today.
+    """
+    made, over = [], False
+    for argument in arguments:
+        flag = re.fullmatch(r"--([a-zA-Z][\w.-]*)(?:=(.*))?", argument, re.DOTALL)
+        over = over or argument == "--"
+        if not flag or over:
+            made.append(argument)
+            continue
+        name, value = flag[1].replace("-", "_"), flag[2]
+        today = older.get(name, name)
+        if today != name:
+            called = f"--{today}" if today else "given without its name"
+            print(f"note: --{name} is now {called}", file=sys.stderr)
+        if today:
+            made.append(f"--{today}" if value is None else f"--{today}={value}")
+        else:
+            made += value.split(",") if value else []
+    return made
+
+
+def only(names: list[str], what: str) -> str | None:
+    """The one thing that a command acts on; None where none was given.
+
+    Raises:
+        UsageError: several were.
+    """
+    if len(names) > 1:
+        raise UsageError(f"Got {' and '.join(names)}: one {what} is wanted.")
+    return names[0] if names else None
 
 
 def define_verbosity(values: flags.FlagValues) -> None:
@@ -118,6 +176,7 @@ def _parse(argv: list[str]) -> list[str]:
 def define_config(default: Path = CONFIG_FILE) -> flags.FlagHolder:
     """The flags `--config` and `--config.*`. A mistyped field already shows here."""
     show_notes()
+    sys.argv[1:] = spelled(sys.argv[1:])
     try:
         check_names(sys.argv)
         return config_flags.DEFINE_config_file("config", str(default))
@@ -164,7 +223,8 @@ def parsing_sentence(error: Exception) -> str:
     while error.args and isinstance(error.args[0], Exception):
         error = error.args[0]
     text = error.args[0] if isinstance(error, KeyError) and error.args else error
-    return f"{kind}{' '.join(str(text).split())} (--help lists every setting)"
+    said = " ".join(str(text).split())
+    return f"{kind}{said} (--help lists the flags, --help_settings every setting)"
 
 
 def guarded(main: Callable[[], None]) -> None:

@@ -15,6 +15,7 @@ RATIOS = {
     name: flags.DEFINE_list(name, None, "Signal-to-noise ratios.")
     for name in ("train_audio", "train_image", "test_audio", "test_image")
 }
+DRY = flags.DEFINE_bool("dry_run", False, "Say what would be trained, and stop.")
 EXAMPLE = flags.DEFINE_integer("example", None, "Which test pair.")
 
 HELP = """Repeat a figure of Barnum, Talukder and Yue 2020 (arXiv 2011.07191): images and sound
@@ -49,11 +50,10 @@ FLAGS
   --example=0             figures 6 and 11 to 16: which test pair
   --config=configs/digits_small.py    the experiment; configs/digits.py is the paper's size
   --workdir=runs          everything goes to WORKDIR/NAME
-  --quiet, --verbose      show results and errors alone, or every step
+  --dry_run               say what would be trained, and stop
 
 SMALLER BUDGETS, as --config.*: data.digits.train_pairs, data.digits.test_pairs, train.epochs,
 clstm.units.
-Every setting is in python -m fusion_keras.train --help.
 """
 
 
@@ -68,6 +68,9 @@ def main() -> None:
     study = figures.Study(
         config, Path(WORKDIR.value), _seeds(SEEDS.value), example=EXAMPLE.value, **ratios
     )
+    if DRY.value:
+        print("\n".join(figures.planned(FIGURE.value, study)))
+        return
     picture = figures.make(FIGURE.value, study)
     terminal.print_results(*figures.report(FIGURE.value, picture))
 
@@ -91,5 +94,8 @@ def _ratios(name: str, values: list[str]) -> tuple[float, ...]:
 if __name__ == "__main__":
     huge_pages.restart_with()
     cli.run(
-        main, HELP, "Interrupted. The same command goes on: what was trained and tested is kept."
+        main,
+        HELP,
+        "Interrupted. The same command goes on: what was trained and tested is kept.",
+        settings=cli.settings_help,
     )

@@ -14,8 +14,10 @@ HELP = """Say what trainings would do, and all that is wrong with them, in secon
   python -m fusion_keras.plan --variant=text -- --variant=late --recipe=paper
       several trainings, with -- between them.
 
-Takes the flags of fusion_keras.train; see its --help. Ends with exit code 2 if one of the
-trainings could not be done.
+Ends with exit code 2 if one of the trainings could not be done.
+
+FLAGS
+  all                 of fusion_keras.train; see its --help
 """
 
 
@@ -40,6 +42,7 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    passed = [a for a in sys.argv[1:] if a not in ("--help", "-h")]
+    alone = ("--help", "-h", "--help_settings", "--version", "--quiet", "--verbose")
+    passed = [a for a in sys.argv[1:] if a not in alone]
     sys.argv[1:] = [a for a in sys.argv[1:] if a not in passed]
-    cli.run(lambda: main(passed), HELP)
+    cli.run(lambda: main(passed), HELP, settings=cli.settings_help)

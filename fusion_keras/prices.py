@@ -7,8 +7,8 @@ from absl import flags
 from fusion_keras import cli, huge_pages, terminal
 from fusion_keras.errors import UsageError
 
-TEXT = flags.DEFINE_list("text", None, "Text backbones.")
-IMAGE = flags.DEFINE_list("image", None, "Image backbones.")
+TEXTS = flags.DEFINE_list("texts", None, "Text backbones.")
+IMAGES = flags.DEFINE_list("images", None, "Image backbones.")
 LENGTH = flags.DEFINE_integer("length", 64, "Tokens of a sentence.", lower_bound=3)
 SIZE = flags.DEFINE_integer("size", 224, "Edge of an image, pixels.", lower_bound=1)
 WORKDIR = flags.DEFINE_string("workdir", "runs/prices", "Where the table goes.")
@@ -18,18 +18,17 @@ HELP = """Measure backbones at a quarter, half, three quarters and the whole of 
   python -m fusion_keras.prices
       every text and image backbone with a name, with random weights, at fp32 and int8: about half
       a minute for each line of the table. What was measured before is not measured again.
-  python -m fusion_keras.prices --text=minilm,bert_base --image= --length=40
+  python -m fusion_keras.prices --texts=minilm,bert_base --images= --length=40
 
 The price list that one reads before choosing: parameters and multiply-adds of one example, and the
 median latency of the exported graph, by the bench's own method, with a head of two classes.
 
 FLAGS
-  --text=minilm,...       text backbones (all); empty for none
-  --image=resnet_18,...   image backbones (all); empty for none
+  --texts=minilm,...      text backbones (all); empty for none
+  --images=resnet_18,...  image backbones (all); empty for none
   --length=64             tokens of a sentence
   --size=224              edge of an image, pixels
   --workdir=runs/prices   where prices.json and prices.md go
-  --quiet, --verbose      show results and errors alone, or every step
 """
 
 
@@ -40,12 +39,12 @@ def main() -> None:
         from fusion_keras.searching import prices
 
     wanted = []
-    for modality, asked in (("text", TEXT.value), ("image", IMAGE.value)):
+    for modality, asked in (("text", TEXTS.value), ("image", IMAGES.value)):
         known = prices.names(modality)
         for name in known if asked is None else filter(None, asked):
             if name not in known:
                 raise UsageError(
-                    f"--{modality} has {name!r}; some of {', '.join(known)} are wanted."
+                    f"--{modality}s has {name!r}; some of {', '.join(known)} are wanted."
                 )
             wanted.append((modality, name))
     config = get_config()
@@ -61,4 +60,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     huge_pages.restart_with()
-    cli.run(main, HELP, progress_on_stdout=True)
+    older = {"text": "texts", "image": "images"}
+    cli.run(main, HELP, progress_on_stdout=True, older=older)

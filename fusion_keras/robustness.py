@@ -6,9 +6,9 @@ from absl import flags
 
 from fusion_keras import cli, terminal
 
-RUN = flags.DEFINE_list("run", [], "Runs that the artifacts were exported from.")
+RUNS = flags.DEFINE_list("runs", [], "Runs that the artifacts were exported from.")
 OUT = flags.DEFINE_string("out", "robustness.json", "The results; .csv and .png lie beside it.")
-PRECISION = flags.DEFINE_list("precision", ["fp32"], "Precisions of artifacts.")
+PRECISIONS = flags.DEFINE_list("precisions", ["fp32"], "Precisions of artifacts.")
 CORRUPTIONS = flags.DEFINE_list("corruptions", [], "Names; none for all.")
 STRENGTHS = flags.DEFINE_list("strengths", [], "NAME:STRENGTH:STRENGTH, ...")
 REPEATS = flags.DEFINE_integer("repeats", 3, "Draws of a random corruption.")
@@ -21,7 +21,7 @@ HELP = """Measure how a model's accuracy falls as its inputs get worse.
   python -m fusion_keras.robustness runs/demo/late-s0 runs/demo/inter-s0
       both models over all corruptions: a table here, and robustness.json, .csv and .png.
       Runs that differ only in the seed are averaged; others are compared.
-  python -m fusion_keras.robustness artifacts/inter --run=runs/demo/inter-s0 --precision=fp32,int8
+  python -m fusion_keras.robustness artifacts/inter --runs=runs/demo/inter-s0 --precisions=fp32,int8
       an exported model, int8 beside float, by ONNX Runtime on the CPU; the data are its run's.
   python -m fusion_keras.robustness RUN --corruptions=image_noise --strengths=image_noise:0.1:1
       one corruption at strengths of your own: SNRs of 10 dB and 0 dB.
@@ -41,16 +41,15 @@ NUMBERS (MultiBench, Liang et al. 2021, arXiv 2107.07502)
   Intervals are 95 %, a bootstrap over the groups of the split (speakers, videos) or its rows.
 
 FLAGS
-  --run=A,B          runs that artifacts were exported from, where they are not given already
+  --runs=A,B         runs that artifacts were exported from, where they are not given already
   --out=FILE.json    results (robustness.json); FILE.csv and FILE.png lie beside it
-  --precision=fp32   of artifacts: fp32, fp16, int8, int8_static, several with commas
+  --precisions=fp32  of artifacts: fp32, fp16, int8, int8_static, several with commas
   --corruptions=...  names with commas; none for all that the models can suffer
   --strengths=...    NAME:STRENGTH:STRENGTH, several with commas
   --repeats=3        draws of each random corruption
   --seed=0           of the draws
   --split=test       train, valid or test: choose a model on valid
   --reference=NAME   the curve that effective robustness is against (late, or else the first)
-  --quiet, --verbose  show results and errors alone, or every step
 """
 
 
@@ -67,9 +66,9 @@ def main(models: list[str]) -> None:
         from fusion_keras.studies.robustness import report, study
     options = study.Options(
         models=tuple(map(Path, models)),
-        runs=tuple(map(Path, RUN.value)),
+        runs=tuple(map(Path, RUNS.value)),
         out=Path(OUT.value),
-        precisions=tuple(PRECISION.value),
+        precisions=tuple(PRECISIONS.value),
         corruptions=tuple(CORRUPTIONS.value),
         strengths=tuple(STRENGTHS.value),
         repeats=REPEATS.value,
@@ -83,4 +82,11 @@ def main(models: list[str]) -> None:
 
 if __name__ == "__main__":
     stopped = "Interrupted. The same command goes on from the last finished cell."
-    cli.run(main, _help(), stopped, takes_names=True, progress_on_stdout=True)
+    cli.run(
+        main,
+        _help(),
+        stopped,
+        takes_names=True,
+        progress_on_stdout=True,
+        older={"run": "runs", "precision": "precisions"},
+    )

@@ -20,6 +20,7 @@ STORAGE = flags.DEFINE_string("storage", "", "Optuna's storage, as a URL.")
 FINALISTS = flags.DEFINE_integer("finalists", 3, "Models to prove on new seeds; 0 for none.")
 SEEDS = flags.DEFINE_integer("seeds", 3, "New seeds of each finalist.")
 JOBS = flags.DEFINE_string("jobs", "1", "Models at a time, or auto.")
+DRY = flags.DEFINE_bool("dry_run", False, "Say what would be searched, and stop.")
 NAMED = flags.DEFINE_list("named", None, "Variants to begin with.")
 
 HELP = """Search for the best fused model within a budget of milliseconds on this machine.
@@ -61,7 +62,7 @@ FLAGS
                           optuna-dashboard opens
   --workdir=runs/search   where trials, storage and report go
   --seed=0                of the trainings and of the sampler
-  --quiet, --verbose      show results and errors alone, or every step
+  --dry_run               check it all, say what may vary and what would be tried, and stop
   all others              of fusion_keras.train; see its --help
 """
 ANEW = "Interrupted. The report says what was found; the same command goes on from here."
@@ -103,6 +104,9 @@ def main() -> None:
         seeds=SEEDS.value,
         side_by_side=JOBS.value,
     )
+    if DRY.value:
+        terminal.print_results(*report.described(request, FINALISTS.value, SEEDS.value))
+        return
     progress, stopped = report.Progress(request), True
     try:
         with progress:
@@ -121,4 +125,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     huge_pages.restart_with()
-    cli.run(main, HELP, ANEW, progress_on_stdout=True)
+    cli.run(main, HELP, ANEW, progress_on_stdout=True, settings=cli.settings_help)

@@ -12,6 +12,7 @@ from fusion_keras.errors import UsageError
 
 WORKDIR = flags.DEFINE_string("workdir", "runs/sweep", "Where runs, logs and results go.")
 BASELINE = flags.DEFINE_string("baseline", None, "The combination that others are compared with.")
+DRY = flags.DEFINE_bool("dry_run", False, "Say what would be trained, and stop.")
 JOBS = flags.DEFINE_string("jobs", "1", "Runs at a time, or auto.")
 RAY = flags.DEFINE_string("ray", None, "A Ray cluster: HOST:PORT of its head, or auto.")
 CPUS = flags.DEFINE_integer("num_cpus", None, "Of a node, that a run takes.")
@@ -45,7 +46,7 @@ FLAGS
   --num_cpus=4 --num_gpus=1 --memory_gb=8
                           what a run takes of its node; without them 4 CPUs, one GPU where there
                           are any, and 8 GB, or what the largest node has of it
-  --quiet, --verbose      show results and errors alone, or every step
+  --dry_run               say which runs are left, and stop
   all others              go to fusion_keras.train; see its --help (--framework=keras,pytorch
                           trains each run in both)
 """
@@ -72,9 +73,11 @@ def main(arguments: list[str]) -> None:
         # threads would not survive.
         with cli.quiet_native_logs():
             from fusion_keras.training import sweeping
-        sweep = sweeping.sweep(
-            combinations, swept, Path(WORKDIR.value), BASELINE.value, JOBS.value, nodes
-        )
+        members = sweeping.planned(combinations, swept, Path(WORKDIR.value), BASELINE.value)
+        if DRY.value:
+            print("\n".join(sweeping.described(members)))
+            return
+        sweep = sweeping.sweep(members, Path(WORKDIR.value), BASELINE.value, JOBS.value, nodes)
     terminal.print_results(*sweep.report())
     if sweep.failed:
         raise UsageError(f"{sweep.failed} of {len(combinations)} runs failed; see the table above.")
@@ -135,7 +138,8 @@ if __name__ == "__main__":
         "--num_gpus=",
         "--memory_gb=",
     )
-    alone = ("--help", "-h", "--quiet", "--verbose")
+    alone = ("--help", "-h", "--help_settings", "--version", "--quiet", "--verbose", "--dry_run")
+    sys.argv[1:] = cli.spelled(sys.argv[1:])
     passed = [a for a in sys.argv[1:] if not a.startswith(own) and a not in alone]
     sys.argv[1:] = [a for a in sys.argv[1:] if a not in passed]
-    cli.run(lambda: main(passed), HELP, progress_on_stdout=True)
+    cli.run(lambda: main(passed), HELP, progress_on_stdout=True, settings=cli.settings_help)

@@ -73,9 +73,6 @@ FLAGS
                       many that see the same files: type it N times, I from 0; or
                       --coordinator=auto under Slurm, Open MPI or Kubernetes
   --describe          show the architecture as a table, draw it to a picture, and stop
-  --quiet, --verbose  show results and errors alone, or every step
-
-SETTINGS, in any experiment file or as flags
 """
 ANEW = "Interrupted. The same command begins anew; parents that are complete are kept."
 
@@ -134,4 +131,4 @@ def run_folder(config) -> Path:
 
 if __name__ == "__main__":
     huge_pages.restart_with()
-    cli.run(main, HELP + cli.settings_help(), interrupted)
+    cli.run(main, HELP, interrupted, settings=cli.settings_help)

@@ -28,6 +28,7 @@ def define(values: flags.FlagValues, argv: Sequence[str]) -> flags.FlagHolder:
         UsageError: a setting that there is not.
         Exception: whatever an experiment file raises; `cli.parsing_sentence` tells of it.
     """
+    argv = cli.spelled(argv)
     check_names(argv)
     holder = config_flags.DEFINE_config_file(
         "config", str(cli.CONFIG_FILE), flag_values=values, sys_argv=list(argv)
@@ -73,7 +74,7 @@ def parse(arguments: Sequence[str]) -> tuple[ConfigDict, str]:
     values, argv = flags.FlagValues(), ["train", *arguments]
     try:
         holder = define(values, argv)
-        rest = values(argv)
+        rest = values(cli.spelled(argv))
     except Exception as error:
         raise UsageError(cli.parsing_sentence(error)) from error
     if len(rest) > 1:

@@ -110,7 +110,7 @@ def tiny_artifact(tiny_run, entries) -> Path:
     """It, exported at every precision for one example at a time, in two lengths; read only."""
 
     def make(folder: Path) -> None:
-        flags = (f"--run={tiny_run}", f"--out={folder}", "--buckets=6")
+        flags = (str(tiny_run), f"--out={folder}", "--buckets=6")
         done = entries.run("export", *flags, "--precisions=fp16,int8,int8_static")
         assert done.returncode == 0, done.stderr
         assert done.stdout.rstrip().endswith('--text "..." --image FILE')

@@ -47,10 +47,10 @@ def test_a_worker_tells_how_long_its_engine_took_to_build(built_in, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--precision=fp8"], "has no fp8 model; it has fp32, fp16, int8, int8_static"),
-        (["--runner=tvm"], "--runner=tvm is unknown; there are ort"),
+        (["--precisions=fp8"], "has no fp8 model; it has fp32, fp16, int8, int8_static"),
+        (["--runners=tvm"], "--runners=tvm is unknown; there are ort"),
         (["--inputs=noise"], "--inputs=noise is unknown; there are data, padded"),
-        (["--batch=4"], "takes batches of 1"),
+        (["--batches=4"], "takes batches of 1"),
     ],
 )
 def test_what_cannot_be_measured_is_one_sentence(tiny_artifact, capsys, flags, said):
@@ -67,7 +67,7 @@ def test_what_an_engine_is_slow_at_is_said_before_it_is_timed(tmp_path, capsys, 
     from bench.edge.method import Method
 
     _announce([Contender("late", tmp_path, {}, "int8_static", runner)], Method())
-    assert ("note: 1 of them int8_static on ort" in capsys.readouterr().out) == noted
+    assert ("note: 1 of them int8_static on ort" in capsys.readouterr().err) == noted
 
 
 def test_results_that_are_there_are_not_replaced_unasked(tiny_artifact, tmp_path, capsys):
@@ -83,8 +83,8 @@ def test_what_is_no_artifact_is_one_sentence(tmp_path, capsys):
     assert "is no artifact" in capsys.readouterr().err
 
 
-BAD = ["--batch=0", "--threads=x", "--hz=-1", "--margin=2", "--timeout=0", "--timeout=1e9"]
-BAD += ["--precision=", "--inputs=,", "--out=."]
+BAD = ["--batches=0", "--threads=x", "--hz=-1", "--margin=2", "--timeout=0", "--timeout=1e9"]
+BAD += ["--precisions=", "--inputs=,", "--out=."]
 
 
 @pytest.mark.parametrize("flag", BAD)

@@ -541,7 +541,7 @@ def test_command_makes_a_figure_and_says_where(entries, digits, tmp_path):
 def test_a_run_becomes_an_artifact_that_is_measured(entries, digits, variant, tmp_path, capsys):
     trained = train(digits.config(variant=variant, **NOISE), tmp_path / "run").folder
     folder = tmp_path / "artifact"
-    asked = [f"--run={trained}", f"--out={folder}", "--precisions=fp16,int8,int8_static"]
+    asked = [str(trained), f"--out={folder}", "--precisions=fp16,int8,int8_static"]
     done = entries.run("export", *asked)
     assert done.returncode == 0, done.stderr
     assert f"python -m bench {folder}" in done.stdout
@@ -557,7 +557,7 @@ def test_a_run_becomes_an_artifact_that_is_measured(entries, digits, variant, tm
     assert bench_predict.main([str(folder), "--image=a.png"]) == 2
     assert "input spectrogram is not made of files here" in capsys.readouterr().err
     out = tmp_path / "results.json"
-    done = entries.run("bench", folder, f"--out={out}", "--precision=all")
+    done = entries.run("bench", folder, f"--out={out}", "--precisions=all")
     assert done.returncode == 0, done.stderr
     done = entries.run("bench.report", out, f"--out={tmp_path / 'report'}")
     assert done.returncode == 0, done.stderr

@@ -56,7 +56,8 @@ def known_flags() -> set[str]:
     sources = "".join(p.read_text() for f in folders for p in (ROOT / f).rglob("*.py"))
     named = re.findall(r"--([a-z][\w-]*)", sources)
     defined = re.findall(r'DEFINE_\w+\(\s*"(\w+)"', sources)
-    columns = [f"{m}_column" for m in ("text", "image", "audio")]  # made of the modalities' names
+    # Made of the names of what a table has.
+    columns = [f"{m}_column" for m in ("text", "image", "audio", "label", "score", "id")]
     return {name.replace("-", "_") for name in (*named, *defined, *columns)}
 
 

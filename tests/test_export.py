@@ -191,7 +191,7 @@ def test_predict_refuses_answers_that_are_not_the_exports(artifact, capsys, monk
 def test_two_at_a_time(entries, run, bench, tmp_path, capsys):
     folder = tmp_path / "two"
     flags = ("--batch=2", "--precisions=int8_static", "--allow_loss=2.5")
-    done = entries.run("export", f"--run={run}", f"--out={folder}", *flags)
+    done = entries.run("export", str(run), f"--out={folder}", *flags)
     assert done.returncode == 0, done.stderr
     assert read(folder)["allow_loss"] == 2.5
     assert read(folder)["models"]["int8_static"]["allowed_loss"] == 0.025
@@ -215,7 +215,7 @@ def test_short_sentences_give_the_same_answer_at_their_own_length(artifact, caps
 def test_an_export_killed_at_work_leaves_the_old_artifact_whole(run, tiny_artifact, tmp_path):
     artifact = shutil.copytree(tiny_artifact, tmp_path / "artifact")
     begun = subprocess.Popen(
-        [sys.executable, "-m", "export", f"--run={run}", f"--out={artifact}"],
+        [sys.executable, "-m", "export", str(run), f"--out={artifact}"],
         stdout=subprocess.DEVNULL,
         process_group=0,
     )
@@ -236,7 +236,7 @@ def test_an_interrupted_export_leaves_nothing_behind(run, tmp_path):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     # A group of its own, as a terminal gives it: Ctrl-C goes to the processes it started, too.
     begun = subprocess.Popen(
-        [sys.executable, "-m", "export", f"--run={run}", f"--out={tmp_path / 'artifact'}"],
+        [sys.executable, "-m", "export", str(run), f"--out={tmp_path / 'artifact'}"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -255,8 +255,8 @@ def test_an_interrupted_export_leaves_nothing_behind(run, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--out=x"], "--run=RUN"),
-        (["--run=none", "--out=x"], "not a finished run"),
+        (["--out=x"], "RUN and --out=ARTIFACT are wanted"),
+        (["none", "--out=x"], "not a finished run"),
         (["--precisions=fp8"], "fp8"),
         (["--buckets=2"], "3 to 12"),
         (["--buckets=many"], "numbers"),
@@ -264,9 +264,9 @@ def test_an_interrupted_export_leaves_nothing_behind(run, tmp_path):
     ],
 )
 def test_bad_flags_are_one_sentence(entries, run, tmp_path, flags, said):
-    given = [f"--run={run}", f"--out={tmp_path / 'artifact'}"]
+    given = [str(run), f"--out={tmp_path / 'artifact'}"]
     given = [g for g in given if not any(f.startswith(g.split("=")[0]) for f in flags)]
-    if flags == ["--out=x"]:
+    if flags in (["--out=x"], ["none", "--out=x"]):
         given = []
     done = entries.run("export", *given, *flags)
     assert done.returncode == 2

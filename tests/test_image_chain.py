@@ -114,7 +114,7 @@ def test_a_family_is_described_trained_exported_and_asked(tiny, entries, tmp_pat
     # The one family that CI has time for is exported once.
     for variant in ("inter",) if name == "tiny_resnet" else VARIANTS:
         artifact = tmp_path / f"artifact-{variant}"
-        flags = (f"--run={tmp_path / variant}", f"--out={artifact}", "--precisions=int8")
+        flags = (str(tmp_path / variant), f"--out={artifact}", "--precisions=int8")
         done = entries.run("export", *flags)
         assert done.returncode == 0, done.stderr
         meta = read(artifact)

@@ -423,7 +423,7 @@ def late(bench):
 def artifact(entries, late):
     out = late.folder.with_name("artifact")
     flags = ("--buckets=6", "--precisions=fp16,int8,int8_static")
-    done = entries.run("export", f"--run={late.folder}", f"--out={out}", *flags)
+    done = entries.run("export", str(late.folder), f"--out={out}", *flags)
     assert done.returncode == 0, done.stderr
     return out
 
@@ -467,7 +467,7 @@ def test_an_export_is_held_to_rows_of_every_kind_and_measured(entries, late, art
     assert all(texts)
     assert len(texts) == len(list((artifact / "queries").glob("*.png")))
     out = tmp_path / "results.json"
-    done = entries.run("bench", artifact, f"--out={out}", "--precision=all")
+    done = entries.run("bench", artifact, f"--out={out}", "--precisions=all")
     assert done.returncode == 0, done.stdout + done.stderr
     measured = json.loads(out.read_text())["contenders"]
     assert len(measured) == len(meta["models"])
@@ -479,7 +479,7 @@ def test_an_export_is_held_to_rows_of_every_kind_and_measured(entries, late, art
 def test_what_is_left_out_of_an_export_leaves_rows_that_have_the_other(entries, late, tmp_path):
     out = tmp_path / "no_image"
     done = entries.run(
-        "export", f"--run={late.folder}", f"--out={out}", "--precisions=", "--without=image"
+        "export", str(late.folder), f"--out={out}", "--precisions=", "--without=image"
     )
     assert done.returncode == 0, done.stderr
     task = restore(late.folder)

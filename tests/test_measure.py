@@ -275,7 +275,7 @@ def test_what_an_artifact_lacks_is_refused_before_anything_starts(contender):
     fixed = {**made.meta, "shapes": {"batch": 1, "length": 8}}
     with pytest.raises(ArtifactError, match="data and padded are the same"):
         check(dataclasses.replace(made, meta=fixed, inputs="padded"))
-    with pytest.raises(ArtifactError, match=r"batches of 1, got --batch=4.*--dynamic"):
+    with pytest.raises(ArtifactError, match=r"batches of 1, got --batches=4.*--dynamic"):
         check(dataclasses.replace(made, meta=fixed, batch=4))
 
 

@@ -35,7 +35,7 @@ def run(bench):
 
 
 def exported(entries, run, out, *flags):
-    done = entries.run("export", f"--run={run.folder}", f"--out={out}", *flags)
+    done = entries.run("export", str(run.folder), f"--out={out}", *flags)
     assert done.returncode == 0, done.stderr
 
 

@@ -125,7 +125,7 @@ def test_shuffling_the_sentences_costs_one_label(run):
 @pytest.fixture(scope="module")
 def artifact(run, entries) -> Path:
     def make(folder: Path) -> None:
-        flags = (f"--run={run}", f"--out={folder}", "--precisions=fp16,int8", "--buckets=6")
+        flags = (str(run), f"--out={folder}", "--precisions=fp16,int8", "--buckets=6")
         done = entries.run("export", *flags)
         assert done.returncode == 0, done.stderr
         assert "subset accuracy on test" in done.stdout

@@ -60,7 +60,7 @@ def device(tmp_path, tiny_artifact):
 
 @pytest.mark.slow
 def test_the_copy_alone_measures_an_artifact(device, tmp_path):
-    done = device("-m", "bench", "artifact", "--precision=fp32,int8", "--out=x.json")
+    done = device("-m", "bench", "artifact", "--precisions=fp32,int8", "--out=x.json")
     assert done.returncode == 0, done.stderr
     assert "artifact int8" in done.stdout
     assert done.stdout.rstrip().endswith("python -m bench.report x.json")

@@ -27,11 +27,11 @@ from tests.support.reports import artifact, cells, contender, measured, reported
 
 @pytest.fixture
 def given(tmp_path):
-    """The flags that name a label file and clips."""
+    """A label file, and the flags that name clips and a folder."""
     (tmp_path / "Raw").mkdir()
     (tmp_path / "label.csv").write_text("video_id,clip_id,text,label\n")
-    places = {"label": tmp_path / "label.csv", "raw_dir": tmp_path / "Raw"}
-    return [f"--{n}={p}" for n, p in (places | {"workdir": tmp_path / "paper"}).items()]
+    places = {"raw_dir": tmp_path / "Raw", "workdir": tmp_path / "paper"}
+    return [str(tmp_path / "label.csv"), *(f"--{name}={place}" for name, place in places.items())]
 
 
 def plan(flags, *handed_on):
@@ -54,7 +54,7 @@ def test_text_is_trained_once_and_each_vision_model_has_seven_trainings(given):
 
 
 def test_every_seed_is_trained_and_the_first_is_exported_and_measured(given):
-    planned = plan([*given, "--seeds=1,0", "--vision=vit", "--blocks=2"])
+    planned = plan([*given, "--seeds=1,0", "--visions=vit", "--blocks=2"])
     kinds = [step.kind for step in planned]
     assert kinds == ["check"] + ["train"] * 12 + ["export"] * 6 + ["measure", "report"]
     assert [s.name[-3:] for s in planned if s.kind == "train"] == ["-s1"] * 6 + ["-s0"] * 6
@@ -85,7 +85,7 @@ def test_the_commands_say_which_model(given, tmp_path):
 
 
 def test_the_reference_is_trained_with_the_same_flags_and_measured_beside_its_twin(given, tmp_path):
-    flags = [*given, "--seeds=0", "--vision=vit", "--blocks=2", "--framework=ours,pytorch"]
+    flags = [*given, "--seeds=0", "--visions=vit", "--blocks=2", "--frameworks=ours,pytorch"]
     planned = plan(flags)
     ours, theirs = planned[1:3]
     assert said([ours, theirs]) == ["train text-s0", "pytorch text-s0"]
@@ -93,13 +93,13 @@ def test_the_reference_is_trained_with_the_same_flags_and_measured_beside_its_tw
     assert theirs.command[-1] == f"--run={tmp_path / 'paper' / 'pytorch' / 'text-s0'}"
     beside = [step for step in planned if step.kind == "measure"][1:]
     assert len(beside) == 6
-    assert {"--runner=ort,torch", ours.command[-1]} < set(beside[0].command)
+    assert {"--runners=ort,torch", ours.command[-1]} < set(beside[0].command)
     places = [tmp_path / "paper" / name for name in ("runs", "pytorch")]
     assert f"--runs={places[0]},{places[1]}" in planned[-1].command
 
 
 def test_the_reference_alone_is_neither_exported_nor_measured(given):
-    planned = plan([*given, "--seeds=0", "--vision=vit", "--framework=pytorch"])
+    planned = plan([*given, "--seeds=0", "--visions=vit", "--framework=pytorch"])
     assert {step.kind for step in planned} == {"check", "pytorch", "report"}
 
 
@@ -115,7 +115,6 @@ def test_a_complete_run_is_done_and_a_partial_one_is_not(given, tmp_path):
 @pytest.mark.parametrize(
     ("flag", "sentence"),
     [
-        ("--label=none.csv", "--label=none.csv is no file"),
         ("--config=none.py", "--config=none.py is no file"),
         ("--raw_dir=none", "--raw_dir=none is no folder"),
         ("--seed=1", "--seed=1 is no flag"),
@@ -130,6 +129,19 @@ def test_a_mistake_is_a_sentence_before_any_training(given, tmp_path, capsys, fl
     assert error.startswith("error: ")
     assert sentence in error
     assert not (tmp_path / "paper" / "logs").exists()
+
+
+def test_a_label_file_is_wanted(given, capsys):
+    assert entry.main(["none.csv", *given[1:]]) == 2
+    assert "none.csv is no file" in capsys.readouterr().err
+
+
+def test_a_dry_run_says_the_steps_and_leaves_nothing(given, tmp_path, capsys):
+    assert entry.main([*given, "--seeds=0", "--visions=vit", "--blocks=2", "--dry_run"]) == 0
+    said = capsys.readouterr().out
+    assert "[2/15] train text-s0" in said
+    assert "15 of 15 steps are left; nothing was begun." in said
+    assert not (tmp_path / "paper").exists()
 
 
 def test_images_are_wanted(given, capsys):
@@ -150,7 +162,7 @@ def test_a_label_file_that_changed_is_another_study(given, tmp_path, capsys, mon
 
 def test_help_teaches(entries):
     shown = entries.run("bench.paper", "--help").stdout
-    assert "--framework" in shown
+    assert "--frameworks" in shown
     assert "WORKDIR/results" in shown
 
 
@@ -425,9 +437,9 @@ def test_one_command_leads_from_clips_to_the_tables_and_goes_on_where_it_stopped
     data_root, tmp_path
 ):
     label = write_layout(data_root / "mosi_fer" / "manifest.csv", tmp_path / "data", 36)
-    command = [sys.executable, "-m", "bench.paper", f"--label={label}"]
+    command = [sys.executable, "-m", "bench.paper", str(label)]
     command += [f"--raw_dir={label.parent / 'Raw'}", f"--workdir={tmp_path / 'paper'}"]
-    command += ["--seeds=0", "--vision=mobilenet", "--blocks=2", "--framework=ours,pytorch"]
+    command += ["--seeds=0", "--vision=mobilenet", "--blocks=2", "--frameworks=ours,pytorch"]
     command += ["--mobilenet=random:tiny_mobilenet", "--config.text.preset=random:tiny_bert"]
     command += [f"--config.{name}" for name in TINY]
     command += [f"--config.data.cache_dir={tmp_path / 'cache'}"]
@@ -469,7 +481,7 @@ def test_the_published_accuracies_lie_within_our_intervals(tmp_path):
         )
     place = Path(place) if place else tmp_path / "paper"
     if not (place / "report.md").is_file():
-        flags = [f"--label={data}/label.csv", f"--raw_dir={data}/Raw", f"--workdir={place}"]
+        flags = [f"{data}/label.csv", f"--raw_dir={data}/Raw", f"--workdir={place}"]
         subprocess.run([sys.executable, "-m", "bench.paper", *flags], check=True)
     gaps = agreement.gaps(agreement.accuracies(runs.paired(runs.read_all([place / "runs"]))))
     assert not gaps, "The paper and we part:\n" + "\n".join(gaps)

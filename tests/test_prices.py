@@ -69,7 +69,7 @@ def test_what_failed_is_tried_again_and_what_was_measured_is_not(tmp_path, monke
 
 @pytest.mark.slow
 def test_one_command_makes_the_price_list_and_measures_nothing_twice(entries, tmp_path):
-    flags = ["--text=bert_tiny", "--image=", "--length=8", f"--workdir={tmp_path}"]
+    flags = ["--texts=bert_tiny", "--images=", "--length=8", f"--workdir={tmp_path}"]
     first = entries.run("fusion_keras.prices", *flags)
     assert first.returncode == 0, first.stderr
     assert "| bert_tiny | 2 | 4." in (tmp_path / "prices.md").read_text()
@@ -82,7 +82,7 @@ def test_one_command_makes_the_price_list_and_measures_nothing_twice(entries, tm
 
 
 def test_an_unknown_backbone_is_named(entries, tmp_path):
-    done = entries.run("fusion_keras.prices", "--text=bert", f"--workdir={tmp_path}")
+    done = entries.run("fusion_keras.prices", "--texts=bert", f"--workdir={tmp_path}")
 
     assert done.returncode == 2
-    assert "--text has 'bert'; some of minilm, bert_tiny" in done.stderr
+    assert "--texts has 'bert'; some of minilm, bert_tiny" in done.stderr

@@ -85,7 +85,7 @@ def test_a_password_is_refused():
     ("flag", "said"),
     [
         ("--run=runs/x", "--run names a folder of this machine"),
-        ("--runner=keras", "needs the training stack and runs here alone"),
+        ("--runners=keras", "needs the training stack and runs here alone"),
         ("--ssh=no-such-program", "no-such-program cannot be run"),
         ("--ssh=", "--ssh is empty"),
     ],
@@ -97,7 +97,7 @@ def test_flags_that_do_not_go_with_a_device_are_refused(fake, capsys, flag, said
 def test_flags_go_on_as_they_were_meant():
     from bench.__main__ import _parser
 
-    given = ["a", "--precision=fp32,int8", "--hz=0,5", "--threads=1,2", "--allow_fallback"]
+    given = ["a", "--precisions=fp32,int8", "--hz=0,5", "--threads=1,2", "--allow_fallback"]
     given += ["--timeout=30", "--margin=0.05", "--inputs=data", "--profile=full", "--seed=3"]
     here = ["--out=x.json", "--replace", "--device=ssh://orin", "--ssh=ssh -F x"]
     options = vars(_parser().parse_args([*given, *here]))
@@ -256,7 +256,7 @@ def job(device):
 @needs_sshd
 @pytest.mark.slow
 def test_results_are_those_of_a_measurement_by_hand(device, tiny_artifact, tmp_path, capsys):
-    flags = ["--precision=fp32,int8"]
+    flags = ["--precisions=fp32,int8"]
     here, there_ = tmp_path / "here.json", tmp_path / "there.json"
     assert main([str(tiny_artifact), *flags, f"--out={here}"]) == 0
     capsys.readouterr()

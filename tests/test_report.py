@@ -51,7 +51,7 @@ def test_a_p90_is_within_the_budget_only_with_its_interval(budget, best):
 
 def test_nothing_in_the_budget_names_the_nearest(tmp_path, capsys):
     path = measured(tmp_path / "a.json", *(c for c in FOUR if c["name"] in ("late", "inter")))
-    assert main([str(path), "--budget-ms=5", f"--out={tmp_path / 'r'}"]) == 0
+    assert main([str(path), "--budget_ms=5", f"--out={tmp_path / 'r'}"]) == 0
     said = capsys.readouterr().out
     assert "nothing fits 5 ms. inter comes nearest, p90 8.00 [7.84, 8.08] ms" in said
 
@@ -344,10 +344,10 @@ def test_a_measurement_that_was_killed_is_shown_with_the_samples_it_has(tmp_path
 def test_only_the_wanted_precision_is_shown(tmp_path, capsys):
     slim = contender("slim", 4, artifact("late", 90), "int8")
     path = measured(tmp_path / "a.json", *FOUR, slim)
-    assert main([str(path), "--precision=int8", f"--out={tmp_path / 'r'}"]) == 0
+    assert main([str(path), "--precisions=int8", f"--out={tmp_path / 'r'}"]) == 0
     assert "most accurate is slim" in capsys.readouterr().out
     assert "\n| early |" not in (tmp_path / "r.md").read_text()
-    assert main([str(path), "--precision=int4", f"--out={tmp_path / 'r'}"]) == 2
+    assert main([str(path), "--precisions=int4", f"--out={tmp_path / 'r'}"]) == 2
 
 
 def test_the_ladder_compares_with_fp32_row_by_row(tmp_path, capsys):

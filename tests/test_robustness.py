@@ -410,7 +410,7 @@ def test_an_artifact_is_told_by_what_the_bench_knows_it_by(tiny_artifact, tiny_r
 def test_an_artifact_wants_its_own_run_whole_files_and_a_precision_it_has(
     tiny_run, tiny_artifact, text, tmp_path
 ):
-    with pytest.raises(UsageError, match="--run=RUN"):
+    with pytest.raises(UsageError, match="--runs=RUN"):
         load.load([tiny_artifact], [text], ["fp32"], "test")
     with pytest.raises(UsageError, match="has no int4; it has fp32"):
         load.load([tiny_artifact], [tiny_run], ["int4"], "test")
@@ -426,7 +426,7 @@ def test_an_artifact_wants_its_own_run_whole_files_and_a_precision_it_has(
 
 
 def test_a_precision_of_runs_is_refused(text, tmp_path):
-    with pytest.raises(UsageError, match="--precision is int8, and what was given are runs"):
+    with pytest.raises(UsageError, match="--precisions is int8, and what was given are runs"):
         measure(Options((text,), tmp_path / "r.json", precisions=("int8",)))
 
 

@@ -51,6 +51,12 @@ def test_it_answers_as_the_trained_model(name, provider, tiny_artifact, meta, ti
         assert (runner.device_ms, runner.build_seconds) == (None, None)
 
 
+def test_openvino_answers_with_one_thread(tiny_artifact, meta):
+    pytest.importorskip("openvino", reason="the extra openvino is not installed")
+    with open_runner("openvino", tiny_artifact, meta, "fp32", threads=1) as runner:
+        assert_golden(runner, tiny_artifact)
+
+
 @pytest.mark.parametrize("precision", ["fp16", "int8_static"])
 def test_openvino_takes_lower_precisions_of_its_own_kind(precision, tiny_artifact, meta):
     pytest.importorskip("openvino", reason="the extra openvino is not installed")

@@ -219,7 +219,7 @@ def test_a_minute_of_good_and_bad_requests_from_sixteen_clients(tiny_artifact, p
                 counts[status] += 1
             turn += 1
 
-    flags = ["--port=0", "--precision=fp32", "--megabytes=1", "--at_once=8"]
+    flags = ["--port=0", "--precisions=fp32", "--megabytes=1", "--at_once=8"]
     with started(tiny_artifact, *flags) as (process, port):
         for _ in range(20):
             ask(port, "/predict", good)
@@ -255,7 +255,7 @@ def started(artifact, *flags):
 
 
 def test_the_command_says_where_to_look_and_ends_when_told(tiny_artifact):
-    with started(tiny_artifact, "--port=0", "--precision=int8") as (process, port):
+    with started(tiny_artifact, "--port=0", "--precisions=int8") as (process, port):
         assert ask(port, "/predict", {"text": "a good day"})[0] == 200
         process.send_signal(2)
         assert process.wait(30) == 130
@@ -422,7 +422,7 @@ def test_the_page_makes_of_a_sound_what_the_model_takes(entries, tiny, tmp_path)
     done = entries.run("fusion_keras.train", *flags)
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "artifact"
-    done = entries.run("export", f"--run={tmp_path / 'run'}", f"--out={folder}", "--precisions=")
+    done = entries.run("export", str(tmp_path / "run"), f"--out={folder}", "--precisions=")
     assert done.returncode == 0, done.stderr
     predictor = Predictor(folder)
     wanted = predictor.predict(audio=write_wav(tmp_path / "a.wav", tone(440, 0.5)))

@@ -41,15 +41,15 @@ def test_all_trainings_are_checked_before_the_first_and_none_again(tmp_path):
 
 
 def test_one_seed_is_measured_and_all_are_reported(tmp_path):
-    *_, measured, reported = plan(tmp_path, "--variants=text", "--seeds=0,1", "--budget-ms=7")
+    *_, measured, reported = plan(tmp_path, "--variants=text", "--seeds=0,1", "--budget_ms=7")
     folders = [str(tmp_path / "artifacts" / f"text-s{seed}") for seed in (0, 1)]
     assert folders[0] in measured.command
     assert folders[1] not in measured.command
-    assert {*folders, "--budget-ms=7.0"} < set(reported.command)
+    assert {*folders, "--budget_ms=7.0"} < set(reported.command)
 
 
 def test_what_an_export_may_lose_is_handed_on(tmp_path):
-    planned = plan(tmp_path, "--variants=text,late", "--allow-loss=2.5")
+    planned = plan(tmp_path, "--variants=text,late", "--allow_loss=2.5")
     assert all(s.command[-1] == "--allow_loss=2.5" for s in planned if s.kind == "export")
     planned = plan(tmp_path, "--variants=text")
     assert not any("--allow_loss" in flag for s in planned for flag in s.command)
@@ -232,9 +232,9 @@ def test_a_step_may_end_with_what_is_fine(tmp_path):
         "--precisions=int4",
         "--variants=both",
         "--seeds=x",
-        "--budget-ms=-3",
+        "--budget_ms=-3",
         "--buckets=2",
-        "--allow-loss=x",
+        "--allow_loss=x",
     ],
 )
 def test_a_typo_is_found_before_any_training(tmp_path, capsys, flag):
@@ -271,7 +271,7 @@ def test_an_unknown_flag_is_named(tmp_path, capsys):
 
 def test_help_teaches(entries):
     said = entries.run("bench.study", "--help").stdout
-    assert "--budget-ms" in said
+    assert "--budget_ms" in said
 
 
 @pytest.mark.slow

@@ -287,7 +287,7 @@ def test_a_run_is_asked_with_cells(run, bench):
 @pytest.fixture(scope="module")
 def artifact(run, entries) -> Path:
     def make(folder: Path) -> None:
-        flags = (f"--run={run}", f"--out={folder}", "--precisions=fp16,int8,int8_static")
+        flags = (str(run), f"--out={folder}", "--precisions=fp16,int8,int8_static")
         done = entries.run("export", *flags)
         assert done.returncode == 0, done.stderr
         assert done.stdout.rstrip().endswith('--text "..." --tabular NAME=VALUE ...')

@@ -135,9 +135,7 @@ def test_a_checkpoint_is_trained_exported_and_answers(name, variant, tiny, tmp_p
     assert described.returncode == 0, described.stderr
     done = entries.run("fusion_keras.train", *flags)
     assert done.returncode == 0, done.stderr
-    done = entries.run(
-        "export", f"--run={run}", f"--out={out}", "--precisions=int8", "--buckets=25"
-    )
+    done = entries.run("export", str(run), f"--out={out}", "--precisions=int8", "--buckets=25")
     assert done.returncode == 0, done.stderr
     meta = json.loads((out / "meta.json").read_text())
     assert meta["inputs"]["token_ids"]["pad_id"] == pad_id

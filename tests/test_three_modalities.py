@@ -277,7 +277,7 @@ def late(bench) -> Run:
 @pytest.fixture(scope="module")
 def artifact(entries, late):
     folder = late.folder.parent / "artifact"
-    flags = [f"--run={late.folder}", f"--out={folder}", "--precisions=fp16,int8,int8_static"]
+    flags = [str(late.folder), f"--out={folder}", "--precisions=fp16,int8,int8_static"]
     done = entries.run("export", *flags)
     assert done.returncode == 0, done.stderr
     assert '--text "..." --image FILE --audio FILE.wav' in done.stdout
@@ -485,7 +485,7 @@ def test_predict_asks_for_nothing_that_may_be_missing(artifact, bench, capsys):
 @pytest.mark.slow
 def test_bench_times_every_stage_of_three(artifact, tmp_path):
     target = tmp_path / "results.json"
-    flags = [str(artifact), "--profile=quick", "--precision=fp32", f"--out={target}"]
+    flags = [str(artifact), "--profile=quick", "--precisions=fp32", f"--out={target}"]
     assert bench_main(flags) == 0
     (found,) = json.loads(target.read_text())["contenders"]
     assert {"tokens", "image", "sound", "inference", "all"} <= set(found["stages"])

@@ -264,7 +264,7 @@ def test_a_run_in_half_precision_is_exported_in_float32(bench, entries, tmp_path
     run = train(bench.config(dtype="bfloat16", **SHALLOW), tmp_path / "run")
     out = tmp_path / "artifact"
 
-    done = entries.run("export", f"--run={run.folder}", f"--out={out}", "--precisions=")
+    done = entries.run("export", str(run.folder), f"--out={out}", "--precisions=")
 
     assert done.returncode == 0, done.stderr
     meta = json.loads((out / "meta.json").read_text())

@@ -37,7 +37,7 @@ def contenders(
     Raises:
         ArtifactError: something of it cannot be measured.
     """
-    for name, given, known in (("runner", runners, engines.RUNNERS), ("inputs", inputs, INPUTS)):
+    for name, given, known in (("runners", runners, engines.RUNNERS), ("inputs", inputs, INPUTS)):
         for value in given:
             if value not in known:
                 raise ArtifactError(f"--{name}={value} is unknown; there are {', '.join(known)}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import math
 import os
 import select
@@ -13,6 +14,8 @@ from collections.abc import Callable
 from bench.edge.errors import BenchError
 
 Main = Callable[[list[str]], int]
+# Its level is what the flags --quiet and --verbose say; none is that of neither.
+_log = logging.getLogger("bench")
 
 
 def ends(interrupted: str = "Interrupted.", *, install: str = "") -> Callable[[Main], Main]:
@@ -80,6 +83,22 @@ def _said(sentence: str, code: int) -> int:
     return code
 
 
+def _shows(level: int) -> bool:
+    return (_log.level or logging.INFO) <= level
+
+
+def tell(line: str) -> None:
+    """A line on how it goes on, among the results; with --quiet there is none."""
+    if _shows(logging.INFO):
+        print(line, flush=True)
+
+
+def detail(line: str) -> None:
+    """A line that is shown with --verbose alone."""
+    if _shows(logging.DEBUG):
+        print(line, file=sys.stderr, flush=True)
+
+
 class Progress:
     """On a terminal, a line that the next one replaces; in a log, a line every ten seconds."""
 
@@ -87,6 +106,8 @@ class Progress:
         self.last = -math.inf
 
     def __call__(self, line: str) -> None:
+        if not _shows(logging.INFO):
+            return
         if sys.stderr.isatty():
             print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
         elif line and time.monotonic() > self.last + 10:

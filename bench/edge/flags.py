@@ -1,23 +1,91 @@
-"""Kinds of flags, for argparse: each a function of the text that was given."""
+"""What the commands' flags have in common, and kinds of flags: functions of the text given."""
 
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
+import logging
 import math
-from collections.abc import Callable, Sequence
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 _DAY = 86400.0
 
 
-def parser(command: str, description: str, **settings) -> argparse.ArgumentParser:
-    """Of `python -m <command>`; the description is shown as it stands."""
-    return argparse.ArgumentParser(
-        prog=f"python -m {command}",
-        description=description,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        **settings,
-    )
+class Parser(argparse.ArgumentParser):
+    """Takes hyphens for the underscores of a flag's name, and older names with a note."""
+
+    def __init__(self, older: Mapping[str, str], **settings):
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
+        self._older = older
+
+    def parse_known_args(self, args=None, namespace=None):
+        given = sys.argv[1:] if args is None else args
+        options, rest = super().parse_known_args(spelled(given, self._older), namespace)
+        if options.quiet and options.verbose:
+            self.error("--quiet and --verbose are given: leave one of them out.")
+        level = logging.WARNING if options.quiet else logging.INFO
+        logging.getLogger("bench").setLevel(logging.DEBUG if options.verbose else level)
+        return options, rest
+
+
+def parser(
+    command: str,
+    description: str,
+    *,
+    json: str = "",
+    older: Mapping[str, str] = {},
+    **settings,
+) -> Parser:
+    """Of `python -m <command>`; the description is shown as it stands.
+
+    Args:
+        json: what `--json` prints; without it there is no such flag.
+        older: names that flags had before -> today's.
+    """
+    made = Parser(older, prog=f"python -m {command}", description=description, **settings)
+    add = made.add_argument
+    if json:
+        add("--json", action="store_true", help=f"print {json} as one JSON object")
+    add("--quiet", action="store_true", help="show results and errors alone")
+    add("--verbose", action="store_true", help="show every step")
+    add("--version", action=_Version, nargs=0, help="show the version and stop")
+    return made
+
+
+class _Version(argparse.Action):
+    def __call__(self, parser, *given):
+        try:
+            print(f"fusion_keras {importlib.metadata.version('fusion_keras')}")
+        except importlib.metadata.PackageNotFoundError:
+            print("fusion_keras, a device's copy of its bench")
+        parser.exit()
+
+
+def spelled(arguments: Sequence[str], older: Mapping[str, str] = {}) -> list[str]:
+    """Arguments with flags called as today: hyphens are underscores, older names are replaced.
+
+    What follows `--` stays as it is. An older name of "" is that of what is no flag today.
+    """
+    made, over = [], False
+    for argument in arguments:
+        flag = re.fullmatch(r"--([a-zA-Z][\w.-]*)(?:=(.*))?", argument, re.DOTALL)
+        over = over or argument == "--"
+        if not flag or over:
+            made.append(argument)
+            continue
+        name, value = flag[1].replace("-", "_"), flag[2]
+        today = older.get(name, name)
+        if today != name:
+            called = f"--{today}" if today else "given without its name"
+            print(f"note: --{name} is now {called}", file=sys.stderr)
+        if today:
+            made.append(f"--{today}" if value is None else f"--{today}={value}")
+        else:
+            made += value.split(",") if value else []
+    return made
 
 
 def words(text: str) -> list[str]:

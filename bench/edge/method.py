@@ -107,7 +107,7 @@ def check(contender: Contender) -> None:
     fixed = meta["shapes"]["batch"]
     if fixed and contender.batch != fixed:
         raise ArtifactError(
-            f"{folder} takes batches of {fixed}, got --batch={contender.batch}: export it with "
+            f"{folder} takes batches of {fixed}, got --batches={contender.batch}: export it with "
             "--dynamic."
         )
     if contender.inputs == "padded" and (

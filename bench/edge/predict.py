@@ -37,6 +37,8 @@ def main(arguments: list[str]) -> int:
         _of_table(predictor, options)
     elif options.jsonl:
         _of_stream(predictor)
+    elif options.json:
+        print(json.dumps(predictor.predict(**given).as_json(), ensure_ascii=False))
     else:
         _print(predictor, predictor.predict(**given))
     return 0
@@ -49,6 +51,11 @@ def _check(options, given: dict) -> None:
     """
     if bool(given) + bool(options.table) + options.jsonl > 1:
         raise BenchError("Ask one example, or a --table, or --jsonl: one of them.")
+    if options.json and (options.table or options.jsonl):
+        raise BenchError(
+            "--json prints the answer to one example; --jsonl answers in JSON, a --table as a "
+            "table: leave --json out."
+        )
     if bool(options.table) != bool(options.out):
         raise BenchError("--table=rows.csv and --out=answers.csv go together.")
     if options.out and options.out.exists():
@@ -111,7 +118,7 @@ def _of_stream(predictor: Predictor) -> None:
 
 
 def _parser():
-    parser = flags.parser("bench.predict", __doc__)
+    parser = flags.parser("bench.predict", __doc__, json="the answer")
     add = parser.add_argument
     add("artifact", type=Path, help="what `python -m export` wrote")
     for kind in inputs.KINDS.values():
@@ -152,10 +159,10 @@ def _parser():
 
 def _joined(arguments: list[str]) -> list[str]:
     """Flags and values, what follows --text joined to it: a sentence may begin with "-"."""
-    flags = {"--help", *(f"--{name}" for name in vars(_parser().parse_args(["artifact"])))}
+    known = {"--help", *(f"--{name}" for name in vars(_parser().parse_args(["artifact"])))}
     joined: list[str] = []
     for argument in arguments:
-        is_flag = argument.partition("=")[0] in flags
+        is_flag = flags.spelled([argument])[0].partition("=")[0] in known
         if joined and joined[-1] == "--text" and not is_flag:
             joined[-1] = f"--text={argument}"
         else:

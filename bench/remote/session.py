@@ -55,7 +55,7 @@ def run(
     for runner in runners:
         if runner not in _NEEDED:
             raise BenchError(
-                f"--runner={runner} needs the training stack and runs here alone: leave it or "
+                f"--runners={runner} needs the training stack and runs here alone: leave it or "
                 f"--device out; on a device there are {', '.join(_NEEDED)}."
             )
     if getattr(options, "run", None):

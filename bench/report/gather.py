@@ -177,7 +177,7 @@ def points_of(inputs: Inputs, precisions: list[str]) -> tuple[list[Point], list[
     entries = [e for e in entries if not precisions or e[2]["precision"] in precisions]
     if precisions and not entries:
         raise ReportError(
-            f"nothing was measured at {', '.join(precisions)}: leave out --precision."
+            f"nothing was measured at {', '.join(precisions)}: leave out --precisions."
         )
     stems = Counter(Path(path).stem for path in inputs.measured | inputs.estimates)
     names = Counter(_name(entry) for *_, entry in entries)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import functools
 import importlib.util
 import itertools
+import shlex
 import signal
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from bench.edge.entry import Progress
+from bench.edge.entry import Progress, detail, tell
 from bench.edge.files import last_line
 from bench.studies.study import ALONE, Step, StudyError
 
@@ -109,6 +110,7 @@ class _Running:
         step.log.parent.mkdir(parents=True, exist_ok=True)
         step.log.write_bytes(b"")
         command = step.command() if callable(step.command) else step.command
+        detail(f"{shlex.join(map(str, command))} > {step.log}")
         self.process = share.start(command, step.log)
 
     def poll(self) -> int | None:
@@ -152,16 +154,18 @@ def add_growth(made: argparse.ArgumentParser) -> None:
     help_text = "train on the nodes of a Ray cluster: HOST:PORT of its head, or auto for the one "
     help_text += "that this machine belongs to; all else stays on this machine"
     add("--ray", metavar="ADDRESS", help=help_text)
-    add("--num-cpus", type=int, help="of its node that a training takes (4, or what there is)")
-    add("--num-gpus", type=float, help="likewise (1 where there are any)")
-    add("--memory-gb", type=float, help="likewise (8, or what there is)")
+    add("--num_cpus", type=int, help="of its node that a training takes (4, or what there is)")
+    add("--num_gpus", type=float, help="likewise (1 where there are any)")
+    add("--memory_gb", type=float, help="likewise (8, or what there is)")
 
 
 def conduct(options: argparse.Namespace, plan: Callable[[], list[Step]]) -> str:
     """Plan a study and take its steps, with a line on each; returns what the report said.
 
+    With `dry_run` no step is taken, and what they are is returned.
+
     Args:
-        options: workdir, and the flags of `add_growth`.
+        options: workdir, dry_run, and the flags of `add_growth`.
 
     Raises:
         StudyError: a mistake in the plan, a step that failed, or a file that cannot be written.
@@ -174,15 +178,36 @@ def conduct(options: argparse.Namespace, plan: Callable[[], list[Step]]) -> str:
     try:
         all_installed()
         planned = plan()
+        if options.dry_run:
+            return _described(planned)
         shares = _shares(options.jobs, len([s for s in planned if s.kind in SIDE_BY_SIDE]))
         with _nodes(options) as nodes:
             trainers = nodes.slots(len(planned)) if nodes else ()
             if nodes:
-                print(nodes.described(), flush=True)
-            study(planned, functools.partial(print, flush=True), Progress(), shares, trainers)
+                tell(nodes.described())
+            study(planned, tell, Progress(), shares, trainers)
         return (options.workdir / "logs" / "report.log").read_text(encoding="utf-8").strip()
     except (OSError, UsageError) as error:
         raise StudyError(str(error)) from None
+
+
+def _described(planned: list[Step]) -> str:
+    """The steps, a line each, and how many of them are left."""
+    before = [step.done() or _trained(step) for step in planned]
+    lines = [
+        f"[{n}/{len(planned)}] {step.kind} {step.name}{': done before' if done else ''}"
+        for n, (step, done) in enumerate(zip(planned, before, strict=True), 1)
+    ]
+    left = len(planned) - sum(before)
+    return "\n".join([*lines, f"{left} of {len(planned)} steps are left; nothing was begun."])
+
+
+def _trained(step: Step) -> bool:
+    """Whether a training is complete; of which settings, it tells when its turn comes."""
+    if step.kind != "train" or callable(step.command):
+        return False
+    run = next(flag for flag in step.command if str(flag).startswith("--run="))
+    return Path(run.removeprefix("--run="), "metrics.json").exists()
 
 
 def _shares(jobs: str, wanted: int) -> list:
@@ -196,7 +221,7 @@ def _nodes(options: argparse.Namespace):
     needs = (options.num_cpus, options.num_gpus, options.memory_gb)
     if not options.ray:
         if any(need is not None for need in needs):
-            raise StudyError("--num-cpus, --num-gpus and --memory-gb are of a cluster: give --ray.")
+            raise StudyError("--num_cpus, --num_gpus and --memory_gb are of a cluster: give --ray.")
         return contextlib.nullcontext()
     from fusion_keras.cluster import Address, connected
 

@@ -25,8 +25,8 @@ FUSED = ("late", "inter", "early")
 
 def trainings(options) -> dict[str, list[str]]:
     """Name of every training of a seed -> its flags; the text model once, as it has no images."""
-    flags = {"text": ["--variant=text", *_preset(options, options.vision[0])]}
-    for vision in options.vision:
+    flags = {"text": ["--variant=text", *_preset(options, options.visions[0])]}
+    for vision in options.visions:
         preset = _preset(options, vision)
         for variant in ("image", *FUSED):
             flags[f"{variant}-{vision}"] = [f"--variant={variant}", *preset]
@@ -48,14 +48,14 @@ def steps(options, handed_on: list[str]) -> list[Step]:
     shared += [f"--config.data.mosi.raw_dir={options.raw_dir}"] if options.raw_dir else []
     place, runs = options.workdir, {}
     for seed, name, framework in itertools.product(
-        options.seeds, trainings(options), options.framework
+        options.seeds, trainings(options), options.frameworks
     ):
         flags = [*shared, *trainings(options)[name], *handed_on, f"--seed={seed}"]
         flags += ["--framework=pytorch"] if framework == "pytorch" else []
         runs[_run(place, framework, name, seed)] = framework, flags
     planned = [check_step(place, {run: flags for run, (_, flags) in runs.items()})]
     planned += [_train(place, framework, run, flags) for run, (framework, flags) in runs.items()]
-    planned += _measurements(options) if "ours" in options.framework else []
+    planned += _measurements(options) if "ours" in options.frameworks else []
     return [*planned, _report(options)]
 
 
@@ -82,9 +82,9 @@ def _measurements(options) -> list[Step]:
     ]
     target, precisions = place / "results" / "here.json", ["fp32", *options.precisions]
     planned.append(measure_step(place, "all", folders, target, precisions, options.profile))
-    if "pytorch" in options.framework:
+    if "pytorch" in options.frameworks:
         for run, folder in zip(runs, folders, strict=True):
-            more = ["--runner=ort,torch", f"--run={run}"]
+            more = ["--runners=ort,torch", f"--run={run}"]
             target = place / "results" / f"torch-{run.name}.json"
             profile = options.profile
             planned.append(measure_step(place, run.name, [folder], target, ["fp32"], profile, more))
@@ -92,11 +92,11 @@ def _measurements(options) -> list[Step]:
 
 
 def _report(options) -> Step:
-    place, ours = options.workdir, "ours" in options.framework
+    place, ours = options.workdir, "ours" in options.frameworks
     inputs = [place / "results"] if ours else []
     if ours:
         inputs += [place / "artifacts" / f"{n}-s{options.seeds[0]}" for n in trainings(options)]
-    runs = [place / ("runs" if name == "ours" else name) for name in options.framework]
+    runs = [place / ("runs" if name == "ours" else name) for name in options.frameworks]
     more = [f"--runs={','.join(map(str, runs))}"]
     return report_step(place, inputs, options.budget_ms, more)
 
@@ -117,7 +117,7 @@ def check(options, handed_on: list[str]) -> None:
     """
     only_of_training(handed_on, ("--config.",))
     if not options.label.is_file():
-        raise StudyError(f"--label={options.label} is no file: give MMSA's label.csv.")
+        raise StudyError(f"{options.label} is no file: give MMSA's label.csv.")
     if not options.config.is_file():
         raise StudyError(
             f"--config={options.config} is no file: start from the repository's root, or give "

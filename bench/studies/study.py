@@ -177,7 +177,7 @@ def export_step(
 
     allow_loss: points of test accuracy that a graph may lose; None for the export's own bar.
     """
-    flags = [f"--run={run}", f"--out={target}", f"--precisions={','.join(precisions)}"]
+    flags = [str(run), f"--out={target}", f"--precisions={','.join(precisions)}"]
     flags += [f"--buckets={','.join(map(str, buckets))}"] if buckets else []
     flags += [] if allow_loss is None else [f"--allow_loss={allow_loss:g}"]
 
@@ -211,7 +211,7 @@ def measure_step(
     more: Sequence[str] = (),
 ) -> Step:
     """Measure artifacts in one comparison; `more`: further flags of `python -m bench`."""
-    flags = [f"--precision={','.join(precisions)}", f"--profile={profile}"]
+    flags = [f"--precisions={','.join(precisions)}", f"--profile={profile}"]
     flags += [*more, f"--out={target}", "--replace"]
 
     def done() -> bool:
@@ -243,7 +243,7 @@ def report_step(
 ) -> Step:
     """Report, always anew; `more`: further flags of `python -m bench.report`."""
     flags = [*inputs, f"--out={place / 'report'}", *more]
-    flags += [f"--budget-ms={budget}"] if budget else []
+    flags += [f"--budget_ms={budget}"] if budget else []
     log = place / "logs" / "report.log"
     return Step("report", "all", python("bench.report", *flags), log, lambda: False)
 
@@ -259,8 +259,11 @@ def only_of_training(handed_on: list[str], known: tuple[str, ...]) -> None:
             raise StudyError(f"{flag} is no flag of the study or of the training.")
 
 
-def same_study(place: Path, handed_on: list[str]) -> None:
+def same_study(place: Path, handed_on: list[str], keep: bool = True) -> None:
     """Keep two studies out of one folder.
+
+    Args:
+        keep: whether the settings are written there, for the next one.
 
     Raises:
         StudyError: the folder holds one with other settings of the training.
@@ -275,4 +278,5 @@ def same_study(place: Path, handed_on: list[str]) -> None:
             f"{place} holds a study with the flags {before}, got {handed_on}: give --workdir "
             "another name."
         )
-    files.write(file, json.dumps(handed_on) + "\n")
+    if keep:
+        files.write(file, json.dumps(handed_on) + "\n")

@@ -150,7 +150,7 @@ def _bench(artifacts: list[Path], log: Path, crew: Crew) -> dict[tuple[str, str]
     """(folder's name, precision) -> what `Meter.known` says, the times unscaled."""
     target = log.with_suffix(".json")
     target.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "bench", *map(str, artifacts), "--precision=all"]
+    command = [sys.executable, "-m", "bench", *map(str, artifacts), "--precisions=all"]
     # 1: one contender was lost; which, the file says.
     run([*command, f"--out={target}", "--replace"], log, crew, fine=(0, 1))
     found, contenders = {}, _read(target).get("contenders", [])

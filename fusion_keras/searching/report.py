@@ -116,6 +116,22 @@ def closing(
     ]
 
 
+def described(request: Request, finalists: int, seeds: int) -> list[RenderableType]:
+    """What would be searched, and how far an earlier call has come."""
+    table = Table("dimension", "values", title="what may vary")
+    for name, values in request.space.dimensions.items():
+        table.add_row(name, ", ".join(map(str, values)))
+    ended = sum(1 for _ in (request.folder / "trials").glob("*/outcome.json"))
+    units = {"p90": "ms of p90", "peak_mb": "MB at the peak", "mj": "mJ an inference"}
+    limits = ", ".join(f"at most {most:g} {units[n]}" for n, most in request.limits.items())
+    return [
+        table,
+        f"{request.count} trials, {', '.join(request.named)} first, then by {request.sampler}; "
+        f"{limits or 'no budget'}; {ended} models have been seen through in {request.folder}",
+        f"Proof: {finalists} finalists, {seeds} new seeds each. Nothing was begun.",
+    ]
+
+
 def _nothing(request: Request, outcomes: Sequence[Outcome]) -> str:
     measured = [o for o in outcomes if o.latency]
     limits = request.limits

@@ -84,7 +84,7 @@ def measure(folders: list[Path], split: str, repeats: int, seed: int) -> dict:
         UsageError: no runs, an unknown split, or runs that cannot be averaged.
     """
     if not folders:
-        raise UsageError("Give the directories of finished runs: --runs=A,B,C.")
+        raise UsageError("Give the directories of finished runs: RUN ...")
     if repeats < 1:
         raise UsageError(f"--repeats is {repeats}; at least 1 is wanted.")
     if seed < 0:

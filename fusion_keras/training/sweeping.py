@@ -87,26 +87,19 @@ class Sweep:
         ]
 
 
-def sweep(
-    combinations: list[dict[str, str]],
-    swept: list[str],
-    workdir: Path,
-    baseline: str | None,
-    side_by_side: str = "1",
-    nodes: cluster.Cluster | None = None,
-) -> Sweep:
-    """Train every combination, compare them, and write results.json.
+def planned(
+    combinations: list[dict[str, str]], swept: list[str], workdir: Path, baseline: str | None
+) -> list[Member]:
+    """The runs of a sweep, checked before any is trained.
 
     Args:
         combinations: flag name -> value, for each run.
         swept: the flags that have several values; they name the runs.
         workdir: where runs and logs go.
         baseline: label of the group that others are compared with; None for the first.
-        side_by_side: how many runs at a time, or "auto"; see `jobs.count_of`.
-        nodes: the cluster that trains them, instead.
 
     Raises:
-        UsageError: combinations that cannot be, of which none is trained.
+        UsageError: combinations that cannot be.
     """
     members = [_member(settings, swept, workdir) for settings in combinations]
     for i, member in enumerate(members):
@@ -122,6 +115,35 @@ def sweep(
             f"No combination is called {baseline!r}; one of {', '.join(groups)} is wanted."
         )
     planning.check_all({m.folder: (m.label, m.flags) for m in members})
+    return members
+
+
+def described(members: list[Member]) -> list[str]:
+    """The runs, a line each, and how many of them are left."""
+    left = [member for member in members if not _left_alone(member)]
+    lines = []
+    for member in members:
+        state = {"waiting": "", "done": ": done before"}.get(member.status, f": {member.note}")
+        lines.append(f"{member.label}{state}")
+    return [*lines, f"{len(left)} of {len(members)} runs are left; none was begun."]
+
+
+def sweep(
+    members: list[Member],
+    workdir: Path,
+    baseline: str | None,
+    side_by_side: str = "1",
+    nodes: cluster.Cluster | None = None,
+) -> Sweep:
+    """Train the runs of `planned`, compare them, and write results.json.
+
+    Args:
+        members: the runs.
+        workdir: where runs and logs go.
+        baseline: label of the group that others are compared with; None for the first.
+        side_by_side: how many runs at a time, or "auto"; see `jobs.count_of`.
+        nodes: the cluster that trains them, instead.
+    """
     with disk_errors(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
     if nodes:
@@ -140,6 +162,7 @@ def sweep(
         except BaseException:
             table.transient = False
             raise
+    groups = list(dict.fromkeys(m.group for m in members))
     baseline = baseline or groups[0]
     results = _results(members, groups, baseline)
     finished = {group: entry for group, entry in results.items() if entry}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from bench.edge.artifact import ArtifactError
 from bench.edge.runners.base import Runner, brief, library
 
@@ -26,6 +28,9 @@ class OpenVino(Runner):
             "INFERENCE_PRECISION_HINT": self.arithmetic,
             **({"INFERENCE_NUM_THREADS": self.threads} if self.threads else {}),
         }
+        if 1 in (self.threads, len(os.sched_getaffinity(0))):
+            # With one thread 2026.4.1 ends the process when it fuses attention.
+            self._settings["SNIPPETS_MODE"] = "DISABLE"
         self._requests = {}
         try:
             self._model = self._core.read_model(path)

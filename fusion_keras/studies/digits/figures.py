@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import math
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from fusion_keras.studies.digits.regimes import (
     trained,
 )
 from fusion_keras.training.recipes import resolve
+from fusion_keras.training.run import Run
 
 # Audio and image ratio in training of the figures that compare three levels of fusion:
 # section 5.1, and the captions of figures 7 to 10.
@@ -73,6 +75,43 @@ def make(figure: int, study: Study) -> Path:
     return target
 
 
+def planned(figure: int, study: Study) -> list[str]:
+    """What `make` would train for a figure, a line each.
+
+    Raises:
+        UsageError: as `make`, of the figure and the settings.
+    """
+    _check(figure, study)
+    regimes = [] if figure == 6 else _trained_for(figure, study)
+    folders = [study.folder / f"{regime}-s{seed}" for regime in regimes for seed in study.seeds]
+    there = [Run(folder).complete for folder in folders]
+    lines = [
+        f"{folder}{': trained before' if done else ''}"
+        for folder, done in zip(folders, there, strict=True)
+    ]
+    return [
+        *lines,
+        f"{len(there) - sum(there)} of {len(there)} trainings are left; none was begun.",
+    ]
+
+
+def _trained_for(figure: int, study: Study) -> list[Regime]:
+    """The models that a figure shows."""
+    if figure in ACTIVATION_FIGURES:
+        return [Regime(study.config.variant, *FUSION_FIGURES[1])]
+    if figure in FUSION_FIGURES:
+        audio, image = FUSION_FIGURES[figure]
+        return [Regime(variant, audio, image) for variant in CLSTM.variants]
+    variant = study.config.variant
+    if figure == 2:
+        noises = itertools.product(study.train_audio, study.train_image)
+        return [Regime(variant, audio, image) for audio, image in noises]
+    ratios = study.train_image if figure == 3 else study.train_audio
+    # The other input is zero: without this one there would be nothing.
+    ratios = tuple(dict.fromkeys((ORIGINAL, *ratios)))
+    return [Regime(variant, 0, r) if figure == 3 else Regime(variant, r, 0) for r in ratios]
+
+
 def _check(figure: int, study: Study) -> None:
     config = study.config
     if figure not in FIGURES:
@@ -116,7 +155,7 @@ def _check(figure: int, study: Study) -> None:
 def _fusion_levels(figure: int, study: Study):
     """Figures 1 and 7 to 10: three levels of fusion over the grid, and the first's lead."""
     audio, image = FUSION_FIGURES[figure]
-    regimes = [Regime(variant, audio, image) for variant in CLSTM.variants]
+    regimes = _trained_for(figure, study)
     correct, groups = answers(study, regimes, study.grid), recordings_of(study.config)
     rows = []
     for regime in regimes:
@@ -130,11 +169,7 @@ def _fusion_levels(figure: int, study: Study):
 
 def _regimes(study: Study):
     """Figure 2: one architecture under every noise in training, over the grid."""
-    regimes = [
-        Regime(study.config.variant, audio, image)
-        for audio in study.train_audio
-        for image in study.train_image
-    ]
+    regimes = _trained_for(2, study)
     correct, groups = answers(study, regimes, study.grid), recordings_of(study.config)
     rows = [_row(r, c, correct[r][c], groups, study) for r in regimes for c in study.grid]
     maps = {(r.audio, r.image): _map(correct[r], study) for r in regimes}
@@ -143,12 +178,9 @@ def _regimes(study: Study):
 
 def _one_input(figure: int, study: Study):
     """Figures 3 (images alone) and 4 (sound alone): the other input is zero, always."""
-    variant, images = study.config.variant, figure == 3
-    ratios = study.train_image if images else study.train_audio
+    images, regimes = figure == 3, _trained_for(figure, study)
+    ratios = [regime.image if images else regime.audio for regime in regimes]
     tested = study.test_image if images else study.test_audio
-    # The other input is zero: without this one there would be nothing.
-    ratios = tuple(dict.fromkeys((ORIGINAL, *ratios)))
-    regimes = [Regime(variant, 0, r) if images else Regime(variant, r, 0) for r in ratios]
     grid = [(0, t) if images else (t, 0) for t in tested]
     correct, groups = answers(study, regimes, grid), recordings_of(study.config)
     rows = [_row(r, c, correct[r][c], groups, study) for r in regimes for c in grid]
@@ -160,7 +192,7 @@ def _one_input(figure: int, study: Study):
 
 def _activations(figure: int, study: Study):
     """Figures 11 to 16: one example each, the classes' activations after every step of sound."""
-    regime = Regime(study.config.variant, *FUSION_FIGURES[1])
+    [regime] = _trained_for(figure, study)
     folder = trained(study, [regime])[regime, study.seeds[0]]
     place = figure - ACTIVATION_FIGURES[0] if study.example is None else study.example
     config = config_of(study, regime, study.seeds[0])

@@ -67,7 +67,7 @@ def load(
                 raise UsageError(
                     f"The data of {path} are those of the run that it was exported from, which is "
                     f"not among those given ({', '.join(map(str, digests.values())) or 'none'}): "
-                    "name it, --run=RUN."
+                    "name it, --runs=RUN."
                 )
             rows = rows_of(task_of(run), split)
             contenders += [_artifact(path, meta, p, task_of(run), rows) for p in precisions]

@@ -81,7 +81,7 @@ def measure(options: Options) -> dict:
     contenders = load(options.models, options.runs, options.precisions, options.split)
     if options.precisions != Options.precisions and not any(c.precision for c in contenders):
         raise UsageError(
-            f"--precision is {','.join(options.precisions)}, and what was given are runs, which "
+            f"--precisions is {','.join(options.precisions)}, and what was given are runs, which "
             "have but one: give an artifact with it, and its run as --run."
         )
     grid = grid_of(options.corruptions, strengths, contenders)
