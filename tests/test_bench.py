@@ -30,6 +30,12 @@ def test_a_damaged_precision_is_found_by_its_outputs(tiny_artifact, tmp_path, ca
     (folder / "meta.json").write_text(json.dumps(meta))
     assert main([str(folder), f"--out={tmp_path / 'x.json'}"]) == 1
     assert "its outputs are wrong, nothing was timed" in capsys.readouterr().out
+    assert main([str(folder), f"--out={tmp_path / 'y.json'}", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found["results"] == str(tmp_path / "y.json")
+    (contender,) = found["contenders"]
+    assert (contender["precision"], contender["latency"]["count"]) == ("fp32", 0)
+    assert "its outputs are wrong" in contender["error"]
 
 
 @pytest.mark.parametrize("built_in", [None, 2.5])

@@ -174,6 +174,12 @@ def test_the_command_calls_an_estimate_an_estimate(folder, tmp_path, capsys):
     assert entry["artifact"]["variant"] == "late"
 
 
+def test_an_estimate_in_json(folder, capsys):
+    assert estimate_main([str(folder), "--json"]) == 0
+    (entry,) = json.loads(capsys.readouterr().out)["estimates"]
+    assert entry["low"] < entry["milliseconds"] < entry["high"]
+
+
 def test_a_profile_of_any_device_is_taken(folder, tmp_path, capsys):
     device.write(tmp_path / "mine.json", PROFILE)
     assert estimate_main([str(folder), f"--device={tmp_path / 'mine.json'}"]) == 0

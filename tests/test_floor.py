@@ -123,6 +123,14 @@ def test_the_command_prints_the_floor_and_where_the_time_goes(folder, capsys):
     assert "100.0%" in measured
 
 
+def test_the_floor_in_json(folder, capsys):
+    assert run(folder, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["nodes_ms"] >= max(found["flops_ms"], found["weights_ms"])
+    assert found["measured_p50_ms"] == {}
+    assert run(folder, "--json", "--layers") == 2
+
+
 def measured(folder, target, fingerprint=None, **changes) -> float:
     """A file of results with one contender at half the floor's speed; returns its ms."""
     meta = json.loads((folder / "meta.json").read_text())
