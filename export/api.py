@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.edge import artifact
+from fusion_keras import cli
 from fusion_keras.errors import UsageError
 
 __all__ = ["Artifact", "Exported", "UsageError", "export"]
@@ -129,7 +130,8 @@ def export(
         UsageError: whatever the caller can mend, or a failed parity check; what was exported before
             is as it was.
     """
-    from export import pipeline, request
+    with cli.quiet_native_logs():
+        from export import pipeline, request
 
     asked = request.Request(
         run=Path(run),

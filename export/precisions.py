@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import tempfile
 import warnings
 from pathlib import Path
@@ -147,6 +148,13 @@ class _Examples(quantization.CalibrationDataReader):
         return {name: array[rows] for name, array in self._inputs.items()}
 
 
+@contextlib.contextmanager
 def _quiet():
-    """The quantiser advises, as a warning, what was done already."""
-    return warnings.catch_warnings(action="ignore")
+    """The quantiser advises, by warnings and on the root logger, what was done already."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        logging.disable(before)

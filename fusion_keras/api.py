@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from ml_collections import ConfigDict
 
-from fusion_keras import terminal
+from fusion_keras import cli, terminal
 from fusion_keras.config import copied, get_config
 from fusion_keras.errors import UsageError
 from fusion_keras.setting_names import meant, settings
@@ -52,6 +52,13 @@ __all__ = [
 
 # What the settings of a training are given as: names -> values, or a whole config.
 Settings: TypeAlias = Mapping[str, object] | ConfigDict
+
+
+@functools.cache
+def _import_stack() -> None:
+    """Import what trains, which takes seconds, without TensorFlow's start-up lines."""
+    with cli.quiet_native_logs():
+        import fusion_keras.modalities  # noqa: F401
 
 
 def show_progress() -> None:
@@ -126,6 +133,7 @@ def train(settings: Settings | None = None, *, out: str | os.PathLike[str]) -> R
             holds a run with other settings.
     """
     config = settings if isinstance(settings, ConfigDict) else configure(settings)
+    _import_stack()
     from fusion_keras.training import experiment
 
     return Run(experiment.train(config, Path(out)).folder)
@@ -249,12 +257,14 @@ class Run:
     @functools.cached_property
     def model(self) -> keras.Model:
         """The trained model: inputs by name, a dict with "logits" [B, C] out."""
+        _import_stack()
         from fusion_keras.training.restored import load_model
 
         return load_model(self.folder)
 
     @functools.cached_property
     def _task(self) -> Task:
+        _import_stack()
         from fusion_keras.training.restored import restore
 
         return restore(self.folder)
@@ -384,6 +394,7 @@ def search(
     Raises:
         UsageError: whatever the caller can mend.
     """
+    _import_stack()
     from fusion_keras.searching import asked, proof, report, study
 
     config = settings if isinstance(settings, ConfigDict) else configure(settings)
