@@ -50,8 +50,10 @@ def main(arguments: list[str]) -> int:
     if target.exists() and not options.replace:
         raise BenchError(f"{target} is there: give --out another name, or --replace it.")
     if options.device:
-        whose = {"runners": options.runner, "artifacts": options.artifacts}
-        return elsewhere.run("bench", options, target, **whose)
+        there = elsewhere.Wanted(
+            "bench", "measurement", options.runner, options.artifacts, writes={"out": target}
+        )
+        return elsewhere.run(there, options)
     method = Method(
         options.profile, options.seed, options.margin, options.confidence, options.timeout
     )

@@ -28,7 +28,12 @@ def main(arguments: list[str]) -> int:
     elsewhere.add_flags(parser)
     options = parser.parse_args(arguments)
     if options.device:
-        return elsewhere.run("bench.device", options, options.out, runners=[options.runner])
+        return elsewhere.run(
+            elsewhere.Wanted(
+                "bench.device", "measurement", [options.runner], writes={"out": options.out}
+            ),
+            options,
+        )
     profile = device.measure(options.runner, options.name, say=functools.partial(print, flush=True))
     device.write(options.out, profile)
     for kind, rate in profile["matrix_gflops"].items():

@@ -19,6 +19,7 @@ from pathlib import Path
 from bench.edge.entry import Progress
 from bench.edge.errors import BenchError
 from bench.remote import there
+from bench.remote.receiving import Receiving
 
 FOLDER = "fusion_keras_bench"
 # In the end of the command line, so that what the user's own file says of a host still holds but
@@ -85,6 +86,22 @@ def address(text: str) -> Address:
             f"{wanted}, with a DIR that is in the home folder, or //DIR from the root."
         )
     return Address(user, host, port, folder or FOLDER)
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What is to run there.
+
+    Attributes:
+        arguments: of `python -m`; stdin: the name there of a file, or "".
+        places: name there -> what it writes, here: a file, or a folder for its files.
+        ours: how names there are called in what it prints.
+    """
+
+    arguments: list[str]
+    stdin: str
+    places: dict[str, Path]
+    ours: Callable[[str], str]
 
 
 class Device:
@@ -186,19 +203,26 @@ class Device:
         say("")
         print(f"Copied to {self.where.host}: {len(names)} files, {total / 1e6:.1f} MB", flush=True)
 
-    def follow(self, arguments: list[str], result: str, target: Path) -> dict:
-        """Until it has ended; what it prints is printed here, with our name for its results."""
+    def follow(self, job: Job, receiving: Receiving) -> dict:
+        """Until it has ended; what it prints is printed here, with our names for our files."""
+        printed = {"out": _Lines(sys.stdout, job.ours), "err": _Lines(sys.stderr, job.ours)}
 
         def heard(said: dict) -> None:
-            print(said.get("out", "").replace(result, str(target)), end="", flush=True)
-            print(said.get("err", ""), end="", file=sys.stderr, flush=True)
+            for name, lines in printed.items():
+                lines.add(said.get(name, ""))
+            receiving(said)
 
-        kept = "the measurement goes on there: type the same command to go on with it"
+        asked = {"brought": list(job.places), "stdin": job.stdin}
+        kept = "it goes on there: type the same command to go on with it"
         try:
-            return self.ask("follow", heard=heard, lost=kept, arguments=arguments)
+            return self.ask("follow", heard=heard, lost=kept, arguments=job.arguments, **asked)
         except KeyboardInterrupt:
             print(f"\nEnding it on {self.where.host} ...", file=sys.stderr, flush=True)
-            return {**self.ask("stop", lost=kept), "interrupted": True}
+            ended = self.ask("stop", heard=receiving, lost=kept, **asked)
+            return {**ended, "interrupted": True}
+        finally:
+            for lines in printed.values():
+                lines.end()
 
     def _no_answer(self, told: str, code: int, lost: str) -> str:
         host = self.where.host
@@ -232,8 +256,8 @@ class Device:
         host, said = self.where.host, answer.get("said", "")
         if answer["error"] == "busy":
             return (
-                f"Another measurement is running on {host}, and two would disturb each other: wait "
-                "until it has ended, then type the same command."
+                f"Another measurement or build is running on {host}, and two would disturb each "
+                "other: wait until it has ended, then type the same command."
             )
         if answer["error"] == "python":
             has = f"has Python {said}" if said else "has no python3"
@@ -244,6 +268,20 @@ class Device:
         if answer["error"] == "full":
             return f"The disk of {host} is full ({said}): make room, then type the same command."
         return f"{host} cannot do it ({said}): see to that folder, or give another DIR in --device."
+
+
+class _Lines:
+    """Prints line by line: a name that has come in part is not known yet."""
+
+    def __init__(self, stream, ours: Callable[[str], str]):
+        self._stream, self._ours, self._rest = stream, ours, ""
+
+    def add(self, text: str) -> None:
+        whole, newline, self._rest = (self._rest + text).rpartition("\n")
+        print(self._ours(whole + newline), end="", file=self._stream, flush=True)
+
+    def end(self) -> None:
+        print(self._ours(self._rest), end="", file=self._stream, flush=True)
 
 
 def _said(line: bytes) -> dict | None:

@@ -1,8 +1,8 @@
-"""`--device=ssh://...` of `bench` and `bench.device`: the same on another machine, by OpenSSH.
+"""`--device=ssh://...`: a command of the bench on another machine, by OpenSSH.
 
-What `bench.pack` packs and the artifacts are copied into a folder there, only what differs by its
-sha256; the measurement runs there as a process of its own, so that a lost connection costs nothing:
-the same command finds it again. Its results come back. Nothing else stays there.
+What `bench.pack` packs, the artifacts and what else the command reads are copied into a folder
+there, only what differs by its sha256; the command runs there as a process of its own, so that a
+lost connection costs nothing: the same command finds it again. What it writes comes back.
 """
 
 from __future__ import annotations
@@ -10,14 +10,17 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from bench.edge import artifact, files
+from bench.edge.elsewhere import Wanted
 from bench.edge.errors import BenchError
-from bench.remote.connection import Address, Device, address
+from bench.remote.connection import Address, Device, Job, address
+from bench.remote.receiving import Receiving
 from bench.remote.travelling import BENCH, travelling
 
 # Runner -> the module it needs there and what `pip install` calls it.
@@ -32,18 +35,11 @@ _NEEDED = {
 }
 
 
-def run(
-    command: str,
-    options: argparse.Namespace,
-    target: Path,
-    runners: Sequence[str],
-    artifacts: Sequence[Path],
-) -> int:
-    """Run `python -m <command>` there, write to `target` what it writes.
+def run(wanted: Wanted, options: argparse.Namespace) -> int:
+    """Run a command there, and bring what it writes.
 
     Args:
         options: checked; `device` and `ssh` say where and how.
-        runners: that are needed there. artifacts: that the command is given, as often as it is.
 
     Returns:
         The command's exit code.
@@ -51,8 +47,49 @@ def run(
     Raises:
         BenchError: what hinders it, and what to do.
     """
-    where = address(options.device)
-    for runner in runners:
+    where, called = address(options.device), wanted.called
+    _check_kind(wanted, options)
+    folders = _places(wanted.artifacts)
+    metas = {folder: artifact.read(folder) for folder in folders}
+    arguments = [wanted.command]
+    arguments += [f"artifacts/{folders[folder]}" for folder in wanted.artifacts]
+    arguments += _flags(options, {*wanted.writes, *wanted.updates})
+    given = {flag: path for flag, path in wanted.updates.items() if path.is_file()}
+    contents = [files.digest(path) for path in given.values()]
+    seals = [meta["seal"] for meta in metas.values()]
+    key = hashlib.sha256(json.dumps([arguments, seals, contents]).encode()).hexdigest()[:16]
+    job = _job(wanted, arguments, key, folders)
+    sources, digests = _needed_there(folders, metas)
+    for flag, path in given.items():
+        sources[f"given/{key}/{flag}"] = path
+        digests[f"given/{key}/{flag}"] = files.digest(path)
+    device = Device(where, options.ssh, key)
+    found = device.ask("look", modules=_modules(wanted.runners), files=digests)
+    if found["state"] in ("running", "ended"):
+        print(f"Going on with the {called} that began on {where.host} at {found['began']}.")
+    else:
+        if found["state"] == "dead":
+            print(f"Before, {where.host} ended this {called} without a word: it begins anew.")
+        _check_modules(found, wanted.runners, where, device)
+        device.copy(found["differing"], sources)
+    sys.stdout.flush()
+    receiving = Receiving(job.places)
+    followed = device.follow(job, receiving)
+    device.ask("forget")
+    if followed.get("interrupted"):
+        named = ", ".join(map(str, receiving.arrived))
+        kept = f" What was done is kept in {named}." if named else ""
+        raise KeyboardInterrupt(f"Interrupted, there too.{kept}")
+    if followed["rc"] is None:
+        raise BenchError(
+            f"{where.host} ended the {called} without a word (restarted, out of memory?): type "
+            "the same command to begin it anew."
+        )
+    return followed["rc"]
+
+
+def _check_kind(wanted: Wanted, options: argparse.Namespace) -> None:
+    for runner in wanted.runners:
         if runner not in _NEEDED:
             raise BenchError(
                 f"--runner={runner} needs the training stack and runs here alone: leave it or "
@@ -63,37 +100,29 @@ def run(
             "--run names a folder of this machine, --device measures on another: "
             "leave one of them out."
         )
-    places = _places(artifacts)
-    given = [f"artifacts/{places[folder]}" for folder in artifacts]
-    arguments = [command, *given, *_flags(options)]
-    metas = {folder: artifact.read(folder) for folder in places}
-    seals = [meta["seal"] for meta in metas.values()]
-    key = hashlib.sha256(json.dumps([arguments, seals]).encode()).hexdigest()[:16]
-    sources, digests = _needed_there(places, metas)
-    result = f"jobs/{key}/results.json"
-    device = Device(where, options.ssh, key)
-    found = device.ask("look", modules=_modules(runners), files=digests)
-    if found["state"] in ("running", "ended"):
-        print(f"Going on with the measurement that began on {where.host} at {found['began']}.")
-    else:
-        if found["state"] == "dead":
-            print(f"Before, {where.host} ended this measurement without a word: it begins anew.")
-        _check_modules(found, runners, where, device)
-        device.copy(found["differing"], sources)
-    sys.stdout.flush()
-    followed = device.follow([*arguments, f"--out={result}"], result, target)
-    if followed["results"] is not None:
-        files.write(target, followed["results"])
-    device.ask("forget")
-    if followed.get("interrupted"):
-        kept = f" What was measured is kept in {target}." if followed["results"] else ""
-        raise KeyboardInterrupt(f"Interrupted, there too.{kept}")
-    if followed["rc"] is None:
-        raise BenchError(
-            f"{where.host} ended the measurement without a word (restarted, out of memory?): type "
-            "the same command to begin it anew."
-        )
-    return followed["rc"]
+
+
+def _job(wanted: Wanted, arguments: list[str], key: str, folders: dict[Path, str]) -> Job:
+    places = {f"jobs/{key}/wrote-{flag}": path for flag, path in wanted.writes.items()}
+    places |= {f"given/{key}/{flag}": path for flag, path in wanted.updates.items()}
+    named = {flag: f"jobs/{key}/wrote-{flag}" for flag in wanted.writes}
+    named |= {flag: f"given/{key}/{flag}" for flag in wanted.updates}
+    ours = {name: str(path) for name, path in places.items()}
+    ours |= {f"artifacts/{place}": str(folder) for folder, place in folders.items()}
+    if wanted.fills:
+        for folder, place in folders.items():
+            places[f"artifacts/{place}/{wanted.fills}"] = folder / wanted.fills
+    flags = [f"--{flag}={name}" for flag, name in named.items()]
+    return Job([*arguments, *flags], "", places, _renaming(ours))
+
+
+def _renaming(ours: dict[str, str]) -> Callable[[str], str]:
+    """A text with our names instead of the device's; the longer name counts where two begin."""
+    if not ours:
+        return lambda text: text
+    longest = sorted(ours, key=len, reverse=True)
+    pattern = re.compile(rf"(?<![\w./-])({'|'.join(map(re.escape, longest))})(?![\w-])")
+    return lambda text: pattern.sub(lambda match: ours[match[1]], text)
 
 
 def _places(artifacts: Sequence[Path]) -> dict[Path, str]:
@@ -113,9 +142,9 @@ def _places(artifacts: Sequence[Path]) -> dict[Path, str]:
     return places
 
 
-def _flags(options: argparse.Namespace) -> list[str]:
-    """Those that mean the same there, written out."""
-    here = ("artifacts", "device", "ssh", "out", "replace", "run")
+def _flags(options: argparse.Namespace, files: Collection[str]) -> list[str]:
+    """Those that mean the same there, written out; `files`: those that name a file here."""
+    here = ("artifact", "artifacts", "device", "ssh", "replace", "run", *files)
     given = []
     for name, value in vars(options).items():
         if name in here or value is None or value is False:

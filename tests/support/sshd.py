@@ -16,6 +16,9 @@ import pytest
 PROGRAM = os.environ.get("FUSION_KERAS_SSHD") or shutil.which(
     "sshd", path=f"/usr/sbin:/usr/local/sbin:{os.environ.get('PATH', '')}"
 )
+needs_sshd = pytest.mark.skipif(
+    not PROGRAM, reason="no sshd: apt-get install openssh-server, or FUSION_KERAS_SSHD=PATH"
+)
 _CONFIG = """
 ListenAddress 127.0.0.1
 Port {port}
