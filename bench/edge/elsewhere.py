@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from bench.edge.errors import BenchError
@@ -23,6 +23,13 @@ class Wanted:
         writes: flag -> the file here that it writes.
         updates: flag -> the file here that it reads, where there is one, and writes.
         fills: a folder of its artifacts that it adds to, there and here; or "".
+        needs: module that it needs there besides -> what `pip install` calls it.
+        words: of its command line there, besides the flags that are the same.
+        left_out: flags that are among the words, or are of this machine alone.
+        sends: name there -> file here.
+        ours: how names there are called here.
+        stdin: a file here.
+        edit: (file, what makes our names of theirs) changes a file that has come.
     """
 
     command: str
@@ -32,6 +39,13 @@ class Wanted:
     writes: Mapping[str, Path] = dataclasses.field(default_factory=dict)
     updates: Mapping[str, Path] = dataclasses.field(default_factory=dict)
     fills: str = ""
+    needs: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    words: Sequence[str] = ()
+    left_out: Sequence[str] = ()
+    sends: Mapping[str, Path] = dataclasses.field(default_factory=dict)
+    ours: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    stdin: Path | None = None
+    edit: Callable[[Path, Callable[[str], str]], None] | None = None
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -49,10 +63,15 @@ def run(wanted: Wanted, options: argparse.Namespace) -> int:
     Raises:
         BenchError: what hinders it, and what to do.
     """
-    return _remote("session").run(wanted, options)
+    return remote("session").run(wanted, options)
 
 
-def _remote(module: str):
+def remote(module: str):
+    """A module of the other room, where there is one.
+
+    Raises:
+        BenchError: there is none.
+    """
     try:
         return importlib.import_module(f"bench.remote.{module}")
     except ModuleNotFoundError:

@@ -53,27 +53,31 @@ def run(wanted: Wanted, options: argparse.Namespace) -> int:
     metas = {folder: artifact.read(folder) for folder in folders}
     arguments = [wanted.command]
     arguments += [f"artifacts/{folders[folder]}" for folder in wanted.artifacts]
-    arguments += _flags(options, {*wanted.writes, *wanted.updates})
+    arguments += _flags(options, {*wanted.writes, *wanted.updates, *wanted.left_out})
+    arguments += wanted.words
     given = {flag: path for flag, path in wanted.updates.items() if path.is_file()}
-    contents = [files.digest(path) for path in given.values()]
-    seals = [meta["seal"] for meta in metas.values()]
-    key = hashlib.sha256(json.dumps([arguments, seals, contents]).encode()).hexdigest()[:16]
+    given |= {"stdin": wanted.stdin} if wanted.stdin else {}
+    contents = {name: files.digest(path) for name, path in {**wanted.sends, **given}.items()}
+    asked = [arguments, [meta["seal"] for meta in metas.values()], contents]
+    key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
     job = _job(wanted, arguments, key, folders)
     sources, digests = _needed_there(folders, metas)
-    for flag, path in given.items():
-        sources[f"given/{key}/{flag}"] = path
-        digests[f"given/{key}/{flag}"] = files.digest(path)
+    for name, path in {**wanted.sends, **given}.items():
+        there = name if name in wanted.sends else f"given/{key}/{name}"
+        sources[there], digests[there] = path, contents[name]
     device = Device(where, options.ssh, key)
-    found = device.ask("look", modules=_modules(wanted.runners), files=digests)
+    needed = _modules(wanted)
+    found = device.ask("look", modules=list(needed), files=digests)
     if found["state"] in ("running", "ended"):
         print(f"Going on with the {called} that began on {where.host} at {found['began']}.")
     else:
         if found["state"] == "dead":
             print(f"Before, {where.host} ended this {called} without a word: it begins anew.")
-        _check_modules(found, wanted.runners, where, device)
+        _check_modules(found, needed, where, device)
         device.copy(found["differing"], sources)
     sys.stdout.flush()
-    receiving = Receiving(job.places)
+    edit = wanted.edit and (lambda path: wanted.edit(path, job.ours))
+    receiving = Receiving(job.places, edit)
     followed = device.follow(job, receiving)
     device.ask("forget")
     if followed.get("interrupted"):
@@ -108,12 +112,14 @@ def _job(wanted: Wanted, arguments: list[str], key: str, folders: dict[Path, str
     named = {flag: f"jobs/{key}/wrote-{flag}" for flag in wanted.writes}
     named |= {flag: f"given/{key}/{flag}" for flag in wanted.updates}
     ours = {name: str(path) for name, path in places.items()}
-    ours |= {f"artifacts/{place}": str(folder) for folder, place in folders.items()}
+    ours |= {f"artifacts/{place}": str(folder) for folder, place in folders.items()} | wanted.ours
     if wanted.fills:
         for folder, place in folders.items():
             places[f"artifacts/{place}/{wanted.fills}"] = folder / wanted.fills
     flags = [f"--{flag}={name}" for flag, name in named.items()]
-    return Job([*arguments, *flags], "", places, _renaming(ours))
+    stdin = f"given/{key}/stdin" if wanted.stdin else ""
+    # Before what may take any number of words.
+    return Job([arguments[0], *flags, *arguments[1:]], stdin, places, _renaming(ours))
 
 
 def _renaming(ours: dict[str, str]) -> Callable[[str], str]:
@@ -121,7 +127,9 @@ def _renaming(ours: dict[str, str]) -> Callable[[str], str]:
     if not ours:
         return lambda text: text
     longest = sorted(ours, key=len, reverse=True)
-    pattern = re.compile(rf"(?<![\w./-])({'|'.join(map(re.escape, longest))})(?![\w-])")
+    # Of a folder, which ends with "/", more follows.
+    names = (re.escape(name) + ("" if name.endswith("/") else r"(?![\w-])") for name in longest)
+    pattern = re.compile(rf"(?<![\w./-])({'|'.join(names)})")
     return lambda text: pattern.sub(lambda match: ours[match[1]], text)
 
 
@@ -172,15 +180,19 @@ def _needed_there(
     return sources, digests
 
 
-def _modules(runners: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys(["numpy", *(_NEEDED[runner][0] for runner in runners)]))
+def _modules(wanted: Wanted) -> dict[str, str]:
+    """Module that is needed there -> what `pip install` calls it."""
+    return {
+        "numpy": "numpy",
+        **dict(_NEEDED[runner] for runner in wanted.runners),
+        **wanted.needs,
+    }
 
 
-def _check_modules(found: dict, runners: Sequence[str], where: Address, device: Device) -> None:
+def _check_modules(found: dict, needed: dict[str, str], where: Address, device: Device) -> None:
     if not found["missing"]:
         return
-    called = {"numpy": "numpy", **dict(_NEEDED[runner] for runner in runners)}
-    packages = " ".join(called[name] for name in found["missing"])
+    packages = " ".join(needed[name] for name in found["missing"])
     python = shlex.quote(f"{where.folder}/.venv/bin/python")
     made = ""
     if not found["python"].endswith("/.venv/bin/python"):
