@@ -54,6 +54,12 @@ class Address:
     def destination(self) -> str:
         return f"{self.user}@{self.host}" if self.user else self.host
 
+    @property
+    def name(self) -> str:
+        """Of a machine, as a part of a file's name."""
+        plain = re.sub(r"[^A-Za-z0-9.]+", "-", self.host)
+        return f"{plain}-{self.port}" if self.port else plain
+
 
 def address(text: str) -> Address:
     """Read ssh://[USER@]HOST[:PORT][/DIR]; DIR is in the user's home, //DIR is absolute.

@@ -92,6 +92,18 @@ def run(wanted: Wanted, options: argparse.Namespace) -> int:
     return followed["rc"]
 
 
+def check(options: argparse.Namespace, runners: Sequence[str]) -> None:
+    """See that a device can be reached and has what runners need; it may be at work.
+
+    Raises:
+        BenchError: what hinders it, and what to do.
+    """
+    where = address(options.device)
+    device = Device(where, options.ssh, "none")
+    needed = _modules(Wanted("", "", runners))
+    _check_modules(device.ask("look", modules=list(needed), files={}), needed, where, device)
+
+
 def _check_kind(wanted: Wanted, options: argparse.Namespace) -> None:
     for runner in wanted.runners:
         if runner not in _NEEDED:

@@ -58,7 +58,8 @@ def look(folder: Path, request: dict) -> None:
         began = job / "began"
         say(done=True, **found, began=began.read_text() if began.exists() else "")
         return
-    os.close(_locked())
+    if request["files"]:  # something is to be done
+        os.close(_locked())
     sys.path[0:1] = []  # the home folder is none of the modules' places
     say(
         done=True,

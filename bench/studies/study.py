@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench.edge import artifact, files, results
+from bench.edge import artifact, elsewhere, files, results
 from bench.edge.artifact import ArtifactError
 from bench.edge.errors import BenchError
 from bench.edge.results import ResultsError
@@ -197,8 +197,16 @@ def export_step(
 
 def _measure(place: Path, folders: list[Path], options) -> Step:
     precisions = ["fp32", *options.precisions]
-    target = place / "results.json"
-    return measure_step(place, "all", folders, target, precisions, options.profile)
+    there = [f"--device={options.device}", f"--ssh={options.ssh}"] if options.device else []
+    target = _results(place, options)
+    return measure_step(place, "all", folders, target, precisions, options.profile, there)
+
+
+def _results(place: Path, options) -> Path:
+    """Of each device its own file: what was measured on another is not done."""
+    if not options.device:
+        return place / "results.json"
+    return place / f"results-{elsewhere.remote('connection').address(options.device).name}.json"
 
 
 def measure_step(
@@ -235,7 +243,7 @@ def measure_step(
 
 def _report(place: Path, folders: list[Path], options) -> Step:
     more = [f"--runs={place / 'runs'}"] if options.teacher else []
-    return report_step(place, [place / "results.json", *folders], options.budget_ms, more)
+    return report_step(place, [_results(place, options), *folders], options.budget_ms, more)
 
 
 def report_step(

@@ -81,6 +81,11 @@ class Sshd:
         return [device, f"--ssh=ssh -F {self.folder / 'ssh_config'}"]
 
     def __enter__(self) -> Sshd:
+        self.start()
+        return self
+
+    def start(self) -> None:
+        """Also again, after its process has ended."""
         config = self.folder / "sshd_config"
         checked = subprocess.run([PROGRAM, "-t", "-f", config], capture_output=True, text=True)
         if checked.returncode:
@@ -91,7 +96,7 @@ class Sshd:
         while True:
             with socket.socket() as asked:
                 if asked.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return self
+                    return
             assert self.process.poll() is None, (self.folder / "log").read_text()
             time.sleep(0.02)
 
