@@ -12,7 +12,8 @@ the teacher, so that the report can tell its part.
 --runs=A,B,... leaves the training out: finished runs are exported, measured and reported.
 
 --device=ssh://USER@HOST[:PORT][/DIR] measures there (`python -m bench --help` tells how) and does
-all else here. That it can be reached and has what it needs is seen before the first training.
+all else here, on several devices (--device=ssh://A,ssh://B) one after the other. That they can be
+reached and have what they need is seen before the first training.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def main(arguments: list[str]) -> int:
 
     def plan() -> list[study.Step]:
         if options.device:
-            elsewhere.remote("session").check(options, ["ort"])
+            elsewhere.remote("session").check(options.device, options.ssh, ["ort"])
         if options.runs:
             given = ("teacher", "teaching", "controls")
             unread = [*handed_on, *(f"--{name}" for name in given if getattr(options, name))]

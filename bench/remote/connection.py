@@ -30,6 +30,7 @@ _OPTIONS = {
     "ServerAliveInterval": "10",
     "ServerAliveCountMax": "3",
 }
+_KEPT = "it goes on there: type the same command to go on with it"
 # One line for any login shell: no newline, no backslash, no exclamation mark. $1: the folder.
 _FIND_PYTHON = (
     "d=$1; case $d in /*) ;; *) d=$HOME/$d;; esac; "
@@ -94,6 +95,20 @@ def address(text: str) -> Address:
     return Address(user, host, port, folder or FOLDER)
 
 
+def each(text: str) -> dict[str, str]:
+    """Of several devices, with commas between: `Address.name` -> the device.
+
+    Raises:
+        BenchError: one is none, or two are on one machine, where they would disturb each other.
+    """
+    devices = [device.strip() for device in text.split(",")]
+    names = [address(device).name for device in devices]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise BenchError(f"--device names {twice[0]} twice: name each machine once.")
+    return dict(zip(names, devices, strict=True))
+
+
 @dataclasses.dataclass(frozen=True)
 class Job:
     """What is to run there.
@@ -108,6 +123,10 @@ class Job:
     stdin: str
     places: dict[str, Path]
     ours: Callable[[str], str]
+
+    def asked(self) -> dict:
+        """As `there` is told of it."""
+        return {"arguments": self.arguments, "stdin": self.stdin, "brought": list(self.places)}
 
 
 class Device:
@@ -218,17 +237,20 @@ class Device:
                 lines.add(said.get(name, ""))
             receiving(said)
 
-        asked = {"brought": list(job.places), "stdin": job.stdin}
-        kept = "it goes on there: type the same command to go on with it"
         try:
-            return self.ask("follow", heard=heard, lost=kept, arguments=job.arguments, **asked)
+            return self.ask("follow", heard=heard, lost=_KEPT, **job.asked())
         except KeyboardInterrupt:
             print(f"\nEnding it on {self.where.host} ...", file=sys.stderr, flush=True)
-            ended = self.ask("stop", heard=receiving, lost=kept, **asked)
-            return {**ended, "interrupted": True}
+            return {**self.stop(job, receiving), "interrupted": True}
         finally:
             for lines in printed.values():
                 lines.end()
+
+    def start(self, job: Job) -> None:
+        self.ask("start", lost=_KEPT, **job.asked())
+
+    def stop(self, job: Job, receiving: Receiving) -> dict:
+        return self.ask("stop", heard=receiving, lost=_KEPT, **job.asked())
 
     def _no_answer(self, told: str, code: int, lost: str) -> str:
         host = self.where.host

@@ -19,7 +19,7 @@ from pathlib import Path
 from bench.edge import artifact, files
 from bench.edge.elsewhere import Wanted
 from bench.edge.errors import BenchError
-from bench.remote.connection import Address, Device, Job, address
+from bench.remote.connection import Address, Device, Job, address, each
 from bench.remote.receiving import Receiving
 from bench.remote.travelling import BENCH, travelling
 
@@ -47,61 +47,86 @@ def run(wanted: Wanted, options: argparse.Namespace) -> int:
     Raises:
         BenchError: what hinders it, and what to do.
     """
-    where, called = address(options.device), wanted.called
-    _check_kind(wanted, options)
-    folders = _places(wanted.artifacts)
-    metas = {folder: artifact.read(folder) for folder in folders}
-    arguments = [wanted.command]
-    arguments += [f"artifacts/{folders[folder]}" for folder in wanted.artifacts]
-    arguments += _flags(options, {*wanted.writes, *wanted.updates, *wanted.left_out})
-    arguments += wanted.words
-    given = {flag: path for flag, path in wanted.updates.items() if path.is_file()}
-    given |= {"stdin": wanted.stdin} if wanted.stdin else {}
-    contents = {name: files.digest(path) for name, path in {**wanted.sends, **given}.items()}
-    asked = [arguments, [meta["seal"] for meta in metas.values()], contents]
-    key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
-    job = _job(wanted, arguments, key, folders)
-    sources, digests = _needed_there(folders, metas)
-    for name, path in {**wanted.sends, **given}.items():
-        there = name if name in wanted.sends else f"given/{key}/{name}"
-        sources[there], digests[there] = path, contents[name]
-    device = Device(where, options.ssh, key)
-    needed = _modules(wanted)
-    found = device.ask("look", modules=list(needed), files=digests)
-    if found["state"] in ("running", "ended"):
-        print(f"Going on with the {called} that began on {where.host} at {found['began']}.")
-    else:
-        if found["state"] == "dead":
-            print(f"Before, {where.host} ended this {called} without a word: it begins anew.")
-        _check_modules(found, needed, where, device)
-        device.copy(found["differing"], sources)
-    sys.stdout.flush()
-    edit = wanted.edit and (lambda path: wanted.edit(path, job.ours))
-    receiving = Receiving(job.places, edit)
-    followed = device.follow(job, receiving)
-    device.ask("forget")
-    if followed.get("interrupted"):
-        named = ", ".join(map(str, receiving.arrived))
-        kept = f" What was done is kept in {named}." if named else ""
-        raise KeyboardInterrupt(f"Interrupted, there too.{kept}")
-    if followed["rc"] is None:
-        raise BenchError(
-            f"{where.host} ended the {called} without a word (restarted, out of memory?): type "
-            "the same command to begin it anew."
-        )
-    return followed["rc"]
+    session = Session(wanted, options)
+    session.prepare()
+    return session.finish()
 
 
-def check(options: argparse.Namespace, runners: Sequence[str]) -> None:
-    """See that a device can be reached and has what runners need; it may be at work.
+class Session:
+    """One command on one device; see `run`."""
+
+    def __init__(self, wanted: Wanted, options: argparse.Namespace):
+        self._wanted, self._where = wanted, address(options.device)
+        _check_kind(wanted, options)
+        folders = _places(wanted.artifacts)
+        metas = {folder: artifact.read(folder) for folder in folders}
+        arguments = [wanted.command]
+        arguments += [f"artifacts/{folders[folder]}" for folder in wanted.artifacts]
+        arguments += _flags(options, {*wanted.writes, *wanted.updates, *wanted.left_out})
+        arguments += wanted.words
+        given = {flag: path for flag, path in wanted.updates.items() if path.is_file()}
+        given |= {"stdin": wanted.stdin} if wanted.stdin else {}
+        contents = {name: files.digest(path) for name, path in {**wanted.sends, **given}.items()}
+        asked = [arguments, [meta["seal"] for meta in metas.values()], contents]
+        key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
+        self._job = _job(wanted, arguments, key, folders)
+        self._sources, self._digests = _needed_there(folders, metas)
+        for name, path in {**wanted.sends, **given}.items():
+            there = name if name in wanted.sends else f"given/{key}/{name}"
+            self._sources[there], self._digests[there] = path, contents[name]
+        self._device = Device(self._where, options.ssh, key)
+
+    def prepare(self) -> None:
+        """Copy what is not there, unless it runs already."""
+        host, called, needed = self._where.host, self._wanted.called, _modules(self._wanted)
+        found = self._device.ask("look", modules=list(needed), files=self._digests)
+        if found["state"] in ("running", "ended"):
+            print(f"Going on with the {called} that began on {host} at {found['began']}.")
+        else:
+            if found["state"] == "dead":
+                print(f"Before, {host} ended this {called} without a word: it begins anew.")
+            _check_modules(found, needed, self._where, self._device)
+            self._device.copy(found["differing"], self._sources)
+        sys.stdout.flush()
+
+    def start(self) -> None:
+        """Let it run, and do not wait for it."""
+        self._device.start(self._job)
+
+    def stop(self) -> None:
+        """End it there."""
+        self._device.stop(self._job, Receiving(self._job.places))
+        self._device.ask("forget")
+
+    def finish(self) -> int:
+        """Start it if need be, wait for its end, and bring what it wrote; its exit code."""
+        edit, job = self._wanted.edit, self._job
+        receiving = Receiving(job.places, edit and (lambda path: edit(path, job.ours)))
+        followed = self._device.follow(job, receiving)
+        self._device.ask("forget")
+        if followed.get("interrupted"):
+            named = ", ".join(map(str, receiving.arrived))
+            kept = f" What was done is kept in {named}." if named else ""
+            raise KeyboardInterrupt(f"Interrupted, there too.{kept}")
+        if followed["rc"] is None:
+            raise BenchError(
+                f"{self._where.host} ended the {self._wanted.called} without a word (restarted, "
+                "out of memory?): type the same command to begin it anew."
+            )
+        return followed["rc"]
+
+
+def check(devices: str, ssh: str, runners: Sequence[str]) -> None:
+    """See that devices can be reached and have what runners need; they may be at work.
 
     Raises:
         BenchError: what hinders it, and what to do.
     """
-    where = address(options.device)
-    device = Device(where, options.ssh, "none")
     needed = _modules(Wanted("", "", runners))
-    _check_modules(device.ask("look", modules=list(needed), files={}), needed, where, device)
+    for where in map(address, each(devices).values()):
+        device = Device(where, ssh, "none")
+        found = device.ask("look", modules=list(needed), files={})
+        _check_modules(found, needed, where, device)
 
 
 def _check_kind(wanted: Wanted, options: argparse.Namespace) -> None:

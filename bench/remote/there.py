@@ -87,6 +87,14 @@ def take(folder: Path, request: dict) -> None:
     say(done=True)
 
 
+def start(folder: Path, request: dict) -> None:
+    """Start the job unless it has been."""
+    job = folder / "jobs" / request["job"]
+    if _state(job) not in ("running", "ended"):
+        _start(folder, job, request)
+    say(done=True)
+
+
 def follow(folder: Path, request: dict) -> None:
     """Start the job unless it has been, say what it prints, and in the end give what it wrote."""
     job = folder / "jobs" / request["job"]
@@ -224,7 +232,7 @@ def _digest(path: Path) -> str:
 def main() -> None:
     request = json.loads(sys.stdin.buffer.readline())
     try:
-        {f.__name__: f for f in (look, take, follow, stop, forget)}[request["do"]](
+        {f.__name__: f for f in (look, take, start, follow, stop, forget)}[request["do"]](
             Path(sys.argv[1]), request
         )
     except Refused as refused:

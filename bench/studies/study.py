@@ -64,7 +64,7 @@ def steps(options, handed_on: list[str]) -> list[Step]:
     planned += [_export(place, run, options) for run in flags]
     folders = [_artifact(place, run) for run in flags]
     first = [f for f in folders if f.name.endswith(f"-s{options.seeds[0]}")]
-    return [*planned, _measure(place, first, options), _report(place, folders, options)]
+    return [*planned, *_measures(place, first, options), _report(place, folders, options)]
 
 
 def of_runs(options) -> list[Step]:
@@ -86,7 +86,7 @@ def of_runs(options) -> list[Step]:
     first = {folder.name.rpartition("-s")[0] or folder.name: folder for folder in artifacts[::-1]}
     measured = [folder for folder in artifacts if folder in first.values()]
     exports = [_export(place, run, options) for run in options.runs]
-    return [*exports, _measure(place, measured, options), _report(place, artifacts, options)]
+    return [*exports, *_measures(place, measured, options), _report(place, artifacts, options)]
 
 
 def _taught(options, order: list[str], handed_on: list[str]) -> dict[Path, list[str]]:
@@ -195,18 +195,24 @@ def export_step(
     return Step("export", run.name, python("export", *flags), log, done)
 
 
-def _measure(place: Path, folders: list[Path], options) -> Step:
+def _measures(place: Path, folders: list[Path], options) -> list[Step]:
     precisions = ["fp32", *options.precisions]
-    there = [f"--device={options.device}", f"--ssh={options.ssh}"] if options.device else []
-    target = _results(place, options)
-    return measure_step(place, "all", folders, target, precisions, options.profile, there)
+    return [
+        measure_step(
+            *(place, name, folders, target, precisions, options.profile),
+            [f"--device={device}", f"--ssh={options.ssh}"] if device else [],
+        )
+        for name, device, target in _devices(options)
+    ]
 
 
-def _results(place: Path, options) -> Path:
-    """Of each device its own file: what was measured on another is not done."""
+def _devices(options) -> list[tuple[str, str, Path]]:
+    """Of each device its name, itself, and a file of results, so that what was measured on another
+    is not done; of this machine "all" and ""."""
     if not options.device:
-        return place / "results.json"
-    return place / f"results-{elsewhere.remote('connection').address(options.device).name}.json"
+        return [("all", "", options.workdir / "results.json")]
+    named = elsewhere.remote("connection").each(options.device)
+    return [(n, device, options.workdir / f"results-{n}.json") for n, device in named.items()]
 
 
 def measure_step(
@@ -243,7 +249,8 @@ def measure_step(
 
 def _report(place: Path, folders: list[Path], options) -> Step:
     more = [f"--runs={place / 'runs'}"] if options.teacher else []
-    return report_step(place, [_results(place, options), *folders], options.budget_ms, more)
+    measured = [target for *_, target in _devices(options)]
+    return report_step(place, [*measured, *folders], options.budget_ms, more)
 
 
 def report_step(
