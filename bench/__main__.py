@@ -17,6 +17,8 @@ copies what the bench needs and the artifacts to DIR there (in the home folder, 
 fusion_keras_bench; //DIR is from the root), only what changed, runs the same command there with
 the Python of DIR/.venv or python3, and brings the results back. If the connection is lost, the
 measurement goes on there: the same command finds it again. Ctrl-C ends it there, too.
+--device=ssh://A,ssh://B --out=OUT.json measures on several at the same time, each in its own file,
+OUT-A.json and OUT-B.json: no ratio is of two machines.
 """
 
 from __future__ import annotations
@@ -48,11 +50,17 @@ def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
     wanted = _contenders(options)
     target = options.out or results.dated()
+    there = elsewhere.Wanted("bench", "measurement", options.runners, options.artifacts)
+    if options.device and "," in options.device:
+        if not options.out:
+            raise BenchError(
+                "Several devices want --out=OUT.json, for OUT-<device>.json of each: give it."
+            )
+        return elsewhere.remote("several").measure(there, options, wanted, target)
     if target.exists() and not options.replace:
         raise BenchError(f"{target} is there: give --out another name, or --replace it.")
     if options.device:
-        whose = {"runners": options.runners, "artifacts": options.artifacts}
-        return elsewhere.run("bench", options, target, **whose)
+        return elsewhere.run(dataclasses.replace(there, writes={"out": target}), options)
     method = Method(
         options.profile, options.seed, options.margin, options.confidence, options.timeout
     )

@@ -7,14 +7,19 @@ node. `bench.floor` and `bench.estimate` read it. Takes about half a minute; lea
 alone meanwhile. Of another machine from this one, by OpenSSH (`python -m bench --help` tells how):
 
     python -m bench.device --runner=ort-cuda --name=orin --device=ssh://USER@HOST[:PORT][/DIR]
+
+--fingerprint measures nothing: it prints as JSON what machine it is and how it is set. Latencies
+of machines with equal ones can be compared.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 
-from bench.edge import device, elsewhere, flags
+from bench.edge import device, elsewhere, files, flags, machine
 from bench.edge.entry import ends, tell
+from bench.edge.errors import BenchError
 
 
 @ends("Interrupted. No profile was written.")
@@ -22,12 +27,29 @@ def main(arguments: list[str]) -> int:
     parser = flags.parser("bench.device", __doc__)
     add = parser.add_argument
     add("--runner", choices=device.PROVIDERS, default="ort", help="default: ort")
-    add("--name", required=True, help="what to call this device")
-    add("--out", type=flags.file, default=device.PROFILE, help=f"default: {device.PROFILE}")
+    add("--name", help="what to call this device")
+    add("--out", type=flags.file, help=f"default: {device.PROFILE}; a fingerprint is only printed")
+    add("--fingerprint", action="store_true", help="say what machine it is, and measure nothing")
     elsewhere.add_flags(parser)
     options = parser.parse_args(arguments)
+    if bool(options.name) == options.fingerprint:
+        raise BenchError("Give --name=NAME for a profile, or --fingerprint: one of them.")
+    if not options.fingerprint:
+        options.out = options.out or device.PROFILE
     if options.device:
-        return elsewhere.run("bench.device", options, options.out, runners=[options.runner])
+        return elsewhere.run(
+            elsewhere.Wanted(
+                *("bench.device", "measurement", [options.runner]),
+                writes={"out": options.out} if options.out else {},
+            ),
+            options,
+        )
+    if options.fingerprint:
+        told = json.dumps(machine.fingerprint(), indent=1)
+        print(told)
+        if options.out:
+            files.write(options.out, told + "\n")
+        return 0
     profile = device.measure(options.runner, options.name, say=tell)
     device.write(options.out, profile)
     for kind, rate in profile["matrix_gflops"].items():

@@ -8,6 +8,13 @@ what, and in how long. Precisions are the artifact's own: types stand in the ONN
 TensorRT 10 and 11 both take as it is (strongly typed); int8 wants the calibrated file,
 `python -m export --precisions=int8_static`. An artifact with length buckets gets one profile
 for each, tuned for exactly that length.
+
+On another machine, from this one, by OpenSSH (`python -m bench --help` tells how):
+
+    python -m bench.engine ARTIFACT --precision=fp16 --device=ssh://USER@HOST[:PORT][/DIR]
+
+The engine stays there, where --runners=tensorrt with the same --device finds it, and a copy comes
+into ARTIFACT/engines here. --timing_cache names a file here, which goes there and comes back.
 """
 
 from __future__ import annotations
@@ -16,13 +23,21 @@ import json
 import sys
 from pathlib import Path
 
-from bench.edge import engine, flags
+from bench.edge import elsewhere, engine, flags
 from bench.edge.entry import ends, tell
 
 
 @ends("Interrupted. No engine was written.")
 def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
+    if options.device:
+        timings = {"timing_cache": options.timing_cache} if options.timing_cache else {}
+        there = elsewhere.Wanted(
+            *("bench.engine", "build", ["tensorrt"], [options.artifact]),
+            updates=timings,
+            fills="engines",
+        )
+        return elsewhere.run(there, options)
     built = engine.build(
         options.artifact,
         options.precision,
@@ -45,6 +60,7 @@ def _parser():
     help_text = "of an artifact with an open batch (default 8)"
     add("--max_batch", type=flags.positive, default=8, help=help_text)
     add("--timing_cache", type=Path, help="file that keeps timings: later builds are faster")
+    elsewhere.add_flags(parser)
     return parser
 
 

@@ -10,6 +10,10 @@ and stands in the report beside itself untaught. --controls trains each of them 
 the teacher, so that the report can tell its part.
 
 --runs=A,B,... leaves the training out: finished runs are exported, measured and reported.
+
+--device=ssh://USER@HOST[:PORT][/DIR] measures there (`python -m bench --help` tells how) and does
+all else here, on several devices (--device=ssh://A,ssh://B) one after the other. That they can be
+reached and have what they need is seen before the first training.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ import shlex
 import sys
 from pathlib import Path
 
+from bench.edge import elsewhere
 from bench.edge.entry import ends
 from bench.edge.flags import milliseconds, numbers, parser, paths, points, some_of
 from bench.edge.method import PROFILES
@@ -34,6 +39,8 @@ def main(arguments: list[str]) -> int:
     options.precisions = [name for name in options.precisions if name != "fp32"]
 
     def plan() -> list[study.Step]:
+        if options.device:
+            elsewhere.remote("session").check(options.device, options.ssh, ["ort"])
         if options.runs:
             given = ("teacher", "teaching", "controls")
             unread = [*handed_on, *(f"--{name}" for name in given if getattr(options, name))]
@@ -108,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_growth(made)
     add("--dry_run", action="store_true", help="say what would be done, and stop")
+    elsewhere.add_flags(made)
     add("--workdir", type=Path, default=Path("study"), help="where all of it goes (default study)")
     return made
 

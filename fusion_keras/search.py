@@ -21,9 +21,12 @@ FINALISTS = flags.DEFINE_integer("finalists", 3, "Models to prove on new seeds; 
 SEEDS = flags.DEFINE_integer("seeds", 3, "New seeds of each finalist.")
 JOBS = flags.DEFINE_string("jobs", "1", "Models at a time, or auto.")
 DRY = flags.DEFINE_bool("dry_run", False, "Say what would be searched, and stop.")
+DEVICE = flags.DEFINE_string("device", None, "Another machine, that measures: ssh://USER@HOST.")
+SSH = flags.DEFINE_string("ssh", "ssh", "How to call OpenSSH.")
 NAMED = flags.DEFINE_list("named", None, "Variants to begin with.")
 
-HELP = """Search for the best fused model within a budget of milliseconds on this machine.
+HELP = """Search for the best fused model within a budget of milliseconds on this machine,
+or on another (--device).
 
   python -m fusion_keras.search --budget_ms=1.5
       on the built-in demo: forty models, each exported and measured before it is trained; what is
@@ -58,6 +61,11 @@ FLAGS
                           variants to begin with, in or outside the space
   --precisions=fp32,int8  what is measured and scored; one training gives them all
   --sampler=tpe           tpe, nsga2, random, or gp (needs torch)
+  --device=ssh://USER@HOST[:PORT][/DIR]
+                          another machine that measures, by OpenSSH; all else is done here, and
+                          nothing stands still meanwhile. Where it is gone the search ends, and the
+                          same command goes on; see python -m bench --help
+  --ssh=ssh               how to call OpenSSH: --ssh='ssh -F FILE'
   --storage=URL           Optuna's; left out, a SQLite file in the folder, which
                           optuna-dashboard opens
   --workdir=runs/search   where trials, storage and report go
@@ -103,6 +111,8 @@ def main() -> None:
         finalists=FINALISTS.value,
         seeds=SEEDS.value,
         side_by_side=JOBS.value,
+        device=DEVICE.value,
+        ssh=SSH.value,
     )
     if DRY.value:
         terminal.print_results(*report.described(request, FINALISTS.value, SEEDS.value))

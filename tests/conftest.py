@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 import fusion_keras  # noqa: F401  (sets Keras's backend before anything imports keras)
-from tests.support import compiled
+from tests.support import compiled, sshd
 from tests.support.entries import OWNER, Entries
 from tests.support.shared import once, session_folder
 from tests.support.tiny import Bench
@@ -131,3 +131,12 @@ def write(tmp_path):
         return path
 
     return write
+
+
+@pytest.fixture
+def device(tmp_path):
+    """A machine that ssh reaches: a real sshd on loopback."""
+    folder = tmp_path / "sshd"
+    folder.mkdir()
+    with sshd.Sshd(folder) as started:
+        yield started

@@ -133,7 +133,7 @@ def test_what_is_asked_in_two_ways_is_refused(tiny_artifact, flags, said, capsys
     ],
 )
 def test_a_table_that_cannot_be_read_is_a_sentence(predictor, tmp_path, content, said, monkeypatch):
-    monkeypatch.setattr(predictor, "may_lack", ())
+    monkeypatch.setitem(predictor.meta, "may_lack", [])
     path = tmp_path / "rows.csv"
     if content is not None:
         path.write_bytes(content)

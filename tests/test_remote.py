@@ -17,18 +17,7 @@ from bench.edge import artifact, files, results
 from bench.edge.errors import BenchError
 from bench.remote import connection, session, there
 from tests.support import fake_runner, sshd
-
-needs_sshd = pytest.mark.skipif(
-    not sshd.PROGRAM, reason="no sshd: apt-get install openssh-server, or FUSION_KERAS_SSHD=PATH"
-)
-
-
-@pytest.fixture
-def device(tmp_path):
-    folder = tmp_path / "sshd"
-    folder.mkdir()
-    with sshd.Sshd(folder) as started:
-        yield started
+from tests.support.sshd import needs_sshd
 
 
 @pytest.fixture
@@ -101,7 +90,9 @@ def test_flags_go_on_as_they_were_meant():
     given += ["--timeout=30", "--margin=0.05", "--inputs=data", "--profile=full", "--seed=3"]
     here = ["--out=x.json", "--replace", "--device=ssh://orin", "--ssh=ssh -F x"]
     options = vars(_parser().parse_args([*given, *here]))
-    read = vars(_parser().parse_args(["a", *session._flags(_parser().parse_args([*given, *here]))]))
+    read = vars(
+        _parser().parse_args(["a", *session._flags(_parser().parse_args([*given, *here]), ["out"])])
+    )
     local = ("out", "replace", "device", "ssh")
     assert {n: v for n, v in read.items() if n not in local} == {
         n: v for n, v in options.items() if n not in local
@@ -169,7 +160,9 @@ def test_missing_packages_are_named_with_what_to_type(device, fake, capsys):
 def test_a_second_measurement_at_the_same_time_is_one_sentence(device, fake, capsys):
     with (device.folder / "tmp" / there.LOCK).open("w") as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        assert "Another measurement is running on 127.0.0.1" in refused(capsys, fake, *device.flags)
+        assert "Another measurement or build is running on 127.0.0.1" in refused(
+            capsys, fake, *device.flags
+        )
 
 
 @needs_sshd
@@ -247,7 +240,7 @@ def job(device):
     until = time.monotonic() + 60
     while time.monotonic() < until:
         found = list((device.home / "jobs").glob("*/pid"))
-        if found and found[0].read_text() and (found[0].parent / "results.json").exists():
+        if found and found[0].read_text() and (found[0].parent / "wrote-out").exists():
             return found[0].parent
         time.sleep(0.05)
     raise AssertionError("it never began")
@@ -342,7 +335,7 @@ def test_this_process_killed_costs_nothing_and_ctrl_c_ends_it_there(
     os.kill(second.pid, signal.SIGINT)
     _, error = second.communicate(timeout=60)
     assert second.returncode == 130, error
-    assert f"Interrupted, there too. What was measured is kept in {target}." in error
+    assert f"Interrupted, there too. What was done is kept in {target}." in error
     with (device.folder / "tmp" / there.LOCK).open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     assert json.loads(target.read_text())["contenders"][0]["complete"] is False

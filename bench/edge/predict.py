@@ -8,6 +8,13 @@ NAME=VALUE comes once for each. One that learned with a modality withheld also a
 
 A table of rows: --table=rows.csv --out=answers.csv, its columns called as for training. A stream:
 --jsonl, on standard input an object a line, as in {"text": "...", "image": "face.jpg"}.
+
+On another machine, from this one, by OpenSSH (`python -m bench --help` tells how):
+
+    python -m bench.predict ARTIFACT --text "..." --image face.jpg --device=ssh://USER@HOST[/DIR]
+
+The pictures and recordings that are named travel, those of a table or of lines of JSON, too; they
+stay in DIR/inputs for the next time. Lines are read to their end before the first is answered.
 """
 
 from __future__ import annotations
@@ -17,7 +24,7 @@ import sys
 import time
 from pathlib import Path
 
-from bench.edge import files, flags, inputs, json_lines, scores, tables
+from bench.edge import elsewhere, files, flags, inputs, json_lines, scores, tables
 from bench.edge.entry import Progress, ends
 from bench.edge.errors import BenchError
 from bench.edge.predictor import PROVIDERS, Answer, Predictor
@@ -32,6 +39,9 @@ def main(arguments: list[str]) -> int:
     given = {kind.keyword: getattr(options, kind.modality) for kind in kinds}
     given = {keyword: value for keyword, value in given.items() if value is not None}
     _check(options, given)
+    if options.device:
+        asking = elsewhere.remote("asking")
+        return asking.ask(options, _columns(options), PROVIDERS[options.provider])
     predictor = Predictor(options.artifact, options.precision, options.provider, options.threads)
     if options.table:
         _of_table(predictor, options)
@@ -82,11 +92,8 @@ def _print(predictor: Predictor, answer: Answer) -> None:
 
 
 def _of_table(predictor: Predictor, options) -> None:
-    named = {name: getattr(options, f"{name}_column") for name in _COLUMNS}
-    words = tuple(options.missing.split(","))
-    columns = tables.Columns(**named, label_separator=options.label_separator, missing=words)
     start = time.monotonic()
-    found = tables.answer(predictor, options.table, columns, Progress())
+    found = tables.answer(predictor, options.table, _columns(options), Progress())
     files.write(options.out, found.csv)
     for note in found.notes:
         print(f"note: {note}", file=sys.stderr)
@@ -103,6 +110,12 @@ def _of_table(predictor: Predictor, options) -> None:
             shown += f" [{low:.4f}, {high:.4f}] of {found.scored} rows"
         print(f"{name} {shown}")
     print(f"Answers: {options.out}")
+
+
+def _columns(options) -> tables.Columns:
+    named = {name: getattr(options, f"{name}_column") for name in _COLUMNS}
+    words = tuple(options.missing.split(","))
+    return tables.Columns(**named, label_separator=options.label_separator, missing=words)
 
 
 def _of_stream(predictor: Predictor) -> None:
@@ -154,6 +167,7 @@ def _parser():
         default=",".join(defaults.missing),
         help="cells that are missing values (default %(default)s)",
     )
+    elsewhere.add_flags(parser)
     return parser
 
 

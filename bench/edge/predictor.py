@@ -114,8 +114,7 @@ class Predictor:
         if provider not in PROVIDERS:
             raise ArtifactError(f"There is no provider {provider!r}, only {', '.join(PROVIDERS)}.")
         self.kinds = inputs.kinds_of(meta)
-        self.takes = tuple(kind.keyword for kind in self.kinds.values())
-        self.may_lack = tuple(k.keyword for n, k in self.kinds.items() if n in meta["may_lack"])
+        self.takes, self.may_lack = inputs.keywords(meta)
         # Of the others the runners have one place in memory for the inputs of all.
         self._turn = contextlib.nullcontext() if provider == "cpu" else threading.Lock()
         self._batch = meta["shapes"]["batch"] or 1

@@ -6,6 +6,7 @@ cannot be answered has the reason instead.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.edge import scores
+from bench.edge import inputs, scores
 from bench.edge.errors import BenchError, InputError
 from bench.edge.predictor import Answer, Predictor
 
@@ -88,7 +89,7 @@ def answer(
         BenchError: the table cannot be read, or has not the columns that the model takes.
     """
     names, rows = _read(path)
-    taken = _Taken.of(predictor, columns, names, path)
+    taken = _Taken.of(predictor.meta, columns, names, path)
     truth = scores.Truth.of(predictor.meta, columns, names)
     found: list[Answer | InputError] = []
     start = shown = time.monotonic()
@@ -112,6 +113,30 @@ def answer(
         metrics,
         scored,
     )
+
+
+def files_named(meta: dict, path: Path, columns: Columns) -> list[tuple[Path, str]]:
+    """The files that the rows of a table name and that are there, each once: where, and how it is
+    named, relative to the table's folder.
+
+    Args:
+        meta: of the artifact that is to be asked.
+
+    Raises:
+        BenchError: as `answer`.
+    """
+    names, rows = _read(path)
+    taken = _Taken.of(meta, columns, names, path)
+    found = {}
+    for row in rows:
+        # What cannot be used is told where the row is answered.
+        with contextlib.suppress(InputError):
+            given = {} if row.reason else taken.given(row.cells)
+            for file in (given.get("image"), given.get("audio")):
+                with contextlib.suppress(OSError, ValueError):  # a name that no file has
+                    if file is not None and file.is_file():
+                        found[file] = file.relative_to(path.parent).as_posix()
+    return list(found.items())
 
 
 def _answer_of(predictor: Predictor, taken: _Taken, row: Row) -> Answer | InputError:
@@ -185,12 +210,13 @@ class _Taken:
     notes: tuple[str, ...]
 
     @classmethod
-    def of(cls, predictor: Predictor, columns: Columns, names: list[str], path: Path) -> _Taken:
+    def of(cls, meta: dict, columns: Columns, names: list[str], path: Path) -> _Taken:
         """
         Raises:
             BenchError: a column is not there without which the model cannot do, or it is twice.
         """
-        spec, wanted, notes = predictor.meta["inputs"], {}, []
+        spec, wanted, notes = meta["inputs"], {}, []
+        takes, may_lack = inputs.keywords(meta)
         joined = [] if columns.text else spec.get("token_ids", {}).get("columns", [])
         tabular = spec.get("tabular", {})
         cells = [c["name"] for kind in ("numbers", "categories") for c in tabular.get(kind, [])]
@@ -200,11 +226,11 @@ class _Taken:
             "audio": [columns.audio],
             "features": cells,
         }
-        for keyword in predictor.takes:
+        for keyword in takes:
             lacking = [name for name in of_input[keyword] if name not in names]
             if not lacking:
                 wanted[keyword] = of_input[keyword]
-            elif keyword in predictor.may_lack and len(lacking) == len(of_input[keyword]):
+            elif keyword in may_lack and len(lacking) == len(of_input[keyword]):
                 notes.append(
                     f"{path.name} has no column {lacking[0]!r}: all answers lack {keyword}"
                 )
@@ -219,7 +245,7 @@ class _Taken:
             raise BenchError(f"{path} has the column {twice[0]!r} twice: rename one.")
         by_name = frozenset({"features"} | ({"text"} if joined else set()))
         words = frozenset(word.strip().casefold() for word in columns.missing)
-        return cls(wanted, by_name, words, predictor.may_lack, path.parent, tuple(notes))
+        return cls(wanted, by_name, words, may_lack, path.parent, tuple(notes))
 
     def given(self, cells: Mapping[str, str]) -> dict[str, Any]:
         """The arguments of `predict`; a modality whose cells are empty or missing is left out.

@@ -19,6 +19,7 @@ from pathlib import Path
 from bench.edge.entry import Progress
 from bench.edge.errors import BenchError
 from bench.remote import there
+from bench.remote.receiving import Receiving
 
 FOLDER = "fusion_keras_bench"
 # In the end of the command line, so that what the user's own file says of a host still holds but
@@ -29,6 +30,7 @@ _OPTIONS = {
     "ServerAliveInterval": "10",
     "ServerAliveCountMax": "3",
 }
+_KEPT = "it goes on there: type the same command to go on with it"
 # One line for any login shell: no newline, no backslash, no exclamation mark. $1: the folder.
 _FIND_PYTHON = (
     "d=$1; case $d in /*) ;; *) d=$HOME/$d;; esac; "
@@ -52,6 +54,12 @@ class Address:
     @property
     def destination(self) -> str:
         return f"{self.user}@{self.host}" if self.user else self.host
+
+    @property
+    def name(self) -> str:
+        """Of a machine, as a part of a file's name."""
+        plain = re.sub(r"[^A-Za-z0-9.]+", "-", self.host)
+        return f"{plain}-{self.port}" if self.port else plain
 
 
 def address(text: str) -> Address:
@@ -85,6 +93,40 @@ def address(text: str) -> Address:
             f"{wanted}, with a DIR that is in the home folder, or //DIR from the root."
         )
     return Address(user, host, port, folder or FOLDER)
+
+
+def each(text: str) -> dict[str, str]:
+    """Of several devices, with commas between: `Address.name` -> the device.
+
+    Raises:
+        BenchError: one is none, or two are on one machine, where they would disturb each other.
+    """
+    devices = [device.strip() for device in text.split(",")]
+    names = [address(device).name for device in devices]
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise BenchError(f"--device names {twice[0]} twice: name each machine once.")
+    return dict(zip(names, devices, strict=True))
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What is to run there.
+
+    Attributes:
+        arguments: of `python -m`; stdin: the name there of a file, or "".
+        places: name there -> what it writes, here: a file, or a folder for its files.
+        ours: how names there are called in what it prints.
+    """
+
+    arguments: list[str]
+    stdin: str
+    places: dict[str, Path]
+    ours: Callable[[str], str]
+
+    def asked(self) -> dict:
+        """As `there` is told of it."""
+        return {"arguments": self.arguments, "stdin": self.stdin, "brought": list(self.places)}
 
 
 class Device:
@@ -186,19 +228,29 @@ class Device:
         say("")
         print(f"Copied to {self.where.host}: {len(names)} files, {total / 1e6:.1f} MB", flush=True)
 
-    def follow(self, arguments: list[str], result: str, target: Path) -> dict:
-        """Until it has ended; what it prints is printed here, with our name for its results."""
+    def follow(self, job: Job, receiving: Receiving) -> dict:
+        """Until it has ended; what it prints is printed here, with our names for our files."""
+        printed = {"out": _Lines(sys.stdout, job.ours), "err": _Lines(sys.stderr, job.ours)}
 
         def heard(said: dict) -> None:
-            print(said.get("out", "").replace(result, str(target)), end="", flush=True)
-            print(said.get("err", ""), end="", file=sys.stderr, flush=True)
+            for name, lines in printed.items():
+                lines.add(said.get(name, ""))
+            receiving(said)
 
-        kept = "the measurement goes on there: type the same command to go on with it"
         try:
-            return self.ask("follow", heard=heard, lost=kept, arguments=arguments)
+            return self.ask("follow", heard=heard, lost=_KEPT, **job.asked())
         except KeyboardInterrupt:
             print(f"\nEnding it on {self.where.host} ...", file=sys.stderr, flush=True)
-            return {**self.ask("stop", lost=kept), "interrupted": True}
+            return {**self.stop(job, receiving), "interrupted": True}
+        finally:
+            for lines in printed.values():
+                lines.end()
+
+    def start(self, job: Job) -> None:
+        self.ask("start", lost=_KEPT, **job.asked())
+
+    def stop(self, job: Job, receiving: Receiving) -> dict:
+        return self.ask("stop", heard=receiving, lost=_KEPT, **job.asked())
 
     def _no_answer(self, told: str, code: int, lost: str) -> str:
         host = self.where.host
@@ -232,8 +284,8 @@ class Device:
         host, said = self.where.host, answer.get("said", "")
         if answer["error"] == "busy":
             return (
-                f"Another measurement is running on {host}, and two would disturb each other: wait "
-                "until it has ended, then type the same command."
+                f"Another measurement or build is running on {host}, and two would disturb each "
+                "other: wait until it has ended, then type the same command."
             )
         if answer["error"] == "python":
             has = f"has Python {said}" if said else "has no python3"
@@ -244,6 +296,20 @@ class Device:
         if answer["error"] == "full":
             return f"The disk of {host} is full ({said}): make room, then type the same command."
         return f"{host} cannot do it ({said}): see to that folder, or give another DIR in --device."
+
+
+class _Lines:
+    """Prints line by line: a name that has come in part is not known yet."""
+
+    def __init__(self, stream, ours: Callable[[str], str]):
+        self._stream, self._ours, self._rest = stream, ours, ""
+
+    def add(self, text: str) -> None:
+        whole, newline, self._rest = (self._rest + text).rpartition("\n")
+        print(self._ours(whole + newline), end="", file=self._stream, flush=True)
+
+    def end(self) -> None:
+        print(self._ours(self._rest), end="", file=self._stream, flush=True)
 
 
 def _said(line: bytes) -> dict | None:

@@ -1,8 +1,8 @@
-"""`--device=ssh://...` of `bench` and `bench.device`: the same on another machine, by OpenSSH.
+"""`--device=ssh://...`: a command of the bench on another machine, by OpenSSH.
 
-What `bench.pack` packs and the artifacts are copied into a folder there, only what differs by its
-sha256; the measurement runs there as a process of its own, so that a lost connection costs nothing:
-the same command finds it again. Its results come back. Nothing else stays there.
+What `bench.pack` packs, the artifacts and what else the command reads are copied into a folder
+there, only what differs by its sha256; the command runs there as a process of its own, so that a
+lost connection costs nothing: the same command finds it again. What it writes comes back.
 """
 
 from __future__ import annotations
@@ -10,14 +10,17 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from bench.edge import artifact, files
+from bench.edge.elsewhere import Wanted
 from bench.edge.errors import BenchError
-from bench.remote.connection import Address, Device, address
+from bench.remote.connection import Address, Device, Job, address, each
+from bench.remote.receiving import Receiving
 from bench.remote.travelling import BENCH, travelling
 
 # Runner -> the module it needs there and what `pip install` calls it.
@@ -32,18 +35,11 @@ _NEEDED = {
 }
 
 
-def run(
-    command: str,
-    options: argparse.Namespace,
-    target: Path,
-    runners: Sequence[str],
-    artifacts: Sequence[Path],
-) -> int:
-    """Run `python -m <command>` there, write to `target` what it writes.
+def run(wanted: Wanted, options: argparse.Namespace) -> int:
+    """Run a command there, and bring what it writes.
 
     Args:
         options: checked; `device` and `ssh` say where and how.
-        runners: that are needed there. artifacts: that the command is given, as often as it is.
 
     Returns:
         The command's exit code.
@@ -51,8 +47,90 @@ def run(
     Raises:
         BenchError: what hinders it, and what to do.
     """
-    where = address(options.device)
-    for runner in runners:
+    session = Session(wanted, options)
+    session.prepare()
+    return session.finish()
+
+
+class Session:
+    """One command on one device; see `run`."""
+
+    def __init__(self, wanted: Wanted, options: argparse.Namespace):
+        self._wanted, self._where = wanted, address(options.device)
+        _check_kind(wanted, options)
+        folders = _places(wanted.artifacts)
+        metas = {folder: artifact.read(folder) for folder in folders}
+        arguments = [wanted.command]
+        arguments += [f"artifacts/{folders[folder]}" for folder in wanted.artifacts]
+        arguments += _flags(options, {*wanted.writes, *wanted.updates, *wanted.left_out})
+        arguments += wanted.words
+        given = {flag: path for flag, path in wanted.updates.items() if path.is_file()}
+        given |= {"stdin": wanted.stdin} if wanted.stdin else {}
+        contents = {name: files.digest(path) for name, path in {**wanted.sends, **given}.items()}
+        asked = [arguments, [meta["seal"] for meta in metas.values()], contents]
+        key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
+        self._job = _job(wanted, arguments, key, folders)
+        self._sources, self._digests = _needed_there(folders, metas)
+        for name, path in {**wanted.sends, **given}.items():
+            there = name if name in wanted.sends else f"given/{key}/{name}"
+            self._sources[there], self._digests[there] = path, contents[name]
+        self._device = Device(self._where, options.ssh, key)
+
+    def prepare(self) -> None:
+        """Copy what is not there, unless it runs already."""
+        host, called, needed = self._where.host, self._wanted.called, _modules(self._wanted)
+        found = self._device.ask("look", modules=list(needed), files=self._digests)
+        if found["state"] in ("running", "ended"):
+            print(f"Going on with the {called} that began on {host} at {found['began']}.")
+        else:
+            if found["state"] == "dead":
+                print(f"Before, {host} ended this {called} without a word: it begins anew.")
+            _check_modules(found, needed, self._where, self._device)
+            self._device.copy(found["differing"], self._sources)
+        sys.stdout.flush()
+
+    def start(self) -> None:
+        """Let it run, and do not wait for it."""
+        self._device.start(self._job)
+
+    def stop(self) -> None:
+        """End it there."""
+        self._device.stop(self._job, Receiving(self._job.places))
+        self._device.ask("forget")
+
+    def finish(self) -> int:
+        """Start it if need be, wait for its end, and bring what it wrote; its exit code."""
+        edit, job = self._wanted.edit, self._job
+        receiving = Receiving(job.places, edit and (lambda path: edit(path, job.ours)))
+        followed = self._device.follow(job, receiving)
+        self._device.ask("forget")
+        if followed.get("interrupted"):
+            named = ", ".join(map(str, receiving.arrived))
+            kept = f" What was done is kept in {named}." if named else ""
+            raise KeyboardInterrupt(f"Interrupted, there too.{kept}")
+        if followed["rc"] is None:
+            raise BenchError(
+                f"{self._where.host} ended the {self._wanted.called} without a word (restarted, "
+                "out of memory?): type the same command to begin it anew."
+            )
+        return followed["rc"]
+
+
+def check(devices: str, ssh: str, runners: Sequence[str]) -> None:
+    """See that devices can be reached and have what runners need; they may be at work.
+
+    Raises:
+        BenchError: what hinders it, and what to do.
+    """
+    needed = _modules(Wanted("", "", runners))
+    for where in map(address, each(devices).values()):
+        device = Device(where, ssh, "none")
+        found = device.ask("look", modules=list(needed), files={})
+        _check_modules(found, needed, where, device)
+
+
+def _check_kind(wanted: Wanted, options: argparse.Namespace) -> None:
+    for runner in wanted.runners:
         if runner not in _NEEDED:
             raise BenchError(
                 f"--runners={runner} needs the training stack and runs here alone: leave it or "
@@ -63,37 +141,33 @@ def run(
             "--run names a folder of this machine, --device measures on another: "
             "leave one of them out."
         )
-    places = _places(artifacts)
-    given = [f"artifacts/{places[folder]}" for folder in artifacts]
-    arguments = [command, *given, *_flags(options)]
-    metas = {folder: artifact.read(folder) for folder in places}
-    seals = [meta["seal"] for meta in metas.values()]
-    key = hashlib.sha256(json.dumps([arguments, seals]).encode()).hexdigest()[:16]
-    sources, digests = _needed_there(places, metas)
-    result = f"jobs/{key}/results.json"
-    device = Device(where, options.ssh, key)
-    found = device.ask("look", modules=_modules(runners), files=digests)
-    if found["state"] in ("running", "ended"):
-        print(f"Going on with the measurement that began on {where.host} at {found['began']}.")
-    else:
-        if found["state"] == "dead":
-            print(f"Before, {where.host} ended this measurement without a word: it begins anew.")
-        _check_modules(found, runners, where, device)
-        device.copy(found["differing"], sources)
-    sys.stdout.flush()
-    followed = device.follow([*arguments, f"--out={result}"], result, target)
-    if followed["results"] is not None:
-        files.write(target, followed["results"])
-    device.ask("forget")
-    if followed.get("interrupted"):
-        kept = f" What was measured is kept in {target}." if followed["results"] else ""
-        raise KeyboardInterrupt(f"Interrupted, there too.{kept}")
-    if followed["rc"] is None:
-        raise BenchError(
-            f"{where.host} ended the measurement without a word (restarted, out of memory?): type "
-            "the same command to begin it anew."
-        )
-    return followed["rc"]
+
+
+def _job(wanted: Wanted, arguments: list[str], key: str, folders: dict[Path, str]) -> Job:
+    places = {f"jobs/{key}/wrote-{flag}": path for flag, path in wanted.writes.items()}
+    places |= {f"given/{key}/{flag}": path for flag, path in wanted.updates.items()}
+    named = {flag: f"jobs/{key}/wrote-{flag}" for flag in wanted.writes}
+    named |= {flag: f"given/{key}/{flag}" for flag in wanted.updates}
+    ours = {name: str(path) for name, path in places.items()}
+    ours |= {f"artifacts/{place}": str(folder) for folder, place in folders.items()} | wanted.ours
+    if wanted.fills:
+        for folder, place in folders.items():
+            places[f"artifacts/{place}/{wanted.fills}"] = folder / wanted.fills
+    flags = [f"--{flag}={name}" for flag, name in named.items()]
+    stdin = f"given/{key}/stdin" if wanted.stdin else ""
+    # Before what may take any number of words.
+    return Job([arguments[0], *flags, *arguments[1:]], stdin, places, _renaming(ours))
+
+
+def _renaming(ours: dict[str, str]) -> Callable[[str], str]:
+    """A text with our names instead of the device's; the longer name counts where two begin."""
+    if not ours:
+        return lambda text: text
+    longest = sorted(ours, key=len, reverse=True)
+    # Of a folder, which ends with "/", more follows.
+    names = (re.escape(name) + ("" if name.endswith("/") else r"(?![\w-])") for name in longest)
+    pattern = re.compile(rf"(?<![\w./-])({'|'.join(names)})")
+    return lambda text: pattern.sub(lambda match: ours[match[1]], text)
 
 
 def _places(artifacts: Sequence[Path]) -> dict[Path, str]:
@@ -113,9 +187,9 @@ def _places(artifacts: Sequence[Path]) -> dict[Path, str]:
     return places
 
 
-def _flags(options: argparse.Namespace) -> list[str]:
-    """Those that mean the same there, written out."""
-    here = ("artifacts", "device", "ssh", "out", "replace", "run")
+def _flags(options: argparse.Namespace, files: Collection[str]) -> list[str]:
+    """Those that mean the same there, written out; `files`: those that name a file here."""
+    here = ("artifact", "artifacts", "device", "ssh", "replace", "run", *files)
     given = []
     for name, value in vars(options).items():
         if name in here or value is None or value is False:
@@ -143,15 +217,19 @@ def _needed_there(
     return sources, digests
 
 
-def _modules(runners: Sequence[str]) -> list[str]:
-    return list(dict.fromkeys(["numpy", *(_NEEDED[runner][0] for runner in runners)]))
+def _modules(wanted: Wanted) -> dict[str, str]:
+    """Module that is needed there -> what `pip install` calls it."""
+    return {
+        "numpy": "numpy",
+        **dict(_NEEDED[runner] for runner in wanted.runners),
+        **wanted.needs,
+    }
 
 
-def _check_modules(found: dict, runners: Sequence[str], where: Address, device: Device) -> None:
+def _check_modules(found: dict, needed: dict[str, str], where: Address, device: Device) -> None:
     if not found["missing"]:
         return
-    called = {"numpy": "numpy", **dict(_NEEDED[runner] for runner in runners)}
-    packages = " ".join(called[name] for name in found["missing"])
+    packages = " ".join(needed[name] for name in found["missing"])
     python = shlex.quote(f"{where.folder}/.venv/bin/python")
     made = ""
     if not found["python"].endswith("/.venv/bin/python"):

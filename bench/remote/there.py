@@ -1,15 +1,17 @@
-"""What `python -m bench --device` runs on the device: sent with each call, nothing of it stays.
+"""What `--device` of the bench runs on the device: sent with each call, nothing of it stays.
 
     python3 -c <this file> FOLDER
 
 One line of JSON on stdin says what to do; the answers are lines of JSON that begin with `MARK`, the
-last one has "done" or "error". A measurement is a process of its own that outlives the connection,
-in `FOLDER/jobs/<its key>`: out, err (what it prints), results.json, and rc when it has ended.
+last one has "done" or "error". A job (a measurement, a build, ...) is a process of its own that
+outlives the connection, in `FOLDER/jobs/<its key>`: out, err (what it prints), what it is told to
+write there, and rc when it has ended. What is for it alone is in `FOLDER/given/<its key>`.
 Standard library alone, Python 3.10.
 """
 
 from __future__ import annotations
 
+import base64
 import codecs
 import errno
 import fcntl
@@ -56,7 +58,8 @@ def look(folder: Path, request: dict) -> None:
         began = job / "began"
         say(done=True, **found, began=began.read_text() if began.exists() else "")
         return
-    os.close(_locked())
+    if request["files"]:  # something is to be done
+        os.close(_locked())
     sys.path[0:1] = []  # the home folder is none of the modules' places
     say(
         done=True,
@@ -84,11 +87,19 @@ def take(folder: Path, request: dict) -> None:
     say(done=True)
 
 
-def follow(folder: Path, request: dict) -> None:
-    """Start the job unless it has been, say what it prints, and in the end what it wrote."""
+def start(folder: Path, request: dict) -> None:
+    """Start the job unless it has been."""
     job = folder / "jobs" / request["job"]
     if _state(job) not in ("running", "ended"):
-        _start(folder, job, request["arguments"])
+        _start(folder, job, request)
+    say(done=True)
+
+
+def follow(folder: Path, request: dict) -> None:
+    """Start the job unless it has been, say what it prints, and in the end give what it wrote."""
+    job = folder / "jobs" / request["job"]
+    if _state(job) not in ("running", "ended"):
+        _start(folder, job, request)
     streams = {
         name: (job / name, codecs.getincrementaldecoder("utf-8")("replace")) for name in _TOLD
     }
@@ -104,14 +115,14 @@ def follow(folder: Path, request: dict) -> None:
             break
         say()  # so that this process ends with the connection
         time.sleep(_POLL)
-    _outcome(job)
+    _outcome(folder, job, request)
 
 
 _TOLD = ("out", "err")
 
 
 def stop(folder: Path, request: dict) -> None:
-    """Ctrl-C for the job; then what it wrote."""
+    """Ctrl-C for the job; then give what it wrote."""
     job = folder / "jobs" / request["job"]
     if _state(job) == "running":
         os.killpg(int((job / "pid").read_text()), signal.SIGINT)
@@ -121,27 +132,43 @@ def stop(folder: Path, request: dict) -> None:
         if _state(job) == "running":
             os.killpg(int((job / "pid").read_text()), signal.SIGKILL)
             time.sleep(_POLL)
-    _outcome(job)
+    _outcome(folder, job, request)
 
 
 def forget(folder: Path, request: dict) -> None:
-    """Remove a job that has ended."""
+    """Remove a job that has ended, and what was given to it alone."""
     job = folder / "jobs" / request["job"]
     if _state(job) != "running":
         shutil.rmtree(job, ignore_errors=True)
+        shutil.rmtree(folder / "given" / request["job"], ignore_errors=True)
     say(done=True)
 
 
-def _outcome(job: Path) -> None:
-    results, code = job / "results.json", job / "rc"
-    say(
-        done=True,
-        rc=int(code.read_text()) if code.exists() else None,
-        results=results.read_text() if results.exists() else None,
-    )
+def _outcome(folder: Path, job: Path, request: dict) -> None:
+    """Give what is asked for, files or the files of folders, as far as the job wrote it."""
+    began, code = job / "began", job / "rc"
+    for name in request["brought"] if began.exists() else ():
+        place = folder / name
+        for path in sorted(place.iterdir()) if place.is_dir() else [place]:
+            # One clock, the file system's, made both times.
+            written = path.is_file() and path.stat().st_mtime_ns >= began.stat().st_mtime_ns
+            if written and path.suffix != ".partial":
+                give(path, path.relative_to(folder).as_posix())
+    say(done=True, rc=int(code.read_text()) if code.exists() else None)
 
 
-def _start(folder: Path, job: Path, arguments: list) -> None:
+def give(path: Path, name: str) -> None:
+    """A file, in pieces that are lines, and its sha256."""
+    sha = hashlib.sha256()
+    with path.open("rb") as file:
+        say(file=name, bytes=os.fstat(file.fileno()).st_size)
+        while piece := file.read(1 << 20):
+            sha.update(piece)
+            say(piece=base64.b64encode(piece).decode())
+    say(whole=sha.hexdigest())
+
+
+def _start(folder: Path, job: Path, request: dict) -> None:
     lock = _locked()
     shutil.rmtree(job, ignore_errors=True)
     job.mkdir(parents=True)
@@ -150,27 +177,26 @@ def _start(folder: Path, job: Path, arguments: list) -> None:
     (job / "began").write_text(time.strftime("%Y-%m-%d %H:%M"))
     # A server that was started in the background ignores Ctrl-C, and so would all that it starts.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    given = os.open(folder / request["stdin"] if request["stdin"] else os.devnull, os.O_RDONLY)
     process = subprocess.Popen(
-        ["sh", "-c", _KEPT, str(job), sys.executable, "-m", *arguments],
+        ["sh", "-c", _KEPT, str(job), sys.executable, "-m", *request["arguments"]],
         cwd=folder,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        stdin=subprocess.DEVNULL,
+        stdin=given,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
         pass_fds=[lock, own],  # held by all of it, released when it is no more, however it ends
     )
     (job / "pid").write_text(str(process.pid))
-    os.close(lock)
-    os.close(own)
+    for descriptor in (given, lock, own):
+        os.close(descriptor)
 
 
 def _state(job: Path) -> str:
     """none, running, ended, or dead: it was ended without a word, as a restart does."""
-    if not job.is_dir():
-        return "none"
     if not (job / "lock").exists():
-        return "dead"
+        return "none"
     with (job / "lock").open() as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -206,7 +232,7 @@ def _digest(path: Path) -> str:
 def main() -> None:
     request = json.loads(sys.stdin.buffer.readline())
     try:
-        {f.__name__: f for f in (look, take, follow, stop, forget)}[request["do"]](
+        {f.__name__: f for f in (look, take, start, follow, stop, forget)}[request["do"]](
             Path(sys.argv[1]), request
         )
     except Refused as refused:

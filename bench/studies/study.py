@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench.edge import artifact, files, results
+from bench.edge import artifact, elsewhere, files, results
 from bench.edge.artifact import ArtifactError
 from bench.edge.errors import BenchError
 from bench.edge.results import ResultsError
@@ -64,7 +64,7 @@ def steps(options, handed_on: list[str]) -> list[Step]:
     planned += [_export(place, run, options) for run in flags]
     folders = [_artifact(place, run) for run in flags]
     first = [f for f in folders if f.name.endswith(f"-s{options.seeds[0]}")]
-    return [*planned, _measure(place, first, options), _report(place, folders, options)]
+    return [*planned, *_measures(place, first, options), _report(place, folders, options)]
 
 
 def of_runs(options) -> list[Step]:
@@ -86,7 +86,7 @@ def of_runs(options) -> list[Step]:
     first = {folder.name.rpartition("-s")[0] or folder.name: folder for folder in artifacts[::-1]}
     measured = [folder for folder in artifacts if folder in first.values()]
     exports = [_export(place, run, options) for run in options.runs]
-    return [*exports, _measure(place, measured, options), _report(place, artifacts, options)]
+    return [*exports, *_measures(place, measured, options), _report(place, artifacts, options)]
 
 
 def _taught(options, order: list[str], handed_on: list[str]) -> dict[Path, list[str]]:
@@ -195,10 +195,24 @@ def export_step(
     return Step("export", run.name, python("export", *flags), log, done)
 
 
-def _measure(place: Path, folders: list[Path], options) -> Step:
+def _measures(place: Path, folders: list[Path], options) -> list[Step]:
     precisions = ["fp32", *options.precisions]
-    target = place / "results.json"
-    return measure_step(place, "all", folders, target, precisions, options.profile)
+    return [
+        measure_step(
+            *(place, name, folders, target, precisions, options.profile),
+            [f"--device={device}", f"--ssh={options.ssh}"] if device else [],
+        )
+        for name, device, target in _devices(options)
+    ]
+
+
+def _devices(options) -> list[tuple[str, str, Path]]:
+    """Of each device its name, itself, and a file of results, so that what was measured on another
+    is not done; of this machine "all" and ""."""
+    if not options.device:
+        return [("all", "", options.workdir / "results.json")]
+    named = elsewhere.remote("connection").each(options.device)
+    return [(n, device, options.workdir / f"results-{n}.json") for n, device in named.items()]
 
 
 def measure_step(
@@ -235,7 +249,8 @@ def measure_step(
 
 def _report(place: Path, folders: list[Path], options) -> Step:
     more = [f"--runs={place / 'runs'}"] if options.teacher else []
-    return report_step(place, [place / "results.json", *folders], options.budget_ms, more)
+    measured = [target for *_, target in _devices(options)]
+    return report_step(place, [*measured, *folders], options.budget_ms, more)
 
 
 def report_step(

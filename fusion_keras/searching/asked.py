@@ -36,8 +36,11 @@ def request(
     finalists: int = 0,
     seeds: int = 1,
     side_by_side: str = "1",
+    device: str | None = None,
+    ssh: str = "ssh",
 ) -> Request:
-    """The request of flags; `side_by_side` as `jobs.count_of` has it.
+    """The request of flags; `side_by_side` as `jobs.count_of` has it, `device` and `ssh` as the
+    bench has them.
 
     Raises:
         UsageError: whatever is wrong with them, with the space, or with the data.
@@ -91,6 +94,7 @@ def request(
         teacher=teacher,
         cache=cache_dir(config.data.cache_dir),
         jobs=trials_at_a_time,
+        device=(f"--device={device}", f"--ssh={ssh}") if device else (),
     )
 
 

@@ -1,11 +1,14 @@
-"""How long a draft takes on this machine, by the bench's own method, beside a reference.
+"""How long a draft takes on a device, by the bench's own method, beside a reference.
 
 A search lasts hours, in which a machine has slow ones. Each draft takes turns with one and the same
 reference graph; what is kept is its ratio to that, times the least that the reference ever took.
+Another machine measures where the bench is given one (--device): then nothing here stands still.
 """
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import hashlib
 import importlib.metadata
 import importlib.util
@@ -15,7 +18,7 @@ import platform
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from fusion_keras import huge_pages
@@ -30,7 +33,46 @@ _PACKAGES = ("keras", "tensorflow", "tf2onnx", "onnxscript", "onnxruntime")
 
 
 class UnmeasuredError(UsageError):
-    """This machine does not measure what a search has limits of; no other model will do better."""
+    """The device does not measure what a search has limits of, or is gone; no other model will do
+    better."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Elsewhere:
+    """Another machine that measures.
+
+    Attributes:
+        flags: of the bench, that say where and how.
+        fingerprint: what machine it is and how it is set, as the bench says.
+    """
+
+    flags: tuple[str, ...]
+    fingerprint: dict
+
+
+def met(flags: Sequence[str], folder: Path, crew: Crew) -> Elsewhere:
+    """Ask a device what it is.
+
+    Args:
+        folder: of a search, where it is written down for the next call.
+
+    Raises:
+        UsageError: it cannot be reached, or it is not what it was for this search.
+    """
+    asked, kept, log = (folder / f"device{end}" for end in (".now.json", ".json", ".log"))
+    command = [sys.executable, "-m", "bench.device", "--fingerprint", f"--out={asked}", *flags]
+    run(command, log, crew)
+    found, before = _read(asked), _read(kept)
+    if before and before != found:
+        differ = sorted(name for name in {*before, *found} if before.get(name) != found.get(name))
+        name = differ[0]
+        raise UsageError(
+            f"The device is not what it was when this search began ({', '.join(differ)}; {name} "
+            f"was {before.get(name)}, is {found.get(name)}): set it as it was, or give another "
+            "--workdir."
+        )
+    os.replace(asked, kept)
+    return Elsewhere(tuple(flags), found)
 
 
 class Meter:
@@ -40,15 +82,16 @@ class Meter:
         folder: what is known of models with these outputs on this device, kept for later searches.
     """
 
-    def __init__(self, cache: Path, outputs: str, crew: Crew):
+    def __init__(self, cache: Path, outputs: str, crew: Crew, there: Elsewhere | None = None):
         """
         Args:
             cache: where all of it is kept.
             outputs: what models answer, beside their architecture, by which they are known.
-            crew: stands still while one is measured.
+            crew: stands still while one is measured on this machine.
+            there: measures, instead of this machine.
         """
-        self._crew, self._one = crew, threading.Lock()
-        self._device = cache / "latency" / device()
+        self._crew, self._one, self._there = crew, threading.Lock(), there
+        self._device = cache / "latency" / device(there)
         self.folder = self._device / outputs.replace(" ", "_")
 
     def known(
@@ -85,7 +128,7 @@ class Meter:
 
         Raises:
             UsageError: it could not be measured.
-            UnmeasuredError: this machine has no sensors for it.
+            UnmeasuredError: the device has no sensors for it, or is gone.
             EndedError: the crew has ended.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -99,8 +142,8 @@ class Meter:
             if lacking:
                 flag = {"mj": "--budget_mj", "peak_mb": "--budget_mb"}[lacking[0]]
                 raise UnmeasuredError(
-                    f"{flag} is given, and this machine has no sensors for it that the bench "
-                    "knows: leave it out, with another --workdir."
+                    f"{flag} is given, and {'the device' if self._there else 'this machine'} has "
+                    "no sensors for it that the bench knows: leave it out, with another --workdir."
                 )
         file = self.folder / f"{key}.json"
         write(file, _json({**_read(file), **found}))
@@ -114,8 +157,9 @@ class Meter:
         if not (reference / "meta.json").is_file():
             make_reference(reference)
             least.unlink(missing_ok=True)
-        with self._crew.quiet():
-            times = _bench([reference, draft], log, self._crew)
+        with contextlib.nullcontext() if self._there else self._crew.quiet():
+            self._crew.check()
+            times = _bench([reference, draft], log, self._crew, self._there)
         anchor = times[(reference.name, "fp32")]["p50"]
         # Of all its measurements the one that the machine's other work disturbed least.
         best = min(anchor, _read(least).get("p50", anchor))
@@ -123,9 +167,15 @@ class Meter:
         return times, best / anchor
 
 
-def device() -> str:
-    """What makes latencies comparable: the processor, its cores, and what makes and runs graphs."""
+def device(there: Elsewhere | None = None) -> str:
+    """What makes latencies comparable: the processor, its cores, and what makes and runs graphs.
+
+    Args:
+        there: the machine, where it is another one.
+    """
     parts = [platform.machine(), _processor(), str(os.cpu_count()), platform.python_version()]
+    if there:
+        parts = [json.dumps(there.fingerprint, sort_keys=True)]
     for name in _PACKAGES:
         try:
             parts.append(importlib.metadata.version(name))
@@ -146,14 +196,26 @@ def _processor() -> str:
     return next((line for line in lines if line.startswith(("model name", "Model"))), "")
 
 
-def _bench(artifacts: list[Path], log: Path, crew: Crew) -> dict[tuple[str, str], dict]:
+def _bench(
+    artifacts: list[Path], log: Path, crew: Crew, there: Elsewhere | None
+) -> dict[tuple[str, str], dict]:
     """(folder's name, precision) -> what `Meter.known` says, the times unscaled."""
     target = log.with_suffix(".json")
     target.unlink(missing_ok=True)
     command = [sys.executable, "-m", "bench", *map(str, artifacts), "--precisions=all"]
-    # 1: one contender was lost; which, the file says.
-    run([*command, f"--out={target}", "--replace"], log, crew, fine=(0, 1))
-    found, contenders = {}, _read(target).get("contenders", [])
+    command += [f"--out={target}", "--replace", *(there.flags if there else ())]
+    try:
+        # 1: one contender was lost; which, the file says.
+        run(command, log, crew, fine=(0, 1))
+    except UsageError as error:
+        raise UnmeasuredError(str(error)) if there else error from None
+    measured = _read(target)
+    if there and measured.get("fingerprint", there.fingerprint) != there.fingerprint:
+        raise UnmeasuredError(
+            "The device was set otherwise, or exchanged, while the search went on: set it as it "
+            "was, then type the same command."
+        )
+    found, contenders = {}, measured.get("contenders", [])
     if len(contenders) < len(artifacts):
         raise UsageError(f"bench failed ({last_line(log)}); all it said is in {log}")
     for contender in contenders:

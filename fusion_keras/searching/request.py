@@ -32,6 +32,7 @@ class Request:
         teacher: a variant that is trained first, and teaches all points of the space; "" for what
             `base` says.
         jobs: trials at a time.
+        device: flags of the bench that say on which other machine it measures; () for this one.
     """
 
     base: object
@@ -49,6 +50,7 @@ class Request:
     cache: Path = Path("~/.cache/fusion_keras")
     teacher: str = ""
     jobs: int = 1
+    device: tuple[str, ...] = ()
 
     @property
     def url(self) -> str:
@@ -66,7 +68,10 @@ class Request:
         config = as_json(self.base)
         # Where things are kept changes nothing.
         del config["data"]["cache_dir"]
+        # How it is reached changes nothing, which one it is does.
+        where = [flag for flag in self.device if flag.startswith("--device=")]
         return {
+            **({"device": where[0].partition("=")[2]} if where else {}),
             "space": self.space.digest(),
             "budget_ms": self.budget,
             "budget_mb": self.memory,

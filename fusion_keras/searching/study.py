@@ -27,7 +27,7 @@ from fusion_keras.files import write
 from fusion_keras.searching import trial as trials
 from fusion_keras.searching.base import base_of, joint_base, outputs_of, untaught
 from fusion_keras.searching.crew import Crew, Line, Place
-from fusion_keras.searching.latency import Meter
+from fusion_keras.searching.latency import Meter, met
 from fusion_keras.searching.request import Request
 from fusion_keras.searching.rungs import front
 from fusion_keras.searching.space import Point, key_of, plan_at, variant_point
@@ -69,8 +69,10 @@ def search(
     request.folder.mkdir(parents=True, exist_ok=True)
     with _alone(request.folder), Crew(request.jobs) as crew:
         study = open_study(request)
+        # Before anything is trained.
+        there = met(request.device, request.folder, crew) if request.device else None
         joint = joint_base(request, crew.whole, request.seed, say)
-        meter = Meter(request.cache, outputs_of(request.base), crew)
+        meter = Meter(request.cache, outputs_of(request.base), crew, there)
         told, under_way = Line(say), deque()
 
         def seen_through(place: Place, proposal: _Proposal, folder: Path, before) -> Outcome:

@@ -16,6 +16,9 @@ import pytest
 PROGRAM = os.environ.get("FUSION_KERAS_SSHD") or shutil.which(
     "sshd", path=f"/usr/sbin:/usr/local/sbin:{os.environ.get('PATH', '')}"
 )
+needs_sshd = pytest.mark.skipif(
+    not PROGRAM, reason="no sshd: apt-get install openssh-server, or FUSION_KERAS_SSHD=PATH"
+)
 _CONFIG = """
 ListenAddress 127.0.0.1
 Port {port}
@@ -78,6 +81,11 @@ class Sshd:
         return [device, f"--ssh=ssh -F {self.folder / 'ssh_config'}"]
 
     def __enter__(self) -> Sshd:
+        self.start()
+        return self
+
+    def start(self) -> None:
+        """Also again, after its process has ended."""
         config = self.folder / "sshd_config"
         checked = subprocess.run([PROGRAM, "-t", "-f", config], capture_output=True, text=True)
         if checked.returncode:
@@ -88,7 +96,7 @@ class Sshd:
         while True:
             with socket.socket() as asked:
                 if asked.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return self
+                    return
             assert self.process.poll() is None, (self.folder / "log").read_text()
             time.sleep(0.02)
 

@@ -113,6 +113,13 @@ def kinds_of(meta: dict) -> dict[str, Kind]:
     return {name: KINDS[name] for name in names}
 
 
+def keywords(meta: dict) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What a model takes, as `Predictor.predict` calls it, and what of it may be left out."""
+    kinds = kinds_of(meta)
+    may_lack = tuple(kind.keyword for name, kind in kinds.items() if name in meta["may_lack"])
+    return tuple(kind.keyword for kind in kinds.values()), may_lack
+
+
 def present(meta: dict, missing: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
     """What a model with stand-ins is told: `present_text` ... -> float32 [1, 1], 0 if missing.
 

@@ -1,0 +1,72 @@
+"""What a search has measured on another machine: a real sshd on loopback."""
+
+import json
+import shutil
+
+import pytest
+
+from bench.edge import artifact
+from fusion_keras.errors import UsageError
+from fusion_keras.searching.crew import Crew
+from fusion_keras.searching.latency import Elsewhere, Meter, UnmeasuredError, met
+from tests.support.sshd import needs_sshd
+
+pytestmark = needs_sshd
+
+
+@pytest.fixture
+def crew():
+    with Crew() as made:
+        yield made
+
+
+def draft(folder, source):
+    """A copy at fp32 alone, so that it is measured soon."""
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns("saved_model", "*int8*"))
+    meta = json.loads((folder / artifact.META).read_text())
+    meta["models"] = {"fp32": meta["models"]["fp32"]}
+    meta["files"] = {name: sha for name, sha in meta["files"].items() if (folder / name).exists()}
+    meta["seal"] = artifact.seal_of(meta)
+    (folder / artifact.META).write_text(json.dumps(meta))
+    return folder
+
+
+@pytest.mark.slow
+def test_a_draft_is_measured_there_once_and_known_from_then_on(
+    device, crew, tiny_artifact, tmp_path
+):
+    there = met(device.flags, tmp_path, crew)
+    cache, log = tmp_path / "cache", tmp_path / "bench.log"
+    made = draft(tmp_path / "draft", tiny_artifact)
+    meter = Meter(cache, "2 classes", crew, there)
+    more = (("fp32",), log, lambda folder: draft(folder, tiny_artifact))
+    # One that is off ends the search, and no trial of it fails.
+    device.process.terminate()
+    device.process.wait()
+    with pytest.raises(UnmeasuredError, match=r"127\.0\.0\.1 cannot be reached"):
+        meter.measured("a model", made, *more)
+    assert not meter.known("a model", ("fp32",))
+    device.start()
+    found = meter.measured("a model", made, *more)
+    assert found["fp32"]["p90"] > 0
+    assert found["fp32"]["peak_mb"] > 1
+    assert {path.name for path in (device.home / "artifacts").iterdir()} == {"draft", "reference"}
+    again = Meter(cache, "2 classes", crew, met(device.flags, tmp_path, crew))
+    assert again.known("a model", ("fp32",)) == found
+    assert Meter(cache, "2 classes", crew).known("a model", ("fp32",)) is None
+    # Set otherwise in the midst of a search.
+    other = Meter(cache, "2 classes", crew, Elsewhere(there.flags, {"power_mode": "30W"}))
+    with pytest.raises(UnmeasuredError, match="The device was set otherwise, or exchanged"):
+        other.measured("a model", made, *more)
+
+
+def test_a_device_that_is_another_now_is_refused(device, crew, tmp_path):
+    met(device.flags, tmp_path, crew)
+    known = json.loads((tmp_path / "device.json").read_text())
+    assert known["packages"]["numpy"]
+    (tmp_path / "device.json").write_text(json.dumps({**known, "power_mode": "30W"}))
+    with pytest.raises(UsageError, match=r"\(power_mode; power_mode was 30W, is None\): set it as"):
+        met(device.flags, tmp_path, crew)
+    device.known("other")
+    with pytest.raises(UsageError, match="has another host key"):
+        met(device.flags, tmp_path, crew)
