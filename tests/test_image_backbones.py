@@ -84,9 +84,12 @@ def _tokens(model, x, **options):
 
 
 def _pooled(model, x):
-    """Hidden states and the published pooled vector of a tower."""
-    output = model(x, output_hidden_states=True, interpolate_pos_encoding=True)
-    return [*output.hidden_states, output.pooler_output]
+    """Hidden states and the published pooled vector of a tower, projected in the whole of CLIP."""
+    tower = getattr(model, "vision_model", model)
+    output = tower(x, output_hidden_states=True, interpolate_pos_encoding=True)
+    pooled = output.pooler_output
+    projection = getattr(model, "visual_projection", None)
+    return [*output.hidden_states, pooled if projection is None else projection(pooled)]
 
 
 def _clip(config):
@@ -157,7 +160,7 @@ class Family:
         model.save_pretrained(path)
 
     def inner(self, model):
-        return getattr(model, "vision_model", model.base_model)
+        return model if hasattr(model, "vision_model") else model.base_model
 
 
 _LAYERS = {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 32}
@@ -576,8 +579,8 @@ PARAMETERS = {
     "deit_tiny_distilled": 5_524_800,
     "deit_small_distilled": 21_666_432,
     "dinov2_small": 21_628_800,
-    "clip_vit_b32": 87_456_000,
-    "clip_vit_b16": 85_799_424,
+    "clip_vit_b32": 87_456_000 + 768 * 512,  # with the projection
+    "clip_vit_b16": 85_799_424 + 768 * 512,
 }
 
 
@@ -617,7 +620,8 @@ def test_published_towers_have_the_multiply_adds_worked_out_by_hand(name, patch)
     layer = 12 * tokens * width**2 + 2 * tokens**2 * width
     final = (2 * tokens + 10) * width**2 + 2 * tokens * width
     wanted = patches * 3 * patch**2 * width + 11 * layer + final
-    assert count_macs(cut(load_image(f"random:{name}").backbone, ["last"])) == wanted
+    projected = wanted + width * 512
+    assert count_macs(cut(load_image(f"random:{name}").backbone, ["last"])) == projected
 
 
 _IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from fusion_keras.backbones.layouts import Weight, convolution, dense, norm, reshaped, same, under
+from fusion_keras.backbones.layouts import (
+    Weight,
+    convolution,
+    dense,
+    moved,
+    norm,
+    reshaped,
+    same,
+    under,
+)
 
 
 def _encoder_layers(part, prefix: str = "transformer_layer_") -> list:
@@ -83,6 +92,8 @@ _ALBERT_LAYER = (
 def text(part) -> dict[str, Weight]:
     """Of a text encoder, perhaps cut: names of `transformers`' BertModel, or of its family's."""
     named = _named(part)
+    if "embeddings_layer_norm" not in named:
+        return text_tower(part, named)
     tensors = {
         "embeddings.word_embeddings.weight": same(named["token_embedding"].embeddings),
         "embeddings.position_embeddings.weight": same(
@@ -103,6 +114,25 @@ def text(part) -> dict[str, Weight]:
     if "pooled_dense" in named:
         tensors |= under("pooler.dense", dense(named["pooled_dense"]))
     return _albert(part, named, tensors) if "embedding_projection" in named else tensors
+
+
+def text_tower(part, named: dict) -> dict[str, Weight]:
+    """Of CLIP's text tower, perhaps cut: names of `transformers`' CLIPTextModel."""
+    positions = named["position_embedding"].position_embeddings
+    tensors = {
+        "embeddings.token_embedding.weight": same(named["token_embedding"].embeddings),
+        "embeddings.position_embedding.weight": same(positions),
+    }
+    for i, layer in enumerate(_encoder_layers(part)):
+        tensors |= under(f"encoder.layers.{i}", _encoder_layer(layer, _TOWER_LAYER))
+    if "final_layer_norm" in named:
+        tensors |= under("final_layer_norm", norm(named["final_layer_norm"]))
+    return tensors | _projection(named, "text_projection")
+
+
+def _projection(named: dict, name: str) -> dict[str, Weight]:
+    """Of a layer without a bias, if it is there."""
+    return {f"{name}.weight": moved(named[name].kernel, (1, 0))} if name in named else {}
 
 
 def _albert(part, named, tensors: dict[str, Weight]) -> dict[str, Weight]:
@@ -164,7 +194,7 @@ def tower(part) -> dict[str, Weight]:
         tensors |= under(f"encoder.layers.{i}", _encoder_layer(layer, _TOWER_LAYER))
     if "layer_norm" in named:
         tensors |= under("post_layernorm", norm(named["layer_norm"]))
-    return tensors
+    return tensors | _projection(named, "visual_projection")
 
 
 def convolutions(part) -> dict[str, Weight]:

@@ -178,7 +178,7 @@ def _cut(modality: str, model, depths: list):
     del _layers(model)[max(depths) :]
     if isinstance(model, EfficientNetModel):
         model.encoder.top_conv = model.encoder.top_bn = None
-    for name in ("pooler", "conv_1x1", "layernorm", "post_layernorm"):
+    for name in ("pooler", "conv_1x1", "layernorm", "post_layernorm", "visual_projection"):
         if hasattr(model, name):
             setattr(model, name, None)
     return model
@@ -247,7 +247,9 @@ def _tower_taps(model: CLIPVisionModel, pixels) -> dict:
         x = layer(x, None)
         taps[k] = x
     if model.post_layernorm is not None:
-        taps[LAST] = model.post_layernorm(x[:, 0])
+        pooled = model.post_layernorm(x[:, 0])
+        projection = getattr(model, "visual_projection", None)
+        taps[LAST] = pooled if projection is None else projection(pooled)
     return taps
 
 
