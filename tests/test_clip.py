@@ -14,6 +14,7 @@ from fusion_keras.config import get_config
 from fusion_keras.data.tokens import encode, load_tokenizer, told_apart
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.describe import count_macs
+from fusion_keras.fusion.variants import make_spec
 from fusion_keras.modalities import MODALITY
 from tests.support.hf_encoders import TOLERANCE, randomise, worst_difference
 from tests.support.text_families import FAMILIES, write_tokenizer
@@ -99,6 +100,15 @@ def test_one_directory_gives_both_vectors_of_its_pair(clip):
     assert find_image(str(folder))[0].facts.num_depths == 6
 
 
+def test_the_first_token_is_not_taken_for_all(clip):
+    fusion = get_config().fusion
+    facts = {"text": find_text(str(clip[0]))[0].facts, "image": find_image(str(clip[0]))[0].facts}
+    fusion.pool = "cls"
+    assert make_spec("late", fusion, facts).pool == "cls"
+    with pytest.raises(UsageError, match=r"pool is 'cls'.*of text.*causal.*fusion\.pool=mean"):
+        make_spec("inter", fusion, facts)
+
+
 def test_a_tower_alone_has_no_projection(tmp_path):
     FAMILIES["clip"].save(tmp_path)
     backbone = FAMILIES["clip"].cls.from_hf(tmp_path)
@@ -144,13 +154,16 @@ def test_the_text_tower_has_the_multiply_adds_worked_out_by_hand():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", ["late", "inter", "early"])
-def test_the_pair_is_trained_exported_and_answers(variant, tiny, tmp_path, entries):
+@pytest.mark.parametrize(
+    ("variant", "image"),
+    [("late", ""), ("inter", ""), ("early", ""), ("hybrid", "random:tiny_siglip")],
+)
+def test_the_pair_is_trained_exported_and_answers(variant, image, tiny, tmp_path, entries):
     preset = tmp_path / "clip"
     save_clip(preset)
     place = tiny.beside(tmp_path / "bench")
     run, out = tmp_path / "run", tmp_path / "artifact"
-    sizes = {"text__preset": preset, "image__preset": preset, "data__max_length": 20}
+    sizes = {"text__preset": preset, "image__preset": image or preset, "data__max_length": 20}
     flags = place.flags(variant=variant, run=run, **sizes, train__epochs=1)
     done = entries.run("fusion_keras.train", *flags)
     assert done.returncode == 0, done.stderr
@@ -161,7 +174,7 @@ def test_the_pair_is_trained_exported_and_answers(variant, tiny, tmp_path, entri
     assert meta["inputs"]["token_ids"]["pad_id"] == load_text(str(preset)).backbone.pad_id
     assert {"fp32", "fp16", "int8", "15 tokens"} <= {rung["name"] for rung in meta["ladder"]}
     assert all(rung["holds"] for rung in meta["ladder"])
-    image = place.folder / "data" / "0.png"
-    answered = entries.run("bench.predict", str(out), "--text=a good day", f"--image={image}")
+    shown = place.folder / "data" / "0.png"
+    answered = entries.run("bench.predict", str(out), "--text=a good day", f"--image={shown}")
     assert answered.returncode == 0, answered.stderr
     assert "positive" in answered.stdout

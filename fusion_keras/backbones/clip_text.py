@@ -99,6 +99,10 @@ class LastOf(layers.Layer):
         alone = ops.cast(mask - behind, tokens.dtype)[..., None]
         return ops.sum(tokens * alone, axis=1, keepdims=True)
 
+    def get_config(self):
+        """Without it Keras refuses to save a layer whose dtype is a policy, as presets give it."""
+        return super().get_config()
+
 
 @_register
 class CLIPTextBackbone(TextEncoder):
@@ -115,6 +119,7 @@ class CLIPTextBackbone(TextEncoder):
     attention_dropout = "attention_dropout"
     pre_norm = True
     any_padding = True
+    lacks_first = "the first token of a causal model sees no other"
 
     def __init__(
         self,

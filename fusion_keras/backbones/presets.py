@@ -29,6 +29,7 @@ from fusion_keras.backbones.mobilenet_v3 import MobileNetV3Backbone
 from fusion_keras.backbones.preprocessing import Family, read_preprocessing
 from fusion_keras.backbones.resnet import ResNetBackbone
 from fusion_keras.backbones.roberta import RobertaBackbone
+from fusion_keras.backbones.siglip import SiglipVisionBackbone
 from fusion_keras.backbones.sources import read_json, resolve
 from fusion_keras.backbones.text_encoder import TextEncoder
 from fusion_keras.backbones.vit import ViTBackbone
@@ -81,6 +82,7 @@ WEIGHTS = {
     "dinov2_small": "hf://facebook/dinov2-small",
     "clip_vit_b32": "hf://openai/clip-vit-base-patch32",
     "clip_vit_b16": "hf://openai/clip-vit-base-patch16",
+    "siglip_b16": "hf://google/siglip-base-patch16-224",
     "efficientnet_b0": "hf://google/efficientnet-b0",
     "efficientnet_lite0": "hf://timm/efficientnet_lite0.ra_in1k",
 }
@@ -163,6 +165,7 @@ ARCHITECTURES = {
     "dinov2_small": (Dinov2Backbone, _vit(384, 6, patch_size=14, layer_norm_eps=1e-6)),
     "clip_vit_b32": (CLIPVisionBackbone, {**_CLIP, "patch_size": 32}),
     "clip_vit_b16": (CLIPVisionBackbone, _CLIP),
+    "siglip_b16": (SiglipVisionBackbone, {}),
     "tiny_clip_text": (
         CLIPTextBackbone,
         _bert(6, 32, 4, **{**_CLIP_TEXT, "projection_dim": 16}),
@@ -174,6 +177,7 @@ ARCHITECTURES = {
     "tiny_deit": (DeiTBackbone, _TINY_VIT),
     "tiny_dinov2": (Dinov2Backbone, {**_TINY_VIT, "layer_norm_eps": 1e-6}),
     "tiny_clip": (CLIPVisionBackbone, {**_TINY_VIT, **_CLIP, "projection_dim": 16}),
+    "tiny_siglip": (SiglipVisionBackbone, _TINY_VIT),
     "tiny_resnet": (
         ResNetBackbone,
         {
@@ -209,7 +213,7 @@ ARCHITECTURES = {
     "tiny_audio": (AudioCnnBackbone, {"depth_multiplier": 0.1}),
 }
 _WHOLE_IMAGE = (
-    *("tiny_vit", "tiny_deit", "tiny_dinov2", "tiny_clip", "tiny_resnet"),
+    *("tiny_vit", "tiny_deit", "tiny_dinov2", "tiny_clip", "tiny_siglip", "tiny_resnet"),
     *("tiny_mobilenet", "tiny_mobilenet_v3", "small_mobilenet", "tiny_efficientnet"),
     "tiny_efficientnet_lite",
 )
@@ -233,6 +237,7 @@ _FAMILIES = {
         (0.48145466, 0.4578275, 0.40821073),
         (0.26862954, 0.26130258, 0.27577711),
     ),
+    SiglipVisionBackbone: Family(ImageSpec(224, "squash", interpolation="bicubic")),
     MobileNetV3Backbone: Family.of_imagenet(ImageSpec(224, "crop", 0.875, "bicubic")),
     EfficientNetLiteBackbone: Family.of_imagenet(ImageSpec(224, "crop", 0.875, "bicubic")),
 }
@@ -264,7 +269,7 @@ class Source:
         lacks = self.cls.lacks_last(self.directory) if self.directory else ""
         described = self.described
         depths, width = self.cls.count_depths(described), self.cls.width_of(described)
-        return Facts(depths, self.cls.out_of, width, lacks)
+        return Facts(depths, self.cls.out_of, width, lacks, self.cls.lacks_first)
 
     def load(self, **changes):
         """The backbone; `changes` replace arguments of its constructor."""

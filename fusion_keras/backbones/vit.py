@@ -175,9 +175,7 @@ class ViTBackbone(FromPreset, keras_hub.models.Backbone):
         # === Summary ===
         norm = layers.LayerNormalization(epsilon=layer_norm_eps, dtype=dtype, name="layer_norm")
         x = norm(x)
-        # Of the last layer the summary reads nothing but the first token.
-        summary = norm(layer(taps[num_layers - 1], first_only=True))[:, 0, :]  # [B, D]
-        summary = self._summarised(summary, dtype)
+        summary = self._summarised(norm, layer, taps[num_layers - 1], x)  # [B, D]
 
         # Among the outputs where it has weights of its own, which else were no part of the model.
         outputs = {"sequence_output": x, "pooled_output": summary} if self.headed else x
@@ -198,9 +196,14 @@ class ViTBackbone(FromPreset, keras_hub.models.Backbone):
             "layer_norm_eps": layer_norm_eps,
         }
 
-    def _summarised(self, x, dtype):
-        """The summary of the final LayerNorm's class token [B, D]."""
-        return x
+    def _summarised(self, norm, layer, before, x):
+        """The summary [B, D].
+
+        norm, layer: the final LayerNorm and the last encoder layer; before: [B, T, D], what enters
+        that layer; x: [B, T, D], what the norm gives.
+        """
+        # Of the last layer the summary reads nothing but the first token.
+        return norm(layer(before, first_only=True))[:, 0, :]
 
     def get_config(self):
         """Returns the arguments of the constructor."""

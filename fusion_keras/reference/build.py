@@ -48,6 +48,7 @@ _FIELDS = {
     "Dinov2": {name: ours for name, ours in _VIT.items() if name != "intermediate_size"},
     # Its only dropout is of the attention, and published as 0.
     "CLIPVision": {name: ours for name, ours in _VIT.items() if "dropout" not in name},
+    "SiglipVision": {name: ours for name, ours in _VIT.items() if "dropout" not in name},
     "ResNet": {
         name: name
         for name in (
