@@ -167,6 +167,14 @@ def test_an_unknown_family_is_refused_with_the_known_ones(tmp_path):
         find_text(str(tmp_path))
 
 
+@pytest.mark.parametrize("kind", ["siglip", "siglip_text_model"])
+def test_siglips_text_tower_is_refused_by_name(kind, tmp_path):
+    write_tokenizer(tmp_path, "pieces")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    with pytest.raises(UsageError, match=r"got SigLIP in .*learned without a mask.*clip_text_mod"):
+        find_text(str(tmp_path))
+
+
 def test_an_albert_of_several_layers_a_group_is_refused(tmp_path):
     FAMILIES["albert"].save(tmp_path, inner_group_num=2)
     with pytest.raises(UsageError, match=r"inner_group_num=2.*wanted 1"):

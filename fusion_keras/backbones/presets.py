@@ -473,6 +473,12 @@ def _text_class(directory):
     config = read_json(directory / "config.json")
     kind = config.get("registered_name") or config.get("model_type")
     classes = {known: cls for cls in TEXT for known in cls.kinds()}
+    if kind in ("siglip", "siglip_text_model"):
+        raise UsageError(
+            f"got SigLIP in {directory} for the text backbone, whose text tower learned without a "
+            "mask and reads its padding, which a model here leaves out; wanted a model with a "
+            f"mask, of {', '.join(classes)}. SigLIP's image tower is an image preset."
+        )
     if kind not in classes:
         raise UsageError(
             f"got a model of type {kind!r} in {directory / 'config.json'} for the text backbone, "
