@@ -75,9 +75,11 @@ class UpToEnd(layers.Layer):
         end = ops.max(token_ids, axis=1, keepdims=True) if self.end_id == 2 else self.end_id
         # CUDA compares no integers, but takes one from the other.
         others = ops.cast(ops.not_equal(token_ids - end, 0), "float32")
-        place = ops.cast(ops.argmax(1 - others, axis=1), "float32")  # [B], the first one's
-        places = _first(ops.arange(self.longest, dtype="float32"), ops.shape(token_ids)[1])
-        return ops.cast(places[None, :] <= place[:, None], "int32")
+        places = _first(ops.arange(self.longest, dtype="float32"), ops.shape(token_ids)[1])[None]
+        # Of the ends the one with most behind it, [B, 1]. TensorFlow's argmax would be operators
+        # on bits, which TensorRT has not.
+        behind = ops.max((1 - others) * (self.longest - places), axis=1, keepdims=True)
+        return ops.cast(places <= self.longest - behind, "int32")
 
     def compute_output_spec(self, token_ids):
         """The shape and dtype that `call` gives."""
