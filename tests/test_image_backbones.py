@@ -44,6 +44,11 @@ from transformers import (
     ResNetConfig,
     ResNetForImageClassification,
     ResNetModel,
+    SiglipConfig,
+    SiglipImageProcessorPil,
+    SiglipModel,
+    SiglipVisionConfig,
+    SiglipVisionModel,
     ViTConfig,
     ViTForImageClassification,
     ViTModel,
@@ -57,6 +62,7 @@ from fusion_keras.backbones.efficientnet import EfficientNetBackbone
 from fusion_keras.backbones.mobilenet_v2 import MobileNetV2Backbone
 from fusion_keras.backbones.presets import find_image, load_image
 from fusion_keras.backbones.resnet import ResNetBackbone
+from fusion_keras.backbones.siglip import SiglipVisionBackbone
 from fusion_keras.backbones.vit import ViTBackbone
 from fusion_keras.data.images import decode
 from fusion_keras.errors import UsageError
@@ -84,9 +90,12 @@ def _tokens(model, x, **options):
 
 
 def _pooled(model, x):
-    """Hidden states and the published pooled vector of a tower."""
-    output = model(x, output_hidden_states=True, interpolate_pos_encoding=True)
-    return [*output.hidden_states, output.pooler_output]
+    """Hidden states and the published pooled vector of a tower, projected in the whole of CLIP."""
+    tower = getattr(model, "vision_model", model)
+    output = tower(x, output_hidden_states=True, interpolate_pos_encoding=True)
+    pooled = output.pooler_output
+    projection = getattr(model, "visual_projection", None)
+    return [*output.hidden_states, pooled if projection is None else projection(pooled)]
 
 
 def _clip(config):
@@ -94,6 +103,13 @@ def _clip(config):
     text = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "vocab_size": 99}
     text |= {"num_attention_heads": 2, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
     return CLIPModel(CLIPConfig(vision_config=config.to_dict(), text_config=text))
+
+
+def _siglip(config):
+    """All of SigLIP, with a tiny text tower."""
+    text = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "vocab_size": 99}
+    text |= {"num_attention_heads": 2, "bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    return SiglipModel(SiglipConfig(vision_config=config.to_dict(), text_config=text))
 
 
 def _blocks(model, x, blocks, stem):
@@ -157,7 +173,7 @@ class Family:
         model.save_pretrained(path)
 
     def inner(self, model):
-        return getattr(model, "vision_model", model.base_model)
+        return model if hasattr(model, "vision_model") else model.base_model
 
 
 _LAYERS = {"num_hidden_layers": 2, "num_attention_heads": 4, "hidden_size": 32}
@@ -235,6 +251,20 @@ FAMILIES = [
         (
             (_DEEPER, 32),
             ({"hidden_act": "gelu", "layer_norm_eps": 0.1}, 32),
+            ({"patch_size": 4, "image_size": 16}, 24),
+        ),
+        _pooled,
+        width=32,
+    ),
+    Family(
+        SiglipVisionBackbone,
+        SiglipVisionModel,
+        SiglipVisionConfig,
+        _siglip,
+        _VIT,
+        (
+            (_DEEPER, 32),
+            ({"hidden_act": "relu", "layer_norm_eps": 0.1, "num_attention_heads": 2}, 32),
             ({"patch_size": 4, "image_size": 16}, 24),
         ),
         _pooled,
@@ -370,6 +400,7 @@ PUBLISHED = {
     ),
     "clip-vit-base-patch32": ("clip_vision_model", CLIPVisionConfig().to_dict()),
     "clip-vit-base-patch16": ("clip_vision_model", CLIPVisionConfig(patch_size=16).to_dict()),
+    "siglip-base-patch16-224": ("siglip_vision_model", SiglipVisionConfig().to_dict()),
     "dinov2-small": ("dinov2", {**_SMALL, "mlp_ratio": 4, "image_size": 518, "patch_size": 14}),
 }
 
@@ -494,7 +525,7 @@ BROKEN = {
     "another family": (
         _edit("config.json", model_type="swin"),
         r"type 'swin' in .*wanted one of vit, mobilenet_v2, resnet, deit, efficientnet, dinov2, "
-        "clip_vision_model, clip, mobilenetv3_small_050, ",
+        "clip_vision_model, clip, siglip_vision_model, siglip, mobilenetv3_small_050, ",
     ),
 }
 
@@ -523,6 +554,7 @@ def test_a_broken_directory_is_one_sentence(tmp_path, family, harm):
         ("dinov2", {"use_swiglu_ffn": True}, "use_swiglu_ffn in a DINOv2"),
         ("clip_vision_model", {"attention_dropout": 0.1}, "got attention_dropout 0.1 in"),
         ("clip_vision_model", {"hidden_act": "mish"}, "hidden_act 'mish', wanted one of"),
+        ("siglip_vision_model", {"vision_use_head": False}, "vision_use_head=false in"),
         ("dinov2", {"image_size": 48}, r"shape \[1, 26, 32\].*wanted \[1, 37, 32\]"),
         (
             "mobilenetv3_small_050",
@@ -576,8 +608,9 @@ PARAMETERS = {
     "deit_tiny_distilled": 5_524_800,
     "deit_small_distilled": 21_666_432,
     "dinov2_small": 21_628_800,
-    "clip_vit_b32": 87_456_000,
-    "clip_vit_b16": 85_799_424,
+    "siglip_b16": 92_884_224,
+    "clip_vit_b32": 87_456_000 + 768 * 512,  # with the projection
+    "clip_vit_b16": 85_799_424 + 768 * 512,
 }
 
 
@@ -617,7 +650,8 @@ def test_published_towers_have_the_multiply_adds_worked_out_by_hand(name, patch)
     layer = 12 * tokens * width**2 + 2 * tokens**2 * width
     final = (2 * tokens + 10) * width**2 + 2 * tokens * width
     wanted = patches * 3 * patch**2 * width + 11 * layer + final
-    assert count_macs(cut(load_image(f"random:{name}").backbone, ["last"])) == wanted
+    projected = wanted + width * 512
+    assert count_macs(cut(load_image(f"random:{name}").backbone, ["last"])) == projected
 
 
 _IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
@@ -655,6 +689,16 @@ PREPROCESSORS = {
             "image_std": [0.26862954, 0.26130258, 0.27577711],
             "resample": 3,
             "size": 224,
+        },
+    ),
+    "siglip_vision_model": (
+        SiglipImageProcessorPil,
+        {
+            "do_normalize": True,
+            "image_mean": [0.5, 0.5, 0.5],
+            "image_std": [0.5, 0.5, 0.5],
+            "resample": 3,
+            "size": {"height": 224, "width": 224},
         },
     ),
     "efficientnet": (

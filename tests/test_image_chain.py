@@ -31,7 +31,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 NAMES = (
     *("tiny_resnet", "tiny_efficientnet", "tiny_mobilenet_v3", "tiny_efficientnet_lite"),
-    *("tiny_deit", "tiny_dinov2", "tiny_clip"),
+    *("tiny_deit", "tiny_dinov2", "tiny_clip", "tiny_siglip"),
 )
 VARIANTS = ("late", "inter", "early")
 # These halve the image five times. Of one pixel of each of sixteen images the mean of squares
@@ -51,6 +51,7 @@ SHALLOW = {
     "tiny_deit": {"num_layers": 3},
     "tiny_dinov2": {"num_layers": 3},
     "tiny_clip": {"num_layers": 3},
+    "tiny_siglip": {"num_layers": 3},
 }
 TOLERANCE = 1e-4  # of the tap's largest magnitude
 

@@ -86,7 +86,7 @@ def test_what_a_config_says_is_what_is_built(family, backbone, saved, tmp_path):
 def test_the_longest_sentence_is_taken_and_no_longer_one(backbone, saved):
     inputs = inputs_of(backbone, length=backbone.max_sequence_length)
     assert worst_difference(real_taps(backbone, inputs), their_taps(saved[1], inputs)) <= TOLERANCE
-    with pytest.raises((IndexError, RuntimeError)):
+    with pytest.raises((IndexError, RuntimeError, ValueError)):
         their_taps(saved[1], inputs_of(backbone, length=backbone.max_sequence_length + 1))
 
 
@@ -129,12 +129,12 @@ def test_padding_does_not_reach_real_tokens(backbone):
 
 def test_a_fine_tuned_classifiers_encoder_is_found(family, tmp_path):
     config = getattr(transformers, f"{family.name}Config")(**family.sizes)
-    kind = getattr(transformers, f"{family.name}ForSequenceClassification")
+    kind = getattr(transformers, family.name + family.headed)
     model = randomise(kind(config))
     model.save_pretrained(tmp_path)
     backbone = family.cls.from_preset(str(tmp_path))
     inputs = inputs_of(backbone)
-    theirs = their_taps(model.base_model, inputs)
+    theirs = their_taps(family.inner(model), inputs)
     assert worst_difference(real_taps(backbone, inputs), theirs) <= TOLERANCE
 
 
@@ -167,6 +167,14 @@ def test_an_unknown_family_is_refused_with_the_known_ones(tmp_path):
         find_text(str(tmp_path))
 
 
+@pytest.mark.parametrize("kind", ["siglip", "siglip_text_model"])
+def test_siglips_text_tower_is_refused_by_name(kind, tmp_path):
+    write_tokenizer(tmp_path, "pieces")
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": kind}))
+    with pytest.raises(UsageError, match=r"got SigLIP in .*learned without a mask.*clip_text_mod"):
+        find_text(str(tmp_path))
+
+
 def test_an_albert_of_several_layers_a_group_is_refused(tmp_path):
     FAMILIES["albert"].save(tmp_path, inner_group_num=2)
     with pytest.raises(UsageError, match=r"inner_group_num=2.*wanted 1"):
@@ -195,6 +203,8 @@ PUBLISHED = {
     "electra_small": 13_483_008,
     "electra_base": 108_891_648,
     "albert_base": 11_683_584 + 522 * 128,  # BERT's words, see `presets`
+    "clip_text_b32": 63_165_952 + 512 * 512,  # without and with the projection
+    "clip_text_b16": 63_165_952 + 512 * 512,
 }
 
 
@@ -216,7 +226,8 @@ def test_published_architectures_have_the_published_size(name, monkeypatch):
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_random_weights_are_fed_berts_words(name):
     config = get_config()
-    config.text.preset, config.data.max_length = f"random:{name}", 512
+    longest = 77 if name.startswith("clip") else 512
+    config.text.preset, config.data.max_length = f"random:{name}", longest
     reader = MODALITY["text"].reader(config)
     assert reader.tokenizer.ids.pad == 0
     ids, _ = encode(["a good day"], reader.tokenizer, 8)

@@ -43,8 +43,9 @@ KINDS = {
     "roberta without a pooler": {"pad_id": 1, "pooler": False},
     "electra": {"embedding_dim": 16},
     "albert": {"embedding_dim": 16, "num_groups": 2, "pad_id": 3},
+    "clip": {"pad_id": 3, "end_id": 58, "projection_dim": 24},
 }
-QUICK = ("roberta", "albert")
+QUICK = ("roberta", "albert", "clip")
 
 
 @functools.cache
@@ -60,6 +61,7 @@ def batch(pad_id: int, length: int = LENGTH) -> dict:
     ids += ids >= pad_id
     ids[:, 0] = 0 if pad_id else 2
     for row in range(ROWS):
+        ids[row, 1 + row] = 58  # what ends a text of CLIP
         ids[row, 2 + row :] = pad_id
     padded = np.full((ROWS, length), pad_id, np.int32)
     padded[:, :LENGTH] = ids

@@ -10,7 +10,14 @@ from transformers import AutoTokenizer
 from bench.edge.inputs.text import Tokens
 from bench.edge.proof import fitted
 from fusion_keras.config import get_config
-from fusion_keras.data.tokens import SpecialIds, count_unknown, encode, letter_ids, load_tokenizer
+from fusion_keras.data.tokens import (
+    SpecialIds,
+    count_unknown,
+    encode,
+    letter_ids,
+    load_tokenizer,
+    told_apart,
+)
 from fusion_keras.errors import UsageError
 from fusion_keras.modalities import MODALITY
 from tests.support.backbones import text_preset
@@ -25,13 +32,15 @@ ODD = [
     "😀 好的 text",
     "\ufffd broken \u200b",
     "half a pair: \ud83d",
-    "spelled out </s> and <pad> and [SEP]",
+    "spelled out </s> and <pad> and [SEP] and <|endoftext|>",
+    "it's; WE'LL\tsee   2024",
     "lovely " * 30,
 ]
 KINDS = {
     "words": SpecialIds(pad=0, unknown=1, mask=4),
     "bytes": SpecialIds(pad=1, unknown=None, mask=4),
     "pieces": SpecialIds(pad=1, unknown=3, mask=4),
+    "clip": SpecialIds(pad=587, unknown=None, mask=None),
 }
 LENGTH = 24
 
@@ -95,6 +104,7 @@ def test_what_is_unknown_is_counted_alike(kind):
 
 def test_a_withheld_sentence_is_the_empty_one(kind):
     own = load_tokenizer(kind[1])
+    own = told_apart(own, kind[1]) if kind[0] == "clip" else own
     ids, _ = encode(["a good day", "", "lovely " * 30], own, LENGTH)
     empty = MODALITY["text"].emptied(ids, np.ones(3, bool), text_preset(own.ids.pad))
     np.testing.assert_array_equal(empty, np.tile(ids[1], (3, 1)))

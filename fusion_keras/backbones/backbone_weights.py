@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from fusion_keras.backbones.layouts import Weight, convolution, dense, norm, reshaped, same, under
+from fusion_keras.backbones.layouts import (
+    Weight,
+    convolution,
+    dense,
+    moved,
+    norm,
+    reshaped,
+    same,
+    side_by_side,
+    under,
+)
 
 
 def _encoder_layers(part, prefix: str = "transformer_layer_") -> list:
@@ -83,6 +93,8 @@ _ALBERT_LAYER = (
 def text(part) -> dict[str, Weight]:
     """Of a text encoder, perhaps cut: names of `transformers`' BertModel, or of its family's."""
     named = _named(part)
+    if "embeddings_layer_norm" not in named:
+        return text_tower(part, named)
     tensors = {
         "embeddings.word_embeddings.weight": same(named["token_embedding"].embeddings),
         "embeddings.position_embeddings.weight": same(
@@ -105,6 +117,25 @@ def text(part) -> dict[str, Weight]:
     return _albert(part, named, tensors) if "embedding_projection" in named else tensors
 
 
+def text_tower(part, named: dict) -> dict[str, Weight]:
+    """Of CLIP's text tower, perhaps cut: names of `transformers`' CLIPTextModel."""
+    positions = named["position_embedding"].position_embeddings
+    tensors = {
+        "embeddings.token_embedding.weight": same(named["token_embedding"].embeddings),
+        "embeddings.position_embedding.weight": same(positions),
+    }
+    for i, layer in enumerate(_encoder_layers(part)):
+        tensors |= under(f"encoder.layers.{i}", _encoder_layer(layer, _TOWER_LAYER))
+    if "final_layer_norm" in named:
+        tensors |= under("final_layer_norm", norm(named["final_layer_norm"]))
+    return tensors | _projection(named, "text_projection")
+
+
+def _projection(named: dict, name: str) -> dict[str, Weight]:
+    """Of a layer without a bias, if it is there."""
+    return {f"{name}.weight": moved(named[name].kernel, (1, 0))} if name in named else {}
+
+
 def _albert(part, named, tensors: dict[str, Weight]) -> dict[str, Weight]:
     """The tensors of `text` under ALBERT's names, and those of its layers."""
     tensors |= under("encoder.embedding_hidden_mapping_in", dense(named["embedding_projection"]))
@@ -118,7 +149,8 @@ def image(part) -> dict[str, Weight]:
     """Of an image backbone, perhaps cut: names of `transformers`' module of its family."""
     if "patch_embedding" not in _named(part):
         return convolutions(part)
-    if "pre_layer_norm" in _named(part):
+    named = _named(part)
+    if "pre_layer_norm" in named or "class_token" not in named:
         return tower(part)
     scaled = any(hasattr(layer, "attention_scale") for layer in _encoder_layers(part))
     return vit(part, *(_DINOV2 if scaled else _VIT))
@@ -150,21 +182,41 @@ def vit(part, layers: str, names: tuple[str, ...]) -> dict[str, Weight]:
 
 
 def tower(part) -> dict[str, Weight]:
-    """Of CLIP's image tower, perhaps cut: names of `transformers`' CLIPVisionModel."""
+    """Of CLIP's or SigLIP's image tower, perhaps cut: names of `transformers`' CLIPVisionModel,
+    or SiglipVisionModel."""
     named = _named(part)
     tensors = {
-        "embeddings.class_embedding": reshaped(named["class_token"].token, (-1,)),
         "embeddings.position_embedding.weight": same(
             named["position_embedding"].position_embeddings
         ),
         **under("embeddings.patch_embedding", convolution(named["patch_embedding"])),
-        **under("pre_layrnorm", norm(named["pre_layer_norm"])),
     }
+    if "class_token" in named:
+        class_token = reshaped(named["class_token"].token, (-1,))
+        tensors["embeddings.class_embedding"] = class_token
+        tensors |= under("pre_layrnorm", norm(named["pre_layer_norm"]))
     for i, layer in enumerate(_encoder_layers(part)):
         tensors |= under(f"encoder.layers.{i}", _encoder_layer(layer, _TOWER_LAYER))
     if "layer_norm" in named:
         tensors |= under("post_layernorm", norm(named["layer_norm"]))
-    return tensors
+    if "head" in named:
+        tensors |= under("head", _attention_pooling(named["head"]))
+    return tensors | _projection(named, "visual_projection")
+
+
+def _attention_pooling(layer) -> dict[str, Weight]:
+    """Of SigLIP's head; PyTorch has query, key and value of its attention one below the other."""
+    attention = layer._self_attention_layer
+    parts = [dense(getattr(attention, f"{x}_dense")) for x in ("query", "key", "value")]
+    return {
+        "probe": same(layer.probe),
+        "attention.in_proj_weight": side_by_side([part["weight"] for part in parts]),
+        "attention.in_proj_bias": side_by_side([part["bias"] for part in parts]),
+        **under("attention.out_proj", dense(attention.output_dense)),
+        **under("layernorm", norm(layer.norm)),
+        **under("mlp.fc1", dense(layer.wide)),
+        **under("mlp.fc2", dense(layer.narrow)),
+    }
 
 
 def convolutions(part) -> dict[str, Weight]:

@@ -23,15 +23,20 @@ class EncoderLayer(keras_hub.layers.TransformerEncoder):
     attention is written as matrix products, which exporters and fusions recognise.
     """
 
-    def call(self, inputs, padding_mask=None, training=None, first_only=False):
-        """Encode inputs [B, T, D]; padding_mask int32 [B, T] is 1 for real tokens.
+    def call(self, inputs, padding_mask=None, training=None, first_only=False, asking=None):
+        """Encode inputs [B, T, D]; padding_mask int32 [B, T] is 1 for real tokens, or [1, T, T]
+        where each token (second axis) attends to others (third).
 
         first_only: give the first token alone, [B, 1, D]. All of the sequence is attended to,
         but five sixths of the layer's products are of this token only.
+        asking: likewise a token of each row, as it stands in `inputs`, [B, 1, D].
         """
         width = inputs.shape[2]
+        if first_only:
+            asking = inputs[:, :1]
+        first_only = asking is not None
         length = 1 if first_only else ops.shape(inputs)[1]
-        asking = inputs[:, :1] if first_only else inputs
+        asking = asking if first_only else inputs
         x = ops.reshape(asking, (-1, width))  # [B * length, D]
         y = self._self_attention_layer_norm(x) if self.normalize_first else x
         context, context_rows = y, _rows(inputs, ops.shape(inputs)[1])
@@ -51,10 +56,13 @@ class EncoderLayer(keras_hub.layers.TransformerEncoder):
             x = self._feedforward_layer_norm(x)
         return ops.reshape(x, (*rows, width))
 
-    def compute_output_spec(self, inputs, padding_mask=None, training=None, first_only=False):
+    def compute_output_spec(
+        self, inputs, padding_mask=None, training=None, first_only=False, asking=None
+    ):
         """The shape and dtype that `call` gives."""
         batch, length, width = inputs.shape
-        return keras.KerasTensor((batch, 1 if first_only else length, width), self.compute_dtype)
+        length = 1 if first_only or asking is not None else length
+        return keras.KerasTensor((batch, length, width), self.compute_dtype)
 
     def _feed_forward(self, x):
         """The two dense layers over x [B * Q, D]."""
@@ -80,7 +88,9 @@ class EncoderLayer(keras_hub.layers.TransformerEncoder):
         value = split(layer.value_dense, context, context_rows)
         scores = ops.matmul(query * depth**-0.5, ops.transpose(key, (0, 1, 3, 2)))  # [B, H, Q, T]
         if padding_mask is not None:
-            keep = ops.cast(padding_mask[:, None, None, :], "bool")
+            apart = len(padding_mask.shape) == 3
+            keep = padding_mask[:, None] if apart else padding_mask[:, None, None, :]
+            keep = ops.cast(keep, "bool")
             lowest = -3e4 if scores.dtype == "float16" else -1e9
             scores = ops.where(keep, scores, ops.cast(lowest, scores.dtype))
         shares = ops.softmax(scores)

@@ -90,6 +90,11 @@ class Weights:
     def __contains__(self, name: str) -> bool:
         return self._found(name) is not None
 
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        """The shape of tensor `name`; None where there is none."""
+        full = self._found(name)
+        return None if full is None else tuple(self._file.get_slice(full).get_shape())
+
     def _found(self, name: str) -> str | None:
         early = name.replace("LayerNorm.weight", "LayerNorm.gamma")
         early = early.replace("LayerNorm.bias", "LayerNorm.beta")

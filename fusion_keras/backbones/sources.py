@@ -117,6 +117,7 @@ class FromPreset:
 
     hub_class = None
     out_of = 12
+    lacks_first = ""
     model_type = ""
     whole_type = ""
 

@@ -88,6 +88,10 @@ class TextEncoder(FromPreset, keras_hub.models.Backbone):
         attention_dropout: Hugging Face's field of a rate that we have not, see `from_hf`.
         reads_first: whether the family's classifiers read the last layer's first token itself.
         offset_positions: whether rows of the position embedding up to `pad_id` are unused.
+        pre_norm: whether LayerNorms stand before attention and feed-forward part, none behind the
+            embeddings, and one behind the last layer.
+        any_padding: whether the checkpoint's own id for padding is not read, as no token sees
+            what stands behind it: the tokenizer alone then says what is padding.
     """
 
     model_types: tuple[str, ...] = ()
@@ -99,6 +103,8 @@ class TextEncoder(FromPreset, keras_hub.models.Backbone):
     attention_dropout = "attention_probs_dropout_prob"
     reads_first = True
     offset_positions = False
+    pre_norm = False
+    any_padding = False
 
     def __init__(
         self,
@@ -168,9 +174,12 @@ class TextEncoder(FromPreset, keras_hub.models.Backbone):
                 name="segment_embedding",
             )
         self.embeddings_add = layers.Add(dtype=dtype, name="embeddings_add")
-        self.embeddings_layer_norm = layers.LayerNormalization(
-            epsilon=layer_norm_eps, dtype=dtype, name="embeddings_layer_norm"
+        norm = layers.LayerNormalization(
+            epsilon=layer_norm_eps,
+            dtype=dtype,
+            name="final_layer_norm" if self.pre_norm else "embeddings_layer_norm",
         )
+        setattr(self, norm.name, norm)
         self.embeddings_dropout = layers.Dropout(dropout, dtype=dtype, name="embeddings_dropout")
         projected = embedding_dim != hidden_dim or self.always_projected
         if projected:
@@ -185,6 +194,7 @@ class TextEncoder(FromPreset, keras_hub.models.Backbone):
                 activation=function,
                 dropout=dropout,
                 layer_norm_epsilon=layer_norm_eps,
+                normalize_first=self.pre_norm,
                 kernel_initializer=drawn(),
                 dtype=dtype,
                 name=name,
@@ -207,17 +217,20 @@ class TextEncoder(FromPreset, keras_hub.models.Backbone):
         added = [tokens, self.position_embedding(tokens)]
         if num_segments:
             added.append(self.segment_embedding(inputs["segment_ids"]))
-        x = self.embeddings_layer_norm(self.embeddings_add(added))
-        x = self.embeddings_dropout(x)
+        x = self.embeddings_add(added)
+        x = self.embeddings_dropout(x if self.pre_norm else norm(x))
         if projected:
             x = self.embeddings_projection(x)
         taps = {0: x}  # each [B, T, D]
+        mask = self._seen(inputs)
         for depth, layer in enumerate(self.transformer_layers, 1):
-            taps[depth] = layer(taps[depth - 1], padding_mask=inputs["padding_mask"])
-        # Of the last layer the summary reads nothing but the first token.
-        layer, before = self.transformer_layers[-1], taps[num_layers - 1]
-        x = layer(before, padding_mask=inputs["padding_mask"], first_only=True)[:, 0, :]  # [B, D]
-        summary = self.pooled_dense(x) if pooler else x if self.reads_first else None
+            taps[depth] = layer(taps[depth - 1], padding_mask=mask)
+        x = self._read(self.transformer_layers[-1], taps[num_layers - 1], inputs)  # [B, 1, D]
+        x = (norm(x) if self.pre_norm else x)[:, 0, :]
+        if pooler:
+            summary = self.pooled_dense(x)
+        else:
+            summary = self._pooled(x, dtype) if self.reads_first else None
         outputs = {"sequence_output": taps[num_layers]}
         if summary is not None:
             outputs["pooled_output"] = summary
@@ -239,6 +252,21 @@ class TextEncoder(FromPreset, keras_hub.models.Backbone):
         self.embedding_dim = embedding_dim
         self.pooler = pooler
         self.pad_id = pad_id
+
+    def _seen(self, inputs: dict):
+        """What tokens attend to, the `padding_mask` of `EncoderLayer`."""
+        return inputs["padding_mask"]
+
+    def _read(self, layer, before, inputs: dict):
+        """What the summary reads of the last layer, [B, 1, D], which is one token alone.
+
+        before: [B, T, D], what enters that layer.
+        """
+        return layer(before, padding_mask=inputs["padding_mask"], first_only=True)
+
+    def _pooled(self, x, dtype):
+        """The summary of what `_read` gives, [B, D], where there is no pooler."""
+        return x
 
     def _encoder_layers(self, make, count: int) -> list:
         """The layer of each depth; make: name -> a new one."""
@@ -326,6 +354,11 @@ class TextEncoder(FromPreset, keras_hub.models.Backbone):
             said["max_position_embeddings"] += self.pad_id + 1
         return {**said, self.attention_dropout: self.dropout}
 
+    @classmethod
+    def _found(cls, weights: Weights) -> dict:
+        """The constructor's arguments that the tensors decide."""
+        return {"pooler": f"{cls.pooler_name}.weight" in weights}
+
     # --- Hugging Face ---------------------------------------------------------------------------
 
     @classmethod
@@ -354,7 +387,7 @@ class TextEncoder(FromPreset, keras_hub.models.Backbone):
                 "'absolute' positions; choose another checkpoint."
             )
         weights = Weights(directory, prefix=cls.prefix)
-        arguments = {**cls.arguments_of(config), "pooler": f"{cls.pooler_name}.weight" in weights}
+        arguments = {**cls.arguments_of(config), **cls._found(weights)}
         backbone = cls(**{**arguments, **kwargs})
         for name, weight in backbone_weights.text(backbone).items():
             values = weight.to_keras(weights.get(name, weight.shape))

@@ -58,7 +58,7 @@ class ViTBackbone(FromPreset, keras_hub.models.Backbone):
     """ViT as a functional graph, channels last.
 
     Input: float [B, H, W, channels], already scaled (published weights: x / 127.5 - 1).
-    Output: the final LayerNorm's tokens [B, 1 + P, D].
+    Output: the final LayerNorm's tokens [B, 1 + P, D]; with a head a dict of them and the summary.
 
     Attributes:
         taps: {0: patches + class token + positions, 1..N: output of encoder layer i, before
@@ -72,6 +72,7 @@ class ViTBackbone(FromPreset, keras_hub.models.Backbone):
         hf_prefix: what the tensors may stand under; None for model_type.
         patch_bias: whether the convolution of the patches has a bias.
         pre_norm: whether a LayerNorm stands before the encoder.
+        headed: whether something with weights stands behind the final LayerNorm.
     """
 
     hub_class = keras_hub.models.ViTBackbone
@@ -81,6 +82,7 @@ class ViTBackbone(FromPreset, keras_hub.models.Backbone):
     hf_prefix = None
     patch_bias = True
     pre_norm = False
+    headed = False
     hf_layers = (
         "encoder.layer",
         (
@@ -173,10 +175,11 @@ class ViTBackbone(FromPreset, keras_hub.models.Backbone):
         # === Summary ===
         norm = layers.LayerNormalization(epsilon=layer_norm_eps, dtype=dtype, name="layer_norm")
         x = norm(x)
-        # Of the last layer the summary reads nothing but the first token.
-        summary = norm(layer(taps[num_layers - 1], first_only=True))[:, 0, :]  # [B, D]
+        summary = self._summarised(norm, layer, taps[num_layers - 1], x)  # [B, D]
 
-        super().__init__(inputs=image, outputs=x, dtype=dtype, **kwargs)
+        # Among the outputs where it has weights of its own, which else were no part of the model.
+        outputs = {"sequence_output": x, "pooled_output": summary} if self.headed else x
+        super().__init__(inputs=image, outputs=outputs, dtype=dtype, **kwargs)
         self.taps = taps
         self.summary = summary
         self.num_depths = num_layers
@@ -192,6 +195,15 @@ class ViTBackbone(FromPreset, keras_hub.models.Backbone):
             "hidden_act": hidden_act,
             "layer_norm_eps": layer_norm_eps,
         }
+
+    def _summarised(self, norm, layer, before, x):
+        """The summary [B, D].
+
+        norm, layer: the final LayerNorm and the last encoder layer; before: [B, T, D], what enters
+        that layer; x: [B, T, D], what the norm gives.
+        """
+        # Of the last layer the summary reads nothing but the first token.
+        return norm(layer(before, first_only=True))[:, 0, :]
 
     def get_config(self):
         """Returns the arguments of the constructor."""

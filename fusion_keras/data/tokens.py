@@ -120,7 +120,34 @@ def _loaded(directory: Path, state: tuple) -> TextTokenizer:
             f"got a tokenizer {problem} in {directory}, wanted that of a text encoder; choose "
             "another model."
         )
-    return TextTokenizer(tokenizer, SpecialIds(pad, _unknown(tokenizer), mask))
+    unknown = _unknown(tokenizer)
+    # CLIP's writes any text; what it calls unknown is what ends one.
+    unknown = None if unknown in tokenizer.encode("").ids else unknown
+    return TextTokenizer(tokenizer, SpecialIds(pad, unknown, mask))
+
+
+def told_apart(tokenizer: TextTokenizer, directory: str | Path) -> TextTokenizer:
+    """The same tokenizer, with an id for padding that no text has.
+
+    CLIP's pad with what ends a text, or with "!". For models that do not read what stands at padded
+    places: the id becomes that of the byte 0xFF, which UTF-8 has not. A vocabulary without bytes
+    keeps its special token.
+
+    Raises:
+      UsageError: a tokenizer without such an id.
+    """
+    inner, pad = tokenizer.tokenizer, tokenizer.ids.pad
+    # As byte-level vocabularies write that byte.
+    unused = inner.token_to_id("\u00ff") if '"ByteLevel"' in inner.to_str() else None
+    if unused is None:
+        if pad not in inner.encode("").ids:
+            return tokenizer
+        raise UsageError(
+            f"got a tokenizer in {directory} that pads with {inner.id_to_token(pad)!r}, which "
+            "every text has, too, and has no token of the byte 0xFF, which none has; wanted a "
+            "byte-level one, as CLIP's is, or a special token for padding."
+        )
+    return dataclasses.replace(tokenizer, ids=dataclasses.replace(tokenizer.ids, pad=unused))
 
 
 def _special(tokenizer: Tokenizer, kind: str, directory: Path) -> int | None:

@@ -183,7 +183,7 @@ def make_spec(variant: str, fusion, facts: Mapping[str, Facts]) -> FusionSpec:
 
     Raises:
         UsageError: unknown variant, or a depth or a setting that does not exist, also `last` of
-            weights without a pooler.
+            weights without a pooler, and `pool` of a first token that says nothing.
     """
     junctions = _junctions(variant, fusion, facts)
     spec = FusionSpec(
@@ -205,7 +205,18 @@ def make_spec(variant: str, fusion, facts: Mapping[str, Facts]) -> FusionSpec:
     for modality, known in facts.items():
         if known.lacks_last and LAST in spec.depths(modality):
             raise UsageError(_without_last(variant, spec, modality, known))
+        if known.lacks_first and fusion.pool == "cls" and _pooled(spec, modality):
+            raise UsageError(
+                f"config.fusion.pool is 'cls', which takes the first token of {modality} for all, "
+                f"and {known.lacks_first}: choose --config.fusion.pool=mean."
+            )
     return spec
+
+
+def _pooled(spec: FusionSpec, modality: str) -> bool:
+    """Whether a junction makes one vector of a modality's tokens."""
+    depths = [j.depths.get(modality) for j in spec.junctions if j.tokens != "sequence"]
+    return any(depth not in (None, LAST) for depth in depths)
 
 
 def _without_last(variant: str, spec: FusionSpec, modality: str, known: Facts) -> str:

@@ -24,6 +24,7 @@ from fusion_keras.data.tokens import (
     encode,
     letter_ids,
     load_tokenizer,
+    told_apart,
 )
 from fusion_keras.errors import UsageError
 from fusion_keras.modalities.base import Layers, Modality, digest
@@ -182,6 +183,9 @@ class Text(Modality):
         rows, pad_id = (
             of(source.described) for of in (source.cls.vocabulary_size_of, source.cls.pad_id_of)
         )
+        if source.cls.any_padding:
+            tokenizer = told_apart(tokenizer, directory)
+            pad_id = tokenizer.ids.pad
         _check_fits(tokenizer, rows, pad_id, directory)
         note = casing_note(directory)
         return TextReader(tokenizer, length, limit, (note,) if note else ())

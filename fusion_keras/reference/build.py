@@ -48,6 +48,7 @@ _FIELDS = {
     "Dinov2": {name: ours for name, ours in _VIT.items() if name != "intermediate_size"},
     # Its only dropout is of the attention, and published as 0.
     "CLIPVision": {name: ours for name, ours in _VIT.items() if "dropout" not in name},
+    "SiglipVision": {name: ours for name, ours in _VIT.items() if "dropout" not in name},
     "ResNet": {
         name: name
         for name in (
@@ -193,10 +194,21 @@ def module(backbone) -> nn.Module:
 
 def _text(kind: str, backbone: TextEncoder) -> nn.Module:
     made = getattr(transformers, f"{kind}Config")(**backbone.hf_fields())
+    if kind == "CLIPText":
+        model = transformers.CLIPTextModel(made)
+        return _projected(model, "text_projection", backbone)
     # DistilBERT and ELECTRA have none.
     pooled = kind in ("Bert", "Roberta", "Albert")
     extra = {"add_pooling_layer": backbone.pooler} if pooled else {}
     return getattr(transformers, f"{kind}Model")(made, **extra)
+
+
+def _projected(model: nn.Module, name: str, backbone) -> nn.Module:
+    """A tower of CLIP with CLIP's projection beside its own modules, where ours has that."""
+    if backbone.projection_dim is not None:
+        width = model.config.hidden_size
+        model.add_module(name, nn.Linear(width, backbone.projection_dim, bias=False))
+    return model
 
 
 def _image(kind: str, backbone) -> nn.Module:
@@ -216,7 +228,8 @@ def _image(kind: str, backbone) -> nn.Module:
     made = getattr(transformers, f"{kind}Config")(**fields)
     # ViT's pooler is not of the published classifier, and nothing taps it.
     extra = {"add_pooling_layer": False} if kind in ("ViT", "DeiT") else {}
-    return getattr(transformers, f"{kind}Model")(made, **extra)
+    model = getattr(transformers, f"{kind}Model")(made, **extra)
+    return _projected(model, "visual_projection", backbone) if kind == "CLIPVision" else model
 
 
 def scaling(model) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,6 +13,7 @@ from transformers import (
     EfficientNetModel,
     MobileNetV2Model,
     ResNetModel,
+    SiglipVisionModel,
 )
 
 from fusion_keras.reference.audio_cnn import AudioCnn
@@ -149,7 +150,7 @@ def _depths(spec: dict, modality: str) -> list:
 def _layers(model) -> nn.ModuleList:
     if isinstance(model, Dinov2Model):
         return model.encoder.layer
-    if isinstance(model, CLIPVisionModel):
+    if isinstance(model, CLIPVisionModel | SiglipVisionModel):
         return model.encoder.layers
     if isinstance(model, EfficientNetModel):
         return model.encoder.blocks
@@ -178,7 +179,7 @@ def _cut(modality: str, model, depths: list):
     del _layers(model)[max(depths) :]
     if isinstance(model, EfficientNetModel):
         model.encoder.top_conv = model.encoder.top_bn = None
-    for name in ("pooler", "conv_1x1", "layernorm", "post_layernorm"):
+    for name in ("pooler", "conv_1x1", "layernorm", "post_layernorm", "visual_projection", "head"):
         if hasattr(model, name):
             setattr(model, name, None)
     return model
@@ -193,7 +194,7 @@ def _image_taps(model, pixels) -> dict:
         return _residual_taps(model, pixels)
     if isinstance(model, EfficientNetModel):
         return _gated_taps(model, pixels)
-    if isinstance(model, CLIPVisionModel):
+    if isinstance(model, CLIPVisionModel | SiglipVisionModel):
         return _tower_taps(model, pixels)
     x = model.embeddings(pixels)
     taps = {0: x}
@@ -240,14 +241,22 @@ def _gated_taps(model: EfficientNetModel, pixels) -> dict:
     return taps
 
 
-def _tower_taps(model: CLIPVisionModel, pixels) -> dict:
-    x = model.pre_layrnorm(model.embeddings(pixels))
+def _tower_taps(model: CLIPVisionModel | SiglipVisionModel, pixels) -> dict:
+    x = model.embeddings(pixels)
+    if isinstance(model, CLIPVisionModel):
+        x = model.pre_layrnorm(x)
     taps = {0: x}
     for k, layer in enumerate(model.encoder.layers, 1):
         x = layer(x, None)
         taps[k] = x
-    if model.post_layernorm is not None:
-        taps[LAST] = model.post_layernorm(x[:, 0])
+    if model.post_layernorm is None:
+        return taps
+    if isinstance(model, SiglipVisionModel):
+        taps[LAST] = model.head(model.post_layernorm(x))
+    else:
+        pooled = model.post_layernorm(x[:, 0])
+        projection = getattr(model, "visual_projection", None)
+        taps[LAST] = pooled if projection is None else projection(pooled)
     return taps
 
 

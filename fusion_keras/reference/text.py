@@ -2,7 +2,7 @@
 
 import torch
 from torch import nn
-from transformers import AlbertModel, DistilBertModel, RobertaModel
+from transformers import AlbertModel, CLIPTextModel, DistilBertModel, RobertaModel
 
 LAST = "last"
 
@@ -15,6 +15,9 @@ def cut_text(model: nn.Module, depths: list) -> nn.Module:
     if isinstance(model, AlbertModel):
         model.depths = max(depths)
         del model.encoder.albert_layer_groups[len(set(kept)) :]
+    elif isinstance(model, CLIPTextModel):
+        del model.encoder.layers[max(depths) :]
+        model.final_layer_norm = model.text_projection = None
     else:
         encoder = model.transformer if isinstance(model, DistilBertModel) else model.encoder
         del encoder.layer[max(depths) :]
@@ -26,6 +29,8 @@ def _layers(model: nn.Module) -> list:
     """The layer of each depth from 1 on; ALBERT's share their weights."""
     if isinstance(model, DistilBertModel):
         return list(model.transformer.layer)
+    if isinstance(model, CLIPTextModel):
+        return list(model.encoder.layers)
     if not isinstance(model, AlbertModel):
         return list(model.encoder.layer)
     count, groups = model.config.num_hidden_layers, model.config.num_hidden_groups
@@ -53,15 +58,32 @@ def text_mask(model: nn.Module, token_ids):
     return token_ids != model.config.pad_token_id
 
 
+def _at_end(model: CLIPTextModel, token_ids, x) -> dict:
+    """`last`, [B, D], of the last layer's [B, T, D]; nothing of a model that was cut."""
+    if model.final_layer_norm is None:
+        return {}
+    end = model.config.eos_token_id
+    # Before transformers' pull request 24773 configs said 2, and the highest id was meant.
+    place = (token_ids if end == 2 else (token_ids == end).int()).argmax(-1)
+    pooled = model.final_layer_norm(x)[torch.arange(len(x), device=x.device), place]
+    projection = getattr(model, "text_projection", None)
+    return {LAST: pooled if projection is None else projection(pooled)}
+
+
 def text_taps(model: nn.Module, token_ids) -> dict:
     """Depth -> [B, T, D], and `last` -> [B, D]: the pooler, or without one the first token."""
     mask = text_mask(model, token_ids)
     x = _embedded(model, token_ids)
     found = {0: x}
-    bias = torch.zeros_like(mask, dtype=x.dtype).masked_fill(~mask, torch.finfo(x.dtype).min)
+    seen = mask[:, None, None, :]
+    if isinstance(model, CLIPTextModel):
+        seen = torch.ones_like(mask[0])[:, None].expand(-1, mask.shape[1]).tril()[None, None]
+    bias = torch.zeros_like(seen, dtype=x.dtype).masked_fill(~seen, torch.finfo(x.dtype).min)
     for depth, layer in enumerate(_layers(model), 1):
-        x = layer(x, bias[:, None, None, :])
+        x = layer(x, bias)
         found[depth] = x
+    if isinstance(model, CLIPTextModel):
+        return found | _at_end(model, token_ids, x)
     pooler = getattr(model, "pooler", None)
     if pooler is None:
         return {**found, LAST: x[:, 0]}

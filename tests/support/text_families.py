@@ -10,6 +10,7 @@ import numpy as np
 import torch
 import transformers
 from tokenizers import (
+    Regex,
     Tokenizer,
     decoders,
     models,
@@ -21,6 +22,7 @@ from tokenizers import (
 
 from fusion_keras.backbones.albert import AlbertBackbone
 from fusion_keras.backbones.bert import BertBackbone
+from fusion_keras.backbones.clip_text import CLIPTextBackbone
 from fusion_keras.backbones.distilbert import DistilBertBackbone
 from fusion_keras.backbones.electra import ElectraBackbone
 from fusion_keras.backbones.roberta import RobertaBackbone
@@ -54,7 +56,8 @@ class Family:
         sizes: of a tiny one, transformers' names.
         odd: further settings of three unusual ones.
         pooler: whether its tiny one has one.
-        kind: of tokenizer: "words" (WordPiece), "bytes" (BPE of bytes), "pieces" (Unigram).
+        kind: of tokenizer: "words" (WordPiece), "bytes" (BPE of bytes), "pieces" (Unigram), "clip".
+        headed: transformers' model that holds it, whose file has the backbone under a prefix.
     """
 
     cls: type
@@ -64,6 +67,7 @@ class Family:
     pooler: bool = True
     kind: str = "words"
     more: dict = field(default_factory=dict)
+    headed: str = "ForSequenceClassification"
 
     def save(self, path: Path, **fields):
         """A checkpoint of random weights that mean something; returns transformers' model."""
@@ -71,6 +75,10 @@ class Family:
         model = randomise(getattr(transformers, f"{self.name}Model")(config, **self.more))
         model.save_pretrained(path)
         return model
+
+    def inner(self, model):
+        """Of a `headed` one, what gives the pooled vector."""
+        return model if self.headed == "ModelWithProjection" else model.base_model
 
 
 FAMILIES = {
@@ -147,6 +155,20 @@ FAMILIES = {
         ),
         kind="pieces",
     ),
+    "clip": Family(
+        CLIPTextBackbone,
+        "CLIPText",
+        {**_SIZES, "bos_token_id": 57, "eos_token_id": 58, "pad_token_id": 12},
+        (
+            {"layer_norm_eps": 0.1, "hidden_act": "gelu"},
+            # As configs of before transformers' pull request 24773 say it.
+            {"eos_token_id": 2, "num_attention_heads": 2, "intermediate_size": 40},
+            {"eos_token_id": 9, "hidden_size": 24, "max_position_embeddings": 33},
+        ),
+        pooler=False,
+        kind="clip",
+        headed="ModelWithProjection",
+    ),
 }
 
 
@@ -157,6 +179,10 @@ def inputs_of(backbone, length: int = 12, rows: int = 3) -> dict:
     ids += ids >= pad
     lengths = np.linspace(length // 3, length, rows).astype(int)
     mask = (np.arange(length) < lengths[:, None]).astype(np.int32)
+    if hasattr(backbone, "end_id"):
+        # Every text ends, the first one twice.
+        end = backbone.vocabulary_size - 1 if backbone.end_id == 2 else backbone.end_id
+        ids[np.arange(rows), lengths - 1] = ids[0, 1] = end
     found = {"token_ids": np.where(mask, ids, pad).astype(np.int32), "padding_mask": mask}
     if backbone.num_segments:
         segments = (np.arange(length) > length // 4) * mask % backbone.num_segments
@@ -175,7 +201,7 @@ def their_taps(model, inputs: dict) -> list:
     given = {n: torch.from_numpy(x).long() for n, x in given.items() if x is not None}
     with torch.no_grad():
         output = model(**given, output_hidden_states=True)
-    pooled = getattr(output, "pooler_output", None)
+    pooled = getattr(output, "text_embeds", getattr(output, "pooler_output", None))
     pooled = output.last_hidden_state[:, 0] if pooled is None else pooled
     return [*(x.numpy() * mask[..., None] for x in output.hidden_states), pooled.numpy()]
 
@@ -196,7 +222,9 @@ _BERT |= {"mask_token": "[MASK]"}
 
 def write_tokenizer(path: Path, kind: str) -> Tokenizer:
     """Train one of a kind on SENTENCES and save it as Hugging Face does; see `Family.kind`."""
-    tokenizer, special = {"words": _words, "bytes": _bytes, "pieces": _pieces}[kind]()
+    tokenizer, special = {"words": _words, "bytes": _bytes, "pieces": _pieces, "clip": _clip}[
+        kind
+    ]()
     path.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(path / "tokenizer.json"))
     settings = {**special, "tokenizer_class": "PreTrainedTokenizerFast"}
@@ -230,6 +258,45 @@ def _bytes():
         ("</s>", 2), ("<s>", 0), add_prefix_space=False
     )
     return tokenizer, _ROBERTA
+
+
+def _clip():
+    """The pipeline of transformers' CLIPTokenizer, which pads with what ends a text."""
+    started, ended = "<|startoftext|>", "<|endoftext|>"
+    tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token=ended))
+    tokenizer.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    words = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d"
+    words += r"|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(words), behavior="removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    trainer = trainers.BpeTrainer(
+        vocab_size=700,
+        special_tokens=[*letters, *(f"{letter}</w>" for letter in letters)],
+        end_of_word_suffix="</w>",
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(SENTENCES, trainer)
+    # They stand at the end of the vocabulary, and letters are no special tokens.
+    described = json.loads(tokenizer.to_str())
+    vocabulary = described["model"]["vocab"]
+    ids = {name: len(vocabulary) + i for i, name in enumerate((started, ended))}
+    vocabulary |= ids
+    described["added_tokens"] = []
+    tokenizer = Tokenizer.from_str(json.dumps(described))
+    tokenizer.add_special_tokens([started, ended])
+    tokenizer.post_processor = processors.RobertaProcessing(
+        (ended, ids[ended]), (started, ids[started]), trim_offsets=False, add_prefix_space=False
+    )
+    names = {"bos_token": started, "eos_token": ended, "unk_token": ended, "pad_token": ended}
+    return tokenizer, names
 
 
 def _pieces():

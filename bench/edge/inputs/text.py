@@ -89,7 +89,9 @@ class Tokens:
         self.lengths = meta["lengths"]
         self.spec = meta["inputs"].get("token_ids", {})
         self.pad_id = self.spec.get("pad_id", 0)
-        self.unknown_id = _unknown(self.tokenizer)
+        unknown = _unknown(self.tokenizer)
+        # CLIP's writes any text; what it calls unknown is what ends one.
+        self.unknown_id = None if unknown in self.tokenizer.encode("").ids else unknown
 
     def __call__(self, given: Given) -> np.ndarray:
         """Ids of one `sentence`, padded to the shortest length that holds it.
