@@ -56,6 +56,8 @@ def main(arguments: list[str]) -> int:
             raise BenchError(
                 "Several devices want --out=OUT.json, for OUT-<device>.json of each: give it."
             )
+        if options.json:
+            raise BenchError("--json is of one measurement, --device names several: leave one out.")
         return elsewhere.remote("several").measure(there, options, wanted, target)
     if target.exists() and not options.replace:
         raise BenchError(f"{target} is there: give --out another name, or --replace it.")
@@ -64,8 +66,7 @@ def main(arguments: list[str]) -> int:
     method = Method(
         options.profile, options.seed, options.margin, options.confidence, options.timeout
     )
-    if not options.json:
-        _announce(wanted, method)
+    _announce(wanted, method)
     try:
         measured = measure(wanted, method, target, say=Progress())
     except KeyboardInterrupt:

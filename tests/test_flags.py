@@ -1,11 +1,13 @@
 """What all commands' flags have in common."""
 
 import json
+import logging
 import re
 from pathlib import Path
 
 import pytest
 
+from bench.edge import entry
 from bench.edge import flags as of_bench
 from fusion_keras import cli
 from fusion_keras.__main__ import COMMANDS
@@ -148,6 +150,30 @@ def test_a_setting_may_have_hyphens(entries):
         done = entries.run(module, "--variant=text", "--config.train.batch-size=0")
         assert done.returncode == 2
         assert "batch_size is 0" in done.stderr
+
+
+@pytest.fixture
+def bench_log():
+    """What is shown is as it was behind the test."""
+    log = logging.getLogger("bench")
+    before = log.level
+    yield
+    log.setLevel(before)
+
+
+@pytest.mark.usefixtures("bench_log")
+def test_with_json_or_quiet_nothing_else_is_on_stdout(capsys):
+    made = of_bench.parser("bench", "", json="it")
+    for given, told, progress in (([], 1, 1), (["--json"], 0, 1), (["--quiet"], 0, 0)):
+        made.parse_args(given)
+        entry.tell("a step")
+        entry.Progress()("at it")
+        said = capsys.readouterr()
+        assert (said.out.count("a step"), said.err.count("at it")) == (told, progress)
+    made.parse_args(["--verbose", "--json"])
+    entry.tell("a step")
+    entry.detail("a command")
+    assert capsys.readouterr() == ("", "")
 
 
 def test_as_little_and_as_much_is_refused(entries):

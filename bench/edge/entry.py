@@ -14,8 +14,10 @@ from collections.abc import Callable
 from bench.edge.errors import BenchError
 
 Main = Callable[[list[str]], int]
-# Its level is what the flags --quiet and --verbose say; none is that of neither.
+# Its level is what the flags --quiet, --json and --verbose say; none is that of neither.
 _log = logging.getLogger("bench")
+# Stdout is for the answer, progress goes on.
+JSON = (logging.INFO + logging.WARNING) // 2
 
 
 def ends(interrupted: str = "Interrupted.", *, install: str = "") -> Callable[[Main], Main]:
@@ -88,7 +90,7 @@ def _shows(level: int) -> bool:
 
 
 def tell(line: str) -> None:
-    """A line on how it goes on, among the results; with --quiet there is none."""
+    """A line on how it goes on, among the results; with --quiet or --json there is none."""
     if _shows(logging.INFO):
         print(line, flush=True)
 
@@ -106,7 +108,7 @@ class Progress:
         self.last = -math.inf
 
     def __call__(self, line: str) -> None:
-        if not _shows(logging.INFO):
+        if not _shows(JSON):
             return
         if sys.stderr.isatty():
             print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)

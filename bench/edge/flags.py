@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from bench.edge import entry
+
 _DAY = 86400.0
 
 
@@ -26,8 +28,9 @@ class Parser(argparse.ArgumentParser):
         options, rest = super().parse_known_args(spelled(given, self._older), namespace)
         if options.quiet and options.verbose:
             self.error("--quiet and --verbose are given: leave one of them out.")
-        level = logging.WARNING if options.quiet else logging.INFO
-        logging.getLogger("bench").setLevel(logging.DEBUG if options.verbose else level)
+        level = logging.DEBUG if options.verbose else logging.INFO
+        level = entry.JSON if getattr(options, "json", False) else level
+        logging.getLogger("bench").setLevel(logging.WARNING if options.quiet else level)
         return options, rest
 
 

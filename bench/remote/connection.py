@@ -16,7 +16,7 @@ import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.edge.entry import Progress
+from bench.edge.entry import Progress, tell
 from bench.edge.errors import BenchError
 from bench.remote import there
 from bench.remote.receiving import Receiving
@@ -226,7 +226,7 @@ class Device:
         kept = "what has arrived whole stays there: type the same command to go on"
         self.ask("take", send, lost=kept)
         say("")
-        print(f"Copied to {self.where.host}: {len(names)} files, {total / 1e6:.1f} MB", flush=True)
+        tell(f"Copied to {self.where.host}: {len(names)} files, {total / 1e6:.1f} MB")
 
     def follow(self, job: Job, receiving: Receiving) -> dict:
         """Until it has ended; what it prints is printed here, with our names for our files."""

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from bench.edge import artifact, files
 from bench.edge.elsewhere import Wanted
+from bench.edge.entry import tell
 from bench.edge.errors import BenchError
 from bench.remote.connection import Address, Device, Job, address, each
 from bench.remote.receiving import Receiving
@@ -81,10 +82,10 @@ class Session:
         host, called, needed = self._where.host, self._wanted.called, _modules(self._wanted)
         found = self._device.ask("look", modules=list(needed), files=self._digests)
         if found["state"] in ("running", "ended"):
-            print(f"Going on with the {called} that began on {host} at {found['began']}.")
+            tell(f"Going on with the {called} that began on {host} at {found['began']}.")
         else:
             if found["state"] == "dead":
-                print(f"Before, {host} ended this {called} without a word: it begins anew.")
+                tell(f"Before, {host} ended this {called} without a word: it begins anew.")
             _check_modules(found, needed, self._where, self._device)
             self._device.copy(found["differing"], self._sources)
         sys.stdout.flush()

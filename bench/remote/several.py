@@ -15,6 +15,7 @@ from pathlib import Path
 
 from bench.edge import results
 from bench.edge.elsewhere import Wanted
+from bench.edge.entry import tell
 from bench.edge.errors import BenchError
 from bench.edge.method import Contender
 from bench.remote.connection import each
@@ -44,7 +45,7 @@ def measure(
     try:
         for name, device in devices.items():
             if name in done:
-                print(f"{name}: measured before, {outs[name]}", flush=True)
+                tell(f"{name}: measured before, {outs[name]}")
                 continue
             own = argparse.Namespace(**{**vars(options), "device": device})
             session = Session(dataclasses.replace(wanted, writes={"out": outs[name]}), own)
