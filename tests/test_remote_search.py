@@ -11,7 +11,8 @@ from fusion_keras.searching.crew import Crew
 from fusion_keras.searching.latency import Elsewhere, Meter, UnmeasuredError, met
 from tests.support.sshd import needs_sshd
 
-pytestmark = needs_sshd
+# In a search JAX has computed nothing where processes begin; here other tests have.
+pytestmark = [needs_sshd, pytest.mark.filterwarnings("ignore:os.fork")]
 
 
 @pytest.fixture
