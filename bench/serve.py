@@ -47,7 +47,11 @@ def main(arguments: list[str]) -> int:
         if not _is_local(options.host):
             print(f"note: whoever reaches {host} may ask; nothing is encrypted", file=sys.stderr)
         print(f"Open http://{host}:{port} (Ctrl-C ends it)", flush=True)
-        uvicorn.Server(config).run(sockets=[listener])
+        server = uvicorn.Server(config)
+        server.run(sockets=[listener])
+    if server.should_exit:
+        # Told by a signal, which does not always come out of `run` as what it was.
+        raise KeyboardInterrupt
     return 0
 
 
