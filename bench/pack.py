@@ -15,7 +15,7 @@ import tarfile
 from pathlib import Path
 
 from bench.edge import files, flags
-from bench.edge.entry import ends
+from bench.edge.entry import ends, tell
 from bench.edge.errors import BenchError
 from bench.remote.travelling import BENCH, travelling
 
@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> int:
     (archive if packed else copy)(target)
     sizes = {path: (BENCH / path).stat().st_size for path in travelling()}
     for path, size in sizes.items():
-        print(f"{size:8} bench/{path}")
+        tell(f"{size:8} bench/{path}")
     print(f"{sum(sizes.values()):8} bytes in {len(sizes)} files")
     print(f"Copy: {target if packed else target / 'bench'}")
     if packed:

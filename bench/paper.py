@@ -53,7 +53,7 @@ def main(arguments: list[str]) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     older = {"label": "", "framework": "frameworks", "vision": "visions"}
-    made = parser("bench.paper", __doc__, older=older, allow_abbrev=False)
+    made = parser("bench.paper", __doc__, older=older)
     add = made.add_argument
     add("label", type=Path, metavar="LABEL.csv", help="MMSA's")
     add("--raw_dir", type=Path, help="the clips, <video_id>/<clip_id>.mp4")

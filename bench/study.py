@@ -74,7 +74,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    made = parser("bench.study", __doc__, allow_abbrev=False)
+    made = parser("bench.study", __doc__)
     add = made.add_argument
     add(
         "--variants",

@@ -45,8 +45,11 @@ def _line(name: str) -> str:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1 and sys.argv[1] not in ("-h", "--help"):
-        sys.exit(
-            f"error: got {sys.argv[1]!r}; commands are modules: python -m fusion_keras.train --help"
-        )
-    main()
+    if sys.argv[1:] == ["--version"]:
+        print(f"fusion_keras {fusion_keras.__version__}")
+    elif len(sys.argv) > 1 and sys.argv[1] not in ("-h", "--help"):
+        told = f"got {sys.argv[1]!r}; commands are modules: python -m fusion_keras.train --help"
+        print(f"error: {told}", file=sys.stderr)
+        sys.exit(2)
+    else:
+        main()

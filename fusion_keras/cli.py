@@ -224,7 +224,8 @@ def parsing_sentence(error: Exception) -> str:
         error = error.args[0]
     text = error.args[0] if isinstance(error, KeyError) and error.args else error
     said = " ".join(str(text).split())
-    return f"{kind}{said} (--help lists the flags, --help_settings every setting)"
+    settings = ", --help_settings every setting" if "config" in flags.FLAGS else ""
+    return f"{kind}{said} (--help lists the flags{settings})"
 
 
 def guarded(main: Callable[[], None]) -> None:

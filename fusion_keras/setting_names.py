@@ -37,7 +37,7 @@ def check_names(argv: Sequence[str]) -> None:
         if given and given[1] not in taken:
             raise UsageError(
                 f"--config.{given[1]} is no setting.{meant(given[1], known)} "
-                "--help_settings lists every setting."
+                "python -m fusion_keras.train --help_settings lists every setting."
             )
 
 

@@ -29,10 +29,11 @@ def test_every_command_is_there_with_what_it_is_for():
     assert {"export", "bench", "bench.study", "bench.report"} <= set(said)
     assert max(map(len, lines)) <= 121
     assert listed("--help").stdout == done.stdout
+    assert listed("--version").stdout == f"{done.stdout.split('.  ')[0].split('. Each')[0]}\n"
 
 
 def test_something_else_is_refused_with_what_to_do():
     done = listed("train")
 
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "got 'train'; commands are modules: python -m fusion_keras.train --help" in done.stderr

@@ -195,6 +195,13 @@ def test_a_sweep_says_what_it_would_train(entries, tmp_path):
     assert not (tmp_path / "sweep").exists()
 
 
+def test_a_figure_says_what_it_would_train(entries, tmp_path):
+    flags = ("--figure=1", f"--workdir={tmp_path / 'runs'}", "--dry_run")
+    done = entries.run("fusion_keras.digits", *flags, "--config.data.path=/nowhere")
+    assert done.returncode == 2
+    assert "/nowhere" in done.stderr
+
+
 def test_a_search_says_what_it_would_try(entries, tmp_path):
     pytest.importorskip("optuna")
     folder = tmp_path / "search"

@@ -136,11 +136,15 @@ def test_a_label_file_is_wanted(given, capsys):
     assert "none.csv is no file" in capsys.readouterr().err
 
 
-def test_a_dry_run_says_the_steps_and_leaves_nothing(given, tmp_path, capsys):
+def test_a_dry_run_says_the_steps_and_leaves_nothing(given, tmp_path, capsys, monkeypatch):
+    checked = []
+    # Its plan wants presets of the hub.
+    monkeypatch.setattr(conducting, "_check", lambda planned: checked.append(planned[0].name))
     assert entry.main([*given, "--seeds=0", "--visions=vit", "--blocks=2", "--dry_run"]) == 0
     said = capsys.readouterr().out
     assert "[2/15] train text-s0" in said
     assert "15 of 15 steps are left; nothing was begun." in said
+    assert checked == ["all"]
     assert not (tmp_path / "paper").exists()
 
 

@@ -21,7 +21,10 @@ def test_what_it_was_meant_for(given, meant):
 
 
 def test_a_name_like_no_other_is_guessed_at_by_nobody():
-    with pytest.raises(UsageError, match=r"^--config\.zzz is no setting\. --help_settings lists"):
+    with pytest.raises(
+        UsageError,
+        match=r"^--config\.zzz is no setting\. python -m fusion_keras\.train --help_settings lists",
+    ):
         check_names(["train", "--config.zzz=1"])
 
 

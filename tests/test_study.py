@@ -17,6 +17,18 @@ def plan(tmp_path, *flags):
     return steps(_parser().parse_args([f"--workdir={tmp_path}", *flags]), ["--config.x=1"])
 
 
+def test_a_dry_run_checks_the_trainings_and_leaves_nothing(tmp_path, capsys):
+    flags = ["--variants=text,image", f"--workdir={tmp_path / 'study'}", "--dry_run"]
+    wrong = ["--config.data.source=manifest", "--config.data.path=/nowhere.csv"]
+    assert main([*flags, *wrong]) == 2
+    assert "/nowhere.csv" in capsys.readouterr().err
+    assert main([*flags, "--config.data.demo.size=200"]) == 0
+    said = capsys.readouterr().out
+    assert "[2/7] train text-s0" in said
+    assert "7 of 7 steps are left; nothing was begun." in said
+    assert not (tmp_path / "study").exists()
+
+
 def test_unimodal_variants_are_trained_first_and_all_are_exported(tmp_path):
     planned = plan(tmp_path, "--variants=late,text,image", "--seeds=0,1")
     said = [f"{s.kind} {s.name}" for s in planned]

@@ -20,7 +20,8 @@ class Parser(argparse.ArgumentParser):
     """Takes hyphens for the underscores of a flag's name, and older names with a note."""
 
     def __init__(self, older: Mapping[str, str], **settings):
-        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, **settings)
+        shown = argparse.RawDescriptionHelpFormatter
+        super().__init__(formatter_class=shown, allow_abbrev=False, **settings)
         self._older = older
 
     def parse_known_args(self, args=None, namespace=None):

@@ -8,6 +8,8 @@ import importlib.util
 import itertools
 import shlex
 import signal
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -179,6 +181,7 @@ def conduct(options: argparse.Namespace, plan: Callable[[], list[Step]]) -> str:
         all_installed()
         planned = plan()
         if options.dry_run:
+            _check(planned)
             return _described(planned)
         shares = _shares(options.jobs, len([s for s in planned if s.kind in SIDE_BY_SIDE]))
         with _nodes(options) as nodes:
@@ -189,6 +192,22 @@ def conduct(options: argparse.Namespace, plan: Callable[[], list[Step]]) -> str:
         return (options.workdir / "logs" / "report.log").read_text(encoding="utf-8").strip()
     except (OSError, UsageError) as error:
         raise StudyError(str(error)) from None
+
+
+def _check(planned: list[Step]) -> None:
+    """Take the steps that check, and leave no log.
+
+    Raises:
+        StudyError: what one of them found.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        for step in planned:
+            if step.kind == "check" and not step.done():
+                with log.open("wb") as file:
+                    done = subprocess.run(step.command, stdout=file, stderr=subprocess.STDOUT)
+                if done.returncode:
+                    raise StudyError(last_line(log, "error: ").removeprefix("error: "))
 
 
 def _described(planned: list[Step]) -> str:

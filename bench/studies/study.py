@@ -271,7 +271,10 @@ def only_of_training(handed_on: list[str], known: tuple[str, ...]) -> None:
     """
     for flag in handed_on:
         if not flag.startswith(known):
-            raise StudyError(f"{flag} is no flag of the study or of the training.")
+            raise StudyError(
+                f"{flag} is no flag of the study; what it hands on to the training begins with "
+                f"{' or '.join(known)} (variants and seeds are --variants and --seeds)."
+            )
 
 
 def same_study(place: Path, handed_on: list[str], keep: bool = True) -> None:

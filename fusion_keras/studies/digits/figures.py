@@ -28,6 +28,7 @@ from fusion_keras.studies.digits.regimes import (
     config_of,
     trained,
 )
+from fusion_keras.training.plan import make_plan
 from fusion_keras.training.recipes import resolve
 from fusion_keras.training.run import Run
 
@@ -79,10 +80,13 @@ def planned(figure: int, study: Study) -> list[str]:
     """What `make` would train for a figure, a line each.
 
     Raises:
-        UsageError: as `make`, of the figure and the settings.
+        UsageError: as `make`, of the figure, the settings and the data.
     """
     _check(figure, study)
     regimes = [] if figure == 6 else _trained_for(figure, study)
+    for regime in regimes[:1]:
+        make_plan(config_of(study, regime, study.seeds[0]))
+        recordings_of(study.config)  # the data are read
     folders = [study.folder / f"{regime}-s{seed}" for regime in regimes for seed in study.seeds]
     there = [Run(folder).complete for folder in folders]
     lines = [
