@@ -114,7 +114,7 @@ def test_flags_that_make_no_sense_are_refused(tiny_artifact, capsys, flag):
     ),
 )
 def test_a_mistake_in_the_comparison_with_pytorch_is_a_sentence(entries, flag, said):
-    found = entries.run("bench.frameworks", flag, "--contenders", "jax")
+    found = entries.run("bench.frameworks", flag, "--contenders=jax")
     assert (found.returncode, "Traceback" in found.stderr) == (2, False), found.stderr
     assert said in found.stderr
 
@@ -124,7 +124,7 @@ def test_a_mistake_in_the_comparison_with_pytorch_is_a_sentence(entries, flag, s
 def test_a_clstm_and_its_pytorch_are_timed_in_turns(entries, mode, tmp_path):
     sizes = ["--size=6", "--length=2", "--units=2", "--batch=3", "--rounds=1", "--turn=2"]
     flags = ["--variant=clstm_second", *sizes, "--mode", mode]
-    flags += ["--contenders", "jax", "torch", f"--json={tmp_path / 'out.json'}"]
+    flags += ["--contenders=jax,torch", f"--out={tmp_path / 'out.json'}"]
     found = entries.run("bench.frameworks", *flags)
     assert found.returncode == 0, found.stderr
     content = json.loads((tmp_path / "out.json").read_text())
