@@ -186,35 +186,34 @@ def _print(measured: dict) -> None:
                 f"{first} {VERDICTS[ratio['verdict']]} {second}: {ratio['ratio']:.3f} of its time, "
                 f"{100 * ratio['confidence']:g} % [{ratio['low']:.3f}, {ratio['high']:.3f}]"
             )
-    if measured["moment"]["before"]["busy"]:
-        print(f"note, as it began: {measured['moment']['before']['busy']}")
-    if not measured["machine_speed"]["steady"]:
-        print(f"note: {measured['machine_speed']['sentence']}")
+    for note in _notes(measured):
+        print(f"note: {note}")
 
 
 def _summary(measured: dict, target: Path) -> dict:
     """What `_print` shows, times in milliseconds; the file of results has the samples, too."""
     names = [c["name"] for c in measured["contenders"]]
     kept = ("name", "precision", "runner", "batch", "latency", "seconds", "peak_bytes")
+    kept += ("complete", "error")
     return {
         "results": str(target),
-        "contenders": [
-            {**{k: c[k] for k in kept if k in c}, "complete": c["complete"], "error": c["error"]}
-            for c in measured["contenders"]
-        ],
+        "contenders": [{name: c[name] for name in kept} for c in measured["contenders"]],
         "ratios": [
             {**ratio, "first": names[ratio["first"]], "second": names[ratio["second"]]}
             for ratio in measured["ratios"]
         ],
-        "notes": [
-            *filter(None, [measured["moment"]["before"]["busy"]]),
-            *(
-                []
-                if measured["machine_speed"]["steady"]
-                else [measured["machine_speed"]["sentence"]]
-            ),
-        ],
+        "notes": _notes(measured),
     }
+
+
+def _notes(measured: dict) -> list[str]:
+    """What speaks against the figures."""
+    found = []
+    if measured["moment"]["before"]["busy"]:
+        found.append(f"as it began: {measured['moment']['before']['busy']}")
+    if not measured["machine_speed"]["steady"]:
+        found.append(measured["machine_speed"]["sentence"])
+    return found
 
 
 def _row(c: dict) -> str:

@@ -102,7 +102,8 @@ def _told(help_text: str, settings: Callable[[], str] | None) -> str | None:
 def spelled(arguments: Sequence[str], older: Mapping[str, str] = {}) -> list[str]:
     """Arguments with flags called as today: hyphens are underscores, older names are replaced.
 
-    What follows `--` stays as it is. An older name of "" is that of what is no flag today.
+    What follows `--` stays as it is. An older name of "" is that of what is no flag today. As
+    `bench.edge.flags.spelled`: neither room may import the other.
     """
     made, over = [], False
     for argument in arguments:

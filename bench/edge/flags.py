@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import logging
 import math
 import re
@@ -61,9 +60,11 @@ def parser(
 
 class _Version(argparse.Action):
     def __call__(self, parser, *given):
+        from importlib import metadata  # which takes its time
+
         try:
-            print(f"fusion_keras {importlib.metadata.version('fusion_keras')}")
-        except importlib.metadata.PackageNotFoundError:
+            print(f"fusion_keras {metadata.version('fusion_keras')}")
+        except metadata.PackageNotFoundError:
             print("fusion_keras, a device's copy of its bench")
         parser.exit()
 
@@ -71,7 +72,8 @@ class _Version(argparse.Action):
 def spelled(arguments: Sequence[str], older: Mapping[str, str] = {}) -> list[str]:
     """Arguments with flags called as today: hyphens are underscores, older names are replaced.
 
-    What follows `--` stays as it is. An older name of "" is that of what is no flag today.
+    What follows `--` stays as it is. An older name of "" is that of what is no flag today. As
+    `fusion_keras.cli.spelled`: neither room may import the other.
     """
     made, over = [], False
     for argument in arguments:

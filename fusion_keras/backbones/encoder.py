@@ -34,17 +34,16 @@ class EncoderLayer(keras_hub.layers.TransformerEncoder):
         width = inputs.shape[2]
         if first_only:
             asking = inputs[:, :1]
-        first_only = asking is not None
-        length = 1 if first_only else ops.shape(inputs)[1]
-        asking = asking if first_only else inputs
-        x = ops.reshape(asking, (-1, width))  # [B * length, D]
+        alone = asking is not None
+        asked, length = (asking, 1) if alone else (inputs, ops.shape(inputs)[1])
+        x = ops.reshape(asked, (-1, width))  # [B * length, D]
         y = self._self_attention_layer_norm(x) if self.normalize_first else x
         context, context_rows = y, _rows(inputs, ops.shape(inputs)[1])
-        if first_only:
+        if alone:
             context = ops.reshape(inputs, (-1, width))  # [B * T, D]
             if self.normalize_first:
                 context = self._self_attention_layer_norm(context)
-        rows = _rows(asking, length)
+        rows = _rows(asked, length)
         y = self._attend(y, rows, context, context_rows, padding_mask, training)
         x = x + self._self_attention_dropout(y, training=training)
         if not self.normalize_first:
