@@ -11,7 +11,7 @@ import fusion_keras
 
 # In the order in which one needs them.
 COMMANDS = {
-    "Train": ("train", "plan", "sweep", "search", "prices", "port"),
+    "Train": ("train", "plan", "sweep", "search", "prices", "port", "pair"),
     "Ask what was trained": ("reliance", "robustness", "digits"),
     "Export": ("export", "export.doctor"),
     "Measure and answer": (

@@ -49,7 +49,10 @@ LEAVES = (
 )
 # The networks of the PyTorch reference, written from the spec alone: ours are compared with them.
 INDEPENDENT = ("model", "joins", "text", "audio_cnn", "clstm", "mobilenet_v3", "efficientnet_lite")
-ENTRIES = ("train", "plan", "sweep", "search", "prices", "reliance", "robustness", "port", "digits")
+ENTRIES = (
+    *("train", "plan", "sweep", "search", "prices", "reliance", "robustness", "port", "pair"),
+    "digits",
+)
 # `from jax import lax` in a file called jax.py would import itself.
 LIBRARY_NAMES = ("onnx", "tensorrt", "keras", "jax", "torch", "profile", "statistics")
 
