@@ -8,7 +8,7 @@
     Predictor("artifacts/early", precision="int8").predict(text="What a day!", image="face.jpg")
 
 Folders and files are given as paths, or as what `export.api` and this module return. Nothing is
-printed. What the caller can mend is a `BenchError`. In a program, `measure` belongs under
+printed. A user error is a `BenchError`. In a program, `measure` belongs under
 `if __name__ == "__main__":`, since each thing that is timed has a process of its own, which imports
 the program's main module.
 """

@@ -10,6 +10,7 @@ with Python 3.10 or newer, numpy and an engine. Studies, reports and estimates s
 from __future__ import annotations
 
 import io
+import re
 import sys
 import tarfile
 from pathlib import Path
@@ -51,6 +52,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("target", type=Path, metavar="DIR|FILE.tar.gz", help="where the copy goes")
     target = parser.parse_args(arguments).target
     packed = target.name.endswith(".tar.gz")
+    if not packed and re.search(r"\.(zip|tar|tgz|gz|xz|bz2|zst)$", target.name):
+        raise BenchError(f"{target} would be a folder: give one, or a file that ends in .tar.gz.")
     (archive if packed else copy)(target)
     sizes = {path: (BENCH / path).stat().st_size for path in travelling()}
     for path, size in sizes.items():

@@ -6,7 +6,7 @@
     artifact.models["int8"].accuracy
 
 Nothing is printed: what goes on is logged to the logger "export", which
-`fusion_keras.api.show_progress()` shows. What the caller can mend is a `UsageError`.
+`fusion_keras.api.show_progress()` shows. A user error is a `UsageError`.
 """
 
 from __future__ import annotations
@@ -127,8 +127,8 @@ def export(
         allow_loss: points of test accuracy that a graph may lose; None for one point.
 
     Raises:
-        UsageError: whatever the caller can mend, or a failed parity check; what was exported before
-            is as it was.
+        UsageError: see the module, or a failed parity check; what was exported before is as it
+            was.
     """
     with cli.quiet_native_logs():
         from export import pipeline, request

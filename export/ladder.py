@@ -223,14 +223,14 @@ def first_parting(
 
 
 def check(rung: Rung, parting: tuple[str, float] | None = None) -> None:
-    """End the export if a rung does not hold.
+    """End the export if a parity check fails.
 
     Raises:
         UsageError: names both graphs, the difference, and where they part.
     """
     if rung.holds:
         return
-    where = f"; they part first at the tap {parting[0]} ({parting[1]:.2g})" if parting else ""
+    where = f"; the first diverging tap is {parting[0]} ({parting[1]:.2g})" if parting else ""
     # Logits that are too far off are no matter of what the user allows.
     advice = remedy(rung.name, rung.flips / rung.decisions) if rung.alike else ""
     raise UsageError(
@@ -253,9 +253,15 @@ def remedy(name: str, share: float) -> str:
 def small(rung: Rung) -> str:
     """How small the differences are."""
     return (
-        f"differ by {100 * rung.noise:.2g} % of what tells the rows apart "
-        f"({100 * rung.tolerance.noise:.2g} % is allowed of few rows)"
+        f"differ by {_percent(rung.noise)} % of what tells the rows apart "
+        f"({_percent(rung.tolerance.noise)} % is allowed of few rows)"
     )
+
+
+def _percent(share: float) -> str:
+    """Two digits, and never as a power of ten."""
+    percent = 100 * share
+    return f"{percent:.0f}" if percent >= 10 else f"{percent:.2g}"
 
 
 def _held_against(rung: Rung) -> str:
@@ -269,7 +275,7 @@ def _held_against(rung: Rung) -> str:
 
 
 def notes(rung: Rung) -> list[str]:
-    """What is to be said of a rung that holds, and would not by the count of flips alone."""
+    """What is to be said of a check that passes, and would not by the count of flips alone."""
     usual = math.ceil(rung.tolerance.flips * rung.decisions)
     changed = f"{rung.name}: {rung.flips} of {rung.decisions} predictions change"
     if rung.excused:

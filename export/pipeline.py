@@ -52,7 +52,7 @@ def export(request: Request) -> dict:
     """Write the artifact; returns its `meta.json`.
 
     Raises:
-        UsageError: whatever the user can fix, or a rung of the ladder that does not hold.
+        UsageError: whatever the user can fix, or a failed parity check.
     """
     description = request.checked()
     lengths = request.lengths(description)

@@ -123,7 +123,7 @@ def tensorflow_rungs(folder: Path, label_kind: str = "single") -> list[ladder.Ru
     """Keras on TensorFlow against JAX, and the SavedModel against that.
 
     Raises:
-        UsageError: one does not hold; names the first tap that parts.
+        UsageError: a failed parity check; names the first diverging tap.
     """
     with np.load(folder / "reference.npz") as a, np.load(folder / "tensorflow.npz") as b:
         outputs = {**{n: a[n] for n in a.files}, **{n: b[n] for n in b.files}}

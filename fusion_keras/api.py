@@ -7,9 +7,9 @@
     run.predict([{"text": "What a day!", "image": "face.jpg"}])
 
 `export.api` makes artifacts of runs, `bench.api` measures those. Nothing is printed: what goes on
-is logged to the logger "fusion_keras", and `show_progress()` shows it, with bars. What the caller
-can mend is a `UsageError`. In a program, `search` belongs under `if __name__ == "__main__":`, since
-it starts processes that import the program's main module.
+is logged to the logger "fusion_keras", and `show_progress()` shows it, with bars. A user
+error is a `UsageError`. In a program, `search` belongs under `if __name__ == "__main__":`, since it
+starts processes that import the program's main module.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def train(settings: Settings | None = None, *, out: str | os.PathLike[str]) -> R
         The finished run.
 
     Raises:
-        UsageError: whatever the caller can mend: settings, data, presets, memory; or the directory
+        UsageError: settings, data, presets or memory are the user's to change; or the directory
             holds a run with other settings.
     """
     config = settings if isinstance(settings, ConfigDict) else configure(settings)
@@ -392,7 +392,7 @@ def search(
         teacher: a variant that is trained first, and from which the models of the space learn.
 
     Raises:
-        UsageError: whatever the caller can mend.
+        UsageError: see the module.
     """
     _import_stack()
     from fusion_keras.searching import asked, proof, report, study

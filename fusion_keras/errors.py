@@ -1,4 +1,4 @@
-"""The one exception that stands for a mistake the user can fix."""
+"""The one exception that stands for a user error."""
 
 
 class UsageError(Exception):

@@ -63,7 +63,9 @@ def test_a_failed_rung_names_the_first_tap_that_parts():
     parting = ladder.first_parting(found, wanted)
     assert parting == ("text_4", 1.0)
     rung = ladder.compare("onnx", LOGITS + 1, "jax", LOGITS, "float32")
-    with pytest.raises(UsageError, match=r"onnx is too far from jax.* first at the tap text_4"):
+    with pytest.raises(
+        UsageError, match=r"onnx is too far from jax.* the first diverging tap is text_4"
+    ):
         ladder.check(rung, parting)
 
 

@@ -156,6 +156,12 @@ def test_a_file_holds_what_a_folder_does(tmp_path, capsys):
     assert set(copies[0]) == set(travelling.travelling())
 
 
+def test_another_kind_of_archive_is_refused(tmp_path, capsys):
+    assert pack.main([str(tmp_path / "bench.zip")]) == 2
+    assert "a file that ends in .tar.gz" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_copy_does_not_mix_with_what_is_there(tmp_path, capsys):
     (tmp_path / "bench").mkdir()
     with pytest.raises(BenchError, match="remove it, or give another folder"):

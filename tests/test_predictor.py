@@ -113,7 +113,9 @@ def test_what_the_model_cannot_do_without_is_named(tiny_artifact, tmp_path, data
     (folder / "meta.json").write_text(json.dumps(meta))
     predictor = Predictor(folder)
     assert predictor.predict(image=data / "1.png").label
-    with pytest.raises(InputError, match="inter wants image: it has not learned to do without"):
+    with pytest.raises(
+        InputError, match="inter model was given no image, and has not learned to do"
+    ):
         predictor.predict(text="a good day")
 
 

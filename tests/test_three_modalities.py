@@ -477,7 +477,7 @@ def test_predict_asks_for_nothing_that_may_be_missing(artifact, bench, capsys):
     with_it, without = (predictor.predict(**given).probabilities for given in (heard, said))
     assert abs(with_it["positive"] - without["positive"]) > 1e-6
     assert ask([str(artifact), f"--audio={data / '1.wav'}", "--text", "a good day"]) == 2
-    assert "late wants image" in capsys.readouterr().err
+    assert "late model was given no image" in capsys.readouterr().err
     assert ask([*asked, f"--audio={data / '1.png'}"]) == 2
     assert "1.png cannot be used" in capsys.readouterr().err
 

@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from bench.edge import entry
 
@@ -22,6 +23,10 @@ class Parser(argparse.ArgumentParser):
         shown = argparse.RawDescriptionHelpFormatter
         super().__init__(formatter_class=shown, allow_abbrev=False, **settings)
         self._older = older
+
+    def error(self, message: str) -> NoReturn:
+        """Without the usage, which would stand between the command and what is wrong with it."""
+        self.exit(2, f"error: {message} (--help has examples)\n")
 
     def parse_known_args(self, args=None, namespace=None):
         given = sys.argv[1:] if args is None else args

@@ -200,7 +200,8 @@ class Predictor:
         lacking = [name for keyword, name in named.items() if keyword not in self.may_lack]
         if lacking:
             raise InputError(
-                f"{variant} wants {' and '.join(lacking)}: it has not learned to do without."
+                f"The {variant} model was given no {' and no '.join(lacking)}, and has not learned "
+                "to do without."
             )
         if not given:
             raise InputError(f"{' or '.join(named.values())} is wanted.")

@@ -82,7 +82,7 @@ def measure(options: Options) -> dict:
     if options.precisions != Options.precisions and not any(c.precision for c in contenders):
         raise UsageError(
             f"--precisions is {','.join(options.precisions)}, and what was given are runs, which "
-            "have but one: give an artifact with it, and its run as --run."
+            "have but one: give an artifact with it, and its run as --runs."
         )
     grid = grid_of(options.corruptions, strengths, contenders)
     if not options.corruptions and "text_masking" not in grid and "text_dropping" in grid:
