@@ -57,4 +57,4 @@ def test_the_program_answers_each_picture_of_a_clip(tiny_artifact, tmp_path):
     assert done.returncode == 0, done.stderr
     answers = done.stdout.splitlines()
     assert len(answers) == FRAMES
-    assert all(re.fullmatch(r" *\d (neg|pos)ative [\d.]+ % in [\d.]+ ms", a) for a in answers)
+    assert all(re.fullmatch(r" *\d (negative|positive) [\d.]+ % in [\d.]+ ms", a) for a in answers)
