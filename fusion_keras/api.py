@@ -384,7 +384,7 @@ def search(
         out: where all of it goes.
         budget_ms: p90 at the fastest precision, milliseconds; None for the whole front.
         space: a file that says what may vary; None for every depth of the backbones at hand.
-        trials: models to try.
+        trials: models to try; named variants that the space does not hold are tried all the same.
         finalists, seeds: models that are proven on new seeds, and on how many; 0 for none.
         jobs: models at a time, or "auto".
         precisions: what is measured and scored.
