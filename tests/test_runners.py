@@ -385,7 +385,7 @@ def summed(inputs):
     return {"logits": np.stack(logits, 1).astype(np.float16)}
 
 
-@pytest.fixture(params=["10.3", "11.1"])
+@pytest.fixture(params=["10.3", "10.16", "11.1"])
 def trt(request, monkeypatch):
     engine = {"inputs": TENSORS, "outputs": {"logits": np.float16}, "run": summed, "profiles": 2}
     module = tensorrt_api.module(request.param, engine=engine)

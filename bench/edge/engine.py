@@ -176,10 +176,21 @@ def gpu_name() -> str:
 
 
 def _flags(trt) -> int:
-    """Strongly typed: always so from TensorRT 11 on, a choice in 10."""
+    """Strongly typed: always so from TensorRT 11 on, a choice in 10 and TensorRT-RTX.
+
+    Raises:
+        ArtifactError: it has no such networks.
+    """
     if int(trt.__version__.split(".")[0]) >= 11:
         return 0
-    return 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    flags = trt.NetworkDefinitionCreationFlag
+    if not hasattr(flags, "STRONGLY_TYPED"):
+        raise ArtifactError(
+            f"{trt.__name__} {trt.__version__} is too old: it chooses the types of a network itself, "
+            "where an artifact has them in its ONNX file. TensorRT 10 takes it, a Jetson has that "
+            "from JetPack 6.1 on."
+        )
+    return 1 << int(flags.STRONGLY_TYPED)
 
 
 def _model(meta: dict, precision: str, folder: Path) -> Path:
