@@ -186,9 +186,9 @@ def _flags(trt) -> int:
     flags = trt.NetworkDefinitionCreationFlag
     if not hasattr(flags, "STRONGLY_TYPED"):
         raise ArtifactError(
-            f"{trt.__name__} {trt.__version__} is too old: it chooses the types of a network itself, "
-            "where an artifact has them in its ONNX file. TensorRT 10 takes it, a Jetson has that "
-            "from JetPack 6.1 on."
+            f"{trt.__name__} {trt.__version__} is too old: it chooses a network's types itself, "
+            "where an artifact has them in its ONNX file. Take TensorRT 10 or later; a Jetson has "
+            "it from JetPack 6.1 on."
         )
     return 1 << int(flags.STRONGLY_TYPED)
 
