@@ -75,7 +75,7 @@ def test_an_older_onnx_runtime_is_one_sentence(folder, monkeypatch):
     for kind in onnxruntime.InferenceSession.__mro__:
         if name in vars(kind):
             monkeypatch.delattr(kind, name)
-    with pytest.raises(ArtifactError, match="too old for Nv.* take 1.24 or later"):
+    with pytest.raises(ArtifactError, match=r"too old for Nv.* take 1\.24 or later"):
         open_runner("rtx", folder, read(folder), "fp32")
 
 
