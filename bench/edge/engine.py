@@ -111,9 +111,14 @@ def parsed(trt, builder, logger, source: Path):
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(source)):
         errors = [parser.get_error(i) for i in range(parser.num_errors)]
-        nodes = [(e.node_name(), e.node_operator(), e.desc()) for e in errors]
+        nodes = [(e.node_name(), e.node_operator(), _words(e)) for e in errors]
         raise RefusedError(f"{trt.__name__} {trt.__version__} refuses {source}", nodes)
     return network
+
+
+def _words(error) -> str:
+    """What the parser says of a node; its kind of error where that is the condition `false`."""
+    return error.code().name if error.desc() == "false" else error.desc()
 
 
 def configured(trt, builder, network, lengths: list[int], workspace: int, max_batch: int):

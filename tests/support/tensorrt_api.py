@@ -183,6 +183,7 @@ class _Object:
     def _get_error(self, index):
         said = {"desc": "No importer registered for op: Frob", "node_name": "head/frob"}
         said["node_operator"] = "Frob"
+        said["code"] = types.SimpleNamespace(name="INVALID_NODE")
         return types.SimpleNamespace(**{name: lambda x=x: x for name, x in said.items()})
 
     def _get_input(self, index):
