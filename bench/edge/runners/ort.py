@@ -31,6 +31,9 @@ class OnnxRuntime(Runner):
         options = self._ort.SessionOptions()
         options.log_severity_level = 4  # its errors are raised, too
         options.intra_op_num_threads = self.threads
+        if self.precision == "fp16" and _version(self._ort) < (1, 19):
+            # 1.18 answers fp16 wrongly on the CPU from a session's second inference on, with it.
+            options.enable_mem_pattern = False
         try:
             self.session = self._open(path, options)
         except ArtifactError:
@@ -203,6 +206,11 @@ class OnnxRuntimeTensorRT(OnnxRuntimeCuda):
             "trt_engine_cache_enable": "True",
             "trt_engine_cache_path": str(self._cache("ort")),
         }
+
+
+def _version(ort) -> tuple[int, int]:
+    major, minor = ort.__version__.split(".")[:2]
+    return int(major), int(minor)
 
 
 def no_tf32() -> None:
