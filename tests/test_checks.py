@@ -13,8 +13,9 @@ import pytest
 from onnxruntime import quantization
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
+from bench.edge import micrograph
 from bench.edge.artifact import read
-from export import doctor
+from export import doctor, tensorrt_ops
 from tests.conftest import DATA_ROOT
 
 CASES = DATA_ROOT.parent / "cases" / "doctor"
@@ -291,6 +292,30 @@ def test_an_ir_version_beyond_what_an_engine_knows_is_refused_and_that_of_the_re
     model.ir_version = 99
     with pytest.raises(Exception, match="Unsupported model IR version: 99"):
         answer(model, x=[[1, 2]])
+
+
+# The latest IR version and opset of the oldest ONNX Runtime that a JetPack has a wheel of, by what
+# these releases say of a model of IR version 99 and of one of opset 99.
+JETSON = {
+    # elinux.org/Jetson_Zoo#ONNX_Runtime: onnxruntime_gpu-1.18.0-cp310-cp310-linux_aarch64.whl
+    "JetPack 6, ONNX Runtime 1.18": (10, 21),
+    # github.com/Shattered217/Jetson-Orin-Wheels/releases/tag/7.2.0: 1.28, built for Orins
+    "JetPack 7.2, ONNX Runtime 1.28": (13, 26),
+}
+
+
+def test_every_file_of_an_export_fits_the_onnx_runtimes_of_both_jetpacks(tiny_artifact):
+    files = sorted(tiny_artifact.glob("*.onnx"))
+    assert len(files) == 4
+    probe = onnx.load_from_string(micrograph.products(8, 1))
+    for model in [probe, *map(onnx.load, files)]:
+        opset = {x.domain: x.version for x in model.opset_import}[""]
+        for latest_ir, latest_opset in JETSON.values():
+            assert model.ir_version <= latest_ir
+            assert opset <= latest_opset
+        # TensorRT 10.3 of JetPack 6, by its table; 11 takes 9 to 25 (docs.nvidia.com/deeplearning/
+        # tensorrt/latest/reference/onnx-opset-guide.html).
+        assert opset in tensorrt_ops.OPSETS
 
 
 def test_the_domain_of_the_standard_operators_has_two_names():

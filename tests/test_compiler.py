@@ -70,6 +70,19 @@ def test_the_doctor_asks_the_compiler(rtx, planted, tiny_artifact):
     assert doctor.refused(tiny_artifact / "model.fp16.onnx") == []
 
 
+def test_the_command_ends_with_the_node_that_the_compiler_refuses(rtx, entries, tmp_path):
+    # Of the standard, and in no engine of NVIDIA's.
+    graph = GRAPH.replace("mine.Frob", "Det").replace("float[1,2] x", "float[1,2,2] x")
+    graph = graph.replace("float[1,2] logits", "float[1] logits")
+    onnx.save(onnx.parser.parse_model(graph), tmp_path / "det.onnx")
+    done = entries.run("export.doctor", "--compile=tensorrt", tmp_path / "det.onnx")
+    assert done.returncode == 1
+    said = " ".join(done.stdout.replace("│", " ").split())
+    assert "NVIDIA's compiler" in said
+    with pytest.raises(compiler.RefusedError, match=r"Det \(head\): UNSUPPORTED_NODE"):
+        compiler.compiled([tmp_path / "det.onnx"])
+
+
 def test_without_the_compiler_the_doctor_says_where_it_comes_from(planted, monkeypatch):
     monkeypatch.setattr(compiler, "installed", lambda: False)
 

@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import sys
+from pathlib import Path
 
 import onnx.parser
 import pytest
@@ -38,7 +40,7 @@ def artifact(folder, length="T", lengths=(8, 16)):
     return folder
 
 
-@pytest.fixture(params=["10.3", "11.1"])
+@pytest.fixture(params=["10.3", "10.16", "11.1"])
 def trt(request, monkeypatch):
     module = tensorrt_api.module(request.param)
     monkeypatch.setitem(sys.modules, "tensorrt", module)
@@ -61,7 +63,7 @@ def test_an_engine_is_built_with_a_profile_for_each_bucket(trt, tmp_path, capsys
     ]
     assert ("set_memory_pool_limit", trt.MemoryPoolType.WORKSPACE, 64 << 20) in trt.calls
     assert ("clear_flag", trt.BuilderFlag.TF32) in trt.calls
-    # EXPLICIT_BATCH is bit 0 of 10.3, STRONGLY_TYPED bit 1; 11 has nothing to ask for.
+    # EXPLICIT_BATCH is bit 0 of 10, STRONGLY_TYPED bit 1; 11 has nothing to ask for.
     assert ("create_network", 2 if trt.__version__.startswith("10") else 0) in trt.calls
     assert read(folder)["lengths"] == [8, 16], "an engine beside it does not harm the artifact"
 
@@ -131,6 +133,50 @@ def test_what_tensorrt_refuses_is_one_sentence(tmp_path, monkeypatch, capsys, fa
     assert error.startswith("error: ")
     assert said in error
     assert not (folder / "engines").exists()
+
+
+def test_a_tensorrt_without_strong_types_is_one_sentence(tmp_path, monkeypatch, capsys):
+    trt = tensorrt_api.module("8.6")
+    monkeypatch.setitem(sys.modules, "tensorrt", trt)
+    folder = artifact(tmp_path / "artifact")
+    assert engine_main([str(folder)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: tensorrt 8.6.0 is too old: ")
+    assert "JetPack 6.1" in error
+    assert trt.calls == []
+    assert not (folder / "engines").exists()
+
+
+def tensorrt_users():
+    """The modules of the bench and of the export that speak of TensorRT's bindings."""
+    root = Path(__file__).parents[1]
+    for path in sorted([*root.glob("bench/**/*.py"), *root.glob("export/**/*.py")]):
+        if re.search(r"\btrt\.|\bimport tensorrt", path.read_text()):
+            yield path
+
+
+def test_nothing_that_tensorrt_11_has_removed_is_used_in_any_branch():
+    users = list(tensorrt_users())
+    assert {"engine.py", "trt.py", "compiler.py"} <= {path.name for path in users}
+    used = {path.name: tensorrt_api.removed_in_11(path.read_text()) for path in users}
+    assert not any(used.values()), used
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("if old: config.set_flag(trt.BuilderFlag.FP16)", ["BuilderFlag.FP16"]),
+        (
+            "from x import y\ny.IBuilderConfig.int8_calibrator = 1",
+            ["IBuilderConfig.int8_calibrator"],
+        ),
+        ("size = engine.device_memory_size", ["ICudaEngine.device_memory_size"]),
+        ("class C(trt.IInt8EntropyCalibrator2): pass", [".IInt8EntropyCalibrator2"]),
+        ("trt.DataType.INT8, trt.BuilderFlag.TF32, config.get_timing_cache()", []),
+    ],
+)
+def test_uses_of_what_was_removed_are_seen(code, found):
+    assert tensorrt_api.removed_in_11(code) == found
 
 
 def test_without_tensorrt_it_says_where_to_get_it(tmp_path, monkeypatch, capsys):

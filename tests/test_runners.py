@@ -195,6 +195,20 @@ def test_a_damaged_graph_is_one_sentence(tiny_artifact, meta, tmp_path):
         open_runner("ort", tmp_path, meta, "fp32")
 
 
+@pytest.mark.parametrize(
+    ("version", "precision", "pattern"),
+    [("1.18.1", "fp16", False), ("1.18.1", "fp32", True), ("1.19.2", "fp16", True)],
+)
+def test_an_onnx_runtime_that_errs_at_fp16_plans_no_memory(
+    version, precision, pattern, tiny_artifact, meta, monkeypatch
+):
+    import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "__version__", version)
+    with open_runner("ort", tiny_artifact, meta, precision) as runner:
+        assert runner.session.get_session_options().enable_mem_pattern == pattern
+
+
 # --- Providers of ONNX Runtime ----------------------------------------------------------------
 
 
@@ -385,7 +399,7 @@ def summed(inputs):
     return {"logits": np.stack(logits, 1).astype(np.float16)}
 
 
-@pytest.fixture(params=["10.3", "11.1"])
+@pytest.fixture(params=["10.3", "10.16", "11.1"])
 def trt(request, monkeypatch):
     engine = {"inputs": TENSORS, "outputs": {"logits": np.float16}, "run": summed, "profiles": 2}
     module = tensorrt_api.module(request.param, engine=engine)

@@ -111,9 +111,14 @@ def parsed(trt, builder, logger, source: Path):
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(source)):
         errors = [parser.get_error(i) for i in range(parser.num_errors)]
-        nodes = [(e.node_name(), e.node_operator(), e.desc()) for e in errors]
+        nodes = [(e.node_name(), e.node_operator(), _words(e)) for e in errors]
         raise RefusedError(f"{trt.__name__} {trt.__version__} refuses {source}", nodes)
     return network
+
+
+def _words(error) -> str:
+    """What the parser says of a node; its kind of error where that is the condition `false`."""
+    return error.code().name if error.desc() == "false" else error.desc()
 
 
 def configured(trt, builder, network, lengths: list[int], workspace: int, max_batch: int):
@@ -176,10 +181,21 @@ def gpu_name() -> str:
 
 
 def _flags(trt) -> int:
-    """Strongly typed: always so from TensorRT 11 on, a choice in 10."""
+    """Strongly typed: always so from TensorRT 11 on, a choice in 10 and TensorRT-RTX.
+
+    Raises:
+        ArtifactError: it has no such networks.
+    """
     if int(trt.__version__.split(".")[0]) >= 11:
         return 0
-    return 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
+    flags = trt.NetworkDefinitionCreationFlag
+    if not hasattr(flags, "STRONGLY_TYPED"):
+        raise ArtifactError(
+            f"{trt.__name__} {trt.__version__} is too old: it chooses a network's types itself, "
+            "where an artifact has them in its ONNX file. Take TensorRT 10 or later; a Jetson has "
+            "it from JetPack 6.1 on."
+        )
+    return 1 << int(flags.STRONGLY_TYPED)
 
 
 def _model(meta: dict, precision: str, folder: Path) -> Path:

@@ -29,6 +29,7 @@ _NEEDED = {
     "ort": ("onnxruntime", "onnxruntime"),
     "ort-cuda": ("onnxruntime", "onnxruntime-gpu"),
     "ort-tensorrt": ("onnxruntime", "onnxruntime-gpu"),
+    "rtx": ("onnxruntime_ep_nv_tensorrt_rtx", "onnxruntime onnxruntime-ep-nv-tensorrt-rtx"),
     "openvino": ("openvino", "openvino"),
     "openvino-bf16": ("openvino", "openvino"),
     "tensorrt": ("tensorrt", "tensorrt"),

@@ -1,12 +1,14 @@
 """What TensorRT's Python module takes, for machines that cannot have it.
 
 Names and arguments are those of the published bindings, python/src/infer/pyCore.cpp,
-infer/pyGraph.cpp and parsers/pyOnnx.cpp of NVIDIA/TensorRT at release/10.3 (JetPack 6.2) and
-release/11.1; a call that one of them does not have, or with other arguments, is an error. The
+infer/pyGraph.cpp and parsers/pyOnnx.cpp of github.com/NVIDIA/TensorRT at release/10.3 (JetPack
+6.1 and 6.2), release/10.16 (JetPack 7.2) and release/11.1; a call that one of them does not have,
+or with other arguments, is an error. release/8.6 is there to be refused. The
 parser reads the ONNX file with `onnx`, so inputs and their open axes are the file's own. An
 engine reads and writes the addresses that it was given; what it computes is the test's to say.
 """
 
+import ast
 import ctypes
 import enum
 import inspect
@@ -15,7 +17,7 @@ import types
 import numpy as np
 import onnx
 
-# class -> method -> arguments; the same in both releases.
+# class -> method -> arguments; the same in all three releases.
 METHODS = {
     "Builder": {
         "create_network": ("flags",),
@@ -51,20 +53,63 @@ METHODS = {
     },
 }
 # enumeration -> members that matter here, by release.
+_ENUMS_10 = {
+    "BuilderFlag": ("FP16", "BF16", "INT8", "TF32"),
+    "MemoryPoolType": ("WORKSPACE",),
+    "NetworkDefinitionCreationFlag": ("EXPLICIT_BATCH", "STRONGLY_TYPED"),
+    "TensorIOMode": ("NONE", "INPUT", "OUTPUT"),
+}
 ENUMS = {
-    "10.3": {
-        "BuilderFlag": ("FP16", "BF16", "INT8", "TF32"),
-        "MemoryPoolType": ("WORKSPACE",),
-        "NetworkDefinitionCreationFlag": ("EXPLICIT_BATCH", "STRONGLY_TYPED"),
-        "TensorIOMode": ("NONE", "INPUT", "OUTPUT"),
-    },
+    "8.6": {**_ENUMS_10, "NetworkDefinitionCreationFlag": ("EXPLICIT_BATCH",)},
+    "10.3": _ENUMS_10,
+    "10.16": _ENUMS_10,
     "11.1": {
+        **_ENUMS_10,
         "BuilderFlag": ("TF32",),
-        "MemoryPoolType": ("WORKSPACE",),
         "NetworkDefinitionCreationFlag": ("STRONGLY_TYPED",),
-        "TensorIOMode": ("NONE", "INPUT", "OUTPUT"),
     },
 }
+# What 10.3 or 10.16 have and 11.1 has not, of the classes that engines are built and run with:
+# by comparing the bindings named above. NVIDIA's own list, docs.nvidia.com/deeplearning/tensorrt/
+# 11.4.0/api/migration/tensorrt-10x-to-11x-python-api-reference.html, also has
+# BuilderFlag.DIRECT_IO, which is still there.
+REMOVED_IN_11 = {
+    "Builder": "platform_has_fast_fp16 platform_has_fast_int8 platform_has_tf32",
+    "BuilderFlag": "BF16 FP16 FP4 FP8 INT4 INT8 OBEY_PRECISION_CONSTRAINTS "
+    "PREFER_PRECISION_CONSTRAINTS REJECT_EMPTY_ALGORITHMS WEIGHTLESS",
+    "IBuilderConfig": "algorithm_selector clear_quantization_flag get_calibration_profile "
+    "get_quantization_flag int8_calibrator quantization_flags set_calibration_profile "
+    "set_quantization_flag",
+    "ICudaEngine": "create_execution_context_without_device_memory device_memory_size "
+    "get_device_memory_size_for_profile has_implicit_batch_dimension "
+    "minimum_weight_streaming_budget weight_streaming_budget",
+    "IExecutionContext": "all_shape_inputs_specified",
+    "IPluginRegistry": "get_plugin_creator plugin_creator_list",
+    "NetworkDefinitionCreationFlag": "EXPLICIT_BATCH",
+    "OnnxParser": "parse_with_weight_descriptors supports_model",
+    "PreviewFeature": "MULTIDEVICE_RUNTIME_10_16 PROFILE_SHARING_0806",
+    "TacticSource": "CUBLAS CUBLAS_LT CUDNN",
+    "": "CalibrationAlgoType IAlgorithm IAlgorithmContext IAlgorithmIOInfo IAlgorithmSelector "
+    "IAlgorithmVariant IInt8Calibrator IInt8EntropyCalibrator IInt8EntropyCalibrator2 "
+    "IInt8LegacyCalibrator IInt8MinMaxCalibrator IStreamReader QuantizationFlag",
+}
+
+
+def removed_in_11(code: str) -> list[str]:
+    """What a module's code names of REMOVED_IN_11, as Class.member: also in branches not run.
+
+    Members of enumerations are told by their class, since DataType still has INT8; all others
+    by their name alone.
+    """
+    found = []
+    for node in ast.walk(ast.parse(code)):
+        if not isinstance(node, ast.Attribute):
+            continue
+        holder = getattr(node.value, "attr", getattr(node.value, "id", None))
+        for owner, members in REMOVED_IN_11.items():
+            if node.attr in members.split() and (node.attr.islower() or owner in ("", holder)):
+                found.append(f"{owner}.{node.attr}")
+    return found
 
 
 def module(release: str, fails: str = "", engine: dict | None = None) -> types.SimpleNamespace:
@@ -138,6 +183,7 @@ class _Object:
     def _get_error(self, index):
         said = {"desc": "No importer registered for op: Frob", "node_name": "head/frob"}
         said["node_operator"] = "Frob"
+        said["code"] = types.SimpleNamespace(name="INVALID_NODE")
         return types.SimpleNamespace(**{name: lambda x=x: x for name, x in said.items()})
 
     def _get_input(self, index):

@@ -14,6 +14,7 @@ from bench.edge.artifact import ArtifactError
 from bench.edge.runners.base import Runner
 from bench.edge.runners.openvino import OpenVino, OpenVinoBfloat16
 from bench.edge.runners.ort import OnnxRuntime, OnnxRuntimeCuda, OnnxRuntimeTensorRT
+from bench.edge.runners.rtx import OnnxRuntimeRtx
 from bench.edge.runners.saved_model import SavedModel
 from bench.edge.runners.trt import TensorRT
 from bench.edge.runners.workstation import Keras, Torch, TorchCompiled
@@ -22,6 +23,7 @@ RUNNERS = {
     "ort": OnnxRuntime,
     "ort-cuda": OnnxRuntimeCuda,
     "ort-tensorrt": OnnxRuntimeTensorRT,
+    "rtx": OnnxRuntimeRtx,
     "openvino": OpenVino,
     "openvino-bf16": OpenVinoBfloat16,
     "tensorrt": TensorRT,

@@ -12,6 +12,9 @@ import numpy as np
 from bench.edge.artifact import ArtifactError
 from bench.edge.runners.base import Runner, brief, library
 
+# A session is to tell which provider took which node, from 1.24 on.
+RECORD = ("session.record_ep_graph_assignment_info", "1")
+
 
 class OnnxRuntime(Runner):
     """ONNX Runtime on the CPU, its settings as they are but for the threads.
@@ -28,6 +31,9 @@ class OnnxRuntime(Runner):
         options = self._ort.SessionOptions()
         options.log_severity_level = 4  # its errors are raised, too
         options.intra_op_num_threads = self.threads
+        if self.precision == "fp16" and _version(self._ort) < (1, 19):
+            # 1.18 answers fp16 wrongly on the CPU from a session's second inference on, with it.
+            options.enable_mem_pattern = False
         try:
             self.session = self._open(path, options)
         except ArtifactError:
@@ -44,9 +50,41 @@ class OnnxRuntime(Runner):
         self.providers = [self.asked]
         return self._ort.InferenceSession(path, options, providers=[self.asked])
 
+    def _used(self, session) -> list[str]:
+        """The providers that took nodes, the most nodes first.
+
+        The session was opened with RECORD.
+
+        Raises:
+            ArtifactError: another one than was asked for took some, and that is not allowed.
+        """
+        taken = [
+            (part.ep_name, node)
+            for part in session.get_provider_graph_assignment_info()
+            for node in part.get_nodes()
+        ]
+        others = [(name, node) for name, node in taken if name != self.asked]
+        if others and not self.allow_fallback:
+            raise ArtifactError(fallen_back(self.asked, others, len(taken)))
+        return [name for name, _ in Counter(name for name, _ in taken).most_common()]
+
     def _infer(self, inputs):
         given = {name: inputs[name] for name in self._inputs}
         return dict(zip(self._outputs, self.session.run(self._outputs, given), strict=True))
+
+    def _cache(self, engine: str):
+        """A folder beside the artifact for what an engine makes of this graph, made if need be.
+
+        Engines know graphs by their names, not by their weights, and make one level of folders.
+        """
+        cache = self.folder / "engines" / f"{engine}-{self.meta['seal'][:12]}-{self.precision}"
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ArtifactError(
+                f"{cache}, where engines are kept, cannot be made: {error.strerror}."
+            ) from None
+        return cache
 
     def close(self):
         self.session = None
@@ -70,9 +108,7 @@ class OnnxRuntimeCuda(OnnxRuntime):
 
     def _load(self):
         if self.precision == "fp32":
-            # TF32 would round its products to 10 bits of mantissa; `bench.engine` has it off, too.
-            # The TensorRT provider has no option of its own for it (onnxruntime #26029).
-            os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
+            no_tf32()
         super()._load()
 
     def _settings(self) -> dict[str, str]:
@@ -90,7 +126,7 @@ class OnnxRuntimeCuda(OnnxRuntime):
         chain = [(self.asked, self._settings()), *self.fallbacks]
         tells = hasattr(ort.InferenceSession, "get_provider_graph_assignment_info")
         if tells:
-            options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+            options.add_session_config_entry(*RECORD)
         elif not self.allow_fallback:
             options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
             chain = chain[:1]
@@ -108,18 +144,6 @@ class OnnxRuntimeCuda(OnnxRuntime):
         """Load what the provider is linked to from where pip puts it, which no loader searches."""
         if hasattr(self._ort, "preload_dlls"):  # from 1.21 on
             self._ort.preload_dlls()
-
-    def _used(self, session) -> list[str]:
-        """The providers that took nodes, the most nodes first."""
-        taken = [
-            (part.ep_name, node)
-            for part in session.get_provider_graph_assignment_info()
-            for node in part.get_nodes()
-        ]
-        others = [(name, node) for name, node in taken if name != self.asked]
-        if others and not self.allow_fallback:
-            raise ArtifactError(fallen_back(self.asked, others, len(taken)))
-        return [name for name, _ in Counter(name for name, _ in taken).most_common()]
 
     def _infer(self, inputs):
         shapes = tuple(inputs[name].shape for name in self._inputs)
@@ -176,20 +200,26 @@ class OnnxRuntimeTensorRT(OnnxRuntimeCuda):
             importlib.import_module("tensorrt")
 
     def _settings(self):
-        # It knows graphs by their names, not by their weights; and makes one level of folders.
-        cache = self.folder / "engines" / f"ort-{self.meta['seal'][:12]}-{self.precision}"
-        try:
-            cache.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ArtifactError(
-                f"{cache}, where engines are kept, cannot be made: {error.strerror}."
-            ) from None
         return {
             "trt_fp16_enable": str(self.precision == "fp16"),
             "trt_int8_enable": str(self.precision.startswith("int8")),
             "trt_engine_cache_enable": "True",
-            "trt_engine_cache_path": str(cache),
+            "trt_engine_cache_path": str(self._cache("ort")),
         }
+
+
+def _version(ort) -> tuple[int, int]:
+    major, minor = ort.__version__.split(".")[:2]
+    return int(major), int(minor)
+
+
+def no_tf32() -> None:
+    """Keep NVIDIA's libraries from rounding fp32 products to 10 bits of mantissa, from here on.
+
+    `bench.engine` has it off, too; the providers for TensorRT have no option of their own for it
+    (onnxruntime #26029).
+    """
+    os.environ["NVIDIA_TF32_OVERRIDE"] = "0"
 
 
 def fallen_back(asked: str, others: list, count: int) -> str:
