@@ -86,6 +86,8 @@ def test_what_a_config_says_is_what_is_built(family, backbone, saved, tmp_path):
 def test_the_longest_sentence_is_taken_and_no_longer_one(backbone, saved):
     inputs = inputs_of(backbone, length=backbone.max_sequence_length)
     assert worst_difference(real_taps(backbone, inputs), their_taps(saved[1], inputs)) <= TOLERANCE
+    if not backbone.embeds_positions:
+        return  # theirs takes any, as its farthest distances have one vector
     with pytest.raises((IndexError, RuntimeError, ValueError)):
         their_taps(saved[1], inputs_of(backbone, length=backbone.max_sequence_length + 1))
 
@@ -203,6 +205,8 @@ PUBLISHED = {
     "electra_small": 13_483_008,
     "electra_base": 108_891_648,
     "albert_base": 11_683_584 + 522 * 128,  # BERT's words, see `presets`
+    "deberta_v3_xsmall": 70_682_112,
+    "deberta_v3_small": 141_304_320,
     "clip_text_b32": 63_165_952 + 512 * 512,  # without and with the projection
     "clip_text_b16": 63_165_952 + 512 * 512,
 }

@@ -43,6 +43,7 @@ KINDS = {
     "roberta without a pooler": {"pad_id": 1, "pooler": False},
     "electra": {"embedding_dim": 16},
     "albert": {"embedding_dim": 16, "num_groups": 2, "pad_id": 3},
+    "deberta": {"position_buckets": 4, "embeds_positions": False},
     "clip": {"pad_id": 3, "end_id": 58, "projection_dim": 24},
 }
 QUICK = ("roberta", "albert", "clip")
@@ -121,6 +122,7 @@ def test_the_pytorch_reference_is_equal_at_every_tap(kind, variant):
         ("distilbert", "late"),
         ("electra", "inter"),
         ("albert", "early"),
+        ("deberta", "inter"),
     ],
 )
 def test_a_checkpoint_is_trained_exported_and_answers(name, variant, tiny, tmp_path, entries):

@@ -23,6 +23,7 @@ from tokenizers import (
 from fusion_keras.backbones.albert import AlbertBackbone
 from fusion_keras.backbones.bert import BertBackbone
 from fusion_keras.backbones.clip_text import CLIPTextBackbone
+from fusion_keras.backbones.deberta_v2 import DebertaV2Backbone
 from fusion_keras.backbones.distilbert import DistilBertBackbone
 from fusion_keras.backbones.electra import ElectraBackbone
 from fusion_keras.backbones.roberta import RobertaBackbone
@@ -35,6 +36,16 @@ _SIZES = {
     "num_attention_heads": 4,
     "intermediate_size": 64,
     "max_position_embeddings": 20,
+}
+# As every published DeBERTa-v3 has it, but for the few buckets: of 20 tokens some are far apart.
+_DEBERTA = {
+    **_SIZES,
+    "relative_attention": True,
+    "share_att_key": True,
+    "pos_att_type": "p2c|c2p",
+    "norm_rel_ebd": "layer_norm",
+    "position_buckets": 8,
+    "position_biased_input": False,
 }
 _DISTIL = {
     "vocab_size": 60,
@@ -153,6 +164,18 @@ FAMILIES = {
             {"num_hidden_groups": 2, "num_hidden_layers": 5, "hidden_act": "gelu"},
             {"pad_token_id": 6, "hidden_act": "relu", "num_hidden_groups": 3},
         ),
+        kind="pieces",
+    ),
+    "deberta": Family(
+        DebertaV2Backbone,
+        "DebertaV2",
+        _DEBERTA,
+        (
+            {"layer_norm_eps": 0.1, "type_vocab_size": 3, "position_buckets": 7},
+            {"position_buckets": -1, "max_relative_positions": 5, "hidden_act": "gelu_new"},
+            {"position_biased_input": True, "pad_token_id": 7, "num_attention_heads": 2},
+        ),
+        pooler=False,
         kind="pieces",
     ),
     "clip": Family(
