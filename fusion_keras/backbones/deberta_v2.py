@@ -133,29 +133,41 @@ class Distances(layers.Layer):
 class DisentangledLayer(EncoderLayer):
     """An encoder layer called with `distances`, what `Distances` gives, normalised."""
 
-    def _scores(self, query, key, training, distances=None, alone=False):
+    def _scores(self, query, key, padding_mask, training, distances=None, alone=False):
         vectors = self._self_attention_dropout(distances, training=training)
-        attention, length = self._self_attention_layer, ops.shape(key)[2]
-        reach = distances.shape[0] // 2
+        # Of the mask, which all layers have: an exported graph of open length then asks once.
+        attention, length = self._self_attention_layer, ops.shape(padding_mask)[1]
+        count = distances.shape[0]
         scale = (3 * query.shape[-1]) ** -0.5
-        query = query * scale
         of_keys, of_queries = (
-            heads_of(dense, vectors, (1, 2 * reach + 1))  # [1, H, 2 * reach + 1, d]
+            heads_of(dense, vectors, (1, count))  # [1, H, count, d]
             for dense in (attention.key_dense, attention.query_dense)
         )
+        query, of_queries = query * scale, of_queries * scale
         if alone:
             # Of the first token, whose distances to the others are 0 and less.
-            near = slice(reach, reach + length)
-            of_keys, of_queries = of_keys[:, :, near], of_queries[:, :, near] * scale
-            scores = ops.matmul(query, ops.transpose(key + of_keys, (0, 1, 3, 2)))
+            of_keys, of_queries = (
+                _cut(x, count // 2, length) for x in (of_keys, of_queries)
+            )
+            scores = ops.matmul(query, _turned(key + of_keys))
             return scores + ops.sum(key * of_queries, axis=-1)[:, :, None, :]
-        near = slice(reach - length, reach + length + 1)
-        of_keys = ops.transpose(of_keys, (0, 1, 3, 2))[:, :, :, near]
-        of_queries = ops.transpose(of_queries * scale, (0, 1, 3, 2))[:, :, :, ::-1][:, :, :, near]
-        scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))
-        scores = scores + _shifted(ops.matmul(query, of_keys), length)
-        turned = _shifted(ops.matmul(key, of_queries), length)
-        return scores + ops.transpose(turned, (0, 1, 3, 2))
+        of_keys, of_queries = (
+            _cut(x, count // 2 - length, 2 * length + 1)
+            for x in (of_keys, ops.flip(of_queries, axis=2))
+        )
+        scores = ops.matmul(query, _turned(key))
+        scores = scores + _shifted(ops.matmul(query, _turned(of_keys)), length)
+        return scores + _turned(_shifted(ops.matmul(key, _turned(of_queries)), length))
+
+
+def _turned(x):
+    """[B, H, N, M] -> [B, H, M, N]."""
+    return ops.transpose(x, (0, 1, 3, 2))
+
+
+def _cut(x, first, count):
+    """Of vectors [1, H, N, d] those from `first` on, [1, H, count, d]."""
+    return ops.slice(x, (0, 0, first, 0), (1, x.shape[1], count, x.shape[3]))
 
 
 def _shifted(x, length):
@@ -165,12 +177,8 @@ def _shifted(x, length):
     Token i's begin at place T - i of its row, (2 * i + 1) * T of all: written in rows of T, they
     are every other row.
     """
-    heads = x.shape[1]
-    if x.shape[0] is None and isinstance(length, int):
-        shape = (-1, heads, 2 * length + 1, length)
-    else:
-        shape = (ops.shape(x)[0], heads, -1, length)
-    return ops.reshape(x, shape)[:, :, 1::2]
+    rows = ops.reshape(x, (-1, x.shape[1], 2 * length + 1, length))
+    return rows[:, :, 1::2]
 
 
 @_register

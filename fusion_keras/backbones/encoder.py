@@ -94,7 +94,7 @@ class EncoderLayer(keras_hub.layers.TransformerEncoder):
         query = heads_of(layer.query_dense, x, rows)
         key = heads_of(layer.key_dense, context, context_rows)
         value = heads_of(layer.value_dense, context, context_rows)
-        scores = self._scores(query, key, training, **beside)
+        scores = self._scores(query, key, padding_mask, training, **beside)
         if padding_mask is not None:
             apart = len(padding_mask.shape) == 3
             keep = padding_mask[:, None] if apart else padding_mask[:, None, None, :]
@@ -110,11 +110,13 @@ class EncoderLayer(keras_hub.layers.TransformerEncoder):
         return ops.matmul(y, ops.cast(kernel, y.dtype)) + ops.cast(layer.output_dense.bias, y.dtype)
 
 
-    def _scores(self, query, key, training, distances=None, alone=False):
-        """What softmax is taken of, [B, H, Q, T], of query [B, H, Q, d] and key [B, H, T, d].
+    def _scores(self, query, key, padding_mask, training, distances=None, alone=False):
+        """What is masked and softmax then taken of, [B, H, Q, T].
 
-        distances: what the layer is called with, for those of other attention.
-        alone: whether the query is of one token, so that Q is 1.
+        Args:
+            query, key: [B, H, Q, d] and [B, H, T, d].
+            padding_mask, distances: what the layer is called with, for those of other attention.
+            alone: whether the query is of one token, so that Q is 1.
         """
         return ops.matmul(query * query.shape[-1] ** -0.5, ops.transpose(key, (0, 1, 3, 2)))
 
