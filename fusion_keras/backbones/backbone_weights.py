@@ -55,7 +55,10 @@ _BERT_LAYER = (
     "output.dense",
     "output.LayerNorm",
 )
-_DEBERTA_LAYER = (*(f"attention.self.{x}_proj" for x in ("query", "key", "value")), *_BERT_LAYER[3:])
+_DEBERTA_LAYER = (
+    *(f"attention.self.{x}_proj" for x in ("query", "key", "value")),
+    *_BERT_LAYER[3:],
+)
 _PROJECTIONS = tuple(f"attention.{x}_proj" for x in "qkvo")
 # Where a module keeps its encoder layers, and what it calls their parts.
 _VIT = "layers", (*_PROJECTIONS, "layernorm_before", "mlp.fc1", "mlp.fc2", "layernorm_after")

@@ -146,9 +146,7 @@ class DisentangledLayer(EncoderLayer):
         query, of_queries = query * scale, of_queries * scale
         if alone:
             # Of the first token, whose distances to the others are 0 and less.
-            of_keys, of_queries = (
-                _cut(x, count // 2, length) for x in (of_keys, of_queries)
-            )
+            of_keys, of_queries = (_cut(x, count // 2, length) for x in (of_keys, of_queries))
             scores = ops.matmul(query, _turned(key + of_keys))
             return scores + ops.sum(key * of_queries, axis=-1)[:, :, None, :]
         of_keys, of_queries = (

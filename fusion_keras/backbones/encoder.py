@@ -109,7 +109,6 @@ class EncoderLayer(keras_hub.layers.TransformerEncoder):
         kernel = ops.reshape(layer.output_dense.kernel, (heads * depth, -1))
         return ops.matmul(y, ops.cast(kernel, y.dtype)) + ops.cast(layer.output_dense.bias, y.dtype)
 
-
     def _scores(self, query, key, padding_mask, training, distances=None, alone=False):
         """What is masked and softmax then taken of, [B, H, Q, T].
 

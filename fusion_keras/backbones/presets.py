@@ -179,6 +179,10 @@ ARCHITECTURES = {
         _bert(6, 32, 4, **{**_CLIP_TEXT, "projection_dim": 16}),
     ),
     "tiny_bert": (BertBackbone, _bert(6, 32, 4)),
+    "tiny_deberta": (
+        DebertaV2Backbone,
+        _bert(6, 32, 4, position_buckets=8, embeds_positions=False),
+    ),
     "efficientnet_b0": (EfficientNetBackbone, {}),
     "efficientnet_lite0": (EfficientNetLiteBackbone, {}),
     "tiny_vit": (ViTBackbone, _TINY_VIT),
