@@ -5,10 +5,10 @@ and Chen 2020, section 3.1). A score is the sum of three products, of query and 
 and a vector of the distance, and of the key and another: both are learned vectors, of one row for
 each near distance and each range of far ones, behind the layer's own projections of query and key.
 
-Of a token's products with the vectors of all distances, each other token wants one, each token
-others. Nothing is gathered for that: vectors stand in the order of their distances, of which the
-next token's are those one further, so that one reshape brings them below each other (`_shifted`).
-An exported graph has the projected vectors as weights.
+Of a token's products with the vectors of all distances it wants one for each token, the next token
+those one distance further. As the vectors stand in the order of their distances, a reshape brings
+them below each other, and nothing is gathered (`_shifted`). An exported graph has the projected
+vectors as weights.
 """
 
 import keras
@@ -50,7 +50,7 @@ def rows_of(distances: np.ndarray, buckets: int, farthest: int) -> np.ndarray:
         distances: int, query's place less key's.
         buckets: half of them have a distance each, the others ranges whose ends grow by a factor;
             not above 0: every distance has a row.
-        farthest: the least distance that has no row of its own to be in.
+        farthest: from where on all of a side share their last row.
     """
     if buckets <= 0:
         return np.clip(distances + farthest, 0, 2 * farthest - 1)
@@ -88,23 +88,19 @@ def _refuse_other(config: dict) -> None:
 class Distances(layers.Layer):
     """Tokens [B, T, D] -> a vector of each distance from T down to -T, [2 * T + 1, D].
 
-    Where T is open they are those of `longest`.
-
-    longest: T at most.
+    longest: T at most, and taken for T where that is open.
     buckets, farthest: as for `rows_of`.
     """
 
-    def __init__(self, longest: int, buckets: int, farthest: int, initializer="zeros", **kwargs):
+    def __init__(self, longest: int, buckets: int, farthest: int, **kwargs):
         super().__init__(**kwargs)
         self.longest, self.buckets, self.farthest = longest, buckets, farthest
-        self.initializer = keras.initializers.get(initializer)
 
     def build(self, shape):
         """Makes the vectors; shape: (B, T, D)."""
         rows = 2 * (self.buckets if self.buckets > 0 else self.farthest)
-        self.embeddings = self.add_weight(
-            (rows, shape[-1]), initializer=self.initializer, name="embeddings"
-        )
+        drawn = keras.initializers.TruncatedNormal(stddev=0.02)
+        self.embeddings = self.add_weight((rows, shape[-1]), drawn, name="embeddings")
 
     def call(self, inputs):
         """Returns the vectors."""
@@ -120,13 +116,8 @@ class Distances(layers.Layer):
 
     def get_config(self):
         """Returns the arguments of the constructor."""
-        return {
-            **super().get_config(),
-            "longest": self.longest,
-            "buckets": self.buckets,
-            "farthest": self.farthest,
-            "initializer": keras.initializers.serialize(self.initializer),
-        }
+        own = {"longest": self.longest, "buckets": self.buckets, "farthest": self.farthest}
+        return {**super().get_config(), **own}
 
 
 @_register
@@ -222,26 +213,14 @@ class DebertaV2Backbone(TextEncoder):
         self.position_buckets = position_buckets
         self.max_relative_positions = max_relative_positions
         self.embeds_positions = embeds_positions
-        self.distances = Distances(
-            max_sequence_length,
-            position_buckets,
-            farthest,
-            keras.initializers.TruncatedNormal(stddev=0.02),
-            dtype=dtype,
-            name="distances",
-        )
+        reach = (max_sequence_length, position_buckets, farthest)
+        self.distances = Distances(*reach, dtype=dtype, name="distances")
         self.distances_layer_norm = layers.LayerNormalization(
             epsilon=layer_norm_eps, dtype=dtype, name="distances_layer_norm"
         )
-        super().__init__(
-            *args,
-            max_sequence_length=max_sequence_length,
-            num_segments=num_segments,
-            layer_norm_eps=layer_norm_eps,
-            pooler=pooler,
-            dtype=dtype,
-            **kwargs,
-        )
+        sizes = {"max_sequence_length": max_sequence_length, "num_segments": num_segments}
+        more = {"layer_norm_eps": layer_norm_eps, "pooler": pooler, "dtype": dtype}
+        super().__init__(*args, **sizes, **more, **kwargs)
 
     def _seen(self, inputs, x):
         vectors = self.distances_layer_norm(self.distances(x))
@@ -258,11 +237,7 @@ class DebertaV2Backbone(TextEncoder):
 
     @classmethod
     def arguments_of(cls, config: dict) -> dict:
-        """As `TextEncoder.arguments_of`.
-
-        Raises:
-            UsageError: an attention, or further layers, that DeBERTa-v3 has not.
-        """
+        """As `TextEncoder.arguments_of`; raises UsageError for what DeBERTa-v3 has not."""
         if "model_type" in config:
             _refuse_other(config)
         return super().arguments_of(config)
