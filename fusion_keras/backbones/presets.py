@@ -336,7 +336,9 @@ def find_text(preset: str) -> tuple[Source, Path]:
     if not any((directory / file).is_file() for file in _TOKENIZER_FILES):
         raise UsageError(
             f"got {directory} without a tokenizer, wanted one of {', '.join(_TOKENIZER_FILES)}; "
-            "copy it there from the model that the weights come from."
+            "copy it there from the model that the weights come from. Where that has another file, "
+            "as DeBERTa's spm.model, transformers' AutoTokenizer.from_pretrained(...)"
+            ".save_pretrained(...) writes tokenizer.json, and AutoModel's its weights."
         )
     return Source(_text_class(directory), None, directory), directory
 
