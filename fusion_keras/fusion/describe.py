@@ -38,9 +38,8 @@ def count_macs(model: keras.Model, length: int = 1) -> int:
     """Multiply-accumulates of matrix products and convolutions, for one example.
 
     Counted on the traced graph, so what is counted is what runs; what the weights alone decide is
-    worked out once, and is none of it. A depthwise convolution
-    counts by its own size whichever way it is computed. Open dimensions, those of the
-    tokens, are taken as `length`.
+    worked out once, and is none of it. A depthwise convolution counts by its own size whichever way
+    it is computed. Open dimensions, those of the tokens, are taken as `length`.
     """
     variables = [
         [v.value for v in vs] for vs in (model.trainable_variables, model.non_trainable_variables)
