@@ -232,3 +232,27 @@ def test_near_ties_alone_do_not_end_an_export(classifier):
     notes, model = judged(folder, "int8", test, test, truth, allow_loss=25)
     assert "by --allow_loss 25.0 may be lost, 5.0 would be the bar" in notes[1]
     assert model["allowed_loss"] == 0.25
+
+
+@pytest.mark.parametrize("name", ["int8", "int8_static"])
+def test_a_product_with_a_matrix_for_each_head_stays_in_float(name, tmp_path):
+    rng = np.random.default_rng(0)
+    graph = onnx.parser.parse_model(
+        """<ir_version: 10, opset_import: ["" : 20]>
+        graph (float[1,2,4,8] x) => (float[1,2,4,6] logits)
+        { h = MatMul (x, square)  logits = MatMul (h, heads) }"""
+    )
+    shapes = {"square": (8, 8), "heads": (1, 2, 8, 6)}
+    arrays = {n: rng.normal(size=shape).astype(np.float32) for n, shape in shapes.items()}
+    graph.graph.initializer.extend(numpy_helper.from_array(a, n) for n, a in arrays.items())
+    for node in graph.graph.node:
+        node.name = f"product_with_{node.input[1]}"
+    onnx.save(graph, tmp_path / "fp32.onnx")
+    x = rng.normal(size=(20, 2, 4, 8)).astype(np.float32)
+    precisions.lower(name, tmp_path / "fp32.onnx", tmp_path / "lower.onnx", {"x": x})
+    kept = {t.name: t for t in onnx.load(tmp_path / "lower.onnx").graph.initializer}
+    assert "square" not in kept
+    np.testing.assert_array_equal(numpy_helper.to_array(kept["heads"]), arrays["heads"])
+    wanted = x @ arrays["square"] @ arrays["heads"]
+    logits = run_onnx(tmp_path / "lower.onnx", {"x": x})["logits"]
+    np.testing.assert_allclose(logits, wanted, atol=0.05 * np.abs(wanted).max())

@@ -40,6 +40,7 @@ KINDS = {
     "words": SpecialIds(pad=0, unknown=1, mask=4),
     "bytes": SpecialIds(pad=1, unknown=None, mask=4),
     "pieces": SpecialIds(pad=1, unknown=3, mask=4),
+    "deberta": SpecialIds(pad=0, unknown=3, mask=63),
     "clip": SpecialIds(pad=587, unknown=None, mask=None),
 }
 LENGTH = 24

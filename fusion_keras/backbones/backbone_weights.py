@@ -55,6 +55,10 @@ _BERT_LAYER = (
     "output.dense",
     "output.LayerNorm",
 )
+_DEBERTA_LAYER = (
+    *(f"attention.self.{x}_proj" for x in ("query", "key", "value")),
+    *_BERT_LAYER[3:],
+)
 _PROJECTIONS = tuple(f"attention.{x}_proj" for x in "qkvo")
 # Where a module keeps its encoder layers, and what it calls their parts.
 _VIT = "layers", (*_PROJECTIONS, "layernorm_before", "mlp.fc1", "mlp.fc2", "layernorm_after")
@@ -97,17 +101,21 @@ def text(part) -> dict[str, Weight]:
         return text_tower(part, named)
     tensors = {
         "embeddings.word_embeddings.weight": same(named["token_embedding"].embeddings),
-        "embeddings.position_embeddings.weight": same(
-            named["position_embedding"].position_embeddings
-        ),
         **under("embeddings.LayerNorm", norm(named["embeddings_layer_norm"])),
     }
+    if "position_embedding" in named:
+        positions = same(named["position_embedding"].position_embeddings)
+        tensors["embeddings.position_embeddings.weight"] = positions
     layers, names = "encoder.layer", _BERT_LAYER
     if "segment_embedding" in named:
         segments = same(named["segment_embedding"].embeddings)
         tensors["embeddings.token_type_embeddings.weight"] = segments
     else:
         layers, names = "transformer.layer", _DISTILBERT_LAYER
+    if "distances" in named:
+        layers, names = "encoder.layer", _DEBERTA_LAYER
+        tensors["encoder.rel_embeddings.weight"] = same(named["distances"].embeddings)
+        tensors |= under("encoder.LayerNorm", norm(named["distances_layer_norm"]))
     if "embeddings_projection" in named:
         tensors |= under("embeddings_project", dense(named["embeddings_projection"]))
     for i, layer in enumerate(_encoder_layers(part)):

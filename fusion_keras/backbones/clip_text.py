@@ -151,13 +151,14 @@ class CLIPTextBackbone(TextEncoder):
         self.end_id, self.projection_dim = end_id, projection_dim
         super().__init__(*args, dropout=dropout, num_segments=num_segments, pooler=pooler, **kwargs)
 
-    def _seen(self, inputs):
-        return CausalMask(self._longest(), name="causal_mask")(inputs["token_ids"])
+    def _seen(self, inputs, x):
+        mask = CausalMask(self._longest(), name="causal_mask")(inputs["token_ids"])
+        return {"padding_mask": mask}
 
-    def _read(self, layer, before, inputs):
-        seen = UpToEnd(self._longest(), self.end_id, name="up_to_end")(inputs["token_ids"])
-        asking = LastOf(dtype=layer.dtype_policy, name="end")([before, seen])
-        return layer(before, padding_mask=seen, asking=asking)
+    def _read(self, layer, before, inputs, seen):
+        text = UpToEnd(self._longest(), self.end_id, name="up_to_end")(inputs["token_ids"])
+        asking = LastOf(dtype=layer.dtype_policy, name="end")([before, text])
+        return layer(before, padding_mask=text, asking=asking)
 
     def _longest(self) -> int:
         return self.position_embedding.sequence_length

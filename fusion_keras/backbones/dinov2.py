@@ -30,8 +30,8 @@ class ScaledEncoderLayer(EncoderLayer):
             shape=shape, initializer="ones", name="feedforward_scale"
         )
 
-    def _attend(self, *args):
-        x = super()._attend(*args)
+    def _attend(self, *args, **more):
+        x = super()._attend(*args, **more)
         return x * ops.cast(self.attention_scale, x.dtype)
 
     def _feed_forward(self, x):

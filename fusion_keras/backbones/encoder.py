@@ -23,13 +23,22 @@ class EncoderLayer(keras_hub.layers.TransformerEncoder):
     attention is written as matrix products, which exporters and fusions recognise.
     """
 
-    def call(self, inputs, padding_mask=None, training=None, first_only=False, asking=None):
+    def call(
+        self,
+        inputs,
+        padding_mask=None,
+        training=None,
+        first_only=False,
+        asking=None,
+        distances=None,
+    ):
         """Encode inputs [B, T, D]; padding_mask int32 [B, T] is 1 for real tokens, or [1, T, T]
         where each token (second axis) attends to others (third).
 
         first_only: give the first token alone, [B, 1, D]. All of the sequence is attended to,
         but five sixths of the layer's products are of this token only.
         asking: likewise a token of each row, as it stands in `inputs`, [B, 1, D].
+        distances: for layers whose attention looks at them, see `_scores`.
         """
         width = inputs.shape[2]
         if first_only:
@@ -44,7 +53,8 @@ class EncoderLayer(keras_hub.layers.TransformerEncoder):
             if self.normalize_first:
                 context = self._self_attention_layer_norm(context)
         rows = _rows(asked, length)
-        y = self._attend(y, rows, context, context_rows, padding_mask, training)
+        beside = {"distances": distances, "alone": alone}
+        y = self._attend(y, rows, context, context_rows, padding_mask, training, **beside)
         x = x + self._self_attention_dropout(y, training=training)
         if not self.normalize_first:
             x = self._self_attention_layer_norm(x)
@@ -56,7 +66,13 @@ class EncoderLayer(keras_hub.layers.TransformerEncoder):
         return ops.reshape(x, (*rows, width))
 
     def compute_output_spec(
-        self, inputs, padding_mask=None, training=None, first_only=False, asking=None
+        self,
+        inputs,
+        padding_mask=None,
+        training=None,
+        first_only=False,
+        asking=None,
+        distances=None,
     ):
         """The shape and dtype that `call` gives."""
         batch, length, width = inputs.shape
@@ -67,25 +83,18 @@ class EncoderLayer(keras_hub.layers.TransformerEncoder):
         """The two dense layers over x [B * Q, D]."""
         return self._feedforward_output_dense(self._feedforward_intermediate_dense(x))
 
-    def _attend(self, x, rows, context, context_rows, padding_mask, training):
+    def _attend(self, x, rows, context, context_rows, padding_mask, training, **beside):
         """Multi-head attention of x [B * Q, D] to context [B * T, D].
 
         rows, context_rows: (B, Q) and (B, T), one of each perhaps -1.
+        beside: for `_scores`.
         """
         layer = self._self_attention_layer
         heads, depth = layer.query_dense.kernel.shape[1:]
-
-        def split(dense, tokens, rows):
-            kernel = ops.reshape(dense.kernel, (-1, heads * depth))
-            y = ops.matmul(tokens, ops.cast(kernel, tokens.dtype)) + ops.reshape(
-                ops.cast(dense.bias, tokens.dtype), (-1,)
-            )
-            return ops.transpose(ops.reshape(y, (*rows, heads, depth)), (0, 2, 1, 3))
-
-        query = split(layer.query_dense, x, rows)
-        key = split(layer.key_dense, context, context_rows)
-        value = split(layer.value_dense, context, context_rows)
-        scores = ops.matmul(query * depth**-0.5, ops.transpose(key, (0, 1, 3, 2)))  # [B, H, Q, T]
+        query = heads_of(layer.query_dense, x, rows)
+        key = heads_of(layer.key_dense, context, context_rows)
+        value = heads_of(layer.value_dense, context, context_rows)
+        scores = self._scores(query, key, padding_mask, training, **beside)
         if padding_mask is not None:
             apart = len(padding_mask.shape) == 3
             keep = padding_mask[:, None] if apart else padding_mask[:, None, None, :]
@@ -99,6 +108,29 @@ class EncoderLayer(keras_hub.layers.TransformerEncoder):
         y = ops.reshape(y, (-1, heads * depth))
         kernel = ops.reshape(layer.output_dense.kernel, (heads * depth, -1))
         return ops.matmul(y, ops.cast(kernel, y.dtype)) + ops.cast(layer.output_dense.bias, y.dtype)
+
+    def _scores(self, query, key, padding_mask, training, distances=None, alone=False):
+        """What is masked and softmax then taken of, [B, H, Q, T].
+
+        Args:
+            query, key: [B, H, Q, d] and [B, H, T, d].
+            padding_mask, distances: what the layer is called with, for those of other attention.
+            alone: whether the query is of one token, so that Q is 1.
+        """
+        return ops.matmul(query * query.shape[-1] ** -0.5, ops.transpose(key, (0, 1, 3, 2)))
+
+
+def heads_of(dense, tokens, rows):
+    """A layer of the attention over tokens [B * T, D], apart by heads: [B, H, T, d].
+
+    rows: (B, T), one of them perhaps -1.
+    """
+    heads, depth = dense.kernel.shape[1:]
+    kernel = ops.reshape(dense.kernel, (-1, heads * depth))
+    y = ops.matmul(tokens, ops.cast(kernel, tokens.dtype)) + ops.reshape(
+        ops.cast(dense.bias, tokens.dtype), (-1,)
+    )
+    return ops.transpose(ops.reshape(y, (*rows, heads, depth)), (0, 2, 1, 3))
 
 
 def _rows(tokens, length):

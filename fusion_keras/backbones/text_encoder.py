@@ -92,6 +92,8 @@ class TextEncoder(FromPreset, keras_hub.models.Backbone):
             embeddings, and one behind the last layer.
         any_padding: whether the checkpoint's own id for padding is not read, as no token sees
             what stands behind it: the tokenizer alone then says what is padding.
+        embeds_positions: whether a vector of each token's place is added to its own.
+        encoder_layer: of what class the encoder's layers are.
     """
 
     model_types: tuple[str, ...] = ()
@@ -105,6 +107,8 @@ class TextEncoder(FromPreset, keras_hub.models.Backbone):
     offset_positions = False
     pre_norm = False
     any_padding = False
+    embeds_positions = True
+    encoder_layer = EncoderLayer
 
     def __init__(
         self,
@@ -157,14 +161,15 @@ class TextEncoder(FromPreset, keras_hub.models.Backbone):
             dtype=dtype,
             name="token_embedding",
         )
-        first = pad_id + 1 if self.offset_positions else 0
-        self.position_embedding = PositionEmbedding(
-            max_sequence_length + first,
-            first,
-            initializer=drawn(),
-            dtype=dtype,
-            name="position_embedding",
-        )
+        if self.embeds_positions:
+            first = pad_id + 1 if self.offset_positions else 0
+            self.position_embedding = PositionEmbedding(
+                max_sequence_length + first,
+                first,
+                initializer=drawn(),
+                dtype=dtype,
+                name="position_embedding",
+            )
         if num_segments:
             self.segment_embedding = layers.Embedding(
                 num_segments,
@@ -173,7 +178,8 @@ class TextEncoder(FromPreset, keras_hub.models.Backbone):
                 dtype=dtype,
                 name="segment_embedding",
             )
-        self.embeddings_add = layers.Add(dtype=dtype, name="embeddings_add")
+        if self.embeds_positions or num_segments:
+            self.embeddings_add = layers.Add(dtype=dtype, name="embeddings_add")
         norm = layers.LayerNormalization(
             epsilon=layer_norm_eps,
             dtype=dtype,
@@ -188,7 +194,7 @@ class TextEncoder(FromPreset, keras_hub.models.Backbone):
             )
 
         def encoder_layer(name):
-            return EncoderLayer(
+            return self.encoder_layer(
                 num_heads=num_heads,
                 intermediate_dim=intermediate_dim,
                 activation=function,
@@ -214,18 +220,21 @@ class TextEncoder(FromPreset, keras_hub.models.Backbone):
         names = ("token_ids", *(["segment_ids"] if num_segments else []), "padding_mask")
         inputs = {name: keras.Input((None,), dtype="int32", name=name) for name in names}
         tokens = self.token_embedding(inputs["token_ids"])
-        added = [tokens, self.position_embedding(tokens)]
+        added = [tokens]
+        if self.embeds_positions:
+            added.append(self.position_embedding(tokens))
         if num_segments:
             added.append(self.segment_embedding(inputs["segment_ids"]))
-        x = self.embeddings_add(added)
+        x = self.embeddings_add(added) if len(added) > 1 else tokens
         x = self.embeddings_dropout(x if self.pre_norm else norm(x))
         if projected:
             x = self.embeddings_projection(x)
         taps = {0: x}  # each [B, T, D]
-        mask = self._seen(inputs)
+        seen = self._seen(inputs, x)
         for depth, layer in enumerate(self.transformer_layers, 1):
-            taps[depth] = layer(taps[depth - 1], padding_mask=mask)
-        x = self._read(self.transformer_layers[-1], taps[num_layers - 1], inputs)  # [B, 1, D]
+            taps[depth] = layer(taps[depth - 1], **seen)
+        # [B, 1, D]
+        x = self._read(self.transformer_layers[-1], taps[num_layers - 1], inputs, seen)
         x = (norm(x) if self.pre_norm else x)[:, 0, :]
         if pooler:
             summary = self.pooled_dense(x)
@@ -253,16 +262,17 @@ class TextEncoder(FromPreset, keras_hub.models.Backbone):
         self.pooler = pooler
         self.pad_id = pad_id
 
-    def _seen(self, inputs: dict):
-        """What tokens attend to, the `padding_mask` of `EncoderLayer`."""
-        return inputs["padding_mask"]
+    def _seen(self, inputs: dict, x) -> dict:
+        """What each `EncoderLayer` is called with beside its tokens; x: [B, T, D], the first's."""
+        return {"padding_mask": inputs["padding_mask"]}
 
-    def _read(self, layer, before, inputs: dict):
+    def _read(self, layer, before, inputs: dict, seen: dict):
         """What the summary reads of the last layer, [B, 1, D], which is one token alone.
 
         before: [B, T, D], what enters that layer.
+        seen: of `_seen`.
         """
-        return layer(before, padding_mask=inputs["padding_mask"], first_only=True)
+        return layer(before, **seen, first_only=True)
 
     def _pooled(self, x, dtype):
         """The summary of what `_read` gives, [B, D], where there is no pooler."""

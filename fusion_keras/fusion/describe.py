@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import jax
 import keras
 from jax import numpy as jnp
-from jax.extend.core import jaxprs_in_params
+from jax.extend.core import Var, jaxprs_in_params
 
 from fusion_keras.fusion.graph import MASK, Graph
 from fusion_keras.fusion.joins import join
@@ -37,9 +37,9 @@ class Part:
 def count_macs(model: keras.Model, length: int = 1) -> int:
     """Multiply-accumulates of matrix products and convolutions, for one example.
 
-    Counted on the traced graph, so what is counted is what runs. A depthwise convolution
-    counts by its own size whichever way it is computed. Open dimensions, those of the
-    tokens, are taken as `length`.
+    Counted on the traced graph, so what is counted is what runs; what the weights alone decide is
+    worked out once, and is none of it. A depthwise convolution counts by its own size whichever way
+    it is computed. Open dimensions, those of the tokens, are taken as `length`.
     """
     variables = [
         [v.value for v in vs] for vs in (model.trainable_variables, model.non_trainable_variables)
@@ -51,7 +51,9 @@ def count_macs(model: keras.Model, length: int = 1) -> int:
         model.input,
     )
     traced = jax.make_jaxpr(lambda x: model.stateless_call(*variables, x)[0])(inputs)
-    return _count(traced.jaxpr) + sum(_depthwise_macs(layer) for layer in model._flatten_layers())
+    return _count(traced.jaxpr, traced.jaxpr.invars) + sum(
+        _depthwise_macs(layer) for layer in model._flatten_layers()
+    )
 
 
 def _depthwise_macs(layer) -> int:
@@ -60,19 +62,28 @@ def _depthwise_macs(layer) -> int:
     return math.prod(layer.output.shape[1:]) * math.prod(layer.kernel_size)
 
 
-def _count(jaxpr) -> int:
-    total = 0
+def _count(jaxpr, inputs) -> int:
+    """Of a graph whose variables `inputs` depend on the example."""
+    total, varying = 0, set(inputs)
     for equation in jaxpr.eqns:
+        kind = equation.primitive.name
+        taken = [isinstance(x, Var) and x in varying for x in equation.invars]
+        if not any(taken):
+            continue
+        varying.update(equation.outvars)
         # What is inside of a loop over time runs at every step.
-        times = equation.params["length"] if equation.primitive.name == "scan" else 1
+        times = equation.params["length"] if kind == "scan" else 1
         for inner in jaxprs_in_params(equation.params):
-            total += times * _count(inner)
+            given = inner.invars
+            if kind not in ("scan", "while", "cond") and len(given) == len(taken):
+                given = [x for x, varies in zip(given, taken, strict=True) if varies]
+            total += times * _count(inner, given)
         out = math.prod(equation.outvars[0].aval.shape) if equation.outvars else 0
-        if equation.primitive.name == "dot_general":
+        if kind == "dot_general":
             (contracted, _), _ = equation.params["dimension_numbers"]
             shape = equation.invars[0].aval.shape
             total += out * math.prod(shape[axis] for axis in contracted)
-        elif equation.primitive.name == "conv_general_dilated":
+        elif kind == "conv_general_dilated":
             kernel = equation.invars[1].aval.shape
             features = equation.params["dimension_numbers"].rhs_spec[0]
             depthwise = equation.params["feature_group_count"] > 1

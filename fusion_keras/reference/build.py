@@ -197,7 +197,7 @@ def _text(kind: str, backbone: TextEncoder) -> nn.Module:
     if kind == "CLIPText":
         model = transformers.CLIPTextModel(made)
         return _projected(model, "text_projection", backbone)
-    # DistilBERT and ELECTRA have none.
+    # DistilBERT, ELECTRA and DeBERTa have none.
     pooled = kind in ("Bert", "Roberta", "Albert")
     extra = {"add_pooling_layer": backbone.pooler} if pooled else {}
     return getattr(transformers, f"{kind}Model")(made, **extra)

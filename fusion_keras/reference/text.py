@@ -2,7 +2,13 @@
 
 import torch
 from torch import nn
-from transformers import AlbertModel, CLIPTextModel, DistilBertModel, RobertaModel
+from transformers import (
+    AlbertModel,
+    CLIPTextModel,
+    DebertaV2Model,
+    DistilBertModel,
+    RobertaModel,
+)
 
 LAST = "last"
 
@@ -21,6 +27,8 @@ def cut_text(model: nn.Module, depths: list) -> nn.Module:
     else:
         encoder = model.transformer if isinstance(model, DistilBertModel) else model.encoder
         del encoder.layer[max(depths) :]
+    if isinstance(model, DebertaV2Model) and not max(depths):
+        model.encoder.rel_embeddings = model.encoder.LayerNorm = None
     model.pooler = None
     return model
 
@@ -70,6 +78,12 @@ def _at_end(model: CLIPTextModel, token_ids, x) -> dict:
     return {LAST: pooled if projection is None else projection(pooled)}
 
 
+def _distances(model: DebertaV2Model):
+    """The vectors of distances, normalised; of a model that was cut to its embeddings None."""
+    encoder = model.encoder
+    return None if encoder.rel_embeddings is None else encoder.get_rel_embedding()
+
+
 def text_taps(model: nn.Module, token_ids) -> dict:
     """Depth -> [B, T, D], and `last` -> [B, D]: the pooler, or without one the first token."""
     mask = text_mask(model, token_ids)
@@ -79,8 +93,12 @@ def text_taps(model: nn.Module, token_ids) -> dict:
     if isinstance(model, CLIPTextModel):
         seen = torch.ones_like(mask[0])[:, None].expand(-1, mask.shape[1]).tril()[None, None]
     bias = torch.zeros_like(seen, dtype=x.dtype).masked_fill(~seen, torch.finfo(x.dtype).min)
+    more = {}
+    if isinstance(model, DebertaV2Model):
+        bias, more = seen, {"rel_embeddings": _distances(model)}
     for depth, layer in enumerate(_layers(model), 1):
-        x = layer(x, bias)
+        x = layer(x, bias, **more)
+        x = x[0] if isinstance(x, tuple) else x
         found[depth] = x
     if isinstance(model, CLIPTextModel):
         return found | _at_end(model, token_ids, x)

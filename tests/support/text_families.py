@@ -23,6 +23,7 @@ from tokenizers import (
 from fusion_keras.backbones.albert import AlbertBackbone
 from fusion_keras.backbones.bert import BertBackbone
 from fusion_keras.backbones.clip_text import CLIPTextBackbone
+from fusion_keras.backbones.deberta_v2 import DebertaV2Backbone
 from fusion_keras.backbones.distilbert import DistilBertBackbone
 from fusion_keras.backbones.electra import ElectraBackbone
 from fusion_keras.backbones.roberta import RobertaBackbone
@@ -35,6 +36,15 @@ _SIZES = {
     "num_attention_heads": 4,
     "intermediate_size": 64,
     "max_position_embeddings": 20,
+}
+# As every published DeBERTa-v3 has it, but for the few buckets: of 20 tokens some are far apart.
+DEBERTA = {
+    "relative_attention": True,
+    "share_att_key": True,
+    "pos_att_type": "p2c|c2p",
+    "norm_rel_ebd": "layer_norm",
+    "position_buckets": 8,
+    "position_biased_input": False,
 }
 _DISTIL = {
     "vocab_size": 60,
@@ -56,7 +66,8 @@ class Family:
         sizes: of a tiny one, transformers' names.
         odd: further settings of three unusual ones.
         pooler: whether its tiny one has one.
-        kind: of tokenizer: "words" (WordPiece), "bytes" (BPE of bytes), "pieces" (Unigram), "clip".
+        kind: of tokenizer: "words" (WordPiece), "bytes" (BPE of bytes), "pieces" (Unigram), "clip",
+            "deberta" (Unigram, too).
         headed: transformers' model that holds it, whose file has the backbone under a prefix.
     """
 
@@ -155,6 +166,18 @@ FAMILIES = {
         ),
         kind="pieces",
     ),
+    "deberta": Family(
+        DebertaV2Backbone,
+        "DebertaV2",
+        {**_SIZES, **DEBERTA},
+        (
+            {"layer_norm_eps": 0.1, "type_vocab_size": 3, "position_buckets": 7},
+            {"position_buckets": -1, "max_relative_positions": 5, "hidden_act": "gelu_new"},
+            {"position_biased_input": True, "pad_token_id": 7, "num_attention_heads": 2},
+        ),
+        pooler=False,
+        kind="deberta",
+    ),
     "clip": Family(
         CLIPTextBackbone,
         "CLIPText",
@@ -222,9 +245,8 @@ _BERT |= {"mask_token": "[MASK]"}
 
 def write_tokenizer(path: Path, kind: str) -> Tokenizer:
     """Train one of a kind on SENTENCES and save it as Hugging Face does; see `Family.kind`."""
-    tokenizer, special = {"words": _words, "bytes": _bytes, "pieces": _pieces, "clip": _clip}[
-        kind
-    ]()
+    made = {"words": _words, "bytes": _bytes, "pieces": _pieces, "clip": _clip, "deberta": _deberta}
+    tokenizer, special = made[kind]()
     path.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(path / "tokenizer.json"))
     settings = {**special, "tokenizer_class": "PreTrainedTokenizerFast"}
@@ -316,3 +338,17 @@ def _pieces():
         special_tokens=[("<s>", 0), ("</s>", 2)],
     )
     return tokenizer, _ROBERTA
+
+
+def _deberta():
+    """transformers' own pipeline over pieces with DeBERTa-v3's ids: [PAD], [CLS], [SEP], [UNK]."""
+    names = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
+    pieces = Tokenizer(models.Unigram())
+    pieces.pre_tokenizer = pre_tokenizers.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=120, special_tokens=names, unk_token="[UNK]", show_progress=False
+    )
+    pieces.train_from_iterator(SENTENCES, trainer)
+    vocabulary = json.loads(pieces.to_str())["model"]["vocab"]
+    tokenizer = transformers.DebertaV2Tokenizer(vocab=[(p, s) for p, s in vocabulary], unk_id=3)
+    return tokenizer.backend_tokenizer, _BERT
