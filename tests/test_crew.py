@@ -138,9 +138,11 @@ def test_what_waits_for_quiet_when_the_crew_ends_does_not_measure():
 
 
 DRIVER = """
-import subprocess, sys, time
+import signal, subprocess, sys, time
 from fusion_keras.searching.crew import Crew
 
+# By it Linux ends those whose parent has gone while they stood still; nohup's programs ignore it.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 child = subprocess.Popen([sys.executable, "-c", *sys.argv[:0:-1]], process_group=0)
 with Crew() as crew, crew.member(child.pid), crew.quiet():
     open(sys.argv[1] + "-pid", "w").write(str(child.pid))
