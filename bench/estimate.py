@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> int:
 def _print(estimates: dict) -> None:
     print(f"{estimates['device']}, {estimates['engine']}: estimate, not measured")
     print(f"assumed: {estimates['assumed']}")
-    print(f"error: {estimates['error']}")
+    print(f"how far off: {estimates['error']}")
     print(f"{'artifact':40} {'precision':>9} {'ms':>8} {'low':>8} {'high':>8}")
     for row in estimates["estimates"]:
         times = " ".join(f"{row[name]:8.2f}" for name in ("milliseconds", "low", "high"))

@@ -60,6 +60,7 @@ def main(arguments: list[str]) -> int:
         if options.controls and not options.teacher:
             raise study.StudyError("--controls is given, and no --teacher: name a variant.")
         study.only_of_training(options.teaching, ("--config", "--recipe"))
+        _check_names(options.teaching)
         if options.teacher and "--config.data.label_kind=multi" in handed_on:
             raise study.StudyError(
                 "--teacher is given, and rows have several labels (label_kind=multi), which no "
@@ -71,6 +72,22 @@ def main(arguments: list[str]) -> int:
 
     print(conducting.conduct(options, plan))
     return 0
+
+
+def _check_names(teaching: list[str]) -> None:
+    """Raises StudyError for a setting that there is none of, and for a file that is not there."""
+    # Of what stands outside the bench, so that the bench can be had without it.
+    from fusion_keras.errors import UsageError
+    from fusion_keras.setting_names import check_names
+
+    try:
+        check_names(teaching)
+    except UsageError as error:
+        raise study.StudyError(f"--teaching: {error}") from None
+    for flag in teaching:
+        name, _, path = flag.partition("=")
+        if name == "--config.teacher.unlabelled" and path and not Path(path).is_file():
+            raise study.StudyError(f"--teaching names {path}, which is no file: check the path.")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -37,8 +37,8 @@ FLAGS
   RUN                     a finished run
   --out=DIR               the artifact; an older one of that name is replaced in one step, with
                           the engines that were built of it
-  --precisions=fp16,int8  beside fp32: fp16, int8 (dynamic, for CPUs), int8_static (calibrated
-                          on validation rows, for TensorRT); empty for none
+  --precisions=fp16,int8  beside fp32, which is always there: fp16, int8 (dynamic, for CPUs),
+                          int8_static (calibrated on validation rows, for TensorRT); empty for none
   --batch=1               examples at a time
   --buckets=16,32         lengths in tokens, shorter than the run's own
   --dynamic               leave batch and length open
@@ -62,7 +62,7 @@ def main(names: list[str]) -> None:
     options = request.Request(
         run=Path(run) if run else None,
         out=Path(OUT.value) if OUT.value else None,
-        precisions=tuple(dict.fromkeys(p for p in PRECISIONS.value if p)),
+        precisions=tuple(dict.fromkeys(p for p in PRECISIONS.value if p not in ("", "fp32"))),
         batch=BATCH.value,
         dynamic=DYNAMIC.value,
         buckets=tuple(BUCKETS.value),

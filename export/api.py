@@ -136,7 +136,7 @@ def export(
     asked = request.Request(
         run=Path(run),
         out=Path(out),
-        precisions=tuple(dict.fromkeys(precisions)),
+        precisions=tuple(dict.fromkeys(p for p in precisions if p != "fp32")),
         batch=batch,
         dynamic=dynamic,
         buckets=tuple(str(length) for length in buckets),

@@ -40,7 +40,10 @@ class Request:
         if self.run is None or self.out is None:
             raise UsageError("RUN and --out=ARTIFACT are wanted; --help shows how.")
         if not (self.run / "metrics.json").is_file():
-            raise UsageError(f"{self.run} is not a finished run: give one that has a metrics.json.")
+            raise UsageError(
+                f"{self.run} is not a finished run: give the folder that "
+                "fusion_keras.train named at its end, runs/NAME/VARIANT-sSEED."
+            )
         unknown = [p for p in self.precisions if p not in PRECISIONS]
         if unknown:
             raise UsageError(

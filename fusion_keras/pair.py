@@ -43,10 +43,10 @@ def main(names: list[str]) -> None:
             "note: the faces are those that were measured, sentences, scores or splits are not: "
             "your label file is another version"
         )
-    print("Next: compare the variants with")
+    print("Next: compare the variants, in the repository, with")
     print(
         "  python -m fusion_keras.sweep --config=configs/small.py --variant=text,late,inter,early "
-        f"--config.data.path={paired.folder}/manifest.csv"
+        f"--config.data.path={paired.folder.resolve()}/manifest.csv"
     )
 
 

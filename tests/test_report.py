@@ -318,12 +318,18 @@ def test_what_a_reader_should_doubt_is_said(tmp_path, capsys):
     half = contender("half", 3, complete=False)
     speed = {"steady": False, "change": 1.3, "sentence": "1.30 times slower in one part"}
     path = measured(
-        tmp_path / "a.json", lost, half, machine_speed=speed, method={"profile": "quick"}
+        tmp_path / "a.json",
+        lost,
+        half,
+        machine_speed=speed,
+        method={"profile": "quick"},
+        moment={"before": {"busy": "Other work takes 2.0 of 2 cores."}},
     )
     _, text = answer(tmp_path, capsys, path)
     assert "| broken\\| | It was killed. |" in text
     assert "Not complete, with fewer samples than planned: half." in text
     assert "1.30 times slower" in text
+    assert "as it began: Other work takes 2.0 of 2 cores." in text
     assert "profile quick" in text
     assert "One seed only" in text
 

@@ -29,6 +29,35 @@ def test_a_dry_run_checks_the_trainings_and_leaves_nothing(tmp_path, capsys):
     assert not (tmp_path / "study").exists()
 
 
+@pytest.mark.parametrize(
+    ("teaching", "said"),
+    [
+        ("--config.teacher.pears=1", "--config.teacher.pears is no setting. Is it"),
+        ("--config.teacher.unlabelled=none.csv", "names none.csv, which is no file"),
+    ],
+)
+def test_what_only_taught_trainings_are_told_is_checked_first(teaching, said, tmp_path, capsys):
+    place = tmp_path / "study"
+    assert main(["--teacher=late", f"--teaching={teaching}", f"--workdir={place}"]) == 2
+    assert said in capsys.readouterr().err
+    assert not place.exists()
+
+
+def test_taught_trainings_are_checked_first_as_far_as_they_need_no_teacher(tmp_path):
+    flags = ("--variants=late,early", "--teacher=late")
+    more = "--teaching=--recipe=best --config.teacher.pairs=1"
+    first, *others = plan(tmp_path, *flags, more)
+    assert first.command[-3:] == ["--seed=0", "--config.x=1", "--recipe=best"]
+    [again] = [step for step in others if step.kind == "check"]
+    assert "--config.teacher.pairs=1" in again.command()
+
+
+def test_a_folder_of_another_study_says_what_differs(tmp_path):
+    same_study(tmp_path, ["--config.a=1", "--config.b=1"])
+    with pytest.raises(StudyError, match=r"a study with --config[.]b=1, got --config[.]b=2: re"):
+        same_study(tmp_path, ["--config.a=1", "--config.b=2"])
+
+
 def test_unimodal_variants_are_trained_first_and_all_are_exported(tmp_path):
     planned = plan(tmp_path, "--variants=late,text,image", "--seeds=0,1")
     said = [f"{s.kind} {s.name}" for s in planned]

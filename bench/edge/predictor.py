@@ -201,7 +201,7 @@ class Predictor:
         if lacking:
             raise InputError(
                 f"The {variant} model was given no {' and no '.join(lacking)}, and has not learned "
-                "to do without."
+                "to do without: give it one."
             )
         if not given:
             raise InputError(f"{' or '.join(named.values())} is wanted.")

@@ -169,6 +169,10 @@ def notes(inputs: Inputs, points: list[Point], models: list[Model]) -> list[str]
     said = list(inputs.notes)
     for path, content in inputs.measured.items():
         profile, speed = content["method"].get("profile"), content["machine_speed"]
+        # Files of before 2026-11 do not say it.
+        busy = content.get("moment", {}).get("before", {}).get("busy")
+        if busy:
+            said.append(f"{path}: as it began: {busy}")
         if profile == "quick":
             said.append(f"{path}: profile quick, too few samples for more than a first look.")
         if profile == "mlperf":

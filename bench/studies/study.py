@@ -51,10 +51,10 @@ def steps(options, handed_on: list[str]) -> list[Step]:
     order += [v for v in options.variants if v not in order]
     made = [(variant, seed) for seed in options.seeds for variant in order]
     flags = {_run(place, v, s): [f"--variant={v}", f"--seed={s}", *handed_on] for v, s in made}
-    planned = [check_step(place, flags)]
+    taught = _taught(options, order, handed_on) if options.teacher else {}
+    planned = [check_step(place, {**flags, **_alone(taught)})]
     planned += [_train(place, run, given) for run, given in flags.items()]
     if options.teacher:
-        taught = _taught(options, order, handed_on)
         check = check_step(place, taught, "taught")
         # Not sooner: they are checked against their teachers.
         planned.append(dataclasses.replace(check, command=functools.partial(list, check.command)))
@@ -100,6 +100,15 @@ def _taught(options, order: list[str], handed_on: list[str]) -> dict[Path, list[
         place / "runs" / f"{v}-taught-s{s}": [f"--variant={v}", f"--seed={s}", *more]
         for s in options.seeds
         for v in taught
+    }
+
+
+def _alone(taught: dict[Path, list[str]]) -> dict[Path, list[str]]:
+    """The taught runs without their teacher, to be checked before there is one."""
+    of_teacher = ("--teacher=", "--config.teacher.")
+    return {
+        run: [flag for flag in flags if not flag.startswith(of_teacher)]
+        for run, flags in taught.items()
     }
 
 
@@ -293,9 +302,12 @@ def same_study(place: Path, handed_on: list[str], keep: bool = True) -> None:
     except ValueError:
         raise StudyError(f"{file} is damaged: remove it, or give --workdir another name.") from None
     if before != handed_on:
+        gone = [flag for flag in before if flag not in handed_on]
+        new = [flag for flag in handed_on if flag not in before]
         raise StudyError(
-            f"{place} holds a study with the flags {before}, got {handed_on}: give --workdir "
-            "another name."
+            f"{place} holds a study with {' '.join(gone) or 'fewer flags'}, got "
+            f"{' '.join(new) or 'none of them'}: repeat that command, or give --workdir another "
+            "name."
         )
     if keep:
         files.write(file, json.dumps(handed_on) + "\n")
