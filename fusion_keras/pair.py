@@ -36,12 +36,13 @@ def main(names: list[str]) -> None:
 
     paired = pair(Path(names[0]), Path(names[1]), Path(OUT.value))
     print(f"Pairs: {paired.folder}, {paired.rows} rows")
-    if paired.as_measured:
+    if not paired.others:
         print("The rows and the faces are, byte for byte, those that were measured.")
     else:
         print(
-            "note: the faces are those that were measured, sentences, scores or splits are not: "
-            "your label file is another version"
+            f"note: the faces are those that were measured; the sentence, score or split of "
+            f"{len(paired.others)} rows is not (the first is {paired.others[0]}): your label file "
+            "is another version"
         )
     print("Next: compare the variants, in the repository, with")
     print(

@@ -89,6 +89,16 @@ def test_every_command_tells_its_version_and_its_flags_as_the_table_does(entries
     assert set(re.findall(r"`--(\w+)", row.rsplit("|", 2)[0])) == flags - common
 
 
+def test_a_mistyped_flag_is_told_without_the_usage_and_with_what_it_may_be(capsys):
+    parser = of_bench.parser("bench", "Measure.")
+    parser.add_argument("--precisions")
+    with pytest.raises(SystemExit) as ended:
+        parser.parse_args(["--precison=fp32"])
+    assert ended.value.code == 2
+    said = "unrecognized arguments: --precison=fp32; is it --precisions? (--help has examples)"
+    assert capsys.readouterr().err == f"error: {said}\n"
+
+
 @pytest.mark.parametrize("spelled", [cli.spelled, of_bench.spelled], ids=["cli", "bench"])
 class TestSpelling:
     def test_hyphens_are_underscores_in_names_alone(self, spelled):

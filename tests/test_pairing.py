@@ -38,7 +38,7 @@ def faces(measured, tmp_path_factory):
 
 def test_the_set_is_the_one_that_was_measured_byte_for_byte(faces, label_file, measured, tmp_path):
     paired = pair(faces, label_file, tmp_path / "new" / "mosi_fer")
-    assert paired.as_measured
+    assert not paired.others
     assert paired.rows == 2199
     assert (paired.folder / "manifest.csv").read_bytes() == (measured / "manifest.csv").read_bytes()
     made = sorted(path.name for path in (paired.folder / "frames").iterdir())
@@ -57,7 +57,7 @@ def test_capital_letters_and_long_scores_are_the_same_sentences(faces, label_fil
         row["label"] = repr(float(np.float32(row["label"])))
     other = tmp_path / "label.csv"
     write(other, rows[::-1])
-    assert pair(faces, other, tmp_path / "out").as_measured
+    assert not pair(faces, other, tmp_path / "out").others
 
 
 def test_another_version_of_the_sentences_is_told(faces, label_file, tmp_path):
@@ -67,7 +67,7 @@ def test_another_version_of_the_sentences_is_told(faces, label_file, tmp_path):
     other = tmp_path / "label.csv"
     write(other, rows)
     paired = pair(faces, other, tmp_path / "out")
-    assert not paired.as_measured
+    assert paired.others == (f"{rows[7]['video_id']}_{rows[7]['clip_id']}",)
     assert paired.rows == 2199
 
 

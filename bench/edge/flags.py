@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import logging
 import math
 import re
@@ -26,7 +27,11 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Without the usage, which would stand between the command and what is wrong with it."""
-        self.exit(2, f"error: {message} (--help has examples)\n")
+        unknown = re.match(r"unrecognized arguments: (--\w+)", message)
+        known = list(self._option_string_actions)
+        alike = difflib.get_close_matches(unknown[1], known, 1) if unknown else []
+        meant = f"; is it {alike[0]}?" if alike else ""
+        self.exit(2, f"error: {message}{meant} (--help has examples)\n")
 
     def parse_known_args(self, args=None, namespace=None):
         given = sys.argv[1:] if args is None else args

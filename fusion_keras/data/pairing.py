@@ -4,8 +4,8 @@ A constructed set: three faces in four have the emotion of their sentence's sign
 sad, fear, disgust; positive: happy, surprise; zero: neutral), one in four was drawn at random.
 Training sentences have faces of FER2013's training part, the others of its test parts. Neither
 may be passed on, so the list beside this file has no more of a face than the beginning of its
-file's sha256. Goodfellow et al. 2013, arXiv 1307.0414, section 3 describes the faces; Zadeh et al.
-2016, arXiv 1606.06259 the sentences.
+file's sha256, and of a sentence that of its split, score and text together. Goodfellow et al. 2013,
+arXiv 1307.0414, section 3 describes the faces; Zadeh et al. 2016, arXiv 1606.06259 the sentences.
 """
 
 from __future__ import annotations
@@ -28,8 +28,6 @@ from fusion_keras.files import disk_errors
 
 MANIFEST = "manifest.csv"
 FRAMES = "frames"
-# sha256 of the manifest that was measured.
-MEASURED = "d5dbd0633b85ee0db603cc7688d770b696ce2cf3f7fa4bd0b0f3e1599ac17588"
 _FACES = Path(__file__).with_name("paired_faces.csv")
 _COLUMNS = ("id", "split", "text", "image", "score", "label", "emotion")
 _SUFFIXES = (".jpg", ".jpeg")
@@ -43,12 +41,13 @@ class Paired:
     Attributes:
         folder: manifest.csv, and frames/ with an image file a row.
         rows: how many.
-        as_measured: whether the manifest is, byte for byte, the one of `docs/results`.
+        others: ids of the rows whose split, score or sentence is not the one of `docs/results`;
+            without any the manifest is that one, byte for byte.
     """
 
     folder: Path
     rows: int
-    as_measured: bool
+    others: tuple[str, ...]
 
 
 def pair(faces: Path, label_file: Path, out: Path) -> Paired:
@@ -83,15 +82,17 @@ def pair(faces: Path, label_file: Path, out: Path) -> Paired:
         )
     found = _find({row["face"] for row in wanted.values()}, faces)
     _check_found(wanted, found, faces)
-    table = io.StringIO()
+    table, others = io.StringIO(), []
     write = csv.writer(table).writerow
     write(_COLUMNS)
     for name, row in wanted.items():
         at = place[name]
-        score = np.float32(sentences.scores[at])
+        score = str(np.float32(sentences.scores[at]))  # as few digits as tell it
         image = f"{FRAMES}/{name}.jpg"
         text, split = sentences.raw["text"][at].strip().lower(), sentences.splits[at]
-        write((name, split, text, image, str(score), int(score >= 0), row["emotion"]))
+        if sha256(f"{split} {score} {text}".encode()).hexdigest()[:8] != row["sentence"]:
+            others.append(name)
+        write((name, split, text, image, score, int(float(score) >= 0), row["emotion"]))
     manifest = table.getvalue().encode("utf-8")
     partial = out.with_name(f".new.{out.name}")
     with disk_errors(out):
@@ -103,7 +104,7 @@ def pair(faces: Path, label_file: Path, out: Path) -> Paired:
         (partial / MANIFEST).write_bytes(manifest)
         # An empty folder gives way to it.
         os.replace(partial, out)
-    return Paired(out, len(wanted), sha256(manifest).hexdigest() == MEASURED)
+    return Paired(out, len(wanted), tuple(others))
 
 
 def _find(wanted: set[str], faces: Path) -> dict[str, Path]:
