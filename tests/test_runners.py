@@ -16,6 +16,7 @@ from bench.edge.artifact import ArtifactError, golden, read
 from bench.edge.engine import engine_name, gpu_name
 from bench.edge.runners import cuda, engines, workstation
 from bench.edge.runners.engines import open_runner
+from bench.edge.runners.openvino import _library
 from bench.edge.runners.ort import OnnxRuntimeCuda
 from tests.support import tensorrt_api
 from tests.support.golden import assert_golden
@@ -32,6 +33,32 @@ def meta(tiny_artifact):
     return read(tiny_artifact)
 
 
+def need_openvino():
+    """Skips without it; importing it is for the runner to do."""
+    if importlib.util.find_spec("openvino") is None:
+        pytest.skip("the extra openvino is not installed")
+
+
+def test_openvino_tells_nobody_that_it_is_used(tiny_artifact):
+    need_openvino()
+    program = """
+import json, os, pathlib, sys, time
+from bench.edge.runners.engines import open_runner
+from bench.edge.runners.openvino import _library
+os.register_at_fork(before=lambda: print("a fork"))
+folder = pathlib.Path(sys.argv[1])
+meta = json.loads((folder / "meta.json").read_text())
+with open_runner("openvino", folder, meta, "fp32"):
+    time.sleep(1)  # it would be another thread that forks
+print(sys.modules["openvino_telemetry"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, tiny_artifact], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "None\n"
+
+
 @pytest.mark.parametrize(
     ("name", "provider"),
     [
@@ -44,7 +71,7 @@ def meta(tiny_artifact):
 )
 def test_it_answers_as_the_trained_model(name, provider, tiny_artifact, meta, tiny_run):
     if name == "openvino":
-        pytest.importorskip("openvino", reason="the extra openvino is not installed")
+        need_openvino()
     with open_runner(name, tiny_artifact, meta, "fp32", run=tiny_run) as runner:
         assert_golden(runner, tiny_artifact)
         assert list(runner.providers) == [provider]
@@ -52,14 +79,14 @@ def test_it_answers_as_the_trained_model(name, provider, tiny_artifact, meta, ti
 
 
 def test_openvino_answers_with_one_thread(tiny_artifact, meta):
-    pytest.importorskip("openvino", reason="the extra openvino is not installed")
+    need_openvino()
     with open_runner("openvino", tiny_artifact, meta, "fp32", threads=1) as runner:
         assert_golden(runner, tiny_artifact)
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8_static"])
 def test_openvino_takes_lower_precisions_of_its_own_kind(precision, tiny_artifact, meta):
-    pytest.importorskip("openvino", reason="the extra openvino is not installed")
+    need_openvino()
     with open_runner("openvino", tiny_artifact, meta, precision) as runner:
         parity, _ = proof.compare(runner.infer, tiny_artifact, meta, precision, 1)
 
@@ -67,7 +94,8 @@ def test_openvino_takes_lower_precisions_of_its_own_kind(precision, tiny_artifac
 
 
 def test_openvino_says_in_what_it_calculates(tiny_artifact, meta):
-    openvino = pytest.importorskip("openvino", reason="the extra openvino is not installed")
+    need_openvino()
+    openvino = _library()
     if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         with pytest.raises(ArtifactError, match="This CPU has no bfloat16"):
             open_runner("openvino-bf16", tiny_artifact, meta, "fp32")
@@ -80,7 +108,7 @@ def test_openvino_says_in_what_it_calculates(tiny_artifact, meta):
 
 
 def test_openvino_takes_no_dynamic_int8(tiny_artifact, meta):
-    pytest.importorskip("openvino", reason="the extra openvino is not installed")
+    need_openvino()
     with pytest.raises(ArtifactError, match=r"OpenVINO .* refuses .*model\.int8\.onnx"):
         open_runner("openvino", tiny_artifact, meta, "int8")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from bench.edge.artifact import ArtifactError
 from bench.edge.runners.base import Runner, brief, library
@@ -21,7 +22,7 @@ class OpenVino(Runner):
     arithmetic = "f32"
 
     def _load(self):
-        self._openvino = library("openvino", "pip install -e '.[openvino]'")
+        self._openvino = _library()
         self._core, path = self._openvino.Core(), self._file()
         self._settings = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -75,7 +76,17 @@ class OpenVinoBfloat16(OpenVino):
     tolerance = {"relative": 0.25, "cosine": 0.99}  # noqa: RUF012
 
     def _load(self):
-        openvino = library("openvino", "pip install -e '.[openvino]'")
+        openvino = _library()
         if "BF16" not in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise ArtifactError("This CPU has no bfloat16: take the runner openvino.")
         super()._load()
+
+
+def _library():
+    """OpenVINO without its telemetry, which it can do without.
+
+    When it is imported, 2026.4.1 forks a process that tells Google Analytics so. Nobody was asked,
+    and a process that is forked disturbs what is measured.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)
+    return library("openvino", "pip install -e '.[openvino]'")
