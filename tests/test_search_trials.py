@@ -8,7 +8,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -173,37 +172,3 @@ def test_a_model_that_cannot_be_trained_is_kept_with_its_reason(bench):
     assert {o.state for o in found if not o.named} == {trials.FAILED}
     assert all("Training diverged" in o.reason for o in found if not o.named)
     assert "failed" in printed
-
-
-@pytest.mark.slow
-def test_a_program_searches_and_is_told_what_was_found(bench):
-    program = """
-import sys
-from pathlib import Path
-from fusion_keras.api import search
-from tests.support.tiny import Bench
-
-if __name__ == "__main__":
-    bench = Bench(Path(sys.argv[1]))
-    found = search(
-        bench.config(), out=bench.folder / "program", space=bench.folder / "space.py",
-        trials=4, finalists=1, seeds=1, budget_ms=1000,
-    )
-    assert len(found.trials) == 4
-    assert found.front
-    assert found.report.is_file()
-    assert all(run.metrics["test"]["accuracy"].value >= 0 for run in found.runs)
-    assert any("within 1000" in sentence for sentence in found.answer), found.answer
-    print(len(found.runs))
-"""
-    (bench.folder / "program.py").write_text(program)
-    done = subprocess.run(
-        [sys.executable, bench.folder / "program.py", bench.folder],
-        env={**os.environ, "PYTHONPATH": os.getcwd()},
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert done.returncode == 0, done.stderr
-    # Nothing but what the program itself says.
-    assert int(done.stdout) > 1
