@@ -65,7 +65,7 @@ def test_twenty_steps_in_parts_are_twenty_steps(case, tiny, entries, tmp_path, r
     whole, parts = runs
     losses = [float(line["loss"]) for line in table(whole, "history.csv")]
     assert len(losses) == 20
-    assert losses[-1] < losses[0] - 0.1
+    assert losses[-1] < losses[0] / 2
     assert_same(parts, whole)
 
 

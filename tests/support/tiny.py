@@ -110,12 +110,16 @@ def write_sounds(folder: Path) -> Path:
 def write_presets(folder: Path) -> None:
     """Two presets of two small layers each, in `text` and `image`: compiled in seconds."""
     # Here, because tests that need no model need not wait for Keras.
+    import keras
+
     from fusion_keras.backbones.bert import BertBackbone
     from fusion_keras.backbones.vit import ViTBackbone
 
     letters = [chr(c) for c in (*range(ord("a"), ord("z") + 1), *range(ord("0"), ord("9") + 1))]
     words = [w for group in _WORDS.values() for w in group]
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *letters, *(f"##{c}" for c in letters), *words]
+    # The same weights in every session: what is learned from them must not hang on chance.
+    keras.utils.set_random_seed(0)
     text = BertBackbone(
         vocabulary_size=len(pieces), num_layers=2, num_heads=2, hidden_dim=16, intermediate_dim=32
     )
