@@ -31,6 +31,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 NAMES = (
     *("tiny_resnet", "tiny_efficientnet", "tiny_mobilenet_v3", "tiny_efficientnet_lite"),
+    *("tiny_convnext", "tiny_convnext_v2"),
     *("tiny_deit", "tiny_dinov2", "tiny_clip", "tiny_siglip"),
 )
 VARIANTS = ("late", "inter", "early")

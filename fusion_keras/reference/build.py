@@ -41,6 +41,13 @@ _ENCODER = {
     "attention_probs_dropout_prob": "dropout",
 }
 _VIT = {**_ENCODER, "intermediate_size": "mlp_dim", "patch_size": "patch_size"}
+_CONVNEXT = {
+    name: name
+    for name in (
+        *("hidden_sizes", "depths", "patch_size", "hidden_act", "layer_norm_eps"),
+        "drop_path_rate",
+    )
+}
 _FIELDS = {
     "ViT": _VIT,
     "DeiT": _VIT,
@@ -70,6 +77,8 @@ _FIELDS = {
             "drop_connect_rate",
         )
     },
+    "ConvNext": {**_CONVNEXT, "layer_scale_init_value": "layer_scale_init_value"},
+    "ConvNextV2": _CONVNEXT,
     "MobileNetV2": {
         name: name
         for name in (
