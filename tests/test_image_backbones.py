@@ -198,7 +198,13 @@ _RESNET = {
     "depths": [1, 2, 1],
     "layer_type": "basic",
 }
-_CONVNEXT = {"hidden_sizes": [8, 16, 24], "depths": [1, 2, 1], "image_size": 32}
+_CONVNEXT = {
+    "num_stages": 3,
+    "hidden_sizes": [8, 16, 24],
+    "depths": [1, 2, 1],
+    "image_size": 32,
+}
+_TWO_STAGES = {"num_stages": 2, "hidden_sizes": [8, 8], "depths": [2, 1]}
 _EFFICIENTNET = {
     "width_coefficient": 0.25,
     "depth_coefficient": 1.0,
@@ -342,7 +348,7 @@ FAMILIES = [
         _CONVNEXT,
         (
             # No layer scale; a stage that does not widen.
-            ({"layer_scale_init_value": 0.0, "hidden_sizes": [8, 8], "depths": [2, 1]}, 32),
+            ({"layer_scale_init_value": 0.0, **_TWO_STAGES}, 32),
             ({"hidden_act": "relu", "layer_norm_eps": 0.1, "drop_path_rate": 0.2}, 48),
             # Odd sizes, whose last rows no patch reaches.
             ({"patch_size": 3, "depths": [1, 1, 3], "hidden_act": "gelu_new"}, 53),
@@ -357,7 +363,7 @@ FAMILIES = [
         ConvNextV2ForImageClassification,
         _CONVNEXT,
         (
-            ({"hidden_sizes": [8, 8], "depths": [2, 1]}, 32),
+            (_TWO_STAGES, 32),
             # Channels that ReLU leaves nothing of.
             ({"hidden_act": "relu", "layer_norm_eps": 0.1, "drop_path_rate": 0.2}, 32),
             ({"patch_size": 3, "depths": [1, 1, 3], "hidden_act": "silu"}, 53),
@@ -601,7 +607,8 @@ def test_a_broken_directory_is_one_sentence(tmp_path, family, harm):
         ("efficientnet", {"strides": [1, 2, 3]}, r"strides \[1, 2, 3\], wanted 1 or 2"),
         ("efficientnet", {"pooling_type": "max"}, "pooling_type 'max'.* wanted 'mean'"),
         ("convnext", {"patch_size": [4, 2]}, r"got patch_size \[4, 2\], wanted one square edge"),
-        ("convnext", {"depths": [1, 2]}, r"hidden_sizes \[8, 16, 24\] and depths \[1, 2\], want"),
+        ("convnext", {"hidden_sizes": [8]}, r"hidden_sizes \[8\] and depths \[1, 2, 1\], wanted"),
+        ("convnext", {"num_stages": 2}, r"num_stages 2 and depths \[1, 2, 1\] in .*as many"),
         ("convnext", {"patch_size": 16}, "32 x 32 image for a ConvNeXt of 3 .* at least 64 pixels"),
         ("convnextv2", {"hidden_act": "tanh"}, "hidden_act 'tanh', wanted one of gelu"),
         ("convnextv2", {"hidden_sizes": [8, 16, 32]}, r"got shape \[24, 16, 2, 2\] for"),

@@ -210,6 +210,12 @@ class ConvNextBackbone(FromPreset, keras_hub.models.Backbone):
         """
         config = read_config(directory, cls.model_type)
         fields = {field: config.get(field, default) for field, default in _HF_FIELDS.items()}
+        stages = config.get("num_stages", 4)
+        if stages != len(fields["depths"]):
+            raise UsageError(
+                f"got num_stages {stages} and depths {list(fields['depths'])} in {directory}, "
+                "wanted as many; check its config.json."
+            )
         if cls.responds:
             del fields["layer_scale_init_value"]
         shape = image_shape or cls.image_shape_of(config)

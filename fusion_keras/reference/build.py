@@ -234,6 +234,8 @@ def _image(kind: str, backbone) -> nn.Module:
         fields |= {"mlp_ratio": ratio, "use_mask_token": False}
     if kind == "EfficientNet":
         fields["hidden_dim"] = backbone.output.shape[-1]
+    if "depths" in fields and kind != "ResNet":
+        fields["num_stages"] = len(fields["depths"])
     made = getattr(transformers, f"{kind}Config")(**fields)
     # ViT's pooler is not of the published classifier, and nothing taps it.
     extra = {"add_pooling_layer": False} if kind in ("ViT", "DeiT") else {}
