@@ -435,7 +435,7 @@ PUBLISHED = {
     "convnext-tiny": ("convnext", ConvNextConfig().to_dict()),
     "convnextv2-atto": (
         "convnextv2",
-        {"hidden_sizes": [40, 80, 160, 320], "depths": [2, 2, 6, 2], "image_size": 224},
+        {"hidden_sizes": [40, 80, 160, 320], "depths": [2, 2, 6, 2], "num_stages": 4},
     ),
     "efficientnet-b0": (
         "efficientnet",
