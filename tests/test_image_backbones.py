@@ -435,7 +435,7 @@ PUBLISHED = {
     "convnext-tiny": ("convnext", ConvNextConfig().to_dict()),
     "convnextv2-atto": (
         "convnextv2",
-        {"hidden_sizes": [40, 80, 160, 320], "depths": [2, 2, 6, 2], "num_stages": 4},
+        ConvNextV2Config(hidden_sizes=[40, 80, 160, 320], depths=[2, 2, 6, 2]).to_dict(),
     ),
     "efficientnet-b0": (
         "efficientnet",
