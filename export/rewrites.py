@@ -90,6 +90,25 @@ def _layer_norm(op, x, axes, axes_again, eps, gamma, beta):
     return op.LayerNormalization(x, scale, shift, axis=-1, epsilon=epsilon)
 
 
+def _norm_of_pixels(op, x, matrix, scale, shift, shape):
+    y = op.LayerNormalization(
+        op.Reshape(x, matrix), scale, shift, _allow_other_attributes=True, _outputs=["y"]
+    )
+    return op.Reshape(y, shape)
+
+
+def _norm_of_maps(op, x, matrix, scale, shift, shape, y):
+    """A map's pixels as rows, normalised, and a map again: the norm takes maps as they are."""
+    sizes, rows, after = shape_of(x), constant(matrix), constant(shape)
+    if sizes is None or rows is None or after is None or len(sizes) != after.size:
+        return None
+    batch, *others = after.tolist()
+    if sizes[1:] != others or batch not in (-1, sizes[0]) or rows[-1] != sizes[-1]:
+        return None
+    given = y.producer().attributes
+    return op.LayerNormalization(x, scale, shift, axis=-1, epsilon=given["epsilon"].as_float())
+
+
 # --- GELU ---------------------------------------------------------------------------------
 
 
@@ -475,6 +494,7 @@ def _gemm(op, x, weight, bias):
 
 PORTABLE = [
     RewriteRule(_keras_layer_norm, _layer_norm, name="layer_norm", remove_nodes=False),
+    RewriteRule(_norm_of_pixels, _norm_of_maps, name="layer_norm_of_pixels"),
     RewriteRule(_erf_gelu, _gelu, name="gelu"),
     RewriteRule(_clipped, _hard_sigmoid, name="hard_sigmoid"),
     RewriteRule(_times_hard_sigmoid, _hard_swish, name="hard_swish"),

@@ -234,7 +234,7 @@ def convolutions(part) -> dict[str, Weight]:
                 "running_var": same(layer.moving_variance),
             }
             tensors |= under(layer.name, norm(layer) | statistics)
-        elif kind == "LayerNormalization":
+        elif "LayerNormalization" in kind:
             tensors |= under(layer.name, norm(layer))
         elif kind == "LayerScale":
             tensors[layer.name] = same(layer.scale)

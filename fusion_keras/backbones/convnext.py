@@ -16,7 +16,7 @@ from fusion_keras.backbones.encoder import activation
 from fusion_keras.backbones.hf_files import Weights, read_config
 from fusion_keras.backbones.initializers import HeNormal
 from fusion_keras.backbones.layouts import fill
-from fusion_keras.backbones.pointwise import PointwiseConv2D
+from fusion_keras.backbones.pointwise import PixelLayerNormalization, PointwiseConv2D
 from fusion_keras.backbones.sources import FromPreset
 from fusion_keras.errors import UsageError
 
@@ -164,7 +164,8 @@ class ConvNextBackbone(FromPreset, keras_hub.models.Backbone):
 
         # === Summary ===
         x = layers.GlobalAveragePooling2D(name="pooler", dtype=dtype)(x)  # [B, D]
-        summary = _normed(x, "layernorm", dtype, layer_norm_eps)
+        norm = layers.LayerNormalization(epsilon=layer_norm_eps, dtype=dtype, name="layernorm")
+        summary = norm(x)
 
         super().__init__(inputs=image, outputs=summary, dtype=dtype, **kwargs)
         self.taps = taps
@@ -276,9 +277,9 @@ def _patches(x, channels, edge, name, dtype):
     )(x)
 
 
-def _normed(x, name, dtype, epsilon=_EPSILON):
+def _normed(x, name, dtype):
     """LayerNorm over the channels."""
-    return layers.LayerNormalization(epsilon=epsilon, dtype=dtype, name=name)(x)
+    return PixelLayerNormalization(epsilon=_EPSILON, dtype=dtype, name=name)(x)
 
 
 def _check(hidden_sizes, depths, patch_size, image_shape):
