@@ -64,8 +64,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
 class PixelLayerNormalization(keras.layers.LayerNormalization):
     """`keras.layers.LayerNormalization` over the channels, on a matrix of all pixels.
 
-    Of a map of one pixel between two convolutions tf2onnx, which moves transposes through the
-    arithmetic of a norm, mixes the axes up: a matrix has no transposes.
+    Between convolutions tf2onnx moves transposes into the arithmetic of a norm, which then is no
+    LayerNormalization again: a matrix has no transposes.
     """
 
     def call(self, inputs):
