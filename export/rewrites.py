@@ -391,7 +391,7 @@ def _gated_nchw(op, x, gate, shape, g):
     if sizes is None or not _is_pixel(g, [1, 2]):
         return None
     if len(sizes) == 2 and sizes[1] is not None:
-        gate = op.Reshape(gate, new(op, np.array([-1, sizes[1], 1, 1]), shape, "nchw"))
+        gate = op.Reshape(gate, new(op, np.array([-1, sizes[1], 1, 1], np.int64), shape, "nchw"))
     elif not _is_pixel(gate, [2, 3]):
         return None
     return op.Transpose(op.Mul(x, gate), perm=_TO_NHWC)
