@@ -28,6 +28,7 @@ import numpy as np
 import onnx
 import tensorflow as tf
 import tf2onnx
+from tf2onnx.optimizer.transpose_optimizer import TransposeOptimizer
 
 from export.missing import without
 from fusion_keras import cli
@@ -127,6 +128,23 @@ def to_onnx(graph: Graph, signature: dict[str, tf.TensorSpec], folder: Path) -> 
         for spec, variable in zip(specs, variables, strict=True):
             with archive.open(f"{spec.name}.npy", "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, variable.numpy())
+
+
+_moved = TransposeOptimizer._mul_handler
+
+
+def _moved_behind_mul(self, transpose, node):
+    """tf2onnx's, which moves a transpose behind x * x and keeps that product's former shape.
+
+    From it comes a wrong reshape where a map is one pixel.
+    """
+    done = _moved(self, transpose, node)
+    if done and node.input[0] == node.input[1]:
+        self._g.copy_shape(node.input[0], node.output[0])
+    return done
+
+
+TransposeOptimizer._mul_handler = _moved_behind_mul
 
 
 def _erfc(context, node, name, _):

@@ -90,14 +90,37 @@ def _layer_norm(op, x, axes, axes_again, eps, gamma, beta):
     return op.LayerNormalization(x, scale, shift, axis=-1, epsilon=epsilon)
 
 
+def _norm_of_pixels(op, x, matrix, scale, shift, shape):
+    y = op.LayerNormalization(
+        op.Reshape(x, matrix), scale, shift, _allow_other_attributes=True, _outputs=["y"]
+    )
+    return op.Reshape(y, shape)
+
+
+def _norm_of_maps(op, x, matrix, scale, shift, shape, y):
+    """A map's pixels as rows, normalised, and a map again: the norm takes maps as they are."""
+    sizes, rows, after = shape_of(x), constant(matrix), constant(shape)
+    if sizes is None or rows is None or after is None or len(sizes) != after.size:
+        return None
+    batch, *others = after.tolist()
+    if sizes[1:] != others or batch not in (-1, sizes[0]) or rows[-1] != sizes[-1]:
+        return None
+    given = y.producer().attributes
+    return op.LayerNormalization(x, scale, shift, axis=-1, epsilon=given["epsilon"].as_float())
+
+
 # --- GELU ---------------------------------------------------------------------------------
 
 
-def _erf_gelu(op, x):
-    return op.Mul(op.Mul(0.5, x), op.Sub(1.0, op.Erf(op.Mul(op.Neg(x), 0.70710678))))
+def _erf_gelu(op, x, half, one, root):
+    return op.Mul(op.Mul(half, x), op.Sub(one, op.Erf(op.Mul(op.Neg(x), root))))
 
 
-def _gelu(op, x):
+def _gelu(op, x, half, one, root):
+    # Of maps tf2onnx gives the numbers four axes.
+    numbers = [scalar(value) for value in (half, one, root)]
+    if None in numbers or not np.allclose(numbers, (0.5, 1, 0.5**0.5), rtol=1e-6, atol=0):
+        return None
     return op.Gelu(x, approximate="none")
 
 
@@ -290,6 +313,18 @@ def _lifted_pair(name, rule_name):
     return RewriteRule(rule_pattern, replacement, name=rule_name, remove_nodes=False)
 
 
+def _sum_nhwc(op, x, y):
+    return op.Add(x, op.Transpose(y, perm=_TO_NHWC))
+
+
+def _sum_nchw(op, x, y):
+    """Of a map in NHWC, as a norm gives it, that goes into a convolution as well."""
+    turned = [node for node in x.consumers() if node.op_type == "Transpose"]
+    if not any(list(node.attributes["perm"].as_ints()) == _TO_NCHW for node in turned):
+        return None
+    return op.Transpose(op.Add(op.Transpose(x, perm=_TO_NCHW), y), perm=_TO_NHWC)
+
+
 def _padded_nhwc(op, x, pads):
     return op.Pad(op.Transpose(x, perm=_TO_NHWC), pads, _outputs=["y"])
 
@@ -351,8 +386,13 @@ def _gated_nhwc(op, x, gate, shape):
 
 
 def _gated_nchw(op, x, gate, shape, g):
-    """A number for each channel, which tf2onnx reshapes where it might transpose."""
-    if not _is_pixel(gate, [2, 3]) or not _is_pixel(g, [1, 2]):
+    """A number for each channel, [B, C, 1, 1], which tf2onnx reshapes, or [B, C]."""
+    sizes = shape_of(gate)
+    if sizes is None or not _is_pixel(g, [1, 2]):
+        return None
+    if len(sizes) == 2 and sizes[1] is not None:
+        gate = op.Reshape(gate, new(op, np.array([-1, sizes[1], 1, 1], np.int64), shape, "nchw"))
+    elif not _is_pixel(gate, [2, 3]):
         return None
     return op.Transpose(op.Mul(x, gate), perm=_TO_NHWC)
 
@@ -437,12 +477,26 @@ def _conv_times(op, x, w, c):
     return op.Mul(conv, c)
 
 
-def _fold_times(op, x, w, c, conv):
-    weight, scale = constant(w), constant(c)
-    if weight is None or scale is None or scale.shape != (weight.shape[0], 1, 1):
+def _biased_conv_times(op, x, w, b, c):
+    conv = op.Conv(x, w, b, _allow_other_attributes=True, _outputs=["conv"])
+    return op.Mul(conv, c)
+
+
+def _fold_times(op, x, w, c, conv, b=None):
+    weight, bias, scale = constant(w), constant(b), _of_channels(c, w)
+    if scale is None or (b is not None and bias is None):
         return None
-    scaled = new(op, weight * scale[..., None], w, "scaled")
-    return _conv(op, x, scaled, like=conv.producer())
+    scaled = new(op, weight * scale[:, None, None, None], w, "scaled")
+    shifted = None if b is None else new(op, bias * scale, b, "scaled")
+    return _conv(op, x, scaled, shifted, like=conv.producer())
+
+
+def _of_channels(c: ir.Value, w: ir.Value) -> np.ndarray | None:
+    """A number for each output channel of a convolution's weights, of a constant in NCHW."""
+    weight, numbers = constant(w), constant(c)
+    if weight is None or numbers is None or numbers.size != weight.shape[0]:
+        return None
+    return numbers.reshape(-1) if numbers.shape[-3:] == (numbers.size, 1, 1) else None
 
 
 def _conv_plus(op, x, w, c):
@@ -451,10 +505,10 @@ def _conv_plus(op, x, w, c):
 
 
 def _fold_plus(op, x, w, c, conv):
-    weight, shift = constant(w), constant(c)
-    if weight is None or shift is None or shift.shape != (weight.shape[0], 1, 1):
+    shift = _of_channels(c, w)
+    if shift is None:
         return None
-    return _conv(op, x, w, new(op, shift.reshape(-1), c, "bias"), like=conv.producer())
+    return _conv(op, x, w, new(op, shift, c, "bias"), like=conv.producer())
 
 
 # --- Products ---
@@ -475,6 +529,7 @@ def _gemm(op, x, weight, bias):
 
 PORTABLE = [
     RewriteRule(_keras_layer_norm, _layer_norm, name="layer_norm", remove_nodes=False),
+    RewriteRule(_norm_of_pixels, _norm_of_maps, name="layer_norm_of_pixels"),
     RewriteRule(_erf_gelu, _gelu, name="gelu"),
     RewriteRule(_clipped, _hard_sigmoid, name="hard_sigmoid"),
     RewriteRule(_times_hard_sigmoid, _hard_swish, name="hard_swish"),
@@ -490,6 +545,7 @@ PORTABLE = [
     *map(_lifted_activation, ("Relu", "Sigmoid", "Gelu", "HardSwish")),
     _lifted_pair("Add", "transpose_after_sum"),
     _lifted_pair("Mul", "transpose_after_product"),
+    RewriteRule(_sum_nhwc, _sum_nchw, name="transpose_after_sum_with_nhwc", remove_nodes=False),
     RewriteRule(_padded_nhwc, _padded_nchw, name="transpose_after_pad", remove_nodes=False),
     RewriteRule(
         _padded_with_nhwc, _padded_nchw, name="transpose_after_pad_of_value", remove_nodes=False
@@ -504,6 +560,7 @@ PORTABLE = [
     RewriteRule(_kept_mean_nhwc, _kept_mean_nchw, name="transpose_after_mean", remove_nodes=False),
     RewriteRule(_there_and_back, _itself, name="transpose_there_and_back", remove_nodes=False),
     RewriteRule(_conv_times, _fold_times, name="batch_norm_scale"),
+    RewriteRule(_biased_conv_times, _fold_times, name="layer_scale"),
     RewriteRule(_conv_plus, _fold_plus, name="batch_norm_shift"),
     *RESHAPES,
     RewriteRule(_biased, _gemm, name="gemm"),

@@ -25,7 +25,7 @@ HELP = """Carry weights between our runs and PyTorch, as safetensors.
   python -m fusion_keras.port --classifier=my_bert --variant=text --out=runs/my/text \\
       --config=configs/manifest.py --config.data.path=my.csv
       a fine-tuned classifier of Hugging Face as a run, on your table (BERT, ALBERT, ViT, DeiT,
-      MobileNetV2, ResNet, EfficientNet; the other families' heads have a layer more):
+      MobileNetV2, ResNet, ConvNeXt, EfficientNet; the other families' heads have a layer more):
       a parent for late fusion (--parents), if none of the rows it learned from is in test.
 
 FLAGS

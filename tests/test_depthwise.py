@@ -54,7 +54,8 @@ def _image(*shape, mean=0.0):
 
 @pytest.mark.parametrize("shape", slow_but([((3, 7, 10, 5),)], [((2, 8, 8, 3),), ((3, 7, 10, 5),)]))
 @pytest.mark.parametrize(
-    ("kernel", "strides"), slow_but([(3, 1), (3, 2)], [(3, 1), (3, 2), (5, 3)])
+    ("kernel", "strides"),
+    slow_but([(3, 1), (3, 2), (7, 1)], [(3, 1), (3, 2), (5, 3), (7, 1), (7, 2)]),
 )
 @pytest.mark.parametrize("padding", ["same", "valid"])
 def test_slices_are_the_depthwise_convolution(shape, kernel, strides, padding):

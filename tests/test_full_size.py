@@ -46,8 +46,9 @@ print(json.dumps({"loss": float(loss), "peak_gib": peak, "parameters": model.cou
 """
 
 
+FURTHER = ("mobilenet_v3_large_1.0", "efficientnet_lite0", "convnext_tiny")
 CASES = [(v, image) for v in VARIANTS for image in ("random:mobilenet_v2_1.4", "random:vit_base")]
-CASES += [("inter", f"random:{name}") for name in ("mobilenet_v3_large_1.0", "efficientnet_lite0")]
+CASES += [("inter", f"random:{name}") for name in FURTHER]
 
 
 @pytest.mark.large

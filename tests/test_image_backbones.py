@@ -26,7 +26,13 @@ from transformers import (
     CLIPModel,
     CLIPVisionConfig,
     CLIPVisionModel,
+    ConvNextConfig,
+    ConvNextForImageClassification,
     ConvNextImageProcessorPil,
+    ConvNextModel,
+    ConvNextV2Config,
+    ConvNextV2ForImageClassification,
+    ConvNextV2Model,
     DeiTConfig,
     DeiTForImageClassificationWithTeacher,
     DeiTImageProcessorPil,
@@ -55,6 +61,7 @@ from transformers import (
 )
 
 from fusion_keras.backbones.clip import CLIPVisionBackbone
+from fusion_keras.backbones.convnext import ConvNextBackbone, ConvNextV2Backbone
 from fusion_keras.backbones.cut import cut
 from fusion_keras.backbones.deit import DeiTBackbone
 from fusion_keras.backbones.dinov2 import Dinov2Backbone
@@ -126,6 +133,11 @@ def _resnet(model, x):
     return _blocks(model, x, blocks, model.embedder)
 
 
+def _convnext(model, x):
+    blocks = [layer for stage in model.encoder.stages for layer in stage.layers]
+    return _blocks(model, x, blocks, model.embeddings)
+
+
 def _efficientnet(model, x):
     return _blocks(model, x, model.encoder.blocks, model.embeddings)
 
@@ -186,6 +198,13 @@ _RESNET = {
     "depths": [1, 2, 1],
     "layer_type": "basic",
 }
+_CONVNEXT = {
+    "num_stages": 3,
+    "hidden_sizes": [8, 16, 24],
+    "depths": [1, 2, 1],
+    "image_size": 32,
+}
+_TWO_STAGES = {"num_stages": 2, "hidden_sizes": [8, 8], "depths": [2, 1]}
 _EFFICIENTNET = {
     "width_coefficient": 0.25,
     "depth_coefficient": 1.0,
@@ -321,6 +340,37 @@ FAMILIES = [
         randomise_convolutions,
         depths=16,
     ),
+    Family(
+        ConvNextBackbone,
+        ConvNextModel,
+        ConvNextConfig,
+        ConvNextForImageClassification,
+        _CONVNEXT,
+        (
+            # No layer scale; a stage that does not widen.
+            ({"layer_scale_init_value": 0.0, **_TWO_STAGES}, 32),
+            ({"hidden_act": "relu", "layer_norm_eps": 0.1, "drop_path_rate": 0.2}, 48),
+            # Odd sizes, whose last rows no patch reaches.
+            ({"patch_size": 3, "depths": [1, 1, 3], "hidden_act": "gelu_new"}, 53),
+        ),
+        _convnext,
+        depths=4,
+    ),
+    Family(
+        ConvNextV2Backbone,
+        ConvNextV2Model,
+        ConvNextV2Config,
+        ConvNextV2ForImageClassification,
+        _CONVNEXT,
+        (
+            (_TWO_STAGES, 32),
+            # Channels that ReLU leaves nothing of.
+            ({"hidden_act": "relu", "layer_norm_eps": 0.1, "drop_path_rate": 0.2}, 32),
+            ({"patch_size": 3, "depths": [1, 1, 3], "hidden_act": "silu"}, 53),
+        ),
+        _convnext,
+        depths=4,
+    ),
     *TIMM_FAMILIES,
 ]
 each_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
@@ -382,6 +432,11 @@ _STAGES = {name: list(getattr(EfficientNetConfig(), name)) for name in _PER_STAG
 PUBLISHED = {
     "resnet-18": ("resnet", {**_PLAIN, "depths": [2, 2, 2, 2]}),
     "resnet-50": ("resnet", ResNetConfig().to_dict()),
+    "convnext-tiny": ("convnext", ConvNextConfig().to_dict()),
+    "convnextv2-atto": (
+        "convnextv2",
+        ConvNextV2Config(hidden_sizes=[40, 80, 160, 320], depths=[2, 2, 6, 2]).to_dict(),
+    ),
     "efficientnet-b0": (
         "efficientnet",
         {**_STAGES, "width_coefficient": 1.0, "hidden_dim": 1280, "image_size": 224},
@@ -525,7 +580,8 @@ BROKEN = {
     "another family": (
         _edit("config.json", model_type="swin"),
         r"type 'swin' in .*wanted one of vit, mobilenet_v2, resnet, deit, efficientnet, dinov2, "
-        "clip_vision_model, clip, siglip_vision_model, siglip, mobilenetv3_small_050, ",
+        "clip_vision_model, clip, siglip_vision_model, siglip, mobilenetv3_small_050, .*"
+        "convnext, convnextv2",
     ),
 }
 
@@ -550,6 +606,12 @@ def test_a_broken_directory_is_one_sentence(tmp_path, family, harm):
         ("efficientnet", {"strides": [1, 2]}, "3 kernel_sizes, 3 in_channels, .* 2 strides"),
         ("efficientnet", {"strides": [1, 2, 3]}, r"strides \[1, 2, 3\], wanted 1 or 2"),
         ("efficientnet", {"pooling_type": "max"}, "pooling_type 'max'.* wanted 'mean'"),
+        ("convnext", {"patch_size": [4, 2]}, r"got patch_size \[4, 2\], wanted one square edge"),
+        ("convnext", {"hidden_sizes": [8]}, r"hidden_sizes \[8\] and depths \[1, 2, 1\], wanted"),
+        ("convnext", {"num_stages": 2}, r"num_stages 2 and depths \[1, 2, 1\] in .*as many"),
+        ("convnext", {"patch_size": 16}, "32 x 32 image for a ConvNeXt of 3 .* at least 64 pixels"),
+        ("convnextv2", {"hidden_act": "tanh"}, "hidden_act 'tanh', wanted one of gelu"),
+        ("convnextv2", {"hidden_sizes": [8, 16, 32]}, r"got shape \[24, 16, 2, 2\] for"),
         ("deit", {"patch_size": [8, 4]}, r"patch_size \[8, 4\].*one square edge"),
         ("dinov2", {"use_swiglu_ffn": True}, "use_swiglu_ffn in a DINOv2"),
         ("clip_vision_model", {"attention_dropout": 0.1}, "got attention_dropout 0.1 in"),
@@ -596,6 +658,11 @@ PARAMETERS = {
     "resnet_18": 11_176_512 + 9600,
     "resnet_34": 21_284_672 + 17_024,
     "resnet_50": 23_508_032 + 53_120,
+    "convnext_tiny": 27_820_128,
+    "convnext_v2_atto": 3_387_400,
+    "convnext_v2_femto": 4_848_240,
+    "convnext_v2_pico": 8_553_280,
+    "convnext_v2_nano": 14_982_800,
     "efficientnet_b0": 4_007_548 + 42_016,
     "mobilenet_v3_small_0.5": 1_593_224 - 1_025_000 + 6496,
     "mobilenet_v3_small_0.75": 2_041_872 - 1_025_000 + 9680,
@@ -622,7 +689,8 @@ def test_published_architectures_have_the_published_size(name):
 
 # Of `last` with a classifier of 1000 classes, in millions: those of Howard et al. 2019, table 3,
 # but of small 0.5, which is not in it, and of large 1.0, for which it says 219. Of Lite0 those of
-# timm's convolutions; Google's page says 407, timm's table 400.
+# timm's convolutions; Google's page says 407, timm's table 400. Of ConvNeXt those of Liu et al.
+# 2022, table 1, and of Woo et al. 2023, table 11.
 MULTIPLY_ADDS = {
     "mobilenet_v3_small_0.5": 24.2,
     "mobilenet_v3_small_0.75": 44,
@@ -630,6 +698,11 @@ MULTIPLY_ADDS = {
     "mobilenet_v3_large_0.75": 155,
     "mobilenet_v3_large_1.0": 217,
     "efficientnet_lite0": 385,
+    "convnext_tiny": 4470,
+    "convnext_v2_atto": 550,
+    "convnext_v2_femto": 780,
+    "convnext_v2_pico": 1370,
+    "convnext_v2_nano": 2450,
 }
 
 
@@ -661,6 +734,14 @@ PREPROCESSORS = {
     "resnet": (
         ConvNextImageProcessorPil,
         {"crop_pct": 0.875, "resample": 3, "size": 224, **_IMAGENET},
+    ),
+    "convnext": (
+        ConvNextImageProcessorPil,
+        {"crop_pct": 0.875, "resample": 3, "size": 224, **_IMAGENET},
+    ),
+    "convnextv2": (
+        ConvNextImageProcessorPil,
+        {"crop_pct": 0.875, "resample": 3, "size": {"shortest_edge": 224}, **_IMAGENET},
     ),
     "deit": (
         DeiTImageProcessorPil,
@@ -733,7 +814,7 @@ def test_a_published_preprocessor_file_gives_the_pixels_of_transformers(tmp_path
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(content))
     preset = load_image(str(tmp_path), 224)
     given = dict(content)
-    if name in ("resnet", "clip_vision_model"):
+    if name in ("resnet", "convnext", "clip_vision_model"):
         # The class knows no bare number; its hub reader makes this of it.
         given["size"] = {"shortest_edge": 224}
     for width, height in ((300, 200), (181, 401), (97, 31)):

@@ -6,11 +6,13 @@ ViT and MobileNetV2 go this way in most other tests.
 import dataclasses
 import functools
 
+import numpy as np
 import pytest
 
 from bench.edge.artifact import read
 from bench.edge.predictor import Predictor
 from export import doctor
+from fusion_keras.backbones.convnext import GlobalResponseNorm
 from fusion_keras.backbones.presets import ARCHITECTURES, load_image
 from tests.support.gradients import LABELS, ROWS, check
 from tests.support.pairs import (
@@ -31,6 +33,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 NAMES = (
     *("tiny_resnet", "tiny_efficientnet", "tiny_mobilenet_v3", "tiny_efficientnet_lite"),
+    *("tiny_convnext", "tiny_convnext_v2"),
     *("tiny_deit", "tiny_dinov2", "tiny_clip", "tiny_siglip"),
 )
 VARIANTS = ("late", "inter", "early")
@@ -69,6 +72,12 @@ def family(name: str):
         shape = image.backbone.input.shape[1:]
         arguments = {**arguments, **SHALLOW[name], "image_shape": shape}
         image = dataclasses.replace(image, backbone=cls(**arguments))
+    rng = np.random.default_rng(0)
+    for layer in image.backbone.layers:
+        if isinstance(layer, GlobalResponseNorm):
+            # They start at 0, where neither outputs nor gradients see what they multiply.
+            for variable in layer.weights:
+                variable.assign(rng.normal(0, 0.5, variable.shape))
     image = dataclasses.replace(image, scale=SCALE, offset=OFFSET)
     return make_family(tiny_text(3), image, variants=VARIANTS, width=32)
 

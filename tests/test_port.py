@@ -193,6 +193,17 @@ _PATCHES = {**_ENCODER, "image_size": 32, "patch_size": 8, "initializer_range": 
                 "deit": _PATCHES,
                 "vit": _PATCHES,
                 "resnet": {"embedding_size": 8, "hidden_sizes": [8, 16, 16, 16], "depths": [1] * 4},
+                "convnext": {
+                    "hidden_sizes": [8, 16, 16, 16],
+                    "depths": [1] * 4,
+                    "layer_scale_init_value": 1.0,
+                    "initializer_range": 0.3,
+                },
+                "convnextv2": {
+                    "hidden_sizes": [8, 16, 16, 16],
+                    "depths": [1] * 4,
+                    "initializer_range": 0.3,
+                },
                 "efficientnet": {
                     "width_coefficient": 0.25,
                     "hidden_dim": 320,

@@ -15,7 +15,7 @@ def test_every_name_with_weights_is_of_one_list():
 
     assert {"minilm", "roberta_base", "albert_base"} <= set(text)
     assert {"resnet_18", "mobilenet_v2_1.0", "dinov2_small"} <= set(image)
-    assert {"mobilenet_v3_small_0.5", "efficientnet_lite0"} <= set(image)
+    assert {"mobilenet_v3_small_0.5", "efficientnet_lite0", "convnext_v2_atto"} <= set(image)
     assert not set(text) & set(image)
     assert not any("tiny_" in name[:5] or "audio" in name for name in text + image)
 

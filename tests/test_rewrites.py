@@ -41,6 +41,8 @@ OTHERS = {
     "resnet": ("tiny_resnet", facts(6, 8)),
     "efficientnet": ("tiny_efficientnet", facts(6, 16)),
     "mobilenet_v3": ("tiny_mobilenet_v3", facts(6, 11)),
+    "convnext": ("tiny_convnext", facts(6, 8)),
+    "convnext_v2": ("tiny_convnext_v2", facts(6, 8)),
 }
 CASES |= {f"inter-{vision}": ("inter", vision, "", FIXED) for vision in OTHERS}
 QUICK = ["joins"]

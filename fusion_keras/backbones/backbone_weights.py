@@ -228,16 +228,25 @@ def _attention_pooling(layer) -> dict[str, Weight]:
 
 
 def convolutions(part) -> dict[str, Weight]:
-    """Of convolutions and BatchNorms, whose layers carry the names of Hugging Face's modules."""
+    """Of convolutional networks, whose layers carry the names of Hugging Face's modules."""
     tensors = {}
     for layer in part.layers:
         kind = type(layer).__name__
         if "Conv2D" in kind:
-            tensors |= under(layer.name, convolution(layer))
+            # ConvNeXt's 1x1 convolutions, which PyTorch has as linear layers.
+            linear = "pwconv" in layer.name
+            tensors |= under(layer.name, dense(layer) if linear else convolution(layer))
         elif "BatchNormalization" in kind:
             statistics = {
                 "running_mean": same(layer.moving_mean),
                 "running_var": same(layer.moving_variance),
             }
             tensors |= under(layer.name, norm(layer) | statistics)
+        elif "LayerNormalization" in kind:
+            tensors |= under(layer.name, norm(layer))
+        elif kind == "LayerScale":
+            tensors[layer.name] = same(layer.scale)
+        elif kind == "GlobalResponseNorm":
+            weight, bias = (reshaped(x, (1, 1, 1, -1)) for x in (layer.gamma, layer.beta))
+            tensors |= under(layer.name, {"weight": weight, "bias": bias})
     return tensors

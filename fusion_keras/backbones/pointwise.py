@@ -1,6 +1,6 @@
-"""The 1x1 convolution and the BatchNorm around it, as XLA's CPU code runs them fast.
+"""The 1x1 convolution and the BatchNorm around it, as XLA's CPU code runs them fast, and LayerNorm.
 
-Both keep the weights, names and values of the Keras layers they derive from.
+All keep the weights, names and values of the Keras layers they derive from.
 """
 
 import keras
@@ -58,3 +58,18 @@ class BatchNormalization(keras.layers.BatchNormalization):
         mean = ops.mean(inputs, self._reduction_axes)
         square = ops.mean(ops.square(inputs), self._reduction_axes)
         return mean, ops.maximum(square - ops.square(mean), 0.0)
+
+
+@keras.saving.register_keras_serializable(package="fusion_keras")
+class PixelLayerNormalization(keras.layers.LayerNormalization):
+    """`keras.layers.LayerNormalization` over the channels, on a matrix of all pixels.
+
+    Between convolutions tf2onnx moves transposes into the arithmetic of a norm, which then is no
+    LayerNormalization again: a matrix has no transposes.
+    """
+
+    def call(self, inputs):
+        """Normalise inputs [B, H, W, C]."""
+        _, height, width, channels = inputs.shape
+        x = super().call(ops.reshape(inputs, (-1, channels)))
+        return ops.reshape(x, (-1, height, width, channels))

@@ -16,6 +16,7 @@ from fusion_keras.backbones.audio_cnn import AudioCnnBackbone
 from fusion_keras.backbones.bert import BertBackbone
 from fusion_keras.backbones.clip import CLIPVisionBackbone
 from fusion_keras.backbones.clip_text import CLIPTextBackbone
+from fusion_keras.backbones.convnext import ConvNextBackbone, ConvNextV2Backbone
 from fusion_keras.backbones.deberta_v2 import DebertaV2Backbone
 from fusion_keras.backbones.deit import DeiTBackbone
 from fusion_keras.backbones.dinov2 import Dinov2Backbone
@@ -88,6 +89,11 @@ WEIGHTS = {
     "siglip_b16": "hf://google/siglip-base-patch16-224",
     "efficientnet_b0": "hf://google/efficientnet-b0",
     "efficientnet_lite0": "hf://timm/efficientnet_lite0.ra_in1k",
+    "convnext_tiny": "hf://facebook/convnext-tiny-224",
+    "convnext_v2_atto": "hf://facebook/convnextv2-atto-1k-224",
+    "convnext_v2_femto": "hf://facebook/convnextv2-femto-1k-224",
+    "convnext_v2_pico": "hf://facebook/convnextv2-pico-1k-224",
+    "convnext_v2_nano": "hf://facebook/convnextv2-nano-1k-224",
 }
 
 
@@ -124,6 +130,11 @@ def _vit(width, heads, **sizes):
 def _resnet(*depths):
     """The plain ResNets, of two 3x3 convolutions a block."""
     return {"hidden_sizes": (64, 128, 256, 512), "depths": depths, "layer_type": "basic"}
+
+
+def _convnext(width, *depths):
+    """ConvNeXt's proportions: each stage twice as wide as the one before."""
+    return {"hidden_sizes": tuple(width * 2**i for i in range(4)), "depths": depths}
 
 
 _TIMM = MobileNetV3Backbone.architectures
@@ -185,6 +196,11 @@ ARCHITECTURES = {
     ),
     "efficientnet_b0": (EfficientNetBackbone, {}),
     "efficientnet_lite0": (EfficientNetLiteBackbone, {}),
+    "convnext_tiny": (ConvNextBackbone, {}),
+    "convnext_v2_atto": (ConvNextV2Backbone, _convnext(40, 2, 2, 6, 2)),
+    "convnext_v2_femto": (ConvNextV2Backbone, _convnext(48, 2, 2, 6, 2)),
+    "convnext_v2_pico": (ConvNextV2Backbone, _convnext(64, 2, 2, 6, 2)),
+    "convnext_v2_nano": (ConvNextV2Backbone, _convnext(80, 2, 2, 8, 2)),
     "tiny_vit": (ViTBackbone, _TINY_VIT),
     "tiny_deit": (DeiTBackbone, _TINY_VIT),
     "tiny_dinov2": (Dinov2Backbone, {**_TINY_VIT, "layer_norm_eps": 1e-6}),
@@ -208,6 +224,12 @@ ARCHITECTURES = {
         EfficientNetLiteBackbone,
         {**_TINY_IMAGE, "width_coefficient": 0.1},
     ),
+    # Scaled by a millionth its blocks would add nothing that a test sees.
+    "tiny_convnext": (
+        ConvNextBackbone,
+        {**_TINY_IMAGE, **_convnext(8, 2, 2, 2, 2), "layer_scale_init_value": 1.0},
+    ),
+    "tiny_convnext_v2": (ConvNextV2Backbone, {**_TINY_IMAGE, **_convnext(8, 2, 2, 2, 2)}),
     # Without finegrained_output the summary would keep its 1280 channels.
     "tiny_mobilenet": (
         MobileNetV2Backbone,
@@ -227,7 +249,7 @@ ARCHITECTURES = {
 _WHOLE_IMAGE = (
     *("tiny_vit", "tiny_deit", "tiny_dinov2", "tiny_clip", "tiny_siglip", "tiny_resnet"),
     *("tiny_mobilenet", "tiny_mobilenet_v3", "small_mobilenet", "tiny_efficientnet"),
-    "tiny_efficientnet_lite",
+    *("tiny_efficientnet_lite", "tiny_convnext", "tiny_convnext_v2"),
 )
 
 # How the published checkpoints of a family bring an image to their size; for presets that
@@ -252,6 +274,8 @@ _FAMILIES = {
     SiglipVisionBackbone: Family(ImageSpec(224, "squash", interpolation="bicubic")),
     MobileNetV3Backbone: Family.of_imagenet(ImageSpec(224, "crop", 0.875, "bicubic")),
     EfficientNetLiteBackbone: Family.of_imagenet(ImageSpec(224, "crop", 0.875, "bicubic")),
+    ConvNextBackbone: Family.of_imagenet(ImageSpec(224, "crop", 0.875, "bicubic")),
+    ConvNextV2Backbone: Family.of_imagenet(ImageSpec(224, "crop", 0.875, "bicubic")),
 }
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "assets/tokenizer/vocabulary.txt")
 

@@ -14,6 +14,7 @@ from keras import layers
 from keras_hub.layers import PositionEmbedding
 
 from fusion_keras.backbones.facts import Facts
+from fusion_keras.backbones.pointwise import PixelLayerNormalization
 from fusion_keras.data.modalities import DROPS, INPUT_OF, PRESENT
 from fusion_keras.data.picked import Picked, of_each
 from fusion_keras.data.records import Dataset, Reader
@@ -193,7 +194,7 @@ def project(x, width: int, name: str):
 def map_tokens(tap, width: int, size, name: str):
     """A map [B, h, w, C] as tokens [B, N, width], one for each `size` of it: normalised, projected
     and told their places, since attention sees a set."""
-    x = layers.LayerNormalization(epsilon=1e-6, name=f"{name}_norm")(tap)
+    x = PixelLayerNormalization(epsilon=1e-6, name=f"{name}_norm")(tap)
     x = layers.Conv2D(width, size, strides=size, padding="same", name=f"{name}_project")(
         x
     )  # [B, g, g, width] or [B, N, 1, width]

@@ -41,6 +41,13 @@ _ENCODER = {
     "attention_probs_dropout_prob": "dropout",
 }
 _VIT = {**_ENCODER, "intermediate_size": "mlp_dim", "patch_size": "patch_size"}
+_CONVNEXT = {
+    name: name
+    for name in (
+        *("hidden_sizes", "depths", "patch_size", "hidden_act", "layer_norm_eps"),
+        "drop_path_rate",
+    )
+}
 _FIELDS = {
     "ViT": _VIT,
     "DeiT": _VIT,
@@ -70,6 +77,8 @@ _FIELDS = {
             "drop_connect_rate",
         )
     },
+    "ConvNext": {**_CONVNEXT, "layer_scale_init_value": "layer_scale_init_value"},
+    "ConvNextV2": _CONVNEXT,
     "MobileNetV2": {
         name: name
         for name in (
@@ -225,6 +234,8 @@ def _image(kind: str, backbone) -> nn.Module:
         fields |= {"mlp_ratio": ratio, "use_mask_token": False}
     if kind == "EfficientNet":
         fields["hidden_dim"] = backbone.output.shape[-1]
+    if "depths" in fields and kind != "ResNet":
+        fields["num_stages"] = len(fields["depths"])
     made = getattr(transformers, f"{kind}Config")(**fields)
     # ViT's pooler is not of the published classifier, and nothing taps it.
     extra = {"add_pooling_layer": False} if kind in ("ViT", "DeiT") else {}

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 from transformers import (
     CLIPVisionModel,
+    ConvNextModel,
+    ConvNextV2Model,
     Dinov2Model,
     EfficientNetModel,
     MobileNetV2Model,
@@ -168,13 +170,15 @@ def _cut(modality: str, model, depths: list):
     if isinstance(model, Network):
         model.cut(max(depths))
         return model
-    if isinstance(model, ResNetModel):
+    if isinstance(model, ResNetModel | ConvNextModel | ConvNextV2Model):
         left = max(depths)
         for stage in model.encoder.stages:
             kept = min(left, len(stage.layers))
             del stage.layers[kept:]
+            if kept == 0 and hasattr(stage, "downsampling_layer"):
+                del stage.downsampling_layer[:]
             left -= kept
-        model.pooler = None
+        model.pooler = model.layernorm = None
         return model
     del _layers(model)[max(depths) :]
     if isinstance(model, EfficientNetModel):
@@ -192,6 +196,8 @@ def _image_taps(model, pixels) -> dict:
         return _convolutional_taps(model, pixels)
     if isinstance(model, ResNetModel):
         return _residual_taps(model, pixels)
+    if isinstance(model, ConvNextModel | ConvNextV2Model):
+        return _normalised_taps(model, pixels)
     if isinstance(model, EfficientNetModel):
         return _gated_taps(model, pixels)
     if isinstance(model, CLIPVisionModel | SiglipVisionModel):
@@ -225,6 +231,20 @@ def _residual_taps(model: ResNetModel, pixels) -> dict:
         taps[len(taps)] = x
     if model.pooler is not None:
         taps[LAST] = model.pooler(x).flatten(1)
+    return taps
+
+
+def _normalised_taps(model: ConvNextModel | ConvNextV2Model, pixels) -> dict:
+    x = model.embeddings(pixels)
+    taps = {0: x}
+    for stage in model.encoder.stages:
+        for layer in stage.downsampling_layer:
+            x = layer(x)
+        for layer in stage.layers:
+            x = layer(x)
+            taps[len(taps)] = x
+    if model.layernorm is not None:
+        taps[LAST] = model.layernorm(x.mean((2, 3)))
     return taps
 
 

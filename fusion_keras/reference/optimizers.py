@@ -100,6 +100,8 @@ def _grouped(train, reference) -> dict[tuple[float, float], list[nn.Parameter]]:
         if not parameter.requires_grad:
             continue
         rate = rates.get(name.split(".")[0], train.learning_rate)
-        decays = train.optimizer != "adamw" or parameter.ndim > 1
+        # ConvNeXt V2's response norms are vectors, though PyTorch has them with four axes.
+        matrix = parameter.ndim > 1 and ".grn." not in name
+        decays = train.optimizer != "adamw" or matrix
         groups.setdefault((rate, train.weight_decay if decays else 0.0), []).append(parameter)
     return groups

@@ -33,7 +33,11 @@ _log = logging.getLogger(__name__)
 # -> the linear head on the backbone's `last`. The others' heads have a layer more.
 _HEADS = {
     **dict.fromkeys(
-        ("bert", "albert", "vit", "deit", "mobilenet_v2", "efficientnet"), "classifier"
+        (
+            *("bert", "albert", "vit", "deit", "mobilenet_v2", "efficientnet"),
+            *("convnext", "convnextv2"),
+        ),
+        "classifier",
     ),
     "resnet": "classifier.1",
 }
