@@ -76,7 +76,9 @@ def main(arguments: list[str]) -> int:
         print(json.dumps(_summary(measured, target)))
     else:
         _print(measured)
-        print(f"Results: {target}\nNext: see them with\n  python -m bench.report {target}")
+        print(f"Results: {target}")
+        if any(c["latency"]["count"] for c in measured["contenders"]):
+            print(f"Next: see them with\n  python -m bench.report {target}")
     return 0 if all(c["complete"] for c in measured["contenders"]) else 1
 
 

@@ -37,8 +37,10 @@ def archive(target: Path) -> None:
     """Write the files to a .tar.gz, as bench/...
 
     Raises:
-        BenchError: the place cannot be written.
+        BenchError: there is something already, or the place cannot be written.
     """
+    if target.exists():
+        raise BenchError(f"{target} is there: remove it, or give another name.")
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w:gz") as tar:
         for path in travelling():

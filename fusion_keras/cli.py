@@ -224,9 +224,17 @@ def parsing_sentence(error: Exception) -> str:
     while error.args and isinstance(error.args[0], Exception):
         error = error.args[0]
     text = error.args[0] if isinstance(error, KeyError) and error.args else error
-    said = " ".join(str(text).split())
+    said = _number_wanted(" ".join(str(text).split()))
     settings = ", --help_settings every setting" if "config" in flags.FLAGS else ""
     return f"{kind}{said} (--help lists the flags{settings})"
+
+
+def _number_wanted(said: str) -> str:
+    """Python's words for what is no number, in ours."""
+    said = re.sub(
+        r"invalid literal for int\(\) with base 10: (.*)", r"got \1, wanted a whole number", said
+    )
+    return re.sub(r"could not convert string to float: (.*)", r"got \1, wanted a number", said)
 
 
 def guarded(main: Callable[[], None]) -> None:

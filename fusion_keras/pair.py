@@ -31,6 +31,8 @@ def main(names: list[str]) -> None:
             f"got {' '.join(names) or 'nothing'}, wanted the folder of faces and the label file "
             "(--help has an example)."
         )
+    if not OUT.value:
+        raise UsageError("got no folder to write, wanted --out=FOLDER, one that does not exist.")
     # Imported here so that --help and a mistyped flag answer at once.
     from fusion_keras.data.pairing import pair
 

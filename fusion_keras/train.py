@@ -1,6 +1,7 @@
 """Train one fusion variant: `python -m fusion_keras.train --variant=inter`."""
 
 import logging
+import sys
 from pathlib import Path
 
 from absl import flags
@@ -101,7 +102,7 @@ def main() -> None:
         devices.use(flags.FLAGS.devices)
         run = experiment.train(config, folder, trainer)
         if processes.is_first():
-            terminal.print_results(*report.closing(run))
+            terminal.print_results(*report.closing(run, training_flags.shared(sys.argv[1:])))
 
 
 def _pytorch():

@@ -89,3 +89,25 @@ def define_for_entry() -> flags.FlagHolder:
         return define(flags.FLAGS, sys.argv)
     except Exception as error:
         cli.stop(cli.parsing_sentence(error))
+
+
+def shared(given: Sequence[str]) -> list[str]:
+    """Of the flags of a training those that a comparison with other variants takes over."""
+    own = ("variant", "seed", "run", "workdir", "parents", "teacher", "devices", "quiet", "verbose")
+    own += ("coordinator", "processes", "process")
+    of_variant = (
+        "config.variant",
+        "config.seed",
+        "config.parent.",
+        "config.teacher.",
+        "config.fusion.",
+    )
+    kept, keeps = [], False
+    for argument in given:
+        if argument.startswith("-"):  # else the value of the flag before it
+            name = argument.lstrip("-").partition("=")[0]
+            keeps = name == "config.fusion.modalities" or not (
+                name in own or name.startswith(of_variant) or argument == "--recipe=distil"
+            )
+        kept += [argument] if keeps else []
+    return kept

@@ -168,3 +168,11 @@ def test_a_copy_does_not_mix_with_what_is_there(tmp_path, capsys):
         pack.copy(tmp_path)
     assert pack.main([str(tmp_path)]) == 2
     assert "is there" in capsys.readouterr().err
+
+
+def test_an_archive_that_is_there_stays(tmp_path):
+    there = tmp_path / "bench.tar.gz"
+    there.write_bytes(b"another's")
+    with pytest.raises(BenchError, match="remove it, or give another name"):
+        pack.archive(there)
+    assert there.read_bytes() == b"another's"

@@ -66,6 +66,12 @@ def test_an_answer_is_a_value_with_times_and_notes(predictor, data):
     assert {"check the files", "load the model", "warm up"} < set(predictor.opening)
 
 
+@pytest.mark.parametrize("empty", ["", " \n"])
+def test_an_empty_sentence_is_none(predictor, data, empty):
+    with pytest.raises(InputError, match="The text is empty: give some, or leave it out"):
+        predictor.predict(text=empty, image=data / "1.png")
+
+
 def test_an_image_is_a_file_its_bytes_or_its_pixels(predictor, data):
     path = data / "3.png"
     forms = [path, str(path), path.read_bytes(), pixels(path)]

@@ -223,6 +223,13 @@ def test_a_step_that_fails_ends_the_study_with_its_sentence(tmp_path):
         study([step(tmp_path, code)], quiet, quiet, shares(1))
 
 
+@pytest.mark.parametrize(("kind", "goes_on"), [("check", False), ("train", True)])
+def test_a_study_goes_on_from_all_but_its_first_check(kind, goes_on, tmp_path):
+    with pytest.raises(StudyError) as told:
+        study([named(tmp_path, kind, "all", "1 / 0")], quiet, quiet, shares(1))
+    assert str(told.value).endswith("goes on from here.") == goes_on
+
+
 def named(tmp_path, kind, name, code):
     command = [sys.executable, "-c", code]
     return Step(kind, name, command, tmp_path / f"{kind}-{name}.log", lambda: False)

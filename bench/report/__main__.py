@@ -4,8 +4,8 @@
 
 An INPUT is a file that `python -m bench` wrote, a file of estimates, what
 `python -m fusion_keras.robustness` wrote, a folder of such files, or an artifact (its accuracy
-counts as a further seed of the same model). --runs adds the paper's tables 2 to 5 as published,
-by the PyTorch reference and by us, from what training wrote. Writes
+counts as a further seed of the same model). --runs adds what training wrote,
+by the PyTorch reference and by us, and beside CMU-MOSI the paper's tables 2 to 5. Writes
 OUT.md and OUT.html, a page that needs no network. Numbers of machines whose fingerprints differ,
 and of different test sets, stand apart; an estimate is called one wherever it appears.
 """

@@ -1,7 +1,7 @@
 """The paper's tables 2 to 5 in one: published, by the PyTorch reference, by us.
 
 From run directories (`bench.report.runs`), measurements and artifacts; a cell that no file fills
-is empty. CMU-MOSI has its rows whether it was run or not; any other data set has tables of its
+is empty. CMU-MOSI has all its rows as soon as one was run; any other data set has tables of its
 own, without published numbers.
 """
 
@@ -50,11 +50,11 @@ def parts(
         machines: `Point.machine` -> what a column calls it.
     """
     timed = [p for p in points if not p.estimate and p.batch == 1 and not p.hz]
-    held: dict[str, list[dict[str, Family]]] = {MOSI: []}
+    held: dict[str, list[dict[str, Family]]] = {}
     for pair in pairs:
         held.setdefault(dataset_of(_any(pair).model), []).append(pair)
     parts: list = [NOTE, COSTS]
-    for dataset, some in held.items():
+    for dataset, some in sorted(held.items(), key=lambda item: item[0] != MOSI):
         lines = _lines(some, empty=dataset == MOSI)
         parts.append(_accuracy_table(dataset, lines))
         parts.append(_cost_table(dataset, lines, timed, artifacts, machines))
@@ -137,9 +137,6 @@ def _against(pair: dict[str, Family]) -> list[str]:
         return ["no seed in common", ""]
     gap = difference(first, second)
     margin = max(abs(gap.low), abs(gap.high))
-    # Where nothing differs a bootstrap sees no doubt. The rule of three does: of n groups of
-    # which none differs, at 95 % fewer than 3 / n do.
-    margin = margin or min(1.0, 3 / first.units)
     return [percent(gap, "+"), f"{math.ceil(1000 * margin - 1e-9) / 10:.1f}"]
 
 

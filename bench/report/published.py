@@ -64,7 +64,7 @@ def tables(models: Iterable[Model], points: Iterable[Point], machines: dict[str,
     """
     scored = [m for m in dict.fromkeys(models) if m.precision == "fp32" and not takes_more(m)]
     timed = [p for p in points if not (p.estimate or p.hz or takes_more(p.model)) and p.batch == 1]
-    tensorrt = [p for p in timed if _tensorrt(p)]
+    tensorrt = [p for p in timed if by_tensorrt(p)]
     runtime = [p for p in timed if p.runner.startswith("ort") and p not in tensorrt]
     return [
         _accuracies(scored),
@@ -201,6 +201,7 @@ def _printed(values: tuple) -> list[str]:
     return [value or "" for value in values]
 
 
-def _tensorrt(point: Point) -> bool:
+def by_tensorrt(point: Point) -> bool:
+    """Whether TensorRT ran it, by itself or within ONNX Runtime."""
     used = [point.runner, *(point.contender.get("providers") or [])]
     return any("tensorrt" in str(name).lower() for name in used)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from bench.report import comparison, published, robustness, tables, taught
+from bench.report.agreement import MOSI, dataset_of
 from bench.report.charts import front_chart, stage_chart, sweep_chart
 from bench.report.front import BASELINES, Answer, Model, Point, at, best_within, grouped
 from bench.report.gather import ESTIMATE, Inputs, machine_key
@@ -122,7 +123,7 @@ def sections_of(
         *first,
         Section("What the teacher gave", taught.parts(pairs)),
         Section("Published, PyTorch and ours", _compared(inputs, pairs, points, machines)),
-        Section("The paper's tables", [PAPER, *published.tables(models, points, machines)]),
+        Section("The paper's tables", _papers(models, points, machines)),
         Section("All contenders", [tables.contenders(points, machines)]),
         Section("Ratios", [tables.ratios(inputs, precisions)]),
         Section("Precision ladder", [tables.ladder(points, machines)]),
@@ -135,6 +136,14 @@ def sections_of(
         Section("Notes", tables.notes(inputs, points, models)),
     ]
     return lead, [s for s in sections if any(_filled(part) for part in s.parts)]
+
+
+def _papers(models: list[Model], points: list[Point], machines: dict[str, str]) -> list:
+    """Beside its data or its engine; beside a user's own on a CPU they would tell nothing."""
+    its_data = any(dataset_of(model) == MOSI for model in models)
+    if not its_data and not any(published.by_tensorrt(point) for point in points):
+        return []
+    return [PAPER, *published.tables(models, points, machines)]
 
 
 def _compared(inputs: Inputs, pairs: list, points: list[Point], machines: dict[str, str]) -> list:

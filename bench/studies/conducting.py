@@ -127,9 +127,11 @@ class _Running:
         step = self.step
         if self.process.returncode not in step.fine:
             said = last_line(step.log, "error: ")
+            # Checks come before everything else: there is nothing yet to go on from.
+            on = "" if step.kind == "check" else " The same command goes on from here."
             raise StudyError(
                 f"{step.kind} {step.name} failed ({said.removeprefix('error: ')}); all it said is "
-                f"in {step.log}. The same command goes on from here."
+                f"in {step.log}.{on}"
             )
 
 

@@ -5,6 +5,7 @@ below; a directory (Hugging Face's, or one of `save_to_preset`); `hf://owner/nam
 of a keras-hub preset.
 """
 
+import difflib
 import importlib.util
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -465,7 +466,7 @@ def _random_source(preset, classes, kind) -> Source | None:
     name = preset.removeprefix(_RANDOM)
     if name != preset and name not in ARCHITECTURES:
         raise UsageError(
-            f"got preset {preset!r}, wanted {_RANDOM}NAME with one of {', '.join(ARCHITECTURES)}."
+            f"got preset {preset!r}, wanted {_RANDOM}NAME with {_like(name, ARCHITECTURES)}."
         )
     if name not in ARCHITECTURES:
         return None
@@ -478,6 +479,12 @@ def _random_source(preset, classes, kind) -> Source | None:
     return None if preset in WEIGHTS else Source(*ARCHITECTURES[name], None)
 
 
+def _like(name, names):
+    """Those of many names that a mistyped one may mean; a few of them where none is like it."""
+    near = difflib.get_close_matches(name.lower(), names, n=4, cutoff=0.5) or list(names)[:4]
+    return f"one of {len(names)} names such as {', '.join(near)} (docs/models.md and docs/data.md)"
+
+
 def _directory(preset):
     """The local directory of anything but random weights."""
     source = WEIGHTS.get(preset, preset)
@@ -486,9 +493,9 @@ def _directory(preset):
     known_to_hub = preset in keras_hub.models.Backbone.presets
     looks_like_a_name = preset not in WEIGHTS and not any(mark in preset for mark in "/\\")
     if looks_like_a_name and not known_to_hub and not Path(preset).is_dir():
-        names = ", ".join([*WEIGHTS, *(n for n in ARCHITECTURES if n not in WEIGHTS)])
+        names = [*WEIGHTS, *(name for name in ARCHITECTURES if name not in WEIGHTS)]
         raise UsageError(
-            f"got preset {preset!r}, wanted one of {names}, {_RANDOM}NAME, a directory, "
+            f"got preset {preset!r}, wanted {_like(preset, names)}, {_RANDOM}NAME, a directory, "
             "hf://owner/name or a keras-hub preset."
         )
     return resolve(source)

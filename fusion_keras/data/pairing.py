@@ -69,7 +69,8 @@ def pair(faces: Path, label_file: Path, out: Path) -> Paired:
     if not faces.is_dir():
         raise UsageError(f"got {faces}, which is no folder, wanted the one with FER2013's faces.")
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise UsageError(f"{out} has something in it: name a folder that does not exist.")
+        what = "has something in it" if out.is_dir() else "is a file"
+        raise UsageError(f"got {out} to write, which {what}, wanted a folder that does not exist.")
     with _FACES.open(newline="", encoding="ascii") as file:
         wanted = {row["id"]: row for row in csv.DictReader(file)}
     sentences = read_mosi(label_file, cache_dir="")

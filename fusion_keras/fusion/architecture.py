@@ -9,7 +9,7 @@ Nothing here imports Keras: what needs it does so when it is called.
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -154,8 +154,13 @@ class Architecture(abc.ABC):
         return False
 
     @abc.abstractmethod
-    def next_steps(self, description: dict) -> str:
-        """What to run after a training, of which `config.json` holds the description."""
+    def next_steps(self, description: dict, given: Sequence[str]) -> str:
+        """What to run after a training.
+
+        Args:
+            description: what `config.json` of the run holds.
+            given: the flags of the training that others like it share.
+        """
 
     @abc.abstractmethod
     def backbone_names(self, inputs: Mapping[str, dict], config: dict) -> dict[str, str]:

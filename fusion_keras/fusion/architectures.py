@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -142,11 +143,11 @@ class FusionArchitecture(Architecture):
         draw(spec, tops, parts, title, path)
         return True
 
-    def next_steps(self, description):
-        flags = "" if description["config"]["data"]["source"] == "demo" else " ..."
-        return (
-            "compare variants and seeds with\n  python -m fusion_keras.sweep "
-            f"--variant=text,image,late,inter,early --seed=0,1,2{flags}"
+    def next_steps(self, description, given):
+        taken = description["config"]["fusion"]["modalities"].split("+")
+        variants = ",".join([*taken, "late", "inter", "early"])
+        return "compare variants and seeds with\n  python -m fusion_keras.sweep " + shlex.join(
+            [f"--variant={variants}", "--seed=0,1,2", *given]
         )
 
     def backbone_names(self, inputs, config):

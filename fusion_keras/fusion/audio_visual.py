@@ -138,7 +138,7 @@ class ClstmArchitecture(Architecture):
 
         return describe_layers(graph.model)
 
-    def next_steps(self, description):
+    def next_steps(self, description, given):
         return (
             "compare the three levels of fusion under noise with\n"
             "  python -m fusion_keras.digits --figure=1 --config.data.path="

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import RenderableType
@@ -29,8 +30,12 @@ SHOWN_OF_EACH = ("precision", "recall", "f1", "auroc", "ap")
 LABELS_SHOWN = 30
 
 
-def closing(run: Run) -> list[RenderableType]:
-    """A finished run's metrics on validation and test, and what to do next."""
+def closing(run: Run, given: Sequence[str] = ()) -> list[RenderableType]:
+    """A finished run's metrics on validation and test, and what to do next.
+
+    Args:
+        given: the flags of its training that others, which it is compared with, share.
+    """
     with corrupt_run_errors(run.folder):
         description, results = run.read_json("config.json"), run.read_json("metrics.json")
         several = description.get("label_kind") == "multi"
@@ -43,7 +48,7 @@ def closing(run: Run) -> list[RenderableType]:
             *_unshared_lines(results["splits"]),
             *_patterns_table(results["splits"], several),
             f"Run: {run.folder}",
-            f"Next: {of_values(description['spec']).next_steps(description)}",
+            f"Next: {of_values(description['spec']).next_steps(description, given)}",
         ]
 
 

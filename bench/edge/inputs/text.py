@@ -24,11 +24,22 @@ def sentence(given: Given, spec: dict) -> str:
         spec: `inputs` of `meta.json` for the tokens.
 
     Raises:
-        InputError: no text, several sentences, or a cell without a name or of a column that
-            is not read.
+        InputError: no text, an empty one, which is none in training, too, several sentences, or a
+            cell without a name or of a column that is not read.
     """
-    if given is None or isinstance(given, str):
-        return given or ""
+    if given is None:
+        return ""
+    found = given if isinstance(given, str) else _only(given, spec)
+    if not found.strip():
+        raise InputError(
+            "The text is empty: give some, or leave it out where the model has learned to do "
+            "without."
+        )
+    return found
+
+
+def _only(given: Mapping[str, object] | Sequence[str], spec: dict) -> str:
+    """The sentence among what a command line has, or of cells."""
     listed = isinstance(given, (list, tuple)) and all(isinstance(part, str) for part in given)
     if not (listed or isinstance(given, Mapping)):
         raise InputError(f"The text is {type(given).__name__}: a sentence is wanted.")

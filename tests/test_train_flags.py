@@ -1,0 +1,42 @@
+"""What the command line of a training says of its flags."""
+
+import subprocess
+import sys
+
+import pytest
+
+from fusion_keras.fusion.architectures import of_variant
+from fusion_keras.training_flags import shared
+
+
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--config.train.epochs=many", "got 'many', wanted a whole number"),
+        ("--config.train.learning_rate=fast", "got 'fast', wanted a number"),
+        ("--seed=1.5", "got '1.5', wanted a whole number"),
+    ],
+)
+def test_what_is_no_number_is_told_in_plain_words(flag, said):
+    command = [sys.executable, "-m", "fusion_keras.train", flag]
+    found = subprocess.run(command, capture_output=True, text=True)
+    assert found.returncode == 2
+    (line,) = found.stderr.splitlines()
+    assert line.startswith(f"error: flag {flag}: {said} (--help")
+
+
+def test_a_comparison_takes_over_what_is_not_of_one_variant():
+    of_all = ["--config=mine.py", "--config.data.path=a b.csv", "--config.train.epochs=3"]
+    of_one = ["--variant=early", "--run=there", "--config.fusion.blocks=2", "--recipe=distil"]
+    taught = ["--teacher=late", "--config.teacher.temperature=2", "--seed", "1", "--quiet"]
+    sound = ["--config.fusion.modalities=text+image+audio", "--recipe", "best"]
+    assert shared([*of_one, *of_all, *taught, *sound]) == [*of_all, *sound]
+
+
+def test_the_next_command_is_whole():
+    description = {"config": {"fusion": {"modalities": "text+audio"}}}
+    said = of_variant("early").next_steps(description, ["--config.data.path=a b.csv"])
+    assert said.endswith(
+        "python -m fusion_keras.sweep --variant=text,audio,late,inter,early --seed=0,1,2 "
+        "'--config.data.path=a b.csv'"
+    )
