@@ -1,5 +1,6 @@
 """Ids of tokenizers of every kind equal transformers', in training and on the device."""
 
+import csv
 import json
 
 import numpy as np
@@ -21,11 +22,15 @@ from fusion_keras.data.tokens import (
 from fusion_keras.errors import UsageError
 from fusion_keras.modalities import MODALITY
 from tests.support.backbones import text_preset
-from tests.support.text_families import FAMILIES, SENTENCES, write_tokenizer
+from tests.support.shared import slow_but
+from tests.support.text_families import (
+    FAMILIES,
+    SENTENCES,
+    in_ten_scripts,
+    write_tokenizer,
+)
 
 ODD = [
-    "",
-    "   ",
     " leading and  two  spaces ",
     "GOOD Day",
     "naïve café",
@@ -62,10 +67,11 @@ def test_the_special_tokens_are_found(kind):
 
 
 def test_ids_are_transformers(kind):
-    ids, cut = encode(ODD + SENTENCES, load_tokenizer(kind[1]), LENGTH)
+    ids, cut = encode(["", "   ", *ODD, *SENTENCES], load_tokenizer(kind[1]), LENGTH)
     theirs = AutoTokenizer.from_pretrained(kind[1])
     # Rust takes no half of a surrogate pair.
-    texts = [text.encode("utf-8", "replace").decode() for text in ODD + SENTENCES]
+    texts = ["", "   ", *ODD, *SENTENCES]
+    texts = [text.encode("utf-8", "replace").decode() for text in texts]
     options = {"max_length": LENGTH, "truncation": True, "padding": "max_length"}
     np.testing.assert_array_equal(ids, theirs(texts, **options)["input_ids"])
     assert cut == sum(len(row) > LENGTH for row in theirs(texts)["input_ids"]) > 0
@@ -81,6 +87,32 @@ def test_the_device_gives_the_same_ids(kind):
         assert len(got) in (8, LENGTH)
         np.testing.assert_array_equal(got, row[: len(got)])
         assert (row[len(got) :] == own.ids.pad).all()
+
+
+@pytest.mark.parametrize("kind", slow_but(["words", "bytes"], KINDS))
+def test_every_sentence_gives_transformers_ids_in_training_and_on_the_device(
+    kind, data_root, tmp_path
+):
+    """All of CMU-MOSI, all tweets, and 200 pieces of text in ten scripts."""
+    texts = in_ten_scripts()
+    for table in ("mosi/label.csv", "tweets/manifest.csv"):
+        with (data_root / table).open(encoding="utf-8", newline="") as file:
+            texts += [row["text"] for row in csv.DictReader(file)]
+    assert len(texts) == 200 + 2199 + 3000
+    # The scripts of every second piece are met for the first time, as most are of a small model.
+    write_tokenizer(tmp_path, kind, texts[:200:2] + texts[200:], more=3000)
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    length = 64
+    ids, cut = encode(texts, load_tokenizer(tmp_path), length)
+    options = {"max_length": length, "truncation": True, "padding": "max_length"}
+    theirs = AutoTokenizer.from_pretrained(tmp_path)
+    np.testing.assert_array_equal(ids, theirs(texts, **options)["input_ids"])
+    spec = {"max_length": length, "pad_id": load_tokenizer(tmp_path).ids.pad}
+    device = Tokens(tmp_path, {"lengths": [length], "inputs": {"token_ids": spec}})
+    np.testing.assert_array_equal(ids, np.concatenate([device(text) for text in texts]))
+    # The longest are cut, and the vocabulary is used.
+    assert cut > 0
+    assert len(np.unique(ids)) > 1000
 
 
 def test_the_bench_cuts_sentences_to_the_shortest_length_that_holds_them(kind):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -243,10 +244,42 @@ _BERT = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_
 _BERT |= {"mask_token": "[MASK]"}
 
 
-def write_tokenizer(path: Path, kind: str) -> Tokenizer:
-    """Train one of a kind on SENTENCES and save it as Hugging Face does; see `Family.kind`."""
+# Article 1 of the Universal Declaration of Human Rights, its first sentence, in ten scripts.
+SCRIPTS = (
+    "Tous les êtres humains naissent libres et égaux en dignité et en droits.",
+    "Все люди рождаются свободными и равными в своем достоинстве и правах.",
+    "Όλοι οι άνθρωποι γεννιούνται ελεύθεροι και ίσοι στην αξιοπρέπεια και τα δικαιώματα.",
+    "يولد جميع الناس أحرارا متساوين في الكرامة والحقوق.",
+    "כל בני אדם נולדו בני חורין ושווים בערכם ובזכויותיהם.",
+    "सभी मनुष्यों को गौरव और अधिकारों के मामले में जन्मजात स्वतन्त्रता और समानता प्राप्त है।",
+    "มนุษย์ทั้งหลายเกิดมามีอิสระและเสมอภาคกันในเกียรติศักดิ์และสิทธิ",
+    "人人生而自由，在尊严和权利上一律平等。",
+    "모든 인간은 태어날 때부터 자유로우며 그 존엄과 권리에 있어 동등하다.",
+    "すべての人間は、生まれながらにして自由であり、かつ、尊厳と権利とについて平等である。",
+)
+
+
+def in_ten_scripts(count: int = 200) -> list[str]:
+    """Pieces of SCRIPTS, each script's as often, beside one another and with numbers."""
+    rng = np.random.default_rng(0)
+    made = []
+    for number in range(count):
+        whole, other = SCRIPTS[number % 10], SCRIPTS[rng.integers(10)]
+        start, end = sorted(rng.integers(0, len(whole) + 1, 2))
+        made.append(f"{whole[start:end]} {number}{other[: rng.integers(12)]}")
+    return made
+
+
+def write_tokenizer(
+    path: Path, kind: str, texts: Sequence[str] = SENTENCES, more: int = 0
+) -> Tokenizer:
+    """Train one of a kind and save it as Hugging Face does; see `Family.kind`.
+
+    Args:
+        texts: what it learns from, and more: how many words beside those that SENTENCES need.
+    """
     made = {"words": _words, "bytes": _bytes, "pieces": _pieces, "clip": _clip, "deberta": _deberta}
-    tokenizer, special = made[kind]()
+    tokenizer, special = made[kind](texts, more)
     path.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(path / "tokenizer.json"))
     settings = {**special, "tokenizer_class": "PreTrainedTokenizerFast"}
@@ -254,35 +287,37 @@ def write_tokenizer(path: Path, kind: str) -> Tokenizer:
     return tokenizer
 
 
-def _words():
+def _words(texts, more):
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    trainer = trainers.WordPieceTrainer(vocab_size=120, special_tokens=names, show_progress=False)
-    tokenizer.train_from_iterator(SENTENCES, trainer)
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=120 + more, special_tokens=names, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
     tokenizer.post_processor = processors.BertProcessing(("[SEP]", 3), ("[CLS]", 2))
     return tokenizer, _BERT
 
 
-def _bytes():
+def _bytes(texts, more):
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=320,
+        vocab_size=320 + more,
         special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(SENTENCES, trainer)
+    tokenizer.train_from_iterator(texts, trainer)
     tokenizer.post_processor = processors.RobertaProcessing(
         ("</s>", 2), ("<s>", 0), add_prefix_space=False
     )
     return tokenizer, _ROBERTA
 
 
-def _clip():
+def _clip(texts, more):
     """The pipeline of transformers' CLIPTokenizer, which pads with what ends a text."""
     started, ended = "<|startoftext|>", "<|endoftext|>"
     tokenizer = Tokenizer(models.BPE(end_of_word_suffix="</w>", unk_token=ended))
@@ -300,12 +335,12 @@ def _clip():
     tokenizer.decoder = decoders.ByteLevel()
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(
-        vocab_size=700,
+        vocab_size=700 + more,
         special_tokens=[*letters, *(f"{letter}</w>" for letter in letters)],
         end_of_word_suffix="</w>",
         show_progress=False,
     )
-    tokenizer.train_from_iterator(SENTENCES, trainer)
+    tokenizer.train_from_iterator(texts, trainer)
     # They stand at the end of the vocabulary, and letters are no special tokens.
     described = json.loads(tokenizer.to_str())
     vocabulary = described["model"]["vocab"]
@@ -321,17 +356,17 @@ def _clip():
     return tokenizer, names
 
 
-def _pieces():
+def _pieces(texts, more):
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC()])
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     trainer = trainers.UnigramTrainer(
-        vocab_size=120,
+        vocab_size=120 + more,
         special_tokens=["<s>", "<pad>", "</s>", "<unk>", "<mask>"],
         unk_token="<unk>",
         show_progress=False,
     )
-    tokenizer.train_from_iterator(SENTENCES, trainer)
+    tokenizer.train_from_iterator(texts, trainer)
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>",
         pair="<s> $A </s> </s> $B </s>",
@@ -340,15 +375,15 @@ def _pieces():
     return tokenizer, _ROBERTA
 
 
-def _deberta():
+def _deberta(texts, more):
     """transformers' own pipeline over pieces with DeBERTa-v3's ids: [PAD], [CLS], [SEP], [UNK]."""
     names = ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
     pieces = Tokenizer(models.Unigram())
     pieces.pre_tokenizer = pre_tokenizers.Metaspace()
     trainer = trainers.UnigramTrainer(
-        vocab_size=120, special_tokens=names, unk_token="[UNK]", show_progress=False
+        vocab_size=120 + more, special_tokens=names, unk_token="[UNK]", show_progress=False
     )
-    pieces.train_from_iterator(SENTENCES, trainer)
+    pieces.train_from_iterator(texts, trainer)
     vocabulary = json.loads(pieces.to_str())["model"]["vocab"]
     tokenizer = transformers.DebertaV2Tokenizer(vocab=[(p, s) for p, s in vocabulary], unk_id=3)
     return tokenizer.backend_tokenizer, _BERT
