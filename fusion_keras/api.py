@@ -376,8 +376,10 @@ def search(
     precisions: Sequence[str] = ("fp32", "int8"),
     sampler: str = "tpe",
     teacher: str = "",
+    device: str | None = None,
+    ssh: str = "ssh",
 ) -> Found:
-    """Search for the best fused models within a latency budget on this machine, or go on.
+    """Search for the best fused models within a latency budget, or go on.
 
     Args:
         settings: as `train` takes them; what all models share.
@@ -390,6 +392,8 @@ def search(
         precisions: what is measured and scored.
         sampler: "tpe", "nsga2", "random" or "gp".
         teacher: a variant that is trained first, and from which the models of the space learn.
+        device: another machine that measures, ssh://USER@HOST[:PORT][/DIR]; None for this one.
+        ssh: how to call OpenSSH.
 
     Raises:
         UsageError: see the module.
@@ -412,6 +416,8 @@ def search(
         finalists=finalists,
         seeds=seeds,
         side_by_side=str(jobs),
+        device=device,
+        ssh=ssh,
     )
     progress = report.Progress(request)
     with progress:

@@ -1,4 +1,4 @@
-"""What each backbone costs on this machine: `python -m fusion_keras.prices`."""
+"""What each backbone costs on a machine: `python -m fusion_keras.prices`."""
 
 from pathlib import Path
 
@@ -11,6 +11,8 @@ TEXTS = flags.DEFINE_list("texts", None, "Text backbones.")
 IMAGES = flags.DEFINE_list("images", None, "Image backbones.")
 LENGTH = flags.DEFINE_integer("length", 64, "Tokens of a sentence.", lower_bound=3)
 SIZE = flags.DEFINE_integer("size", 224, "Edge of an image, pixels.", lower_bound=1)
+DEVICE = flags.DEFINE_string("device", None, "Another machine, that measures: ssh://USER@HOST.")
+SSH = flags.DEFINE_string("ssh", "ssh", "How to call OpenSSH.")
 WORKDIR = flags.DEFINE_string("workdir", "runs/prices", "Where the table goes.")
 
 HELP = """Measure backbones at a quarter, half, three quarters and the whole of their depth.
@@ -28,7 +30,10 @@ FLAGS
   --images=resnet_18,...  image backbones (all); empty for none
   --length=64             tokens of a sentence
   --size=224              edge of an image, pixels
-  --workdir=runs/prices   where prices.json and prices.md go
+  --device=ssh://USER@HOST[:PORT][/DIR]
+                          another machine that measures, by OpenSSH; see python -m bench --help
+  --ssh=ssh               how to call OpenSSH: --ssh='ssh -F FILE'
+  --workdir=runs/prices   where prices.json and prices.md go; a folder for each machine
 """
 
 
@@ -51,8 +56,9 @@ def main() -> None:
     config.data.demo.size = 100
     config.data.max_length, config.image.size = LENGTH.value, SIZE.value
     folder = Path(WORKDIR.value)
+    there = (f"--device={DEVICE.value}", f"--ssh={SSH.value}") if DEVICE.value else ()
     with terminal.console().status("") as status:
-        lines = prices.prices(wanted, config, folder, status.update)
+        lines = prices.prices(wanted, config, folder, status.update, there)
     table = folder / "prices.md"
     table.write_text(prices.as_markdown(lines))
     terminal.print_results(prices.as_markdown(lines), f"Table: {table}")

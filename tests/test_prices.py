@@ -67,6 +67,15 @@ def test_what_failed_is_tried_again_and_what_was_measured_is_not(tmp_path, monke
     assert len(tried) == 3
 
 
+def test_prices_of_two_machines_do_not_stand_in_one_table(tmp_path):
+    (tmp_path / "prices.json").write_text('{"a model": {}}')
+    with pytest.raises(UsageError, match="prices of another machine: give --workdir another"):
+        prices.prices([], get_config(), tmp_path, str, ["--device=ssh://orin"])
+    (tmp_path / "device.json").write_text("{}")
+    with pytest.raises(UsageError, match="or the --device that it was made with"):
+        prices.prices([], get_config(), tmp_path, str)
+
+
 @pytest.mark.slow
 def test_one_command_makes_the_price_list_and_measures_nothing_twice(entries, tmp_path):
     flags = ["--texts=bert_tiny", "--images=", "--length=8", f"--workdir={tmp_path}"]

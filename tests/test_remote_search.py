@@ -6,7 +6,9 @@ import shutil
 import pytest
 
 from bench.edge import artifact
+from fusion_keras.config import get_config
 from fusion_keras.errors import UsageError
+from fusion_keras.searching import prices
 from fusion_keras.searching.crew import Crew
 from fusion_keras.searching.latency import Elsewhere, Meter, UnmeasuredError, met
 from tests.support.sshd import needs_sshd
@@ -71,3 +73,19 @@ def test_a_device_that_is_another_now_is_refused(device, crew, tmp_path):
     device.known("other")
     with pytest.raises(UsageError, match="has another host key"):
         met(device.flags, tmp_path, crew)
+
+
+@pytest.mark.slow
+def test_prices_are_those_of_the_device(device, tmp_path):
+    config = get_config()
+    config.data.demo.size, config.data.max_length = 100, 8
+    config.data.cache_dir = str(tmp_path / "cache")
+    wanted, folder = [("text", "bert_tiny")], tmp_path / "prices"
+    lines = prices.prices(wanted, config, folder, str, device.flags)
+    assert [(line["name"], line["depth"]) for line in lines] == [("bert_tiny", 1), ("bert_tiny", 2)]
+    assert all(line["latency"]["int8"]["p50"] > 0 for line in lines)
+    assert "reference" in {path.name for path in (device.home / "artifacts").iterdir()}
+    # Known from now on, and only as the device's.
+    assert prices.prices(wanted, config, folder, str, device.flags) == lines
+    with pytest.raises(UsageError, match="prices of another machine"):
+        prices.prices(wanted, config, folder, str)

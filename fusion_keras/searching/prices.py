@@ -1,4 +1,4 @@
-"""What backbones cost on this machine, by depth: parameters, multiply-adds, latency."""
+"""What backbones cost on this machine or another, by depth: parameters, multiply-adds, latency."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fusion_keras.fusion.architectures import FUSION
 from fusion_keras.searching import trial
 from fusion_keras.searching.base import outputs_of
 from fusion_keras.searching.crew import Crew, Place
-from fusion_keras.searching.latency import Meter
+from fusion_keras.searching.latency import Meter, UnmeasuredError, met
 from fusion_keras.searching.space import Point, key_of, plan_at
 
 PRECISIONS = ("fp32", "int8")
@@ -55,7 +55,11 @@ def points(modality: str, name: str, config) -> list[tuple[int, Point]]:
 
 
 def prices(
-    wanted: Sequence[tuple[str, str]], config, folder: Path, say: Callable[[str], None]
+    wanted: Sequence[tuple[str, str]],
+    config,
+    folder: Path,
+    say: Callable[[str], None],
+    device: Sequence[str] = (),
 ) -> list[dict]:
     """Measure each backbone at a quarter, half, three quarters and the whole of its depth.
 
@@ -66,17 +70,27 @@ def prices(
         config: with the length of sentences and the size of images.
         folder: where the table goes.
         say: told what is being done.
+        device: flags of the bench that name another machine, which measures; see `latency.met`.
 
     Returns:
         Of each: modality, name, depth, parameters, macs (of one example), latency (precision ->
         p50, p90, min in ms), or why it could not be measured, `error`.
+
+    Raises:
+        UsageError: the device cannot be reached, or the folder has prices of another machine.
     """
     folder.mkdir(parents=True, exist_ok=True)
     file, base = folder / "prices.json", copied(config)
     found = json.loads(file.read_text()) if file.is_file() else {}
+    if found and bool(device) != (folder / "device.json").is_file():
+        raise UsageError(
+            f"{file} has prices of another machine: give --workdir another folder, or the --device "
+            "that it was made with."
+        )
     lines = []
     with Crew() as crew:
-        meter = Meter(cache_dir(base.data.cache_dir), outputs_of(base), crew)
+        there = met(device, folder, crew) if device else None
+        meter = Meter(cache_dir(base.data.cache_dir), outputs_of(base), crew, there)
         settings = trial.Settings(base, PRECISIONS, {}, meter, say)
         for modality, name in wanted:
             for depth, point in points(modality, name, base):
@@ -95,6 +109,8 @@ def prices(
 def _of(place: Place, point: Point, key: str, folder: Path, settings: trial.Settings) -> dict:
     try:
         outcome = trial.measured(place, point, key, folder, settings)
+    except UnmeasuredError:
+        raise  # the device is gone: no other backbone will do better
     except UsageError as error:
         return {"error": str(error)}
     finally:
