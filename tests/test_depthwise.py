@@ -8,7 +8,8 @@ import keras
 import numpy as np
 import pytest
 
-from fusion_keras.backbones import depthwise, pointwise
+from fusion_keras.backbones import convolution, depthwise, pointwise
+from fusion_keras.backbones.convolution import Conv2D
 from fusion_keras.backbones.depthwise import DepthwiseConv2D
 from fusion_keras.backbones.pointwise import BatchNormalization, PointwiseConv2D
 from tests.support.shared import slow_but
@@ -80,6 +81,23 @@ def test_what_stands_in_front_of_a_depthwise_convolution_is_worked_out_once(acti
     assert 0 < small == large
 
 
+@pytest.mark.parametrize(
+    ("shape", "kernel", "strides"),
+    [
+        # As one product, as a product of each image, and of several at a time.
+        ((2, 3, 4, 5), 3, 1),
+        ((3, 9, 11, 5), 3, 2),
+        ((2, 70, 60, 24), 3, 1),
+        ((4, 70, 30, 24), 3, 1),
+        ((2, 23, 24, 3), 7, 2),
+    ],
+)
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_products_are_the_convolution(shape, kernel, strides, padding):
+    options = {"kernel_size": kernel, "strides": strides, "padding": padding}
+    _assert_same(Conv2D(6, **options), keras.layers.Conv2D(6, **options), _image(*shape))
+
+
 def test_a_pointwise_convolution_is_the_matrix_product():
     image = _image(2, 5, 7, 4)
     _assert_same(PointwiseConv2D(6), keras.layers.Conv2D(6, 1), image)
@@ -101,13 +119,14 @@ def test_batch_normalization_has_keras_gradients():
 
 
 def test_off_the_cpu_the_layers_are_the_ordinary_ones(monkeypatch):
-    for module in (depthwise, pointwise):
+    for module in (convolution, depthwise, pointwise):
         monkeypatch.setattr(module, "on_jax_cpu", lambda: False)
     image = _image(1, 8, 8, 4)
-    for layer, wanted in ((DepthwiseConv2D(3), 4), (PointwiseConv2D(4), 1)):
+    for layer, wanted in ((DepthwiseConv2D(3), 4), (PointwiseConv2D(4), 1), (Conv2D(4, 3), 1)):
         layer.build(image.shape)
         graph = str(jax.make_jaxpr(layer.call)(image))
         assert f"feature_group_count={wanted}" in graph
+        assert "custom" not in graph
 
 
 def test_on_the_cpu_they_hold_no_convolution():

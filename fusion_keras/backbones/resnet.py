@@ -12,6 +12,7 @@ import keras_hub
 from keras import layers
 
 from fusion_keras.backbones.backbone_weights import convolutions
+from fusion_keras.backbones.convolution import Conv2D
 from fusion_keras.backbones.encoder import activation
 from fusion_keras.backbones.hf_files import Weights, read_config
 from fusion_keras.backbones.initializers import HeNormal
@@ -181,7 +182,7 @@ class Unit:
             if stride > 1:
                 x = layers.ZeroPadding2D(kernel // 2, dtype=self.dtype, name=f"{name}.pad")(x)
             padding = "valid" if stride > 1 else "same"
-            x = layers.Conv2D(filters, kernel, padding=padding, **common)(x)
+            x = Conv2D(filters, kernel, padding=padding, **common)(x)
         return BatchNormalization(**self.norm, name=f"{name}.normalization")(x)
 
     def activated(self, x, name, function=None):
