@@ -50,9 +50,14 @@ def fp16(model: onnx.ModelProto) -> onnx.ModelProto:
     """
     blocked = [*DEFAULT_OP_BLOCK_LIST, *_FLOAT32]
     lowered = convert_float_to_float16(model, keep_io_types=True, op_block_list=blocked)
-    # Neither is allowed by ONNX: types that stand beside what is float32 again, and casts that
-    # stand behind what reads them.
+    # None is allowed by ONNX: types that stand beside what is float32 again, the same cast for each
+    # of the nodes that read a value, and casts that stand behind what reads them.
     del lowered.graph.value_info[:]
+    made: set[str] = set()
+    for node in list(lowered.graph.node):
+        if node.op_type == "Cast" and node.output[0] in made:
+            lowered.graph.node.remove(node)
+        made.update(node.output)
     sorted_model = ir.serde.deserialize_model(lowered)
     passes.TopologicalSortPass()(sorted_model)
     return ir.serde.serialize_model(sorted_model)
