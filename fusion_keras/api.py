@@ -66,6 +66,15 @@ def show_progress() -> None:
     terminal.show()
 
 
+_KINDS = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    tuple: "a tuple or a list",
+}
+
+
 def configure(
     changes: Mapping[str, object] | None = None,
     *,
@@ -90,8 +99,9 @@ def configure(
             raise UsageError(f"{name!r} is no setting.{meant(name, known, prefix='')}")
         try:
             made.update_from_flattened_dict({name: _plain(value)})
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"got {value!r} for {name}, wanted another kind: {error}.") from None
+        except (TypeError, ValueError):
+            kind = _KINDS.get(type(dict(settings(made))[name]), "another kind")
+            raise UsageError(f"got {value!r} for {name}, wanted {kind}.") from None
     return made
 
 

@@ -61,7 +61,7 @@ def test_a_config_that_is_given_is_left_as_it_was():
     ("changes", "said"),
     [
         ({"train.epoch": 3}, r"'train.epoch' is no setting. Is it train.epochs"),
-        ({"train.epochs": "three"}, "got 'three' for train.epochs, wanted another kind"),
+        ({"train.epochs": "three"}, "got 'three' for train.epochs, wanted a whole number"),
     ],
 )
 def test_a_setting_that_cannot_be_is_named(changes, said):

@@ -148,7 +148,11 @@ def _parser():
         help="what runs it (default cpu, of ONNX Runtime)",
     )
     add("--threads", type=flags.positive, default=0, help="of the CPU (default: ONNX Runtime's)")
-    add("--jsonl", action="store_true", help="answer JSON objects, a line each, of standard input")
+    add(
+        "--jsonl",
+        action="store_true",
+        help="answer JSON objects, a line each, of standard input: --jsonl < FILE",
+    )
     add("--table", type=Path, help="a .csv of rows; files are named relative to its folder")
     add("--out", type=flags.file, help="where the table's answers go")
     add("--replace", action="store_true", help="replace the answers that are there")

@@ -186,7 +186,7 @@ class Predictor:
                 raise InputError(f"A row is a {type(row).__name__}: names and values are wanted.")
             unknown = [name for name in row if name not in known]
             if unknown:
-                raise InputError(f"There is no {unknown[0]!r}; there are {', '.join(known)}.")
+                raise InputError(f"There is no {unknown[0]!r}; there are {', '.join(self.takes)}.")
             return self.predict(**row)
         except InputError as error:
             return error

@@ -102,8 +102,12 @@ def _advice(path: Path, content: bytes, offset: int, setting: str) -> str:
     begin = content.rfind(b"\n", 0, offset) + 1
     end = content.find(b"\n", offset)
     row = content[begin : end if end >= 0 else len(content)]
-    names = fitting[:_SHOWN]
-    shown = [f"{name} ({_COMMON[name]}: {_excerpt(row, name, offset - begin)})" for name in names]
+    # Of those that read the place alike the first: there is nothing to choose by.
+    read: dict[str, str] = {}
+    for name in fitting:
+        read.setdefault(_excerpt(row, name, offset - begin), name)
+    names = list(read.values())[:_SHOWN]
+    shown = [f"{name} ({_COMMON[name]}: {excerpt})" for excerpt, name in read.items()][:_SHOWN]
     line = content.count(b"\n", 0, offset) + 1
     told = f"line {line} fits {' or '.join(shown)}"
     return f"{told}: {_convert(path, names[0], setting, len(names) > 1)}"

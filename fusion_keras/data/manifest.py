@@ -112,11 +112,13 @@ def read_manifest(
     table, text_column = columns.joined(table)
     refuse_targets({"label_column": label_column, "score_column": score_column}, inputs)
     several = label_kind == "multi"
-    table.require(label_column, "label", lists=several, instead=f"; {SPLITS_CELLS}")
+    table.require(
+        label_column, "label", setting="label_column", lists=several, instead=f"; {SPLITS_CELLS}"
+    )
     if image_column:
-        table.require(image_column, "image path", ', or "" for text only')
+        table.require(image_column, "image path", ', or "" for text only', setting="image_column")
     if audio_column:
-        table.require(audio_column, "sound path", ', or "" for none')
+        table.require(audio_column, "sound path", ', or "" for none', setting="audio_column")
     names = (*numbers, *categories)
     for name in names:
         table.require(name, "number" if name in numbers else "category")
@@ -336,7 +338,7 @@ def _optional(table: Table, name: str, default: str) -> str:
     """The column's name if it is to be used, "" if not."""
     if not name or (name == default and name not in table.columns):
         return ""
-    return table.require(name, default)
+    return table.require(name, default, setting=f"{default}_column")
 
 
 def _score(cell: str, where: str) -> float:

@@ -72,22 +72,30 @@ class Table:
     notes: tuple[str, ...] = ()
 
     def require(
-        self, name: str, purpose: str, hint: str = "", *, lists: bool = False, instead: str = ""
+        self,
+        name: str,
+        purpose: str,
+        hint: str = "",
+        *,
+        setting: str = "",
+        lists: bool = False,
+        instead: str = "",
     ) -> str:
         """Gives `name` back, or raises UsageError that lists the columns found.
 
         It is one too that a row has a list or an object there, for one value is wanted; unless
         `lists` are taken. hint, instead: what else may be done about a column that is not there,
-        about a list.
+        about a list. setting: of `config.data.manifest`, that names the column.
         """
         if name in self.repeated:
             raise UsageError(
                 f"got the column {name!r} twice in {self.path}, wanted distinct names; rename one."
             )
         if name not in self.columns:
+            named = f" (--config.data.manifest.{setting})" if setting else ""
             raise UsageError(
                 f"got no column {name!r} in {self.path} (columns: {', '.join(self.columns)}), "
-                f"wanted one for the {purpose}; {self._perhaps(name)}{hint}."
+                f"wanted one for the {purpose}{named}; {self._perhaps(name)}{hint}."
             )
         if name in self.of_bytes:
             raise UsageError(

@@ -102,7 +102,7 @@ class TextColumns:
         """
         hint = ", and put one that holds a comma in double quotes" if len(self.columns) > 1 else ""
         for column in self.columns:
-            table.require(column, "text", hint)
+            table.require(column, "text", hint, setting="text_column")
         if self._plain:
             return table, self.columns[0]
         name = ", ".join(self.columns)
