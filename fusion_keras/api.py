@@ -100,7 +100,11 @@ def configure(
         try:
             made.update_from_flattened_dict({name: _plain(value)})
         except (TypeError, ValueError):
-            kind = _KINDS.get(type(dict(settings(made))[name]), "another kind")
+            section, _, field = name.rpartition(".")
+            of = made
+            for part in filter(None, section.split(".")):
+                of = of[part]
+            kind = _KINDS.get(of.get_type(field), "another kind")
             raise UsageError(f"got {value!r} for {name}, wanted {kind}.") from None
     return made
 
