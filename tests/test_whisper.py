@@ -19,6 +19,7 @@ from transformers.models.whisper.modeling_whisper import WhisperEncoder
 from bench.edge.artifact import read
 from bench.edge.predictor import Predictor
 from export import doctor
+from fusion_keras import api
 from fusion_keras.backbones.cut import cut
 from fusion_keras.backbones.presets import ARCHITECTURES, AUDIO, WEIGHTS, find_audio, load_audio
 from fusion_keras.backbones.whisper import WhisperBackbone
@@ -27,6 +28,8 @@ from fusion_keras.data import log_mel, whisper_mel
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.describe import count_macs
 from fusion_keras.fusion.variants import make_spec
+from fusion_keras.studies.robustness import cells
+from fusion_keras.studies.robustness.load import load
 from tests.support.hf_encoders import TOLERANCE, all_taps, randomise, worst_difference
 from tests.support.shared import slow_but
 from tests.support.tiny import tone, write_wav
@@ -297,7 +300,10 @@ def test_silence_is_zero_in_every_front_end():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("variant", ["audio", "late", "inter", "early"])
+@pytest.mark.parametrize(
+    "variant",
+    ["audio", *(pytest.param(v, marks=pytest.mark.large) for v in ("late", "inter", "early"))],
+)
 def test_a_variant_is_trained_exported_and_asked(tiny, entries, tmp_path, variant):
     bench = tiny.beside(tmp_path / "bench")
     changes = bench.with_sound(variant=variant, audio__preset="tiny_whisper")
@@ -319,3 +325,13 @@ def test_a_variant_is_trained_exported_and_asked(tiny, entries, tmp_path, varian
         asked |= {"text": "a good day", "image": bench.folder / "data" / "1.png"}
     for precision in ("fp32", "int8"):
         assert Predictor(artifact, precision).predict(**asked).label in ("negative", "positive")
+    # The run's own front end hears what the device's does.
+    (ours,) = api.Run.load(run).predict([asked])
+    theirs = Predictor(artifact, "fp32").predict(**asked).probabilities
+    assert ours.probabilities == pytest.approx(theirs, abs=1e-4)
+    (contender,) = load([run], [], [], "test")
+    rows = contender.rows
+    again = np.stack([rows.log_mel(waveform) for waveform in rows.waveforms()])
+    np.testing.assert_array_equal(again, rows.inputs["audio"])
+    noisy = cells.damaged(rows, "audio_noise", 1.0, seed=0, repeat=0)["audio"]
+    assert noisy.mean() > again.mean() + 0.1
