@@ -190,7 +190,7 @@ def _image() -> ConfigDict:
 
 def _audio() -> ConfigDict:
     audio = ConfigDict()
-    # A named preset, audio_cnn or tiny_audio, or a directory of one that was saved.
+    # A named preset, e.g. audio_cnn or whisper_tiny, a directory, or hf://owner/name of a Whisper.
     audio.preset = "audio_cnn"
     # Length of a clip: longer ones keep their middle, shorter ones are followed by silence.
     audio.seconds = 4.0

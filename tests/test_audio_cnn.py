@@ -59,7 +59,7 @@ def test_a_saved_encoder_comes_back_for_clips_of_another_length(backbone, tmp_pa
     ("preset", "seconds", "said"),
     [
         ("tiny_bert", 1.0, "for the audio backbone, wanted a preset of that kind, e.g. audio_cnn"),
-        ("whisper_tiny", 1.0, "'whisper_tiny', wanted one of"),
+        ("wav2vec2", 1.0, "'wav2vec2', wanted one of"),
         ("audio_cnn", 0.01, "clips of 0.01 seconds, wanted 0.025 to 600"),
     ],
 )
@@ -69,6 +69,10 @@ def test_another_preset_or_length_is_a_sentence(preset, seconds, said):
 
 
 def test_a_directory_of_hugging_face_is_a_sentence(tmp_path):
-    (tmp_path / "config.json").write_text('{"model_type": "whisper"}')
-    with pytest.raises(UsageError, match="save_to_preset"):
+    (tmp_path / "config.json").write_text('{"model_type": "wav2vec2"}')
+    with pytest.raises(
+        UsageError, match=r"'wav2vec2' .*wanted one of whisper, fusion_keras>AudioC"
+    ):
         load_audio(str(tmp_path), 1.0)
+    with pytest.raises(UsageError, match="save_to_preset"):
+        AudioCnnBackbone.from_preset(str(tmp_path))

@@ -20,6 +20,7 @@ from fusion_keras.data import augment, log_mel
 from fusion_keras.data.images import BadImage, ImageSpec, decode
 from fusion_keras.data.sound import decode as decode_sound
 from fusion_keras.data.tokens import encode, load_tokenizer
+from fusion_keras.data.whisper_mel import WHISPER
 from tests.support.tiny import tone, write_wav
 
 SPECS = [
@@ -171,31 +172,43 @@ def test_a_bad_image_is_a_sentence(tmp_path, content):
 # --- Sound ------------------------------------------------------------------------------------
 
 
-def heard(path, seconds):
-    """(what the device, what training makes of a recording), float32 [F, 64]."""
-    spec = json.loads(json.dumps(log_mel.described(seconds)))
-    trained = log_mel.log_mel(log_mel.fit(decode_sound(path), log_mel.samples_of(seconds)))
+FRONT_ENDS = [log_mel.VGGISH, WHISPER]
+
+
+def heard(path, seconds, front_end):
+    """(what the device, what training makes of a recording), float32 [F, bands]."""
+    spec = json.loads(json.dumps(front_end.described(seconds)))
+    trained = front_end.log_mel(log_mel.fit(decode_sound(path), log_mel.samples_of(seconds)))
     return sound(path, {"inputs": {"audio": spec}}), trained[None]
 
 
 @pytest.mark.parametrize("seconds", [0.25, 1.0])
 @pytest.mark.parametrize("channels", [1, 2])
-def test_energies_of_a_recording(tmp_path, seconds, channels):
+@pytest.mark.parametrize("front_end", FRONT_ENDS, ids=lambda x: x.name)
+def test_energies_of_a_recording(tmp_path, seconds, channels, front_end):
     noise = np.random.default_rng(0).normal(0, 0.1, (9000, channels)).clip(-1, 1)
-    ours, trained = heard(write_wav(tmp_path / "a.wav", noise), seconds)
+    ours, trained = heard(write_wav(tmp_path / "a.wav", noise), seconds, front_end)
+    made = front_end.described(seconds)
     assert ours.dtype == np.float32
-    assert ours.shape == (1, log_mel.count_frames(seconds), 64)
+    assert ours.shape == (1, made["frames"], made["bands"])
     np.testing.assert_allclose(ours, trained, atol=1e-6)
     assert ours.max() > 0.5
 
 
-def test_energies_of_real_speech(data_root, tmp_path):
+@pytest.mark.parametrize("front_end", FRONT_ENDS, ids=lambda x: x.name)
+def test_energies_of_real_speech(data_root, tmp_path, front_end):
     files = sorted((data_root / "digits" / "fsdd" / "recordings").glob("*.wav"))[::300]
     assert len(files) == 10
     for file in files:
         path = write_wav(tmp_path / "16k.wav", decode_sound(file).clip(-1, 1))
-        ours, trained = heard(path, 1.0)
+        ours, trained = heard(path, 1.0, front_end)
         np.testing.assert_allclose(ours, trained, atol=1e-6)
+
+
+def test_a_front_end_of_another_version_is_a_sentence():
+    meta = {"inputs": {"audio": {**log_mel.described(0.5), "method": "mfcc"}}}
+    with pytest.raises(InputError, match="method 'mfcc', of which this bench knows vggish, whisp"):
+        sound(np.zeros(8000), meta)
 
 
 def test_samples_and_bytes_are_heard_as_the_file(tmp_path):

@@ -18,6 +18,7 @@ def test_every_name_with_weights_is_of_one_list():
     assert {"mobilenet_v3_small_0.5", "efficientnet_lite0", "convnext_v2_atto"} <= set(image)
     assert not set(text) & set(image)
     assert not any("tiny_" in name[:5] or "audio" in name for name in text + image)
+    assert not any("whisper" in name for name in text + image)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from fusion_keras.backbones.presets import AudioPreset
+from fusion_keras.backbones.whisper import WhisperBackbone
 from fusion_keras.config import copied, get_config
 from fusion_keras.fusion.state_dict import load_state_dict
 from fusion_keras.fusion.variants import VARIANTS
@@ -60,6 +62,18 @@ def family():
     return make_family(*presets(), ("audio", "inter"), width=16, modalities=ALL)
 
 
+@functools.cache
+def whisper_family():
+    sizes = {"num_layers": 2, "num_heads": 4, "hidden_dim": 32, "intermediate_dim": 64}
+    whisper = AudioPreset(WhisperBackbone(FRAMES, **sizes), FRAMES / 100)
+    made = ("audio", "late", "inter", "early")
+    return make_family(*presets()[:2], whisper, made, width=16, modalities=ALL)
+
+
+def whisper_inputs(rows) -> dict:
+    return {**tiny_batch(rows, SIZE), "audio": tiny_sounds(rows, FRAMES, bands=80)}
+
+
 def inputs(rows=ROWS, frames=FRAMES) -> dict:
     return {**tiny_batch(rows, SIZE), "audio": tiny_sounds(rows, frames)}
 
@@ -111,6 +125,18 @@ def assert_equal(pair, values, ours=our_parts):
 @pytest.mark.parametrize("variant", slow_but(("audio", "inter", "early"), WITH_SOUND))
 def test_a_variant_with_sound_equals_its_reference(variant):
     assert_equal(pair_of(variant), inputs())
+
+
+def test_variants_with_whisper_equal_their_reference():
+    made, values = whisper_family(), whisper_inputs(ROWS)
+    taps = called(made.encoders, {n: values[n] for n in ("token_ids", "image", "audio")})
+    for variant, pair in made.pairs.items():
+        taken = {x.name: taps[x.name] for x in pair.graph.fusion.inputs}
+        ours = {n: taken[n] for n in pair.graph.taps()} | called(pair.graph.fusion, taken)
+        found = differences(ours, their_outputs(pair, values))
+        worst = max(found, key=found.get)
+        print(f"{variant}, {worst}: {found[worst]:.1e}")
+        assert found[worst] <= TOLERANCE, f"{variant}, {worst}: {found[worst]:.2g}"
 
 
 @pytest.mark.parametrize(
@@ -168,6 +194,13 @@ def test_weights_come_back_from_pytorch_as_they_went(variant, changes):
 @pytest.mark.parametrize("variant", ["audio", "inter"])
 def test_every_gradient_equals_pytorchs(variant):
     worst = check(family(), variant, inputs(BATCH), LABELS)
+    print(f"{variant}: {worst:.1e}")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["audio", "late", "inter", "early"])
+def test_every_gradient_with_whisper_equals_pytorchs(variant):
+    worst = check(whisper_family(), variant, whisper_inputs(BATCH), LABELS)
     print(f"{variant}: {worst:.1e}")
 
 

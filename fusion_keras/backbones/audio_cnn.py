@@ -1,15 +1,10 @@
 """A small convolutional encoder of log-mel energies, tap by tap: MobileNetV2's blocks on sound.
 
-Of its own, because what keras-hub 0.32 has for sound does not fit beside a MobileNetV2 on an
-edge device:
-- Whisper's encoder (Radford et al. 2022) always takes 30 s of sound, 1500 positions of which
-  it attends to all; the smallest has 8.2 M parameters (openai/whisper-tiny) and some 18 G
-  multiplications for a clip of any length.
-- Moonshine's (Jeffries et al. 2024, arXiv 2410.15608) takes clips of their own length, but as
-  waveforms, which fp16 and int8 graphs would have to resolve; the smallest has 27 M
-  parameters with its decoder, and runs 41 positions a second.
-This one has 0.15 M parameters and 26 M multiplications for 4 s. It starts from random weights,
-so it must learn what those two have learned on 680,000 and 200,000 hours of speech.
+Of its own, because what has been pretrained on sound is larger by far: Whisper's smallest encoder,
+cut to a clip's positions (`whisper.py`), has 7.7 M parameters and 1.7 G multiplications for 4 s.
+This one has 0.15 M and 26 M. It starts from random weights, so it must learn what that one has
+learned on 680,000 hours of speech. Moonshine's (Jeffries et al. 2024, arXiv 2410.15608) takes
+waveforms, which fp16 and int8 graphs would have to resolve.
 """
 
 import keras
@@ -18,7 +13,7 @@ from keras import layers
 
 from fusion_keras.backbones.mobilenet_v2 import Unit, inverted_residual, make_divisible
 from fusion_keras.backbones.sources import FromPreset
-from fusion_keras.data.log_mel import BANDS
+from fusion_keras.data.log_mel import BANDS, VGGISH
 from fusion_keras.errors import UsageError
 
 # (channels before the width multiplier, stride) of blocks 1..8: MobileNetV2's stages (Sandler
@@ -40,9 +35,11 @@ class AudioCnnBackbone(FromPreset, keras_hub.models.Backbone):
             first; the stem is the first convolution with an expansion-free block.
         summary: [B, D], a 1x1 convolution (BN, ReLU6) averaged over time and frequency.
         num_depths: 8.
+        front_end: what makes the input.
     """
 
     num_depths = len(_BLOCKS)
+    front_end = VGGISH
 
     def __init__(
         self, frames=398, depth_multiplier=0.5, batch_norm_momentum=0.9, dtype=None, **kwargs

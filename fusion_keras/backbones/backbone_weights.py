@@ -72,6 +72,10 @@ _TOWER_LAYER = (
     *(f"self_attn.{x}_proj" for x in ("q", "k", "v", "out")),
     *("layer_norm1", "mlp.fc1", "mlp.fc2", "layer_norm2"),
 )
+_WHISPER_LAYER = (
+    *(f"self_attn.{x}_proj" for x in ("q", "k", "v", "out")),
+    *("self_attn_layer_norm", "fc1", "fc2", "final_layer_norm"),
+)
 _DISTILBERT_LAYER = (
     "attention.q_lin",
     "attention.k_lin",
@@ -225,6 +229,22 @@ def _attention_pooling(layer) -> dict[str, Weight]:
         **under("mlp.fc1", dense(layer.wide)),
         **under("mlp.fc2", dense(layer.narrow)),
     }
+
+
+def audio(part) -> dict[str, Weight]:
+    """Of an audio backbone, perhaps cut: names of `transformers`' WhisperEncoder, or of the layers
+    of `audio_cnn`."""
+    named = _named(part)
+    if "embed_positions" not in named:
+        return convolutions(part)
+    tensors = {"embed_positions.weight": same(named["embed_positions"].positions)}
+    for name in ("conv1", "conv2"):
+        tensors |= under(name, convolution(named[name]))
+    for i, layer in enumerate(_encoder_layers(part)):
+        tensors |= under(f"layers.{i}", _encoder_layer(layer, _WHISPER_LAYER))
+    if "layer_norm" in named:
+        tensors |= under("layer_norm", norm(named["layer_norm"]))
+    return tensors
 
 
 def convolutions(part) -> dict[str, Weight]:

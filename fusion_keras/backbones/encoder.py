@@ -127,9 +127,9 @@ def heads_of(dense, tokens, rows):
     """
     heads, depth = dense.kernel.shape[1:]
     kernel = ops.reshape(dense.kernel, (-1, heads * depth))
-    y = ops.matmul(tokens, ops.cast(kernel, tokens.dtype)) + ops.reshape(
-        ops.cast(dense.bias, tokens.dtype), (-1,)
-    )
+    y = ops.matmul(tokens, ops.cast(kernel, tokens.dtype))
+    if dense.bias is not None:
+        y = y + ops.reshape(ops.cast(dense.bias, tokens.dtype), (-1,))
     return ops.transpose(ops.reshape(y, (*rows, heads, depth)), (0, 2, 1, 3))
 
 

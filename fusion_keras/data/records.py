@@ -199,7 +199,7 @@ class Dataset:
     Attributes that differ from `Records`:
       splits: N of "train", "valid", "test"; always filled.
       inputs: modality -> what a model takes of it: "text" token ids int32 [N, T], "image" uint8
-        [N, S, S, 3], "audio" float32 [N, F, 64], "tabular" float32 [N, K], as far as they were
+        [N, S, S, 3], "audio" float32 [N, F, bands], "tabular" float32 [N, K], as far as they were
         asked for, memory-mapped where they are large; `Picked` where rows share files; of a source
         whose examples are drawn `Column`s.
       source_notes: deviations and skipped rows, each with its file and line.

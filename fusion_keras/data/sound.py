@@ -16,16 +16,7 @@ import numpy as np
 
 from fusion_keras.data import media
 from fusion_keras.data.cache import cached_array, content_key
-from fusion_keras.data.log_mel import (
-    BANDS,
-    RATE,
-    WINDOW,
-    count_frames,
-    fit,
-    log_mel,
-    mel_filters,
-    samples_of,
-)
+from fusion_keras.data.log_mel import RATE, VGGISH, WINDOW, FrontEnd, fit, samples_of
 from fusion_keras.data.paths import is_file
 from fusion_keras.data.records import SkipLog
 from fusion_keras.errors import UsageError
@@ -73,6 +64,7 @@ def decode_all(
     folder: Path,
     skips: SkipLog | None = None,
     origins: list[str] | None = None,
+    front_end: FrontEnd = VGGISH,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The log-mel energies of N sound files, or from the cache.
 
@@ -80,24 +72,25 @@ def decode_all(
 
     Args:
       skips, origins: as `media.decoded` takes them.
+      front_end: of the encoder.
 
     Returns:
-      (float32 [N, F, 64] memory map, with zeros where a file is unusable;
+      (float32 [N, F, bands] memory map, with zeros where a file is unusable;
        bool [N], True where the sound is usable)
 
     Raises:
       UsageError: an unusable file and no log, clips of no possible length, or the cache folder
         cannot be written.
     """
-    samples = samples_of(seconds)
+    samples, described = samples_of(seconds), front_end.described(seconds)
     # Another FFmpeg may decode otherwise, and other filters give other energies.
-    filters = hashlib.sha256(mel_filters()).hexdigest()
+    filters = hashlib.sha256(front_end.filters()).hexdigest()
     return media.decoded(
         "sound",
         paths,
-        lambda path: log_mel(fit(decode(path), samples)),
-        method=("log-mel 1", av.__version__, filters, seconds),
-        row=(count_frames(seconds), BANDS),
+        lambda path: front_end.log_mel(fit(decode(path), samples)),
+        method=(front_end.name, av.__version__, filters, seconds),
+        row=(described["frames"], described["bands"]),
         dtype=np.float32,
         folder=folder,
         skips=skips,

@@ -63,7 +63,7 @@ class Graph:
 
     Attributes:
         model: inputs `token_ids` int32 [B, T], padded, `image` uint8 [B, S, S, 3],
-            scaled in the graph, `audio` float32 [B, F, 64], log-mel energies in [0, 1], and
+            scaled in the graph, `audio` float32 [B, F, bands], log-mel energies, and
             `tabular` float32 [B, K], as far as the spec needs them, and with stand-ins
             `present_text`, `present_image`, ... float32 [B, 1]. Outputs: a dict of `logits`
             float32 [B, C] and, with regression, `score` float32 [B, 1].

@@ -1,4 +1,4 @@
-"""Sound: log-mel energies, encoded by a small convolutional network."""
+"""Sound: log-mel energies, encoded by a small convolutional network, or by Whisper's encoder."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ from fusion_keras.modalities.base import Modality, map_tokens
 
 @dataclasses.dataclass(frozen=True)
 class AudioReader:
-    """Files with a sound track -> log-mel energies float32 [N, F, 64] in [0, 1]."""
+    """Files with a sound track -> log-mel energies float32 [N, F, bands], 0 where all is silent."""
 
     seconds: float
+    front_end: log_mel.FrontEnd
 
     def require(self, records: Records) -> None:
         if "audio" not in records.raw:
@@ -36,7 +37,7 @@ class AudioReader:
 
     def read(self, records: Records, folder: Path) -> Reading:
         self.require(records)
-        args = (self.seconds, folder, records.skips, records.origins)
+        args = (self.seconds, folder, records.skips, records.origins, self.front_end)
         return Reading(*sound.decode_all(records.raw["audio"], *args))
 
 
@@ -48,11 +49,12 @@ class Audio(Modality):
     files = True
 
     def reader(self, config) -> AudioReader:
-        log_mel.count_frames(config.audio.seconds)
-        return AudioReader(config.audio.seconds)
+        front_end = find_audio(config.audio.preset).cls.front_end
+        front_end.described(config.audio.seconds)  # or there is no such clip
+        return AudioReader(config.audio.seconds, front_end)
 
     def described(self, preset: AudioPreset, config) -> dict:
-        return log_mel.described(preset.seconds)
+        return preset.backbone.front_end.described(preset.seconds)
 
     def one(self, given, reader: AudioReader, described):
         waveform = given if isinstance(given, np.ndarray) else sound.decode(Path(given))
@@ -61,11 +63,12 @@ class Audio(Modality):
                 f"got {waveform.dtype} {list(waveform.shape)}, wanted float32 [n], "
                 f"{log_mel.RATE} a second"
             )
-        return log_mel.log_mel(log_mel.fit(waveform, log_mel.samples_of(reader.seconds)))
+        clip = log_mel.fit(waveform, log_mel.samples_of(reader.seconds))
+        return reader.front_end.log_mel(clip)
 
     def nothing(self, count, reader: AudioReader, described):
-        shape = (count, log_mel.count_frames(reader.seconds), log_mel.BANDS)
-        return np.zeros(shape, np.float32)
+        made = reader.front_end.described(reader.seconds)
+        return np.zeros((count, made["frames"], made["bands"]), np.float32)
 
     def write_raw(self, folder: Path, index: int, dataset: Dataset, row: int) -> None:
         """Decoded to what the device reads: 16 kHz, one channel, 16 bits."""
@@ -91,9 +94,12 @@ class Audio(Modality):
 
     def tokens(self, tap, width: int, grid: int, name: str):
         """Along time, averaged over frequency, in at most as many tokens as the grid has."""
-        frames, bands = tap.shape[1:3]
-        tap = layers.AveragePooling2D((1, bands), name=f"{name}_bands")(tap)  # [B, t, 1, C]
-        return map_tokens(tap, width, (math.ceil(frames / grid**2), 1), name)
+        if len(tap.shape) == 3:
+            tap = layers.Reshape((tap.shape[1], 1, tap.shape[2]), name=f"{name}_bands")(tap)
+        else:
+            bands = tap.shape[2]
+            tap = layers.AveragePooling2D((1, bands), name=f"{name}_bands")(tap)  # [B, t, 1, C]
+        return map_tokens(tap, width, (math.ceil(tap.shape[1] / grid**2), 1), name)
 
     def weights(self, part: keras.Model) -> dict:
-        return backbone_weights.convolutions(part)
+        return backbone_weights.audio(part)

@@ -12,6 +12,7 @@ import torch
 import transformers
 from safetensors.numpy import load_file
 from torch import nn
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from fusion_keras.backbones.text_encoder import TextEncoder
 from fusion_keras.data.modalities import MODALITIES, PRESENT
@@ -76,6 +77,15 @@ _FIELDS = {
             *("depthwise_padding", "squeeze_expansion_ratio", "hidden_act", "batch_norm_eps"),
             "drop_connect_rate",
         )
+    },
+    "Whisper": {
+        "encoder_layers": "num_layers",
+        "encoder_attention_heads": "num_heads",
+        "d_model": "hidden_dim",
+        "encoder_ffn_dim": "intermediate_dim",
+        "activation_function": "hidden_act",
+        "dropout": "dropout",
+        "attention_dropout": "dropout",
     },
     "ConvNext": {**_CONVNEXT, "layer_scale_init_value": "layer_scale_init_value"},
     "ConvNextV2": _CONVNEXT,
@@ -179,12 +189,15 @@ def of_run(folder: Path | str, weights) -> Reference:
 def module(backbone) -> nn.Module:
     """One of our backbones in PyTorch, whole, its weights random.
 
-    Hugging Face's module; where it has none, of sound, tables and timm's families, one of ours.
+    Hugging Face's module; where it has none, of `audio_cnn`, tables and timm's families, one of
+    ours.
     """
     config = backbone.get_config()
     kind = type(backbone).__name__.removesuffix("Backbone")
     if kind == "AudioCnn":
         built = AudioCnn(config["depth_multiplier"])
+    elif kind == "Whisper":
+        built = _whisper(backbone)
     elif kind == "Tabular":
         built = Tabular(config["size"], config["width"], config["num_layers"])
     elif kind in _TIMM:
@@ -210,6 +223,13 @@ def _text(kind: str, backbone: TextEncoder) -> nn.Module:
     pooled = kind in ("Bert", "Roberta", "Albert")
     extra = {"add_pooling_layer": backbone.pooler} if pooled else {}
     return getattr(transformers, f"{kind}Model")(made, **extra)
+
+
+def _whisper(backbone) -> nn.Module:
+    config = backbone.get_config()
+    fields = {theirs: config[ours] for theirs, ours in _FIELDS["Whisper"].items()}
+    fields["max_source_positions"] = backbone.taps[0].shape[1]
+    return WhisperEncoder(transformers.WhisperConfig(**fields))
 
 
 def _projected(model: nn.Module, name: str, backbone) -> nn.Module:
@@ -254,8 +274,8 @@ def scaling(model) -> tuple[torch.Tensor, torch.Tensor]:
 def tensors(reference: Reference, inputs: dict, scale, offset, device="cpu") -> dict:
     """Our inputs -> the reference's, as far as it takes them.
 
-    Token ids int32 [B, T], images uint8 [B, S, S, 3], log-mel energies float32 [B, F, 64] and
-    tables float32 [B, K].
+    Token ids int32 [B, T], images uint8 [B, S, S, 3], log-mel energies float32 [B, F, bands]
+    and tables float32 [B, K].
     """
     names = {m: MODALITY[m].input for m in MODALITY if MODALITY[m].input in inputs}
     # Copies: a slice of a memory map, or of JAX's, cannot be written, of which PyTorch warns.

@@ -65,10 +65,13 @@ class Patches(nn.Module):
 
 
 class Moments(Patches):
-    """A map of sound, averaged over frequency -> at most `grid` * `grid` tokens along time."""
+    """A map of sound, averaged over frequency, or Whisper's positions -> at most `grid` * `grid`
+    tokens along time."""
 
     @staticmethod
     def _map(tap):
+        if tap.ndim == 3:
+            return tap[:, :, None]
         return tap.mean(3, keepdim=True).permute(0, 2, 3, 1)
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""The fusion variants in PyTorch, on Hugging Face's modules and, of sound, on `audio_cnn`'s.
+"""The fusion variants in PyTorch, on Hugging Face's modules and, of `audio_cnn`, on ours.
 
 Nothing here imports our models: the architecture is read from the spec as a run's
 `config.json` holds it, and written once more, so that an error in one is not in the other.
@@ -17,6 +17,7 @@ from transformers import (
     ResNetModel,
     SiglipVisionModel,
 )
+from transformers.models.whisper.modeling_whisper import WhisperEncoder
 
 from fusion_keras.reference.audio_cnn import AudioCnn
 from fusion_keras.reference.joins import JOINS
@@ -38,7 +39,7 @@ class Reference(nn.Module):
         num_classes: C.
 
     Forward takes, by modality, token ids int64 [B, T], padded, pixels float32 [B, 3, S, S],
-    scaled as the checkpoint wants them, log-mel energies float32 [B, F, 64] and numbers and
+    scaled as the checkpoint wants them, log-mel energies float32 [B, F, bands] and numbers and
     categories float32 [B, K], and with stand-ins modality -> bool [B], whether it is present; gives
     logits float32 [B, C].
     """
@@ -183,7 +184,10 @@ def _cut(modality: str, model, depths: list):
     del _layers(model)[max(depths) :]
     if isinstance(model, EfficientNetModel):
         model.encoder.top_conv = model.encoder.top_bn = None
-    for name in ("pooler", "conv_1x1", "layernorm", "post_layernorm", "visual_projection", "head"):
+    for name in (
+        *("pooler", "conv_1x1", "layernorm", "post_layernorm", "visual_projection", "head"),
+        "layer_norm",
+    ):
         if hasattr(model, name):
             setattr(model, name, None)
     return model
@@ -280,8 +284,25 @@ def _tower_taps(model: CLIPVisionModel | SiglipVisionModel, pixels) -> dict:
     return taps
 
 
-def _audio_taps(model: AudioCnn, energies) -> dict:
+def _audio_taps(model: AudioCnn | WhisperEncoder, energies) -> dict:
+    if isinstance(model, WhisperEncoder):
+        return _whisper_taps(model, energies)
     return _convolutional_taps(model, energies[:, None])
+
+
+def _whisper_taps(model: WhisperEncoder, energies) -> dict:
+    x = energies.transpose(1, 2) - 1.5  # ours have silence at 0
+    for convolution in (model.conv1, model.conv2):
+        x = nn.functional.gelu(convolution(x))
+    x = x.transpose(1, 2) + model.embed_positions.weight
+    x = nn.functional.dropout(x, model.dropout, model.training)
+    taps = {0: x}
+    for k, layer in enumerate(model.layers, 1):
+        x = layer(x, None)
+        taps[k] = x
+    if model.layer_norm is not None:
+        taps[LAST] = model.layer_norm(x).mean(1)
+    return taps
 
 
 class Tabular(nn.Module):

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from fusion_keras.backbones.presets import ARCHITECTURES
+from fusion_keras.backbones.presets import ARCHITECTURES, AUDIO
 from fusion_keras.backbones.text_encoder import TextEncoder
 from fusion_keras.config import copied
 from fusion_keras.data.cache import cache_dir
@@ -32,7 +32,7 @@ def names(modality: str) -> list[str]:
         for name, (cls, _) in ARCHITECTURES.items()
         if not name.startswith(("tiny_", "small_"))
         and (modality == "text") == issubclass(cls, TextEncoder)
-        and "audio" not in name
+        and cls not in AUDIO
     ]
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from fusion_keras.data.images import ImageSpec
 from fusion_keras.data.load import load_dataset as load
+from fusion_keras.data.log_mel import VGGISH
 from fusion_keras.data.records import Dataset
 from fusion_keras.data.tokens import load_tokenizer
 from fusion_keras.modalities.audio import AudioReader
@@ -24,7 +25,7 @@ def load_dataset(
     if image_spec is not None:
         readers["image"] = ImageReader(image_spec)
     if seconds is not None:
-        readers["audio"] = AudioReader(seconds)
+        readers["audio"] = AudioReader(seconds, VGGISH)
     if tokenizer_dir is not None:
         readers["text"] = TextReader(load_tokenizer(tokenizer_dir), data.max_length)
     return load(data, readers, keep_incomplete)

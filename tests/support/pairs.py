@@ -171,14 +171,14 @@ def tiny_batch(rows: int, size: int, length: int = 10) -> dict:
     return {"token_ids": token_ids, "image": images}
 
 
-def tiny_sounds(rows: int, frames: int) -> np.ndarray:
-    """Log-mel energies of noise under another envelope in every row, float32 [B, F, 64].
+def tiny_sounds(rows: int, frames: int, bands: int = BANDS) -> np.ndarray:
+    """Log-mel energies of noise under another envelope in every row, float32 [B, F, bands].
 
     The first is silence, the second as loud as can be.
     """
     rng = np.random.default_rng(2)
-    envelopes = rng.random((rows, frames, 1)) * rng.random((rows, 1, BANDS))
-    sounds = envelopes * rng.random((rows, frames, BANDS))
+    envelopes = rng.random((rows, frames, 1)) * rng.random((rows, 1, bands))
+    sounds = envelopes * rng.random((rows, frames, bands))
     sounds[0], sounds[1] = 0, 1
     return sounds.astype(np.float32)
 
@@ -363,5 +363,6 @@ def torch_gradients(reference: Reference, values: dict, labels, dtype=torch.floa
     logits = reference(cast, taken["present"])
     loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels).long())
     loss.backward()
-    found = {name: p.grad.numpy() for name, p in reference.named_parameters()}
+    learned = ((name, p) for name, p in reference.named_parameters() if p.requires_grad)
+    found = {name: p.grad.numpy() for name, p in learned}
     return loss.item(), found

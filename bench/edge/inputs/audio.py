@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import wave
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from bench.edge.inputs.given import called, require_file
 
 
 def sound(given: str | Path | bytes | np.ndarray | None, meta: dict) -> np.ndarray:
-    """A recording -> its log-mel energies, float32 [1, F, 64]; None is silence.
+    """A recording -> its log-mel energies, float32 [1, F, bands]; None is silence.
 
     Channels are averaged. A longer recording keeps its middle, a shorter one is followed by
     silence.
@@ -69,38 +70,86 @@ def _of_file(given: str | Path | bytes, spec: dict) -> np.ndarray:
 
 
 def log_mel(waveform: np.ndarray, spec: dict) -> np.ndarray:
-    """float32 [samples] -> float32 [F, bands], what training's `data.log_mel` makes of it.
+    """float32 [samples] -> float32 [F, bands], what training's front end makes of it.
 
     Args:
         spec: `inputs` of `meta.json` for audio; window, hop and fft in samples, lowest and highest
-            in Hz.
+            in Hz; method "whisper" is `data.whisper_mel`'s, without one it is `data.log_mel`'s.
     """
+    method = spec.get("method", "vggish")
+    if method not in _METHODS:
+        raise InputError(
+            f"The model hears by method {method!r}, of which this bench knows {', '.join(_METHODS)}"
+            ": copy the bench that comes with the artifact's version."
+        )
+    return _METHODS[method](waveform, spec).astype(np.float32)
+
+
+def _vggish(waveform: np.ndarray, spec: dict) -> np.ndarray:
+    amplitude = np.hanning(spec["window"] + 1)[:-1].sum() / 2
+    energy = _energies(waveform, spec, _htk_filters) / amplitude**2
+    return np.minimum(np.log1p(energy / spec["floor"]) / np.log1p(1 / spec["floor"]), 1)
+
+
+def _whisper(waveform: np.ndarray, spec: dict) -> np.ndarray:
+    mirrored = np.pad(waveform, spec["fft"] // 2, mode="reflect")
+    energy = _energies(mirrored, spec, _slaney_filters)[: spec["frames"]]
+    logarithm = np.log10(np.maximum(energy, spec["floor"]))
+    kept = np.maximum(logarithm, logarithm.max() - spec["range"])
+    return (kept + 4) / 4 - spec["silence"]
+
+
+_METHODS = {"vggish": _vggish, "whisper": _whisper}
+
+
+def _energies(waveform: np.ndarray, spec: dict, filters: Callable) -> np.ndarray:
+    """The weighted sum of each band's powers in each window, float64 [F, bands]."""
     window = np.hanning(spec["window"] + 1)[:-1]
     frames = np.lib.stride_tricks.sliding_window_view(waveform, spec["window"])[:: spec["hop"]]
-    spectrum = np.fft.rfft(frames * window, spec["fft"]) / (window.sum() / 2)
+    spectrum = np.fft.rfft(frames * window, spec["fft"])
     power = np.square(spectrum.real) + np.square(spectrum.imag)
-    bands = _mel_bands(*(spec[n] for n in ("rate", "fft", "bands", "lowest", "highest")))
+    sizes = (spec[n] for n in ("rate", "fft", "bands", "lowest", "highest"))
     # Band by band: a product of whole matrices wakes BLAS's threads, beside those of the engine.
-    energy = np.stack([power[:, bins] @ weights for bins, weights in bands], axis=1)
-    scaled = np.log1p(energy / spec["floor"]) / np.log1p(1 / spec["floor"])
-    return np.minimum(scaled, 1).astype(np.float32)
+    return np.stack([power[:, bins] @ weights for bins, weights in _bands(filters, *sizes)], axis=1)
 
 
 @functools.cache
-def _mel_bands(rate: int, fft: int, bands: int, lowest: float, highest: float) -> list[tuple]:
-    """Triangles of peak 1, equally wide on HTK's mel scale: the bins of each, their weights."""
+def _bands(filters: Callable, rate: int, fft: int, *band: float) -> list[tuple]:
+    """The bins of each band, and their weights."""
+    matrix = filters(np.linspace(0, rate / 2, fft // 2 + 1)[:, None], *band)
+    found = [(np.flatnonzero(column), column) for column in matrix.T]
+    return [(slice(b[0], b[-1] + 1), column[b[0] : b[-1] + 1].copy()) for b, column in found]
+
+
+def _htk_filters(frequencies: np.ndarray, bands: int, lowest: float, highest: float) -> np.ndarray:
+    """Triangles of peak 1, equally wide on HTK's mel scale: [bins, bands]."""
 
     def mel(frequency):
         return 1127.0 * np.log1p(frequency / 700.0)
 
-    bins = mel(np.linspace(0, rate / 2, fft // 2 + 1))[:, None]
-    edges = np.linspace(mel(lowest), mel(highest), bands + 2)
-    rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
-    filters = np.maximum(np.minimum(rising, falling), 0)
+    filters = _triangles(mel(frequencies), np.linspace(mel(lowest), mel(highest), bands + 2))
     filters[0] = 0
-    found = [(np.flatnonzero(column), column) for column in filters.T]
-    return [(slice(b[0], b[-1] + 1), column[b[0] : b[-1] + 1].copy()) for b, column in found]
+    return filters
+
+
+def _slaney_filters(
+    frequencies: np.ndarray, bands: int, lowest: float, highest: float
+) -> np.ndarray:
+    """Triangles of equal area in Hz, equally apart on Slaney's mel scale: [bins, bands]."""
+    step = np.log(6.4) / 27
+
+    def mel(hertz):
+        return hertz * 3 / 200 if hertz < 1000 else 15 + np.log(hertz / 1000) / step
+
+    places = np.linspace(mel(lowest), mel(highest), bands + 2)
+    edges = np.where(places < 15, places * 200 / 3, 1000 * np.exp((places - 15) * step))
+    return _triangles(frequencies, edges) * 2 / (edges[2:] - edges[:-2])
+
+
+def _triangles(places: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    rising = (places - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - places) / (edges[2:] - edges[1:-1])
+    return np.maximum(np.minimum(rising, falling), 0)
 
 
 def _recording(source: Path | io.BytesIO, spec: dict) -> np.ndarray:

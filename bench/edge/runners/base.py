@@ -58,7 +58,7 @@ class Runner:
 
     def infer(self, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Outputs float32 name -> [B, ...] of an artifact's inputs: token_ids int32 [B, T], image
-        uint8 [B, S, S, 3], audio float32 [B, F, 64], ...
+        uint8 [B, S, S, 3], audio float32 [B, F, bands], ...
 
         Raises:
             ArtifactError: an input is missing, the graph has other shapes, or the engine fails.

@@ -16,7 +16,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from fusion_keras import files, terminal
 from fusion_keras.data.corrupt import CORRUPTIONS, MISSING, corrupted, present
-from fusion_keras.data.log_mel import log_mel
 from fusion_keras.data.tokens import encode
 from fusion_keras.errors import UsageError
 from fusion_keras.interrupts import Interrupts
@@ -199,6 +198,6 @@ def damaged(
         return {at: encode(texts, rows.tokenizer, rows.inputs[at].shape[1])[0]}
     if CORRUPTIONS[name].of == "waveform":
         noisy = corrupted(name, rows.waveforms(), strength, seed, repeat)
-        return {at: np.stack([log_mel(waveform) for waveform in noisy])}
+        return {at: np.stack([rows.log_mel(waveform) for waveform in noisy])}
     special = rows.tokenizer.ids if at == "token_ids" else None
     return {at: corrupted(name, rows.inputs[at], strength, seed, repeat, special)}

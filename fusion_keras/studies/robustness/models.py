@@ -37,7 +37,7 @@ class Rows:
 
     Attributes:
         name: of the data set.
-        inputs: "token_ids" int32 [n, T], "image" uint8 [n, S, S, 3], "audio" float32 [n, F, 64]
+        inputs: "token_ids" int32 [n, T], "image" uint8 [n, S, S, 3], "audio" float32 [n, F, bands]
             and, of a model with stand-ins, "present_text" ... float32 [n, 1], as far as it
             takes them.
         texts: n sentences; "" for a row without one.
@@ -45,8 +45,8 @@ class Rows:
         ids, groups: n names; groups None where rows are independent.
         classes: their names.
         tokenizer: None without sentences.
-        waveforms: gives float32 [n, samples], of which the energies of "audio" are; None without
-            sound.
+        waveforms, log_mel: the first gives float32 [n, samples], the second makes of one of them
+            what the model takes, float32 [F, bands]; None without sound.
     """
 
     name: str
@@ -58,6 +58,7 @@ class Rows:
     classes: tuple[str, ...]
     tokenizer: TextTokenizer | None
     waveforms: Callable[[], np.ndarray] | None = None
+    log_mel: Callable[[np.ndarray], np.ndarray] | None = None
 
     @property
     def digest(self) -> str:
@@ -99,7 +100,7 @@ def rows_of(task: Task, split: str) -> Rows:
     if split not in task.rows:
         raise UsageError(f"Unknown split {split!r}; one of {', '.join(task.rows)} is wanted.")
     dataset, rows = task.dataset, task.rows[split]
-    taken = [x.name for x in task.graph.model.inputs]
+    taken, hears = [x.name for x in task.graph.model.inputs], task.presets.get("audio")
     return Rows(
         name=dataset.name,
         inputs={name: np.asarray(task.arrays[name][rows]) for name in taken},
@@ -109,7 +110,8 @@ def rows_of(task: Task, split: str) -> Rows:
         groups=None if dataset.groups is None else [dataset.groups[row] for row in rows],
         classes=tuple(dataset.classes),
         tokenizer=_tokenizer(task),
-        waveforms=functools.partial(_waveforms, task, rows) if "audio" in task.presets else None,
+        waveforms=functools.partial(_waveforms, task, rows) if hears else None,
+        log_mel=hears.backbone.front_end.log_mel if hears else None,
     )
 
 
