@@ -22,6 +22,7 @@ from tests.support.onnx_graphs import (
 # Almost what a rule is for, but not equal to its replacement.
 OTHERS = {
     "layer_norm": LAYER_NORM.replace("AXES", "second"),
+    "layer_norm_of_pixels": GRAPHS["layer_norm_of_pixels"][0].replace("as_map", "turned_map"),
     "gelu": GRAPHS["gelu"][0].replace("root", "one"),
     "hard_sigmoid": GRAPHS["hard_sigmoid"][0].replace("sixth", "eighth"),
     "hard_swish": GRAPHS["hard_swish"][0].replace("0.16666667", "0.2"),
@@ -38,6 +39,9 @@ OTHERS = {
     "transpose_of_a_pixel": GRAPHS["transpose_of_a_pixel"][0]
     .replace("gate", "image")
     .replace("pixel_nchw", "all_of_it"),
+    "transpose_after_sum_with_nhwc": GRAPHS["transpose_after_sum_with_nhwc"][0].replace(
+        "u = Transpose <perm = [0, 3, 1, 2]>", "u = Abs"
+    ),
     "times_one": GRAPHS["times_one"][0].replace("one", "half"),
     "padding_of_a_convolution": GRAPHS["padding_of_a_convolution"][0].replace(
         "= Pad", '= Pad <mode = "edge">'
@@ -47,6 +51,7 @@ OTHERS = {
     ),
     "padding_of_a_pool": GRAPHS["padding_of_a_pool"][0].replace("less", "six"),
     "batch_norm_scale": GRAPHS["batch_norm_scale"][0].replace("per_channel", "row"),
+    "layer_scale": GRAPHS["layer_scale"][0].replace("per_channel", "row"),
     "gemm": "m = MatMul (x, matrix)\n y = Add (m, bias)",
     "dense_of_tokens": GRAPHS["dense_of_tokens"][0].replace("whole", "halves"),
     "expanded_sum": "s = Shape (other)\n e = Expand (half, s)\n y = Add (x, e)",
@@ -64,6 +69,7 @@ OTHERS = {
 WEIGHTS |= {
     "minus_one": np.array([-1], np.int64),
     "segments": RNG.normal(size=(2, 8)),
+    "turned_map": np.array([-1, 6, 5, 4], np.int64),
     "halves": np.array([2, 3, 8], np.int64),
     "second_row": np.array([0, 1, 0], np.int64),
     "second": np.array([1], np.int64),

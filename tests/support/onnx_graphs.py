@@ -9,6 +9,7 @@ INPUTS = {
     "x": RNG.normal(size=(1, 6, 8)).astype(np.float32),
     "image": RNG.normal(size=(1, 4, 5, 6)).astype(np.float32),  # NCHW, 4 channels
     "gate": RNG.normal(size=(1, 4, 1, 1)).astype(np.float32),  # NCHW, one pixel
+    "map": np.random.default_rng(1).normal(size=(1, 5, 6, 4)).astype(np.float32),  # NHWC
     "scores": RNG.normal(size=(1, 2, 6, 6)).astype(np.float32),
     "ids": np.array([[3, 0, 1, -1, 6, 2]], np.int32),
     "there": np.array([[1, 1, 1, 1, 0, 0]], np.int32),
@@ -58,6 +59,10 @@ WEIGHTS = {
     "ten1": np.array([10], np.int32),
     "vocabulary": np.array(7, np.int32),
     "rows": np.array([6, 8], np.int64),
+    "pixels": np.array([-1, 4], np.int64),
+    "as_map": np.array([-1, 5, 6, 4], np.int64),
+    "per_pixel": np.linspace(0.5, 2, 4),
+    "per_pixel2": np.linspace(-1, 1, 4),
     "heads": np.array([1, 6, 2, 4], np.int64),
     "whole": np.array([1, 6, 8], np.int64),
     "first": np.array([0, 0, 0], np.int64),
@@ -125,6 +130,14 @@ LENGTH = """
 GRAPHS = {
     "layer_norm": (
         LAYER_NORM.replace("AXES", "last"),
+        ["LayerNormalization"],
+    ),
+    "layer_norm_of_pixels": (
+        """
+    m = Reshape (map, pixels)
+    n = LayerNormalization <axis = -1, epsilon = 0.001> (m, per_pixel, per_pixel2)
+    y = Reshape (n, as_map)
+""",
         ["LayerNormalization"],
     ),
     "gelu": (
@@ -276,6 +289,17 @@ GRAPHS = {
 """,
         ["Abs", "Add", "Transpose"],
     ),
+    "transpose_after_sum_with_nhwc": (
+        """
+    t = Transpose <perm = [0, 2, 3, 1]> (image)
+    a = Add (map, t)
+    u = Transpose <perm = [0, 3, 1, 2]> (map)
+    g = GlobalAveragePool (u)
+    v = Transpose <perm = [0, 2, 3, 1]> (g)
+    y = Mul (a, v)
+""",
+        ["Add", "GlobalAveragePool", "Mul", *["Transpose"] * 4],
+    ),
     "transpose_before_mean": (
         "t = Transpose <perm = [0, 2, 3, 1]> (image)\n y = ReduceMean <keepdims = 0> (t, space)",
         ["ReduceMean"],
@@ -298,6 +322,7 @@ GRAPHS = {
         "y = Add (c, per_channel)",
         ["Conv"],
     ),
+    "layer_scale": ("c = Conv (image, kernel, shift)\n y = Mul (c, per_channel)", ["Conv"]),
     "reshape_twice": ("a = Reshape (x, rows)\n y = Reshape (a, heads)", ["Reshape"]),
     "reshape_to_same": ("a = Reshape (x, whole)\n y = Abs (a)", ["Abs"]),
     "slice_of_all": ("a = Slice (x, first, end, axes, steps)\n y = Abs (a)", ["Abs"]),
