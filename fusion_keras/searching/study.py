@@ -36,9 +36,11 @@ from fusion_keras.training.plan import Plan
 from fusion_keras.training.run import changes, worded
 
 OBJECTIVES = ("validation NLL", "p90 ms")
-# Proposals that are there already: after so many in a row points are drawn at random, and after so
-# many more there are none left.
-_PATIENCE, _EXHAUSTED = 10, 100
+# Proposals in a row that are there already, or cannot be built, behind which there are none left.
+_EXHAUSTED = 100
+# Neighbours of such a proposal that are looked at: so many with one coordinate drawn anew, as many
+# with two, and so on.
+_NEIGHBOURS = 8
 # Trials that are drawn at random before a sampler has something to go on.
 _RANDOM = 10
 _SAME, _KEY, _NAME, _NAMED = "the same as trial", "key", "model", "named"
@@ -242,40 +244,89 @@ def _proposals(study: optuna.Study, request: Request, base) -> Iterator[_Proposa
             if ended:
                 seen[ended.key] = frozen.number
                 yield _Proposal(ended.key, ended=ended)
-    repeated = 0
     while len(seen) < request.count:
-        number = len(study.get_trials(deepcopy=False))
-        kind = request.sampler if repeated < _PATIENCE else "random"
-        study.sampler = _sampler(kind, request.seed, number)
-        new = list(_proposed(study.ask(), study, request, base, seen))
-        repeated = 0 if new else repeated + 1
-        if repeated > _EXHAUSTED:
+        there = study.get_trials(deepcopy=False)
+        in_vain = _in_vain(there)
+        if in_vain > _EXHAUSTED:
             _log.info("The space has no other points that can be built.")
             return
-        yield from new
+        # A proposal whose neighbours are all there says that the sampler has nothing new.
+        study.sampler = _sampler("random" if in_vain else request.sampler, request.seed, len(there))
+        yield from _proposed(study.ask(), study, request, base, seen)
+
+
+def _in_vain(there: Sequence[optuna.trial.FrozenTrial]) -> int:
+    """How many of the last proposals gave no model."""
+    count = 0
+    for frozen in reversed(there):
+        if frozen.state != TrialState.FAIL or _KEY in frozen.user_attrs:
+            break
+        count += 1
+    return count
 
 
 def _proposed(
     asked: optuna.Trial, study, request: Request, base, seen: dict[str, int]
 ) -> Iterator[_Proposal]:
-    """The point of a trial, if it is a new one; else the trial is told what is wrong with it."""
-    point = request.space.drawn(asked, flat=request.sampler not in ("tpe", "random"))
+    """The point of a trial, if it is a new one; else the trial is told what is wrong with it, and a
+    neighbour of it is what is asked for next."""
+    point = _drawn(request, asked)
     try:
         plan = plan_at(point, base)
+        key = key_of(plan)
+        known = key in seen
     except UsageError as error:
         _log.debug("%s: %s", point.name, error)
         asked.set_user_attr("reason", str(error))
-        study.tell(asked, state=TrialState.FAIL)
-        return
-    key = key_of(plan)
-    if key in seen:
-        asked.set_user_attr(_SAME, seen[key])
+        known = True
+    else:
+        if known:
+            asked.set_user_attr(_SAME, seen[key])
+    if known:
+        near = _neighbour(asked, request, base, seen)
+        if near:
+            # First, so that a kill between the two loses nothing.
+            study.enqueue_trial(near, skip_if_exists=True)
         study.tell(asked, state=TrialState.FAIL)
         return
     seen[key] = asked.number
     asked.set_user_attr(_KEY, key)
     asked.set_user_attr(_NAME, point.name)
     yield _Proposal(key, point, plan, base, asked, asked.user_attrs.get(_NAMED, ""))
+
+
+def _drawn(request: Request, trial) -> Point:
+    return request.space.drawn(trial, flat=request.sampler not in ("tpe", "random"))
+
+
+def _neighbour(asked: optuna.Trial, request: Request, base, seen) -> dict | None:
+    """Coordinates of a model that is not there, near a proposal that is; None without one.
+
+    Behind hundreds of models a sampler that has found the best places proposes the same ones over
+    and over (seven of eight times, behind 490), and each proposal costs it more than the last.
+
+    Args:
+        asked: the proposal.
+        base: the config that points change.
+        seen: keys of the models that are there.
+    """
+    if request.sampler == "random":
+        return None  # the next one costs nothing, and shall be as random
+    names, seed = sorted(asked.params), 1_000_003 * request.seed + asked.number
+    rng = np.random.default_rng(seed)
+    nearby = optuna.create_study()  # in memory
+    for tried in range(_NEIGHBOURS * len(names)):
+        anew = rng.choice(names, 1 + tried // _NEIGHBOURS, replace=False)
+        fixed = {name: value for name, value in asked.params.items() if name not in anew}
+        drawn_anew = optuna.samplers.RandomSampler(seed=int(rng.integers(2**32)))
+        nearby.sampler = optuna.samplers.PartialFixedSampler(fixed, drawn_anew)
+        other = nearby.ask()
+        try:
+            if key_of(plan_at(_drawn(request, other), base)) not in seen:
+                return other.params
+        except UsageError:
+            continue  # it cannot be built
+    return None
 
 
 def _tell(study: optuna.Study, asked: optuna.Trial, outcome: Outcome, request: Request) -> None:

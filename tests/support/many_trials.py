@@ -44,6 +44,10 @@ def main() -> None:
         cpu.append(time.process_time() - last[0])
         clock.append(time.perf_counter() - last[1])
         outcome = looked_up(*arguments, **named)
+        if len(cpu) % 100 == 0:
+            medians = [f"{np.median(seconds[-100:]):.2f}" for seconds in (cpu, clock)]
+            said = f"{medians[0]} s CPU, {medians[1]} s by the clock, medians"
+            print(f"suggestions {len(cpu) - 99} to {len(cpu)}: {said}", flush=True)
         last[:] = time.process_time(), time.perf_counter()
         return outcome
 
@@ -54,9 +58,6 @@ def main() -> None:
     outcomes, last = [], [time.process_time(), time.perf_counter()]
     study.search(request, outcomes, carry_out=timed)
     print(f"{len(outcomes)} models, {len({o.key for o in outcomes})} of them different")
-    for end in range(100, count + 1, 100):
-        medians = [f"{np.median(seconds[end - 100 : end]):.2f}" for seconds in (cpu, clock)]
-        print(f"suggestions {end - 99} to {end}: {medians[0]} s CPU, {medians[1]} s, medians")
 
 
 if __name__ == "__main__":
