@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from fusion_keras.backbones import convolution, depthwise, pointwise
+from fusion_keras.backbones import depthwise, pointwise
 from fusion_keras.backbones.convolution import Conv2D
 from fusion_keras.backbones.depthwise import DepthwiseConv2D
 from fusion_keras.backbones.pointwise import BatchNormalization, PointwiseConv2D
@@ -119,7 +119,7 @@ def test_batch_normalization_has_keras_gradients():
 
 
 def test_off_the_cpu_the_layers_are_the_ordinary_ones(monkeypatch):
-    for module in (convolution, depthwise, pointwise):
+    for module in (depthwise, pointwise):
         monkeypatch.setattr(module, "on_jax_cpu", lambda: False)
     image = _image(1, 8, 8, 4)
     for layer, wanted in ((DepthwiseConv2D(3), 4), (PointwiseConv2D(4), 1), (Conv2D(4, 3), 1)):

@@ -111,7 +111,7 @@ def test_several_teachers_are_averaged_as_probabilities(taught, tmp_path):
     second = tmp_path / "second"
     shutil.copytree(taught.folder / "teacher", second)
     model = restore(second).graph.model
-    model.get_layer("fusion").get_layer("logits").bias.assign([1.0, -1.0])
+    model.get_layer("fusion").get_layer("logits").bias.assign([2.0, -2.0])
     bare = keras.Model({x.name: x for x in model.inputs}, model.output)
     bare.save(second / "model.keras")
     runs = (str(taught.folder / "teacher"), str(second))
@@ -119,7 +119,7 @@ def test_several_teachers_are_averaged_as_probabilities(taught, tmp_path):
         lesson_of(student(taught, teacher__runs=named))[2].answers
         for named in (runs[:1], runs[1:], runs)
     ]
-    assert np.abs(answers[0] - answers[1]).max() > 0.05
+    assert np.abs(answers[0] - answers[1]).max() > 0.1
     np.testing.assert_allclose(answers[2], (answers[0] + answers[1]) / 2, atol=1e-6)
 
 

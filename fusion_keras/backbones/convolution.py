@@ -8,7 +8,13 @@ of `keras.layers.Conv2D`, and everywhere but on JAX's CPU the layer *is* that co
 import keras
 from keras import ops
 
-from fusion_keras.backbones.depthwise import _images_in_cache, _shifted, _zeros_around, on_jax_cpu
+from fusion_keras.backbones.depthwise import (
+    finished,
+    images_in_cache,
+    shifted,
+    sliceable,
+    zeros_around,
+)
 
 # Of at most so many pixels a map is convolved as one product, all of its gradients, too.
 _FEW = 16
@@ -26,7 +32,7 @@ def by_patches(x, kernel, strides: tuple[int, int], around):
     Returns:
         Tensor [B, H', W', D].
     """
-    patches = ops.concatenate([p for _, p in _shifted(x, kernel.shape[:2], strides, around)], -1)
+    patches = ops.concatenate([p for _, p in shifted(x, kernel.shape[:2], strides, around)], -1)
     return ops.matmul(patches, ops.reshape(kernel, (-1, kernel.shape[-1])))
 
 
@@ -62,17 +68,17 @@ def _kernel_gradient(x, upstream, window, strides, around):
         images, change = pair
         images = ops.pad(images, ((0, 0), (top, bottom), (0, 0), (0, 0)))
         # [k, H, W', KW * C]: what each output column meets of every row.
-        across = _shifted(images, (1, window[1]), (1, strides[1]), ((0, 0), sides))
+        across = shifted(images, (1, window[1]), (1, strides[1]), ((0, 0), sides))
         rows = ops.concatenate([pixels for _, pixels in across], -1)
         change = ops.reshape(change, (-1, change.shape[-1]))
-        met = _shifted(rows, (window[0], 1), (strides[0], 1), ((0, 0), (0, 0)))
+        met = shifted(rows, (window[0], 1), (strides[0], 1), ((0, 0), (0, 0)))
         flat = (ops.reshape(r, (change.shape[0], -1)) for _, r in met)
         sums = [ops.matmul(ops.transpose(r), change) for r in flat]
         return total + ops.cast(ops.stack(sums), "float32"), None
 
     batch, _, width, channels = x.shape
     zero = ops.zeros((window[0], window[1] * channels, upstream.shape[-1]), "float32")
-    together = _images_in_cache((batch, x.shape[1], width, window[1] * channels))
+    together = images_in_cache((batch, x.shape[1], width, window[1] * channels))
     if together == batch:
         return add_images(zero, (x, upstream))[0]
     x, upstream = (ops.reshape(t, (-1, together, *t.shape[1:])) for t in (x, upstream))
@@ -89,19 +95,11 @@ class Conv2D(keras.layers.Conv2D):
 
     def call(self, inputs):
         """Convolve inputs [B, H, W, C] to [B, H', W', D]."""
-        usual = (
-            not on_jax_cpu()
-            or self.data_format != "channels_last"
-            or self.groups != 1
-            or self.padding not in ("same", "valid")
-            or tuple(self.dilation_rate) != (1, 1)
-            or any(k < s for k, s in zip(self.kernel_size, self.strides, strict=True))
-            or None in inputs.shape[1:]
-        )
-        if usual:
+        plain = self.groups == 1 and self.padding in ("same", "valid")
+        if not (plain and sliceable(self, inputs)):
             return super().call(inputs)
         kernel = ops.convert_to_tensor(self.kernel)
-        around = _zeros_around(inputs.shape[1:3], self.kernel_size, self.strides, self.padding)
+        around = zeros_around(inputs.shape[1:3], self.kernel_size, self.strides, self.padding)
         _, height, width, _ = self.compute_output_shape(inputs.shape)
         if height * width <= _FEW:
             x = by_patches(inputs, kernel, self.strides, around)
@@ -109,6 +107,4 @@ class Conv2D(keras.layers.Conv2D):
             fixed = ops.stop_gradient(kernel)
             x = ops.conv(inputs, fixed, self.strides, self.padding, "channels_last")
             x = learned(x, inputs, kernel, self.strides, around)
-        if self.use_bias:
-            x = x + self.bias
-        return x if self.activation is None else self.activation(x)
+        return finished(self, x)

@@ -26,7 +26,25 @@ def on_jax_cpu() -> bool:
     return all(device.startswith("cpu") for device in keras.distribution.list_devices())
 
 
-def _zeros_around(sizes, window, strides, padding) -> list[tuple[int, int]]:
+def sliceable(layer, x) -> bool:
+    """Whether a convolution of images x [B, H, W, C] may be made of slices, and had better be."""
+    return (
+        on_jax_cpu()
+        and layer.data_format == "channels_last"
+        and tuple(layer.dilation_rate) == (1, 1)
+        and all(k >= s for k, s in zip(layer.kernel_size, layer.strides, strict=True))
+        and None not in x.shape[1:]
+    )
+
+
+def finished(layer, x):
+    """The sums x [B, H', W', D] of a convolution, with its bias and its activation."""
+    if layer.use_bias:
+        x = x + layer.bias
+    return x if layer.activation is None else layer.activation(x)
+
+
+def zeros_around(sizes, window, strides, padding) -> list[tuple[int, int]]:
     """Zeros before and after each axis; SAME as TensorFlow counts it, the odd one after."""
     if padding == "valid":
         return [(0, 0) for _ in sizes]
@@ -49,7 +67,7 @@ def depthwise_by_slices(x, kernel, strides: tuple[int, int], padding: str):
     Returns:
         Tensor [B, H', W', C], equal to `keras.ops.depthwise_conv` up to rounding.
     """
-    around = _zeros_around(x.shape[1:3], kernel.shape[:2], strides, padding)
+    around = zeros_around(x.shape[1:3], kernel.shape[:2], strides, padding)
 
     # Derived from the slices, the kernel's gradient is nine reductions that each stream both
     # tensors from memory, and the image's computes all that XLA fuses into its upstream
@@ -63,14 +81,14 @@ def depthwise_by_slices(x, kernel, strides: tuple[int, int], padding: str):
 
         terms = (
             pixels * kernel[i, j, :, 0]
-            for (i, j), pixels in _shifted(x, kernel.shape[:2], strides, around)
+            for (i, j), pixels in shifted(x, kernel.shape[:2], strides, around)
         )
         return functools.reduce(ops.add, terms), gradients
 
     return convolve(x, kernel)
 
 
-def _shifted(x, window, strides, around):
+def shifted(x, window, strides, around):
     """Yield ((i, j), the pixels of x that kernel entry (i, j) meets [..., H', W', C])."""
     x = ops.pad(x, (*((0, 0) for _ in x.shape[:-3]), *around, (0, 0)))
     *_, height, width, _ = x.shape
@@ -88,7 +106,7 @@ def _kernel_gradient(x, upstream, window, strides, around):
 
     def sums(images, change, window, around):
         """[entries of the window, C] of images [N, H, W, C] and change [N, H', W', C]."""
-        products = (pixels * change for _, pixels in _shifted(images, window, strides, around))
+        products = (pixels * change for _, pixels in shifted(images, window, strides, around))
         return ops.stack([ops.sum(ops.cast(p, "float32"), axis=(0, 1, 2)) for p in products])
 
     def add_images(total, pair):
@@ -107,14 +125,14 @@ def _kernel_gradient(x, upstream, window, strides, around):
         return total + ops.reshape(rows, total.shape), None
 
     zero = ops.zeros((window[0] * window[1], x.shape[-1]), "float32")
-    together = _images_in_cache(x.shape)
+    together = images_in_cache(x.shape)
     if together == x.shape[0]:
         return add_images(zero, (x, upstream))[0]
     x, upstream = (ops.reshape(t, (-1, together, *t.shape[1:])) for t in (x, upstream))
     return ops.scan(add_images, zero, (x, upstream))[0]
 
 
-def _images_in_cache(shape) -> int:
+def images_in_cache(shape) -> int:
     """The largest divisor of the batch whose float32 images [B, H, W, C] fit a megabyte."""
     batch, size = shape[0], 4 * math.prod(shape[1:])
     return max(n for n in range(1, batch + 1) if batch % n == 0 and (n == 1 or n * size <= 2**20))
@@ -172,18 +190,8 @@ class DepthwiseConv2D(keras.layers.DepthwiseConv2D):
 
     def call(self, inputs):
         """Convolve inputs [B, H, W, C] to [B, H', W', C]."""
-        usual = (
-            not on_jax_cpu()
-            or self.data_format != "channels_last"
-            or self.depth_multiplier != 1
-            or tuple(self.dilation_rate) != (1, 1)
-            or any(k < s for k, s in zip(self.kernel_size, self.strides, strict=True))
-            or None in inputs.shape[1:]
-        )
-        if usual:
+        if self.depth_multiplier != 1 or not sliceable(self, inputs):
             return super().call(inputs)
         kernel = ops.convert_to_tensor(self.kernel)
         x = depthwise_by_slices(inputs, kernel, self.strides, self.padding)
-        if self.use_bias:
-            x = x + self.bias
-        return x if self.activation is None else self.activation(x)
+        return finished(self, x)

@@ -1,7 +1,8 @@
 """How long a draft takes on a device, by the bench's own method, beside a reference.
 
 A search lasts hours, in which a machine has slow ones. Each draft takes turns with one and the same
-reference graph; what is kept is its ratio to that, times the least that the reference ever took.
+reference graph; what is kept is its ratio to that, percentile by percentile, times the least that
+the reference ever took.
 Another machine measures where the bench is given one (--device): then nothing here stands still.
 """
 
@@ -28,6 +29,10 @@ from fusion_keras.interrupts import end_with_parent
 from fusion_keras.searching.crew import Crew
 
 _TIMES = ("p50", "p90", "min")
+# A graph that does the same for every query takes hardly longer at its 90th percentile than at the
+# median: 1.1 to 1.4 times on a shared machine (twelve measurements of 9 ms). Beyond this others
+# were at work, and it is measured again, so often at most.
+_CALM, _TRIES = 1.5, 3
 # What makes other graphs of the same model.
 _PACKAGES = ("keras", "tensorflow", "tf2onnx", "onnxscript", "onnxruntime")
 
@@ -137,7 +142,7 @@ class Meter:
         found = {}
         for name in precisions:
             of_one = times[(draft.name, name)]
-            found[name] = of_one | {which: of_one[which] * scale for which in _TIMES}
+            found[name] = of_one | {which: of_one[which] * scale[which] for which in _TIMES}
             lacking = sorted(set(wanted) - set(of_one))
             if lacking:
                 flag = {"mj": "--budget_mj", "peak_mb": "--budget_mb"}[lacking[0]]
@@ -151,20 +156,31 @@ class Meter:
 
     def _beside_reference(
         self, draft: Path, log: Path, make_reference: Callable[[Path], None]
-    ) -> tuple[dict[tuple[str, str], dict], float]:
-        """As `_bench`, and what times are to be multiplied by."""
+    ) -> tuple[dict[tuple[str, str], dict], dict[str, float]]:
+        """As `_bench`, and what each of the times is to be multiplied by."""
         reference, least = self._device / "reference", self._device / "reference.json"
         if not (reference / "meta.json").is_file():
             make_reference(reference)
             least.unlink(missing_ok=True)
-        with contextlib.nullcontext() if self._there else self._crew.quiet():
-            self._crew.check()
-            times = _bench([reference, draft], log, self._crew, self._there)
-        anchor = times[(reference.name, "fp32")]["p50"]
+        tries = []
+
+        def unrest(times) -> float:
+            anchor = times[(reference.name, "fp32")]
+            return anchor["p90"] / anchor["p50"]
+
+        for _ in range(_TRIES):
+            with contextlib.nullcontext() if self._there else self._crew.quiet():
+                self._crew.check()
+                tries.append(_bench([reference, draft], log, self._crew, self._there))
+            if unrest(tries[-1]) <= _CALM:
+                break
+        times = min(tries, key=unrest)
+        anchor = times[(reference.name, "fp32")]
         # Of all its measurements the one that the machine's other work disturbed least.
-        best = min(anchor, _read(least).get("p50", anchor))
-        write(least, _json({"p50": best}))
-        return times, best / anchor
+        known = _read(least)
+        best = {which: min(anchor[which], known.get(which, anchor[which])) for which in _TIMES}
+        write(least, _json(best))
+        return times, {which: best[which] / anchor[which] for which in _TIMES}
 
 
 def device(there: Elsewhere | None = None) -> str:

@@ -1,0 +1,52 @@
+"""What a search keeps of a measurement, where other work shares the machine."""
+
+import pytest
+
+from fusion_keras.searching import latency
+from fusion_keras.searching.crew import Crew
+
+
+def times(p50, p90):
+    return {"p50": p50, "p90": p90, "min": 0.9 * p50}
+
+
+def make_reference(folder):
+    folder.mkdir()
+    (folder / "meta.json").write_text("{}")
+
+
+@pytest.fixture
+def meter(tmp_path, monkeypatch):
+    """measure(key, (of the reference, of the draft), ...) -> what is kept of a draft whose
+    measurements come out like that, and how many were made."""
+    with Crew() as crew:
+        made = latency.Meter(tmp_path / "cache", "2 classes", crew)
+
+        def measure(key, *measurements):
+            left = [
+                {("reference", "fp32"): times(*ours), ("draft", "int8"): times(*draft)}
+                for ours, draft in measurements
+            ]
+            count = len(left)
+            monkeypatch.setattr(latency, "_bench", lambda *_: left.pop(0))
+            more = (("int8",), tmp_path / "log", make_reference)
+            kept = made.measured(key, tmp_path / "draft", *more)
+            return kept["int8"], count - len(left)
+
+        yield measure
+
+
+def test_each_percentile_is_held_against_the_references_own(meter):
+    meter("first", ((10.0, 11.0), (5.0, 5.5)))
+    kept, _ = meter("second", ((20.0, 27.5), (10.0, 13.75)))
+    assert kept == pytest.approx(times(5.0, 5.5))
+
+
+def test_what_others_disturbed_is_measured_again_and_the_calmest_kept(meter):
+    calm, stalled = ((10.0, 11.0), (5.0, 5.5)), ((10.0, 40.0), (5.0, 90.0))
+    wild = ((10.0, 400.0), (5.0, 7.0))
+    assert meter("a", calm, stalled) == (pytest.approx(times(5.0, 5.5)), 1)
+    assert meter("b", stalled, calm, wild) == (pytest.approx(times(5.0, 5.5)), 2)
+    kept, count = meter("c", wild, stalled, wild, calm)
+    assert count == 3
+    assert kept["p90"] == pytest.approx(90.0 * 11.0 / 40.0)
