@@ -385,6 +385,21 @@ def test_a_teacher_is_refused_where_none_can_teach(base, tmp_path):
         asked.request(config, **given)
 
 
+def test_how_a_teacher_is_asked_may_be_set_beside_a_space_of_ones_own(base, tmp_path):
+    file = tmp_path / "space.py"
+    file.write_text("get_space = lambda: {'fusion.tokens': ('pooled', 'sequence')}")
+    given = {"folder": tmp_path, "space": str(file), "count": 5, "budget": 3.0}
+    given |= {"precisions": ["fp32"], "sampler": "tpe", "storage": "", "named": []}
+    config = copied(base)
+    config.teacher.pairs = 1
+
+    made = asked.request(config, **given, teacher="late")
+
+    assert made.base.teacher.pairs == 1
+    with pytest.raises(UsageError, match="no teacher: name finished runs"):
+        asked.request(config, **given)
+
+
 def test_what_cannot_be_exported_is_refused_first(base, tmp_path):
     given = {"folder": tmp_path, "space": None, "count": 5, "budget": 3.0, "precisions": ["fp32"]}
     given |= {"sampler": "tpe", "storage": "", "named": []}

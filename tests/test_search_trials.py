@@ -1,67 +1,30 @@
 """Real trials: models built, measured untrained, trained, scored; killed; and the test split left
 alone."""
 
-import contextlib
 import csv
 import json
-import os
 import random
-import signal
 import subprocess
-import time
-from pathlib import Path
 
 import pytest
 
 from fusion_keras.searching import trial as trials
 from fusion_keras.searching.study import OBJECTIVES
 from tests.support import tiny
-
-COUNT = 4
-SPACE = """
-def get_space():
-    return {
-        "junctions": (1, 2),
-        "taps.text": (0, 1, 2),
-        "taps.image": (0, 1, 2),
-        "joins": ("concat", "linear", "attention"),
-        "fusion.blocks": (1, 4),
-    }
-"""
+from tests.support.killed_search import (
+    COUNT,
+    assert_same,
+    command,
+    killed,
+    learned,
+    outcomes,
+    searched,
+)
 
 
 @pytest.fixture(scope="module")
 def bench(tiny, tmp_path_factory) -> tiny.Bench:
-    made = tiny.beside(tmp_path_factory.mktemp("search"))
-    (made.folder / "space.py").write_text(SPACE)
-    return made
-
-
-def command(bench, workdir, **changes):
-    flags = [f for f in bench.flags(**changes) if not f.startswith("--variant")]
-    own = [f"--workdir={workdir}", f"--space={bench.folder / 'space.py'}", f"--trials={COUNT}"]
-    own += ["--named=early,late", "--finalists=0", "--budget_ms=1000"]
-    return tiny.command("search", *own, *flags)
-
-
-def searched(bench, workdir, jobs=1, **changes) -> str:
-    flags = [*command(bench, workdir, **changes), f"--jobs={jobs}"]
-    done = subprocess.run(flags, capture_output=True, text=True, timeout=900)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def outcomes(workdir) -> dict[str, trials.Outcome]:
-    found = [trials.read(folder) for folder in sorted((workdir / "trials").iterdir())]
-    return {outcome.key: outcome for outcome in found}
-
-
-def learned(workdir) -> dict:
-    """Key -> what became of it, but for times."""
-    return {
-        k: (o.state, o.history and o.history[-1]["valid_nll"], o.nll)
-        for k, o in outcomes(workdir).items()
-    }
+    return tiny.beside(tmp_path_factory.mktemp("search"))
 
 
 @pytest.fixture(scope="module")
@@ -95,40 +58,16 @@ def test_a_search_that_is_killed_at_random_moments_ends_the_same(jobs, bench, un
     wanted = undisturbed[0]
     if jobs > 1:
         wanted = bench.folder / "undisturbed-2"
-        searched(bench, wanted, jobs=jobs)
+        searched(bench, wanted, jobs)
+    before = {}
     for _ in range(4):
-        process = subprocess.Popen(
-            [*command(bench, workdir), f"--jobs={jobs}"],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        time.sleep(rng.uniform(5, 25))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        ended(process.pid)
+        there = killed(rng, (5, 25), bench, workdir, jobs)
+        assert all(there.get(key, epochs) >= epochs for key, epochs in before.items())
+        before = there
 
-    searched(bench, workdir, jobs=jobs)
+    searched(bench, workdir, jobs)
 
-    assert learned(workdir) == learned(wanted)
-
-
-def ended(session: int) -> None:
-    """All processes of it, also those that stood still while another was measured."""
-    end = time.monotonic() + 60
-    while left := [pid for pid in pids() if session_of(pid) == session]:
-        assert time.monotonic() < end, left
-        time.sleep(0.1)
-
-
-def pids() -> list[int]:
-    return [int(place.name) for place in Path("/proc").iterdir() if place.name.isdecimal()]
-
-
-def session_of(pid: int) -> int | None:
-    with contextlib.suppress(ProcessLookupError):
-        return os.getsid(pid)
-    return None
+    assert_same(workdir, wanted)
 
 
 @pytest.mark.slow

@@ -60,7 +60,9 @@ def request(
             "config.fusion.junctions is given, which is what a search varies: leave it out, or "
             "narrow the space with --space."
         )
-    of_file = spaces.of_file(Path(space), config) if space else spaces.default(config)
+    # The teacher is there only when it has been trained.
+    plain = untaught(config)
+    of_file = spaces.of_file(Path(space), plain) if space else spaces.default(plain)
     if all(len(values) == 1 for values in of_file.dimensions.values()) and of_file.dimensions[
         "junctions"
     ] == (1,):
@@ -69,7 +71,6 @@ def request(
     if named is None:
         named = [*(m for m in ("text",) if m in joined), "late", "inter", "early"]
     # What is wrong with the data or the settings is told before the first model is built.
-    plain = untaught(config)
     for variant in dict.fromkeys([*named, *([teacher] if teacher else [])]):
         make_plan(spaces.variant_point(variant).config(plain))
     joint = spaces.variant_point(spaces.VARIANT).config(config)
