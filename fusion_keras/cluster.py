@@ -123,6 +123,19 @@ class Cluster:
         self._tasks[work.name] = task
         return task
 
+    def room(self) -> int:
+        """How many trainings the nodes have room for at a time; at least one, which may wait."""
+        return max(1, sum(_room(node, self._needs) for node in self._alive()))
+
+    def trains_here(self) -> bool:
+        """Whether a node on this machine trains."""
+        here = self._ray.get_runtime_context().get_node_id()
+        host = {n["NodeID"]: n["NodeManagerHostname"] for n in self._ray.nodes()}[here]
+        return any(
+            n["Alive"] and n["NodeManagerHostname"] == host and _has(n["Resources"], self._needs)
+            for n in self._ray.nodes()
+        )
+
     def slots(self, count: int) -> list[Cluster]:
         """As `jobs.shares`: what so many trainings are started with. Ray lets them wait."""
         return [self] * count
@@ -249,6 +262,34 @@ class Task:
         return code
 
 
+def asked(
+    address: str | None, needs: tuple, jobs: str, folder: Path
+) -> contextlib.AbstractContextManager[Cluster | None]:
+    """The cluster that flags ask for, if any, as long as the block; see `connected`.
+
+    Args:
+        address: --ray.
+        needs: --num_cpus, --num_gpus, --memory_gb.
+        jobs: --jobs.
+        folder: that all runs are in.
+
+    Raises:
+        UsageError: flags that contradict each other; and as in `connected`.
+    """
+    if not address:
+        if any(need is not None for need in needs):
+            raise UsageError(
+                "--num_cpus, --num_gpus and --memory_gb are of a cluster: give --ray, too."
+            )
+        return contextlib.nullcontext()
+    if jobs != "1":
+        raise UsageError(
+            "--jobs is given with --ray, which decides how many runs are trained at a time: leave "
+            "--jobs out."
+        )
+    return connected(Address(address, *needs), folder)
+
+
 @contextlib.contextmanager
 def connected(address: Address, folder: Path) -> Iterator[Cluster]:
     """The cluster at an address; left when the block ends, with whatever still trains there.
@@ -363,8 +404,13 @@ def _filled(needs: Address, nodes: list[dict[str, float]]) -> Address:
 
 
 def _has(node: dict[str, float], needs: Address) -> bool:
+    return _room(node, needs) > 0
+
+
+def _room(node: dict[str, float], needs: Address) -> int:
+    """How many trainings a node has room for."""
     taken = {"CPU": needs.cpus, "GPU": needs.gpus, "memory": needs.gigabytes * 1e9}
-    return all(node.get(name, 0) >= much for name, much in taken.items())
+    return int(min(node.get(name, 0) / much for name, much in taken.items() if much))
 
 
 def _remote(ray, what, node: str, *, soft: bool):

@@ -1,10 +1,11 @@
 """Search the space between the variants: `python -m fusion_keras.search --budget_ms=15`."""
 
+import contextlib
 from pathlib import Path
 
 from absl import flags
 
-from fusion_keras import cli, huge_pages, terminal, training_flags
+from fusion_keras import cli, cluster, huge_pages, terminal, training_flags
 from fusion_keras.errors import UsageError
 
 CONFIG = training_flags.define_for_entry()
@@ -23,6 +24,10 @@ JOBS = flags.DEFINE_string("jobs", "1", "Models at a time, or auto.")
 DRY = flags.DEFINE_bool("dry_run", False, "Say what would be searched, and stop.")
 DEVICE = flags.DEFINE_string("device", None, "Another machine, that measures: ssh://USER@HOST.")
 SSH = flags.DEFINE_string("ssh", "ssh", "How to call OpenSSH.")
+RAY = flags.DEFINE_string("ray", None, "A Ray cluster: HOST:PORT of its head, or auto.")
+CPUS = flags.DEFINE_integer("num_cpus", None, "Of a node, that a training takes.")
+GPUS = flags.DEFINE_float("num_gpus", None, "Of a node, that a training takes.")
+GIGABYTES = flags.DEFINE_float("memory_gb", None, "Of a node, that a training takes.")
 NAMED = flags.DEFINE_list("named", None, "Variants to begin with.")
 
 HELP = """Search for the best fused model within a budget of milliseconds on this machine,
@@ -66,6 +71,13 @@ FLAGS
                           nothing stands still meanwhile. Where it is gone the search ends, and the
                           same command goes on; see python -m bench --help
   --ssh=ssh               how to call OpenSSH: --ssh='ssh -F FILE'
+  --ray=ADDRESS           train on the nodes of a Ray cluster (pip install -e '.[ray]'): HOST:PORT
+                          of its head, or auto for the one that this machine belongs to, else one
+                          of this machine alone. As many models at a time as the nodes have room
+                          for; built, exported and scored they are here, and measured, unless
+                          --device does
+  --num_cpus=4 --num_gpus=1 --memory_gb=8
+                          what a training takes of its node; see python -m fusion_keras.sweep --help
   --storage=URL           Optuna's; left out, a SQLite file in the folder, which
                           optuna-dashboard opens
   --workdir=runs/search   where trials, storage and report go
@@ -85,10 +97,18 @@ def main() -> None:
     config, framework = training_flags.config_of(CONFIG, flags.FLAGS), flags.FLAGS.framework
     if framework != "keras":
         raise UsageError(f"--framework is {framework}; a search trains with keras.")
+    needs = (CPUS.value, GPUS.value, GIGABYTES.value)
+    # Before Keras is there: a cluster of this machine alone is made by forks.
+    asked = (RAY.value, needs, JOBS.value, Path(WORKDIR.value))
+    with contextlib.nullcontext() if DRY.value else cluster.asked(*asked) as nodes:
+        _search(config, of_variant, nodes)
+
+
+def _search(config, teacher: str, nodes: cluster.Cluster | None) -> None:
     try:
         with cli.quiet_native_logs():
             import fusion_keras.modalities  # noqa: F401  (brings TensorFlow, with its lines)
-            from fusion_keras.searching import asked, proof, report, study
+            from fusion_keras.searching import asked, away, proof, report, study
     except ModuleNotFoundError as error:
         if error.name not in ("optuna", "plotly"):
             raise
@@ -107,20 +127,21 @@ def main() -> None:
         sampler=SAMPLER.value,
         storage=STORAGE.value,
         named=NAMED.value,
-        teacher=of_variant,
+        teacher=teacher,
         finalists=FINALISTS.value,
         seeds=SEEDS.value,
-        side_by_side=JOBS.value,
+        side_by_side=str(nodes.room()) if nodes else JOBS.value,
         device=DEVICE.value,
         ssh=SSH.value,
     )
     if DRY.value:
         terminal.print_results(*report.described(request, FINALISTS.value, SEEDS.value))
         return
+    there = away.Away(nodes, measures_here=not DEVICE.value) if nodes else None
     progress, stopped = report.Progress(request), True
     try:
         with progress:
-            study.search(request, progress.outcomes, progress.say, progress.ended)
+            study.search(request, progress.outcomes, progress.say, progress.ended, away=there)
         stopped = False
     finally:
         if not stopped or progress.outcomes:
@@ -129,7 +150,7 @@ def main() -> None:
     if not chosen:
         return
     with progress:
-        answer = proof.prove(request, chosen, SEEDS.value, progress.say)
+        answer = proof.prove(request, chosen, SEEDS.value, progress.say, there)
     terminal.print_results(*report.proven(request, chosen, SEEDS.value), *answer)
 
 

@@ -1,6 +1,5 @@
 """Train every combination of some settings: `python -m fusion_keras.sweep --variant=a,b`."""
 
-import contextlib
 import itertools
 import sys
 from pathlib import Path
@@ -68,7 +67,8 @@ def main(arguments: list[str]) -> None:
         for values in itertools.product(*(values for _, values in axes))
     ]
     swept = [name for name, values in axes if len(values) > 1]
-    with _nodes() as nodes:
+    needs = (CPUS.value, GPUS.value, MEMORY.value)
+    with cluster.asked(RAY.value, needs, JOBS.value, Path(WORKDIR.value)) as nodes:
         # Imported here, because a cluster of this machine alone is made by forks, which JAX's
         # threads would not survive.
         with cli.quiet_native_logs():
@@ -81,23 +81,6 @@ def main(arguments: list[str]) -> None:
     terminal.print_results(*sweep.report())
     if sweep.failed:
         raise UsageError(f"{sweep.failed} of {len(combinations)} runs failed; see the table above.")
-
-
-def _nodes():
-    """The cluster that is asked for, if any, as long as the block."""
-    needs = (CPUS.value, GPUS.value, MEMORY.value)
-    if not RAY.value:
-        if any(need is not None for need in needs):
-            raise UsageError(
-                "--num_cpus, --num_gpus and --memory_gb are of a cluster: give --ray, too."
-            )
-        return contextlib.nullcontext()
-    if JOBS.value != "1":
-        raise UsageError(
-            "--jobs is given with --ray, which decides how many runs are trained at a time: leave "
-            "--jobs out."
-        )
-    return cluster.connected(cluster.Address(RAY.value, *needs), Path(WORKDIR.value))
 
 
 def _axis(argument: str) -> tuple[str, list[str]]:

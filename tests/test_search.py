@@ -8,16 +8,17 @@ import random
 import shutil
 import time
 
+import numpy as np
 import optuna
 import pytest
 from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta
 
 from fusion_keras.config import copied, get_config
 from fusion_keras.errors import UsageError
-from fusion_keras.searching import asked, proof, report, study
+from fusion_keras.searching import asked, page, proof, report, study
 from fusion_keras.searching import space as spaces
 from fusion_keras.searching.request import Request
-from fusion_keras.searching.trial import FAILED, OVER, PICTURE, TRAINED, Outcome
+from fusion_keras.searching.trial import FAILED, OVER, PICTURE, TRAINED, Outcome, half_width
 from tests.support.many_trials import looked_up
 
 BUDGET = 3.0
@@ -318,6 +319,37 @@ def test_the_front_has_one_point_for_each_precision_that_no_other_dominates():
     front = [(o.name, precision) for o, precision in study.pareto([slow, fast])]
 
     assert front == [("fast", "int8"), ("slow", "int8"), ("slow", "fp32")]
+
+
+def test_the_page_shows_how_far_the_front_is_to_be_trusted(ask):
+    """Of two on the front the slower may be no better, and the faster may be over the budget."""
+    fast = Outcome("a", "fast", {}, TRAINED, nll={"int8": 0.50}, nll_error={"int8": 0.06})
+    fast.latency = {"int8": {"p90": 1.4, "p90_interval": [1.2, 1.7]}}
+    slow = Outcome("b", "slow", {}, TRAINED, nll={"int8": 0.48}, nll_error={"int8": 0.01})
+    slow.latency = {"int8": {"p90": 1.55, "p90_interval": [1.5, 1.5]}}
+
+    drawn = {line.name: line for line in page._cloud(ask(), [fast, slow]).data}
+
+    assert list(drawn["front, 95 %"].x) == [1.4, 1.55]
+    assert drawn["front, 95 %"].error_x.array == pytest.approx([0.3, 0.0])
+    assert drawn["front, 95 %"].error_x.arrayminus == pytest.approx([0.2, 0.05])
+    assert drawn["front, 95 %"].error_y.array == pytest.approx([0.06, 0.01])
+    best, worst = drawn["optimistic front"], drawn["pessimistic front"]
+    assert (list(best.x), best.y) == ([1.2], pytest.approx([0.44]))
+    assert (list(worst.x), worst.y) == ([1.55], pytest.approx([0.49]))
+
+
+def test_an_nll_is_as_uncertain_as_its_rows_are_few():
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(400, 3)), rng.integers(0, 3, 400)
+    probs = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    losses = -np.log(probs[np.arange(400), labels])
+    wanted = 1.96 * losses.std(ddof=1) / 20
+    assert half_width(logits, labels) == pytest.approx(wanted)
+    several = rng.integers(0, 2, (400, 3))
+    chance = 1 / (1 + np.exp(-logits))
+    losses = -np.log(np.where(several == 1, chance, 1 - chance)).mean(1)
+    assert half_width(logits, several) == pytest.approx(1.96 * losses.std(ddof=1) / 20)
 
 
 def test_a_budget_that_nothing_meets_names_the_nearest(ask):

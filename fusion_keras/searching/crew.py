@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import queue
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 from fusion_keras import jobs
+from fusion_keras.searching.away import Away
 from fusion_keras.searching.converter import Converter
 
 
@@ -43,19 +43,27 @@ class Crew:
 
     Attributes:
         whole: a place that is the whole machine, for what is done while there are no trials.
+        away: the nodes that train instead of this machine, if any.
     """
 
-    def __init__(self, count: int = 1):
+    def __init__(self, count: int = 1, away: Away | None = None):
+        """
+        Args:
+            count: trials at a time; with nodes this machine has fewer places, which a trial
+                has only while it is not trained.
+            away: the nodes.
+        """
+        self.away, at_a_time = away, count
+        if away:
+            count = jobs.count_of("auto", count)
         self._ended, self._still = False, False
         # Of processes that lead a group, or will: whether they go on while one is measured.
         self._processes: dict[int, bool] = {}
         self._changes, self._measuring = threading.Lock(), threading.Lock()
         places = [Place(self, s, Converter(self.member, s)) for s in jobs.shares(count)]
         self.whole = Place(self, jobs.shares(1)[0], places[0].converter)
-        self._places, self._free = places, queue.SimpleQueue()
-        for place in places:
-            self._free.put(place)
-        self._threads = ThreadPoolExecutor(count)
+        self._places, self._free, self._freed = places, list(places), threading.Condition()
+        self._threads = ThreadPoolExecutor(at_a_time)
 
     def __enter__(self) -> Crew:
         return self
@@ -82,13 +90,38 @@ class Crew:
         one."""
 
         def done():
-            place = self._free.get()
+            place = self._taken()
             try:
                 return call(place, *arguments)
             finally:
-                self._free.put(place)
+                self._give(place)
 
         return self._threads.submit(done)
+
+    @contextlib.contextmanager
+    def lent(self, place: Place) -> Iterator[None]:
+        """Inside, others may have a place that `begin` gave; behind it the same one is had again,
+        as soon as it is free."""
+        if place not in self._places:  # the whole machine
+            yield
+            return
+        self._give(place)
+        try:
+            yield
+        finally:
+            self._taken(place)
+
+    def _taken(self, wanted: Place | None = None) -> Place:
+        with self._freed:
+            self._freed.wait_for(lambda: wanted in self._free if wanted else self._free)
+            place = wanted or self._free[0]
+            self._free.remove(place)
+            return place
+
+    def _give(self, place: Place) -> None:
+        with self._freed:
+            self._free.append(place)
+            self._freed.notify_all()
 
     @contextlib.contextmanager
     def member(self, pid: int, measures: bool = False) -> Iterator[None]:

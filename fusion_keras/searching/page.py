@@ -14,6 +14,7 @@ import plotly.graph_objects as go
 from fusion_keras.files import write
 from fusion_keras.searching.proof import label
 from fusion_keras.searching.request import Request
+from fusion_keras.searching.rungs import front
 from fusion_keras.searching.study import OBJECTIVES, open_study, pareto
 from fusion_keras.searching.trial import OVER, PICTURE, STOPPED, TRAINED, Outcome
 
@@ -83,14 +84,7 @@ def _cloud(request: Request, outcomes: Sequence[Outcome]) -> go.Figure:
             marker={"color": _COLOURS[STOPPED], "symbol": "x"},
             hovertemplate="%{text}<br>%{x:.2f} ms, NLL %{y:.3f} when stopped<extra></extra>",
         )
-    best = pareto(outcomes, request.limits)
-    figure.add_scatter(
-        x=[o.latency[p]["p90"] for o, p in best],
-        y=[o.nll[p] for o, p in best],
-        mode="lines",
-        name="front",
-        line={"shape": "hv", "color": _COLOURS[TRAINED]},
-    )
+    _add_fronts(figure, request, outcomes)
     over = sum(outcome.state == OVER for outcome in outcomes)
     if request.budget is not None:
         note = f"budget {request.budget:g} ms; {over} models over the limits were never trained"
@@ -102,6 +96,46 @@ def _cloud(request: Request, outcomes: Sequence[Outcome]) -> go.Figure:
         template="plotly_white",
     )
     return figure
+
+
+def _add_fronts(figure: go.Figure, request: Request, outcomes: Sequence[Outcome]) -> None:
+    """The front with 95 % of each of its points, and what it would be at the best and at the worst
+    ends of all of them."""
+    best = pareto(outcomes, request.limits)
+    points = np.array([(o.nll[p], o.latency[p]["p90"]) for o, p in best])
+    bars = {}
+    for axis, column in (("error_y", 0), ("error_x", 1)):
+        low, high = (np.array([o.ends(p, side)[column] for o, p in best]) for side in (-1, 1))
+        bars[axis] = {
+            "type": "data",
+            "array": high - points[:, column],
+            "arrayminus": points[:, column] - low,
+            "thickness": 1,
+        }
+    figure.add_scatter(
+        x=points[:, 1],
+        y=points[:, 0],
+        mode="lines",
+        name="front, 95 %",
+        line={"shape": "hv", "color": _COLOURS[TRAINED]},
+        **bars,
+    )
+    every = [(o, p) for o in outcomes if o.state == TRAINED for p in o.nll]
+    for side, name in ((-1, "optimistic front"), (1, "pessimistic front")):
+        ends = np.array([o.ends(p, side) for o, p in every])
+        if request.budget is not None:
+            ends = ends[ends[:, 1] <= request.budget]
+        if not len(ends):
+            continue
+        ends = ends[front(ends)]
+        ends = ends[ends[:, 1].argsort()]
+        figure.add_scatter(
+            x=ends[:, 1],
+            y=ends[:, 0],
+            mode="lines",
+            name=name,
+            line={"shape": "hv", "color": _COLOURS[TRAINED], "dash": "dot", "width": 1},
+        )
 
 
 def _growth(volumes: Sequence[float]) -> go.Figure:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from fusion_keras.data.modalities import MODALITIES
+from fusion_keras.searching.away import Away
 from fusion_keras.searching.base import base_of, joint_base
 from fusion_keras.searching.crew import Crew, Place
 from fusion_keras.searching.latency import run
@@ -74,6 +75,7 @@ def prove(
     chosen: Sequence[Outcome],
     seeds: int,
     say: Callable[[str], None] = lambda line: None,
+    away: Away | None = None,
 ) -> list[str]:
     """Train, export, measure and report finalists beside the named variants.
 
@@ -81,6 +83,8 @@ def prove(
         request: of the search.
         chosen: the finalists.
         seeds: how many, those that follow the search's own.
+        say: told what is being done.
+        away: nodes that train instead of this machine.
 
     Returns:
         What the report says of the budget, and where it is.
@@ -88,7 +92,7 @@ def prove(
     Raises:
         UsageError: a training or a later step failed; what is done is kept.
     """
-    with Crew(request.jobs) as crew:
+    with Crew(request.jobs, away) as crew:
         planned = []
         for seed in range(request.seed + 1, request.seed + 1 + seeds):
             # They have parents and teachers of their own seed.

@@ -20,6 +20,19 @@ def rungs(epochs: int) -> list[int]:
     return sorted({max(1, epochs // 4), max(1, epochs // 2), epochs})
 
 
+def reached(history: Sequence[dict], p90: float, epoch: int) -> tuple[float, float] | None:
+    """The objectives of a training as they were behind an epoch: the least validation NLL so far,
+    and p90 in ms; None where it did not get there.
+
+    Args:
+        history: of validation, a line for each epoch.
+    """
+    lines = [line for line in history if line["epoch"] <= epoch]
+    if not lines or max(line["epoch"] for line in lines) < epoch:
+        return None
+    return min(line["valid_nll"] for line in lines), p90
+
+
 def ranks(points: np.ndarray) -> np.ndarray:
     """Non-dominated rank of each point, int [N]: 0 for the front, 1 for the front without it, ...
 

@@ -25,6 +25,7 @@ from optuna.trial import TrialState
 from fusion_keras.errors import UsageError
 from fusion_keras.files import write
 from fusion_keras.searching import trial as trials
+from fusion_keras.searching.away import Away
 from fusion_keras.searching.base import base_of, joint_base, outputs_of, untaught
 from fusion_keras.searching.crew import Crew, Line, Place
 from fusion_keras.searching.latency import Meter, met
@@ -53,6 +54,7 @@ def search(
     say: Callable[[str], None] = lambda line: None,
     on_trial: Callable[[Outcome], None] = lambda outcome: None,
     carry_out: Callable[..., Outcome] = trials.carry_out,
+    away: Away | None = None,
 ) -> None:
     """Search, or go on.
 
@@ -63,13 +65,14 @@ def search(
         say: told what is being done.
         on_trial: told of each trial that has ended now.
         carry_out: sees a trial through; another one looks it up in a table, to compare samplers.
+        away: nodes that train instead of this machine.
 
     Raises:
         UsageError: a folder or a storage of another search, another process that searches there,
             or what the trials learn from could not be trained.
     """
     request.folder.mkdir(parents=True, exist_ok=True)
-    with _alone(request.folder), Crew(request.jobs) as crew:
+    with _alone(request.folder), Crew(request.jobs, away) as crew:
         study = open_study(request)
         # Before anything is trained.
         there = met(request.device, request.folder, crew) if request.device else None

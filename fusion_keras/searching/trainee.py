@@ -115,6 +115,8 @@ def train_whole(place: Place, config, folder: Path) -> None:
     Raises:
         UsageError: whatever went wrong.
     """
+    if place.crew.away:
+        place.crew.away.whole(place, config, folder)
     with _process("to_the_end", config, folder, place) as model:
         model.built()
 

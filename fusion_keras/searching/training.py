@@ -132,11 +132,7 @@ class _Pupil:
         if not self.begun:
             self.task, self.begun = experiment.begin(self.plan, self.run), True
         self.best_epoch, self.predict = experiment.fit(self.run, self.task, goes_on)
-        file = self.run.partial / "history.csv"
-        if not file.is_file():  # nothing trains: an average of whole models
-            return []
-        with file.open(newline="") as lines:
-            return [{n: float(x) for n, x in line.items()} for line in csv.DictReader(lines)]
+        return history_of(self.run)
 
     def answers(self, weights: Path, rows: Path) -> dict:
         task = self.task
@@ -174,6 +170,16 @@ class _Pupil:
     def _inputs(self, rows) -> dict[str, np.ndarray]:
         names = [x.name for x in self.task.graph.model.inputs]
         return {name: np.asarray(self.task.arrays[name][rows]) for name in names}
+
+
+def history_of(run: Run) -> list[dict]:
+    """The lines of a begun run's `history.csv`; none where nothing trains: an average of whole
+    models."""
+    file = run.partial / "history.csv"
+    if not file.is_file():
+        return []
+    with file.open(newline="") as lines:
+        return [{n: float(x) for n, x in line.items()} for line in csv.DictReader(lines)]
 
 
 def _tapped(graph) -> keras.Model:

@@ -55,6 +55,8 @@ class Outcome:
         history: of validation, epoch by epoch, as `history.csv` has it.
         valid: metric -> value at the chosen epoch.
         nll: precision -> negative log-likelihood on validation.
+        nll_error: precision -> by how much it is uncertain, 95 %, because validation has no more
+            rows than it has.
         seconds: step -> how long it took.
         named: the variant whose architecture it is; "" for one that the search found.
     """
@@ -72,6 +74,7 @@ class Outcome:
     history: list = dataclasses.field(default_factory=list)
     valid: dict = dataclasses.field(default_factory=dict)
     nll: dict = dataclasses.field(default_factory=dict)
+    nll_error: dict = dataclasses.field(default_factory=dict)
     seconds: dict = dataclasses.field(default_factory=dict)
     named: str = ""
 
@@ -84,6 +87,12 @@ class Outcome:
     def p90(self) -> float:
         """That p90, ms."""
         return self.latency[self.fastest]["p90"]
+
+    def ends(self, precision: str, side: int) -> tuple[float, float]:
+        """NLL and p90 where both are as good (side -1) or as bad (side 1) as they may well be."""
+        times, error = self.latency[precision], self.nll_error.get(precision, 0.0)
+        likely = [times["p90"], *times.get("p90_interval", ())]
+        return self.nll[precision] + side * error, max(likely) if side > 0 else min(likely)
 
     @property
     def objectives(self) -> tuple[float, float]:
@@ -98,10 +107,7 @@ class Outcome:
 
     def at(self, epoch: int) -> tuple[float, float] | None:
         """The objectives as they were behind an epoch; None where it did not get there."""
-        lines = [line for line in self.history if line["epoch"] <= epoch]
-        if not lines or max(line["epoch"] for line in lines) < epoch:
-            return None
-        return min(line["valid_nll"] for line in lines), self.p90
+        return rungs.reached(self.history, self.p90, epoch)
 
 
 def read(folder: Path) -> Outcome | None:
@@ -196,8 +202,10 @@ def _carry_out(outcome: Outcome, place: Place, point, folder: Path, settings, be
         outcome.latency = known
         if _over(outcome, settings):
             return
-    clock = _Clock(outcome, settings.say)
-    with trainee(point.config(settings.base), folder / "run", place) as model:
+    clock, config = _Clock(outcome, settings.say), point.config(settings.base)
+    rungs_ahead = [] if outcome.named else rungs.rungs(outcome.epochs)[:-1]
+    away = place.crew.away
+    with trainee(config, folder / "run", place) as model:
         _build(outcome, model, clock)
         if not known:
             if _hopeless(outcome, settings, before):
@@ -205,13 +213,29 @@ def _carry_out(outcome: Outcome, place: Place, point, folder: Path, settings, be
             _measure(outcome, place, model, folder, settings, clock)
             if _over(outcome, settings):
                 return
-        rungs_ahead = [] if outcome.named else rungs.rungs(outcome.epochs)[:-1]
-        verdict = functools.partial(_goes_on, outcome, before)
-        outcome.history = clock("training", model.train, rungs_ahead, verdict)
-        if outcome.state == STOPPED:
+        if not away:
+            verdict = functools.partial(_goes_on, outcome, before)
+            outcome.history = clock("training", model.train, rungs_ahead, verdict)
+            if outcome.state != STOPPED:
+                _finish(outcome, place, model, folder, settings, clock)
             return
-        clock("scoring", _score, outcome, place, model, folder, settings)
-        model.draw(folder / PICTURE, outcome.named or outcome.name)
+    peers = {epoch: _peers(outcome, before, epoch) for epoch in rungs_ahead}
+    trained = (place, config, folder, outcome.p90, peers)
+    outcome.history, stopped = clock("training", away.up_to_a_rung, *trained)
+    if stopped:
+        _stop(outcome)
+        return
+    with trainee(config, folder / "run", place) as model:
+        model.built()
+        # All of it is there already.
+        outcome.history = model.train([], lambda history: True)
+        _finish(outcome, place, model, folder, settings, clock)
+
+
+def _finish(outcome: Outcome, place: Place, model: Trainee, folder: Path, settings, clock) -> None:
+    """Score and draw a model that was trained to its end."""
+    clock("scoring", _score, outcome, place, model, folder, settings)
+    model.draw(folder / PICTURE, outcome.named or outcome.name)
     outcome.state = TRAINED
 
 
@@ -256,13 +280,22 @@ def _goes_on(outcome: Outcome, before: Sequence[Outcome], history: list[dict]) -
     """Whether a trial goes on behind a rung; else it says why not."""
     outcome.history = history
     epoch = history[-1]["epoch"]
-    # In a training of another length the rate is another one there.
-    peers = [o.at(epoch) for o in before if o.epochs == outcome.epochs]
-    if rungs.goes_on(outcome.at(epoch), [there for there in peers if there]):
+    if rungs.goes_on(outcome.at(epoch), _peers(outcome, before, epoch)):
         return True
-    outcome.state = STOPPED
-    outcome.reason = f"after epoch {epoch}: others do better there"
+    _stop(outcome)
     return False
+
+
+def _peers(outcome: Outcome, before: Sequence[Outcome], epoch: int) -> list[tuple[float, float]]:
+    """The objectives of those before it behind an epoch; in a training of another length the rate
+    is another one there."""
+    there = [o.at(epoch) for o in before if o.epochs == outcome.epochs]
+    return [objectives for objectives in there if objectives]
+
+
+def _stop(outcome: Outcome) -> None:
+    outcome.state = STOPPED
+    outcome.reason = f"after epoch {outcome.history[-1]['epoch']:g}: others do better there"
 
 
 class _Clock:
@@ -351,6 +384,19 @@ def _score(
         name: outcome.valid["nll"] + _nll(logits[name], labels) - plain
         for name in settings.precisions
     }
+    outcome.nll_error = {name: half_width(logits[name], labels) for name in settings.precisions}
+
+
+def half_width(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Of the 95 % interval of a mean negative log-likelihood, rows taken as independent: 1.96
+    standard errors; logits and labels as in `_nll`."""
+    if labels.ndim == 2:
+        losses = (np.logaddexp(0, logits) - labels * logits).mean(1)
+    else:
+        raised = logits - logits.max(-1, keepdims=True)
+        chosen = np.take_along_axis(raised, labels[:, None], -1)[:, 0]
+        losses = np.log(np.exp(raised).sum(-1)) - chosen
+    return float(1.96 * losses.std(ddof=1) / np.sqrt(len(losses))) if len(losses) > 1 else 0.0
 
 
 def _nll(logits: np.ndarray, labels: np.ndarray) -> float:

@@ -23,10 +23,9 @@ def config_of(folder: Path):
     Raises:
         UsageError: no run, or one of another version, with other settings than there are now.
     """
-    config = get_config()
     try:
         values = with_todays_names(read_json(folder / "config.json")["config"])
-        config.update(_tuples(values))
+        config = config_of_values(values)
         # Older runs were trained without this limit.
         config.text.max_unknown = values["text"].get("max_unknown", 1.0)
         if config.fusion.stand_ins and "incomplete" not in values["data"]:
@@ -37,6 +36,13 @@ def config_of(folder: Path):
             f"The settings in {folder / 'config.json'} are not those of this version "
             f"({' '.join(str(error).split())}): use the version that trained the run."
         ) from error
+    return config
+
+
+def config_of_values(values: dict):
+    """The config whose JSON, see `run.as_json`, this is."""
+    config = get_config()
+    config.update(_tuples(values))
     return config
 
 

@@ -1,0 +1,123 @@
+"""Trainings of a search on the nodes of a Ray cluster; all else of a trial stays on this machine.
+
+A trial's rungs are decided where it trains: the trials that it is compared with are known when it
+begins. What comes home is its checkpoint, with which the trial goes on here as if it had been
+trained here. See `away_training` for the nodes' end.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fusion_keras.cluster import Cluster
+from fusion_keras.errors import UsageError
+from fusion_keras.files import last_line
+from fusion_keras.training.run import Run, as_json, read_json
+
+if TYPE_CHECKING:
+    from fusion_keras.searching.crew import Place
+
+_log = logging.getLogger(__name__)
+MODULE = "fusion_keras.searching.away_training"
+# Of a training whose rungs are decided: whether it was stopped at one.
+VERDICT = "verdict.json"
+# Seconds between two looks at a training.
+_LOOK = 0.5
+
+
+class Away:
+    """What trains there, for all threads of a search."""
+
+    def __init__(self, cluster: Cluster, measures_here: bool):
+        """
+        Args:
+            cluster: the nodes.
+            measures_here: whether latencies are those of this machine.
+        """
+        self._cluster, self._lock = cluster, threading.Lock()
+        _log.info("%s", cluster.described())
+        if measures_here and cluster.trains_here():
+            _log.warning(
+                "note: a node on this machine trains while models are measured here, which makes "
+                "them slower: start it with --num_cpus=0, or measure elsewhere (--device)."
+            )
+
+    def whole(self, place: Place, config, folder: Path) -> None:
+        """An ordinary run, trained to its end; left alone where it is there.
+
+        Args:
+            place: lent to others meanwhile.
+            config: as given.
+            folder: its run directory.
+
+        Raises:
+            UsageError: whatever went wrong there.
+        """
+        if not Run(folder).complete:
+            self._train(place, config, folder, folder.with_suffix(".log"), {})
+
+    def up_to_a_rung(
+        self,
+        place: Place,
+        config,
+        folder: Path,
+        p90: float,
+        peers: Mapping[int, Sequence[Sequence[float]]],
+    ) -> tuple[list[dict], bool]:
+        """A trial's training, to its end or to the rung where others do better.
+
+        Args:
+            place: lent to others meanwhile.
+            config: as given.
+            folder: of the trial; its training's checkpoint and history are put where a training
+                in `folder/run` goes on from.
+            p90: of the model, ms.
+            peers: epoch of a rung -> objectives, NLL and p90, of the trials it is compared with.
+
+        Returns:
+            The history, and whether it was stopped.
+
+        Raises:
+            UsageError: whatever went wrong there.
+        """
+        there = Run(folder / "away")
+        if not there.complete:
+            task = {"p90": p90, "peers": {str(epoch): there for epoch, there in peers.items()}}
+            self._train(place, config, there.folder, folder / "away.log", task)
+        verdict = read_json(there.folder / VERDICT)
+        # Its parents, too, where it has trained some of its own.
+        shutil.copytree(there.folder, Run(folder / "run").partial, dirs_exist_ok=True)
+        return verdict["history"], verdict["stopped"]
+
+    def _train(self, place: Place, config, folder: Path, log: Path, task: dict) -> None:
+        crew = place.crew
+        flags = {"run": folder, "parents": ",".join(config.parents)}
+        flags |= {"teacher": ",".join(config.teacher.runs)}
+        flags |= {"task": json.dumps({"config": as_json(config), **task})}
+        command = [sys.executable, "-m", MODULE, *(f"--{n}={x}" for n, x in flags.items() if x)]
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        log.unlink(missing_ok=True)
+        with crew.lent(place):
+            with self._lock:
+                training = self._cluster.start(command, log)
+            try:
+                while self._said(training.poll) is None:
+                    crew.check()
+                    time.sleep(_LOOK)
+            except BaseException:
+                self._said(training.terminate)
+                raise
+        if training.returncode:
+            raise UsageError(last_line(log).removeprefix("error: "))
+
+    def _said(self, ask: Callable):
+        with self._lock:
+            return ask()
