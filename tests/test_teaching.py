@@ -272,6 +272,10 @@ def test_a_taught_run_goes_beside_the_one_that_is_not(taught, entries, tmp_path)
 def test_a_teacher_that_is_none_is_refused(taught, tmp_path):
     with pytest.raises(UsageError, match="no_run is not a finished run: --teacher"):
         make_plan(student(taught, teacher__runs=(str(tmp_path / "no_run"),)))
+    for name in ("golden.npz", "meta.json"):
+        (tmp_path / name).touch()
+    with pytest.raises(UsageError, match="is an artifact, which does not say what rows"):
+        make_plan(student(taught, teacher__runs=(str(tmp_path),)))
     folder = str(taught.folder / "teacher")
     for again in (folder, f"{taught.folder}/data/../teacher"):
         with pytest.raises(UsageError, match="twice"):

@@ -11,10 +11,10 @@ import transformers
 from safetensors.numpy import load_file, save_file
 from transformers.models.deberta_v2 import modeling_deberta_v2
 
-from fusion_keras.backbones import presets
 from fusion_keras.backbones.cut import cut
 from fusion_keras.backbones.deberta_v2 import rows_of
-from fusion_keras.backbones.presets import ARCHITECTURES, TEXT, find_text, load_text
+from fusion_keras.backbones.named import ARCHITECTURES, WEIGHTS
+from fusion_keras.backbones.presets import TEXT, find_text, load_text
 from fusion_keras.config import get_config
 from fusion_keras.data.tokens import encode
 from fusion_keras.errors import UsageError
@@ -249,7 +249,7 @@ PUBLISHED = {
     "xlm_roberta_base": 278_043_648,
     "electra_small": 13_483_008,
     "electra_base": 108_891_648,
-    "albert_base": 11_683_584 + 522 * 128,  # BERT's words, see `presets`
+    "albert_base": 11_683_584 + 522 * 128,  # BERT's words, see `named`
     "deberta_v3_xsmall": 70_682_112,
     "deberta_v3_small": 141_304_320,
     "clip_text_b32": 63_165_952 + 512 * 512,  # without and with the projection
@@ -284,8 +284,8 @@ def test_random_weights_are_fed_berts_words(name):
 
 
 def test_every_text_architecture_of_a_name_has_its_published_size_here():
-    named = {n for n in presets.WEIGHTS if ARCHITECTURES[n][0] in TEXT}
-    assert named - PUBLISHED.keys() == {"minilm", "bert_base"}
+    names = {n for n in WEIGHTS if ARCHITECTURES[n][0] in TEXT}
+    assert names - PUBLISHED.keys() == {"minilm", "bert_base"}
 
 
 @pytest.mark.large

@@ -29,6 +29,8 @@ _log = logging.getLogger(__name__)
 MODULE = "fusion_keras.searching.away_training"
 # Of a training whose rungs are decided: whether it was stopped at one.
 VERDICT = "verdict.json"
+# Linux takes 128 KiB as one argument; thousands of peers are more.
+_LONGEST = 100_000
 # Seconds between two looks at a training.
 _LOOK = 0.5
 
@@ -101,8 +103,9 @@ class Away:
         crew = place.crew
         flags = {"run": folder, "parents": ",".join(config.parents)}
         flags |= {"teacher": ",".join(config.teacher.runs)}
-        flags |= {"task": json.dumps({"config": as_json(config), **task})}
         command = [sys.executable, "-m", MODULE, *(f"--{n}={x}" for n, x in flags.items() if x)]
+        text = json.dumps({"config": as_json(config), **task})
+        command += [f"--task={text[i : i + _LONGEST]}" for i in range(0, len(text), _LONGEST)]
         folder.parent.mkdir(parents=True, exist_ok=True)
         log.unlink(missing_ok=True)
         with crew.lent(place):

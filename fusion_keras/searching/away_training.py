@@ -39,8 +39,8 @@ def up_to_a_rung(config, folder: Path, p90: float, peers: dict[str, list]) -> No
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    for flag in ("run", "task"):
-        parser.add_argument(f"--{flag}", required=True)
+    parser.add_argument("--run", required=True)
+    parser.add_argument("--task", required=True, action="append", help="in pieces")
     # What `cluster` sends along; they stand in the config, too.
     for flag in ("parents", "teacher"):
         parser.add_argument(f"--{flag}")
@@ -49,7 +49,7 @@ def main() -> None:
     from fusion_keras.training import experiment
     from fusion_keras.training.restored import config_of_values
 
-    folder, task = Path(given.run), json.loads(given.task)
+    folder, task = Path(given.run), json.loads("".join(given.task))
     config = config_of_values(task["config"])
     if "peers" in task:
         up_to_a_rung(config, folder, task["p90"], task["peers"])

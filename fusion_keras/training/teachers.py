@@ -42,9 +42,13 @@ def named(config, classes: tuple[str, ...]) -> dict[Path, str]:
     taken = set(FUSION.modalities(config)) if config.teacher.unlabelled else set()
     for folder in map(Path, config.teacher.runs):
         if not (folder / "metrics.json").is_file() or not (folder / "model.keras").is_file():
-            raise UsageError(
-                f"{folder} is not a finished run: --teacher wants the directories of finished runs."
-            )
+            said = "is not a finished run: --teacher wants the directories of finished runs."
+            if (folder / "golden.npz").is_file() and (folder / "meta.json").is_file():
+                said = (
+                    "is an artifact, which does not say what rows its model has learned from: give "
+                    "the run that it was exported from."
+                )
+            raise UsageError(f"{folder} {said}")
         if folder.resolve() in (other.resolve() for other in models):
             raise UsageError(f"--teacher names {folder} twice: leave one of them out.")
         with corrupt_run_errors(folder):
