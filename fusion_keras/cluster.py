@@ -242,7 +242,7 @@ class Task:
         """Until it has stopped, but not for a node that does not answer."""
         ray = self._cluster._ray
         with contextlib.suppress(Exception):
-            if not ray.wait([self._answer], timeout=30)[0]:
+            if self._answer and not ray.wait([self._answer], timeout=30)[0]:
                 ray.cancel(self._answer, force=True)
 
     def _result(self, ray) -> int:
@@ -250,7 +250,8 @@ class Task:
             code, said, packed = ray.get(self._answer)
         except ray.exceptions.RayError as error:
             self.says(f"error: Ray could not train it: {_first_line(error)}\n".encode())
-            return 1
+            return cluster_node.LOST
+        self._answer = None  # else Ray keeps what came home
         self._cluster._looked = 0.0
         self._cluster.look()
         self.says(said)
@@ -263,7 +264,7 @@ class Task:
 
 
 def asked(
-    address: str | None, needs: tuple, jobs: str, folder: Path
+    address: str | None, needs: tuple, jobs: str, folder: Path, *, connect: bool = True
 ) -> contextlib.AbstractContextManager[Cluster | None]:
     """The cluster that flags ask for, if any, as long as the block; see `connected`.
 
@@ -272,6 +273,7 @@ def asked(
         needs: --num_cpus, --num_gpus, --memory_gb.
         jobs: --jobs.
         folder: that all runs are in.
+        connect: else the flags are looked at alone.
 
     Raises:
         UsageError: flags that contradict each other; and as in `connected`.
@@ -287,6 +289,8 @@ def asked(
             "--jobs is given with --ray, which decides how many runs are trained at a time: leave "
             "--jobs out."
         )
+    if not connect:
+        return contextlib.nullcontext()
     return connected(Address(address, *needs), folder)
 
 

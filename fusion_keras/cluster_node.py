@@ -6,6 +6,7 @@ import ctypes
 import io
 import os
 import platform
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,6 +23,8 @@ from fusion_keras import jobs
 
 # A run that was begun so often and whose node or process died each time is not begun again.
 ATTEMPTS = 4
+# Exit code of a training that could not begin there, whatever it is.
+LOST = 75  # EX_TEMPFAIL of sysexits.h
 # Seconds between two looks at what a training says.
 LOOK = 1.0
 _DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG
@@ -118,7 +121,7 @@ def carried_out(work: Work, board) -> tuple[int, bytes, bytes | None]:
             f"error: {host} does not see the driver's files, and cannot keep its own at the same "
             f"path ({error}): share the folder, or give a --workdir that can be made there.\n"
         )
-        return 1, sentence.encode(), None
+        return LOST, sentence.encode(), None
     gpu = os.environ.get("CUDA_VISIBLE_DEVICES", "") if work.gpus else ""
     memory = 0.9 * min(1.0, work.gpus or 1.0)
     with (
@@ -128,6 +131,9 @@ def carried_out(work: Work, board) -> tuple[int, bytes, bytes | None]:
     ):
         code = _trained(work, share, log, lambda: say(reading.read()))
         packed = None if shared or code else packed_run(work.run)
+        if packed and not (work.run / "metrics.json").is_file():
+            # Others start from finished runs; a checkpoint that goes home is of no use here.
+            shutil.rmtree(work.run, ignore_errors=True)
         return code, reading.read(), packed
 
 

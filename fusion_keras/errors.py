@@ -7,3 +7,8 @@ class UsageError(Exception):
     Entry modules print the message as one sentence and exit with code 2; it never
     reaches the user as a traceback.
     """
+
+
+class MachineError(UsageError):
+    """Of a machine that measures or trains, not of the model that it was asked to: with another one
+    it would be the same."""

@@ -1,6 +1,5 @@
 """Search the space between the variants: `python -m fusion_keras.search --budget_ms=15`."""
 
-import contextlib
 from pathlib import Path
 
 from absl import flags
@@ -100,7 +99,7 @@ def main() -> None:
     needs = (CPUS.value, GPUS.value, GIGABYTES.value)
     # Before Keras is there: a cluster of this machine alone is made by forks.
     asked = (RAY.value, needs, JOBS.value, Path(WORKDIR.value))
-    with contextlib.nullcontext() if DRY.value else cluster.asked(*asked) as nodes:
+    with cluster.asked(*asked, connect=not DRY.value) as nodes:
         _search(config, of_variant, nodes)
 
 

@@ -7,10 +7,10 @@ import pytest
 
 from bench.edge import artifact
 from fusion_keras.config import get_config
-from fusion_keras.errors import UsageError
+from fusion_keras.errors import MachineError, UsageError
 from fusion_keras.searching import prices
 from fusion_keras.searching.crew import Crew
-from fusion_keras.searching.latency import Elsewhere, Meter, UnmeasuredError, met
+from fusion_keras.searching.latency import Elsewhere, Meter, met
 from tests.support.sshd import needs_sshd
 
 # In a search JAX has computed nothing where processes begin; here other tests have.
@@ -46,7 +46,7 @@ def test_a_draft_is_measured_there_once_and_known_from_then_on(
     # One that is off ends the search, and no trial of it fails.
     device.process.terminate()
     device.process.wait()
-    with pytest.raises(UnmeasuredError, match=r"127\.0\.0\.1 cannot be reached"):
+    with pytest.raises(MachineError, match=r"127\.0\.0\.1 cannot be reached"):
         meter.measured("a model", made, *more)
     assert not meter.known("a model", ("fp32",))
     device.start()
@@ -59,7 +59,7 @@ def test_a_draft_is_measured_there_once_and_known_from_then_on(
     assert Meter(cache, "2 classes", crew).known("a model", ("fp32",)) is None
     # Set otherwise in the midst of a search.
     other = Meter(cache, "2 classes", crew, Elsewhere(there.flags, {"power_mode": "30W"}))
-    with pytest.raises(UnmeasuredError, match="The device was set otherwise, or exchanged"):
+    with pytest.raises(MachineError, match="The device was set otherwise, or exchanged"):
         other.measured("a model", made, *more)
 
 

@@ -330,10 +330,10 @@ def test_the_page_shows_how_far_the_front_is_to_be_trusted(ask):
 
     drawn = {line.name: line for line in page._cloud(ask(), [fast, slow]).data}
 
-    assert list(drawn["front, 95 %"].x) == [1.4, 1.55]
-    assert drawn["front, 95 %"].error_x.array == pytest.approx([0.3, 0.0])
-    assert drawn["front, 95 %"].error_x.arrayminus == pytest.approx([0.2, 0.05])
-    assert drawn["front, 95 %"].error_y.array == pytest.approx([0.06, 0.01])
+    assert list(drawn["front (bars: 95 %)"].x) == [1.4, 1.55]
+    assert drawn["front (bars: 95 %)"].error_x.array == pytest.approx([0.3, 0.0])
+    assert drawn["front (bars: 95 %)"].error_x.arrayminus == pytest.approx([0.2, 0.05])
+    assert drawn["front (bars: 95 %)"].error_y.array == pytest.approx([0.06, 0.01])
     best, worst = drawn["optimistic front"], drawn["pessimistic front"]
     assert (list(best.x), best.y) == ([1.2], pytest.approx([0.44]))
     assert (list(worst.x), worst.y) == ([1.55], pytest.approx([0.49]))
@@ -341,15 +341,23 @@ def test_the_page_shows_how_far_the_front_is_to_be_trusted(ask):
 
 def test_an_nll_is_as_uncertain_as_its_rows_are_few():
     rng = np.random.default_rng(0)
-    logits, labels = rng.normal(size=(400, 3)), rng.integers(0, 3, 400)
-    probs = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    losses = -np.log(probs[np.arange(400), labels])
-    wanted = 1.96 * losses.std(ddof=1) / 20
-    assert half_width(logits, labels) == pytest.approx(wanted)
+    own, labels = rng.normal(size=(400, 3)), rng.integers(0, 3, 400)
+    lower = own + rng.normal(0, 0.1, (400, 3))
+
+    def losses(logits):
+        probs = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+        return -np.log(probs[np.arange(400), labels])
+
+    plain, added = losses(own), losses(lower) - losses(own)
+    assert half_width(own, own, labels, 400) == pytest.approx(1.96 * plain.std(ddof=1) / 20)
+    # A model's own rows are many; what int8 adds is known of 400.
+    wanted = 1.96 * np.hypot(plain.std(ddof=1) / 100, added.std(ddof=1) / 20)
+    assert half_width(own, lower, labels, 10_000) == pytest.approx(wanted)
     several = rng.integers(0, 2, (400, 3))
-    chance = 1 / (1 + np.exp(-logits))
-    losses = -np.log(np.where(several == 1, chance, 1 - chance)).mean(1)
-    assert half_width(logits, several) == pytest.approx(1.96 * losses.std(ddof=1) / 20)
+    chance = 1 / (1 + np.exp(-own))
+    plain = -np.log(np.where(several == 1, chance, 1 - chance)).mean(1)
+    wanted = 1.96 * plain.std(ddof=1) / 20
+    assert half_width(own, own, several, 400) == pytest.approx(wanted)
 
 
 def test_a_budget_that_nothing_meets_names_the_nearest(ask):

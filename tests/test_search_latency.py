@@ -42,6 +42,12 @@ def test_each_percentile_is_held_against_the_references_own(meter):
     assert kept == pytest.approx(times(5.0, 5.5))
 
 
+def test_a_lucky_scale_makes_no_p90_below_the_median(meter):
+    meter("first", ((10.0, 11.0), (5.0, 5.5)))
+    kept, _ = meter("second", ((10.0, 15.0), (5.0, 5.5)))
+    assert kept["p90"] == pytest.approx(5.0)
+
+
 def test_what_others_disturbed_is_measured_again_and_the_calmest_kept(meter):
     calm, stalled = ((10.0, 11.0), (5.0, 5.5)), ((10.0, 40.0), (5.0, 90.0))
     wild = ((10.0, 400.0), (5.0, 7.0))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import sys
 import threading
@@ -17,8 +18,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fusion_keras import cluster_node
 from fusion_keras.cluster import Cluster
-from fusion_keras.errors import UsageError
+from fusion_keras.errors import MachineError, UsageError
 from fusion_keras.files import last_line
 from fusion_keras.training.run import Run, as_json, read_json
 
@@ -52,7 +54,7 @@ class Away:
                 "them slower: start it with --num_cpus=0, or measure elsewhere (--device)."
             )
 
-    def whole(self, place: Place, config, folder: Path) -> None:
+    def train_run(self, place: Place, config, folder: Path) -> None:
         """An ordinary run, trained to its end; left alone where it is there.
 
         Args:
@@ -88,15 +90,19 @@ class Away:
             The history, and whether it was stopped.
 
         Raises:
-            UsageError: whatever went wrong there.
+            UsageError: whatever went wrong with this model there.
+            MachineError: it could not be trained there, whatever the model is.
         """
-        there = Run(folder / "away")
-        if not there.complete:
-            task = {"p90": p90, "peers": {str(epoch): there for epoch, there in peers.items()}}
-            self._train(place, config, there.folder, folder / "away.log", task)
-        verdict = read_json(there.folder / VERDICT)
-        # Its parents, too, where it has trained some of its own.
-        shutil.copytree(there.folder, Run(folder / "run").partial, dirs_exist_ok=True)
+        brought, here = folder / "away", Run(folder / "run").partial
+        if not (here / VERDICT).is_file():
+            if not brought.is_dir():
+                of_rungs = {str(epoch): objectives for epoch, objectives in peers.items()}
+                task = {"p90": p90, "peers": of_rungs}
+                self._train(place, config, brought, folder / "away.log", task)
+            # Its parents, too, where it has trained some of its own.
+            shutil.rmtree(here, ignore_errors=True)
+            os.rename(brought, here)
+        verdict = read_json(here / VERDICT)
         return verdict["history"], verdict["stopped"]
 
     def _train(self, place: Place, config, folder: Path, log: Path, task: dict) -> None:
@@ -118,8 +124,14 @@ class Away:
             except BaseException:
                 self._said(training.terminate)
                 raise
-        if training.returncode:
-            raise UsageError(last_line(log).removeprefix("error: "))
+        code, said = training.returncode, last_line(log).removeprefix("error: ")
+        if code == cluster_node.LOST:
+            # The same command goes on once that is mended.
+            raise MachineError(f"{folder} could not be trained on the cluster: {said}")
+        if code < 0:
+            said = f"the training's process was killed (exit code {code}), perhaps out of memory"
+        if code:
+            raise UsageError(said)
 
     def _said(self, ask: Callable):
         with self._lock:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 from pathlib import Path
 
 from fusion_keras import cli, huge_pages
+from fusion_keras.errors import UsageError
 
 
-def up_to_a_rung(config, folder: Path, p90: float, peers: dict[str, list]) -> None:
-    """See `away.Away.up_to_a_rung`."""
+def train_trial(config, folder: Path, p90: float, peers: dict[str, list]) -> None:
+    """See `away.Away.train_trial`."""
     from fusion_keras.searching import rungs
     from fusion_keras.searching.away import VERDICT
     from fusion_keras.searching.training import history_of
@@ -20,6 +22,12 @@ def up_to_a_rung(config, folder: Path, p90: float, peers: dict[str, list]) -> No
     from fusion_keras.training.run import Run
 
     plan, run, stopped = make_plan(config), Run(folder), False
+    # What an earlier search left here, or this one before the node or the driver died.
+    for left in (run.folder, run.partial):
+        if left.is_dir() and not _is_of(left, plan.config):
+            shutil.rmtree(left)
+    if run.complete:
+        return
 
     def goes_on(history: list[dict]) -> bool:
         nonlocal stopped
@@ -37,6 +45,17 @@ def up_to_a_rung(config, folder: Path, p90: float, peers: dict[str, list]) -> No
         os.rename(run.partial, run.folder)
 
 
+def _is_of(folder: Path, config) -> bool:
+    """Whether it was begun with these resolved settings, as far as it was begun."""
+    from fusion_keras.training.run import as_json, read_json
+
+    file = folder / "config.json"
+    try:
+        return not file.is_file() or read_json(file)["config"] == as_json(config)
+    except (UsageError, KeyError):
+        return False
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run", required=True)
@@ -52,7 +71,7 @@ def main() -> None:
     folder, task = Path(given.run), json.loads("".join(given.task))
     config = config_of_values(task["config"])
     if "peers" in task:
-        up_to_a_rung(config, folder, task["p90"], task["peers"])
+        train_trial(config, folder, task["p90"], task["peers"])
     else:
         experiment.train(config, folder)
 

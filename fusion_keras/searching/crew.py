@@ -92,6 +92,7 @@ class Crew:
         def done():
             place = self._taken()
             try:
+                self.check()
                 return call(place, *arguments)
             finally:
                 self._give(place)
@@ -102,7 +103,7 @@ class Crew:
     def lent(self, place: Place) -> Iterator[None]:
         """Inside, others may have a place that `begin` gave; behind it the same one is had again,
         as soon as it is free."""
-        if place not in self._places:  # the whole machine
+        if place is self.whole:
             yield
             return
         self._give(place)

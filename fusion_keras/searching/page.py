@@ -102,10 +102,10 @@ def _add_fronts(figure: go.Figure, request: Request, outcomes: Sequence[Outcome]
     """The front with 95 % of each of its points, and what it would be at the best and at the worst
     ends of all of them."""
     best = pareto(outcomes, request.limits)
-    points = np.array([(o.nll[p], o.latency[p]["p90"]) for o, p in best])
+    points = np.array([(o.nll[p], o.latency[p]["p90"]) for o, p in best]).reshape(-1, 2)
     bars = {}
     for axis, column in (("error_y", 0), ("error_x", 1)):
-        low, high = (np.array([o.ends(p, side)[column] for o, p in best]) for side in (-1, 1))
+        low, high = (np.array([o.bounds(p, side)[column] for o, p in best]) for side in (-1, 1))
         bars[axis] = {
             "type": "data",
             "array": high - points[:, column],
@@ -116,13 +116,20 @@ def _add_fronts(figure: go.Figure, request: Request, outcomes: Sequence[Outcome]
         x=points[:, 1],
         y=points[:, 0],
         mode="lines",
-        name="front, 95 %",
+        name="front (bars: 95 %)",
         line={"shape": "hv", "color": _COLOURS[TRAINED]},
         **bars,
     )
-    every = [(o, p) for o in outcomes if o.state == TRAINED for p in o.nll]
+    others = {name: most for name, most in request.limits.items() if name != "p90"}
+    every = [
+        (o, p)
+        for o in outcomes
+        if o.state == TRAINED
+        for p in o.nll
+        if all(o.latency[p][measured] <= most for measured, most in others.items())
+    ]
     for side, name in ((-1, "optimistic front"), (1, "pessimistic front")):
-        ends = np.array([o.ends(p, side) for o, p in every])
+        ends = np.array([o.bounds(p, side) for o, p in every])
         if request.budget is not None:
             ends = ends[ends[:, 1] <= request.budget]
         if not len(ends):

@@ -12,13 +12,13 @@ from fusion_keras.backbones.presets import AUDIO
 from fusion_keras.backbones.text_encoder import TextEncoder
 from fusion_keras.config import copied
 from fusion_keras.data.cache import cache_dir
-from fusion_keras.errors import UsageError
+from fusion_keras.errors import MachineError, UsageError
 from fusion_keras.files import write
 from fusion_keras.fusion.architectures import FUSION
 from fusion_keras.searching import trial
 from fusion_keras.searching.base import outputs_of
 from fusion_keras.searching.crew import Crew, Place
-from fusion_keras.searching.latency import Meter, UnmeasuredError, met
+from fusion_keras.searching.latency import Meter, met
 from fusion_keras.searching.space import Point, key_of, plan_at
 
 PRECISIONS = ("fp32", "int8")
@@ -110,7 +110,7 @@ def prices(
 def _of(place: Place, point: Point, key: str, folder: Path, settings: trial.Settings) -> dict:
     try:
         outcome = trial.measured(place, point, key, folder, settings)
-    except UnmeasuredError:
+    except MachineError:
         raise  # the device is gone: no other backbone will do better
     except UsageError as error:
         return {"error": str(error)}

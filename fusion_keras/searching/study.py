@@ -240,7 +240,6 @@ def _proposals(study: optuna.Study, request: Request, base) -> Iterator[_Proposa
         yield _Proposal(key_of(plan), point, plan, own, named=variant)
     for frozen in study.get_trials(deepcopy=False):
         if frozen.state == TrialState.RUNNING:
-            study.sampler = _sampler(request.sampler, request.seed, frozen.number)
             yield from _proposed(optuna.Trial(study, frozen._trial_id), study, request, base, seen)
         elif _KEY in frozen.user_attrs and _SAME not in frozen.user_attrs:
             ended = trials.read(request.folder / "trials" / frozen.user_attrs[_KEY])
@@ -248,13 +247,9 @@ def _proposals(study: optuna.Study, request: Request, base) -> Iterator[_Proposa
                 seen[ended.key] = frozen.number
                 yield _Proposal(ended.key, ended=ended)
     while len(seen) < request.count:
-        there = study.get_trials(deepcopy=False)
-        in_vain = _in_vain(there)
-        if in_vain > _EXHAUSTED:
+        if _in_vain(study.get_trials(deepcopy=False)) > _EXHAUSTED:
             _log.info("The space has no other points that can be built.")
             return
-        # A proposal whose neighbours are all there says that the sampler has nothing new.
-        study.sampler = _sampler("random" if in_vain else request.sampler, request.seed, len(there))
         yield from _proposed(study.ask(), study, request, base, seen)
 
 
@@ -273,20 +268,30 @@ def _proposed(
 ) -> Iterator[_Proposal]:
     """The point of a trial, if it is a new one; else the trial is told what is wrong with it, and a
     neighbour of it is what is asked for next."""
-    point = _drawn(request, asked)
+    *before, own = study.get_trials(deepcopy=False)[: asked.number + 1]
+    # A proposal whose neighbours are all there says that the sampler has nothing new.
+    chance = _in_vain(before) > 0 and "fixed_params" not in own.system_attrs
+    kind = "random" if chance else request.sampler
+    study.sampler = _sampler(kind, request.seed, asked.number)
+    # Of what a killed search had begun to draw the rest would come out otherwise.
+    asked = optuna.Trial(study, asked._trial_id)
+    if not {_KEY, _SAME} & set(own.user_attrs):
+        asked._cached_frozen_trial.params.clear()
+        asked._cached_frozen_trial.distributions.clear()
+    if kind == "nsga2":
+        # Else it knows nothing of what it did not draw itself, and breeds from none of those.
+        asked.relative_params  # noqa: B018
+    point, plan, key = _drawn(request, asked), None, None
     try:
         plan = plan_at(point, base)
         key = key_of(plan)
-        known = key in seen
     except UsageError as error:
         _log.debug("%s: %s", point.name, error)
         asked.set_user_attr("reason", str(error))
-        known = True
-    else:
-        if known:
+    if key is None or key in seen:
+        if key:
             asked.set_user_attr(_SAME, seen[key])
-    if known:
-        near = _neighbour(asked, request, base, seen)
+        near = None if kind == "random" else _neighbour(asked, request, base, seen)
         if near:
             # First, so that a kill between the two loses nothing.
             study.enqueue_trial(near, skip_if_exists=True)
@@ -313,8 +318,6 @@ def _neighbour(asked: optuna.Trial, request: Request, base, seen) -> dict | None
         base: the config that points change.
         seen: keys of the models that are there.
     """
-    if request.sampler == "random":
-        return None  # the next one costs nothing, and shall be as random
     names, seed = sorted(asked.params), 1_000_003 * request.seed + asked.number
     rng = np.random.default_rng(seed)
     nearby = optuna.create_study()  # in memory

@@ -66,7 +66,8 @@ class Trainee:
         """Write the best epoch's weights, and the rows that lower precisions are scored on.
 
         Returns:
-            valid: metric -> value, of the whole validation split; logits and labels of the rows.
+            valid: metric -> value, of the whole validation split; rows: how many it has; logits
+            and labels of those that are scored.
         """
         return self._ask("answers", weights, rows)
 
@@ -116,7 +117,8 @@ def train_whole(place: Place, config, folder: Path) -> None:
         UsageError: whatever went wrong.
     """
     if place.crew.away:
-        place.crew.away.whole(place, config, folder)
+        # Nothing is left to do here then but to look at its settings.
+        place.crew.away.train_run(place, config, folder)
     with _process("to_the_end", config, folder, place) as model:
         model.built()
 

@@ -147,6 +147,7 @@ class _Pupil:
             "valid": validation_metrics(outputs, task.dataset, task.rows["valid"]),
             "logits": outputs["logits"][self._places()],
             "labels": np.asarray(task.dataset.labels[scored]),
+            "rows": len(task.rows["valid"]),
         }
 
     def draw(self, file: Path, title: str) -> None:

@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from fusion_keras import metrics
-from fusion_keras.errors import UsageError
+from fusion_keras.errors import MachineError, UsageError
 from fusion_keras.files import write
 from fusion_keras.searching import rungs
 from fusion_keras.searching.crew import Place
-from fusion_keras.searching.latency import Meter, UnmeasuredError
+from fusion_keras.searching.latency import Meter
 from fusion_keras.searching.space import Point
 from fusion_keras.searching.trainee import Trainee, trainee
 from fusion_keras.training.plan import Plan
@@ -88,7 +88,7 @@ class Outcome:
         """That p90, ms."""
         return self.latency[self.fastest]["p90"]
 
-    def ends(self, precision: str, side: int) -> tuple[float, float]:
+    def bounds(self, precision: str, side: int) -> tuple[float, float]:
         """NLL and p90 where both are as good (side -1) or as bad (side 1) as they may well be."""
         times, error = self.latency[precision], self.nll_error.get(precision, 0.0)
         likely = [times["p90"], *times.get("p90_interval", ())]
@@ -170,7 +170,7 @@ def carry_out(
         What became of it; a failure is one, too.
 
     Raises:
-        UnmeasuredError: see `latency.Meter.measured`.
+        MachineError: see `latency.Meter.measured`.
         EndedError: the search ends.
     """
     ended = read(folder)
@@ -181,7 +181,7 @@ def carry_out(
     outcome.epochs = plan.config.train.epochs
     try:
         _carry_out(outcome, place, point, folder, settings, before)
-    except UnmeasuredError:
+    except MachineError:
         raise  # of this machine, not of this model
     except UsageError as error:
         place.crew.check()  # no failure of its own
@@ -221,7 +221,7 @@ def _carry_out(outcome: Outcome, place: Place, point, folder: Path, settings, be
             return
     peers = {epoch: _peers(outcome, before, epoch) for epoch in rungs_ahead}
     trained = (place, config, folder, outcome.p90, peers)
-    outcome.history, stopped = clock("training", away.up_to_a_rung, *trained)
+    outcome.history, stopped = clock("training", away.train_trial, *trained)
     if stopped:
         _stop(outcome)
         return
@@ -384,19 +384,36 @@ def _score(
         name: outcome.valid["nll"] + _nll(logits[name], labels) - plain
         for name in settings.precisions
     }
-    outcome.nll_error = {name: half_width(logits[name], labels) for name in settings.precisions}
+    outcome.nll_error = {
+        name: half_width(own, logits[name], labels, answered["rows"])
+        for name in settings.precisions
+    }
 
 
-def half_width(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Of the 95 % interval of a mean negative log-likelihood, rows taken as independent: 1.96
-    standard errors; logits and labels as in `_nll`."""
+def half_width(own: np.ndarray, lower: np.ndarray, labels: np.ndarray, rows: int) -> float:
+    """Of the 95 % interval of a precision's mean negative log-likelihood, rows taken as
+    independent: 1.96 standard errors, of the model's own on all rows, and of what the precision
+    adds on those that were scored.
+
+    Args:
+        own, lower: logits of the model and of the precision, on the scored rows.
+        labels: theirs, as in `_nll`.
+        rows: how many there are in all.
+    """
+    losses = _losses(own, labels)
+    if len(losses) < 2:
+        return 0.0
+    added = _losses(lower, labels) - losses
+    return float(1.96 * np.sqrt(losses.var(ddof=1) / rows + added.var(ddof=1) / len(losses)))
+
+
+def _losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Negative log-likelihood of each row, of several labels a row their mean."""
     if labels.ndim == 2:
-        losses = (np.logaddexp(0, logits) - labels * logits).mean(1)
-    else:
-        raised = logits - logits.max(-1, keepdims=True)
-        chosen = np.take_along_axis(raised, labels[:, None], -1)[:, 0]
-        losses = np.log(np.exp(raised).sum(-1)) - chosen
-    return float(1.96 * losses.std(ddof=1) / np.sqrt(len(losses))) if len(losses) > 1 else 0.0
+        return (np.logaddexp(0, logits) - labels * logits).mean(1)
+    raised = logits - logits.max(-1, keepdims=True)
+    chosen = np.take_along_axis(raised, labels[:, None], -1)[:, 0]
+    return np.log(np.exp(raised).sum(-1)) - chosen
 
 
 def _nll(logits: np.ndarray, labels: np.ndarray) -> float:
