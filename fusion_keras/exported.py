@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,31 @@ def session(path: Path) -> Any:
     except Exception as error:
         reason = " ".join(str(error).split())[:400]
         raise UsageError(f"ONNX Runtime refuses {path}: {reason}") from None
+
+
+@functools.cache
+def sums_int8() -> bool:
+    """Whether ONNX Runtime sums products of uint8 and int8 exactly on this CPU.
+
+    Without VNNI x86 adds them in pairs of 16 bits, which are cut off at 32767 (ONNX Runtime's
+    documentation, "Quantize ONNX Models": U8S8 and saturation). ARM does not.
+    """
+    import onnx
+    import onnxruntime
+
+    shared = {"x": (onnx.TensorProto.UINT8, [1, 64]), "y": (onnx.TensorProto.INT32, [1, 16])}
+    x, y = (onnx.helper.make_tensor_value_info(name, *what) for name, what in shared.items())
+    most = onnx.numpy_helper.from_array(np.full((64, 16), 127, np.int8), "w")
+    node = onnx.helper.make_node("MatMulInteger", ["x", "w"], ["y"])
+    graph = onnx.helper.make_graph([node], "sums", [x], [y], [most])
+    model = onnx.helper.make_model(
+        graph, ir_version=10, opset_imports=[onnx.helper.make_opsetid("", 20)]
+    )
+    runner = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    (found,) = runner.run(None, {"x": np.full((1, 64), 255, np.uint8)})
+    return bool((found == 255 * 127 * 64).all())
 
 
 def opened(path: Path, batch: int = 1) -> Callable[[Arrays], Arrays]:

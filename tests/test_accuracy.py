@@ -11,6 +11,7 @@ from export import accuracy, ladder, pipeline, precisions
 from export.accuracy import change_of, paired_interval
 from fusion_keras.errors import UsageError
 from fusion_keras.exported import run_onnx
+from tests.support.cpu import needs_int8
 
 
 def rights(both, lost, gained, neither):
@@ -236,6 +237,7 @@ def test_near_ties_alone_do_not_end_an_export(classifier):
 
 @pytest.mark.parametrize("name", ["int8", "int8_static"])
 def test_a_product_with_a_matrix_for_each_head_stays_in_float(name, tmp_path):
+    needs_int8()
     rng = np.random.default_rng(0)
     graph = onnx.parser.parse_model(
         """<ir_version: 10, opset_import: ["" : 20]>

@@ -33,9 +33,10 @@ class OnCpu(rtx.OnnxRuntimeRtx):
 
 @pytest.fixture
 def on_cpu():
-    pytest.importorskip(
-        "onnxruntime_ep_openvino", reason="onnxruntime-ep-openvino is not installed"
-    )
+    plugin = pytest.importorskip(OnCpu.package, reason="onnxruntime-ep-openvino is not installed")
+    rtx._register(onnxruntime, OnCpu.asked, plugin.get_library_path())
+    if all(device.ep_name != OnCpu.asked for device in onnxruntime.get_ep_devices()):
+        pytest.skip("OpenVINO's plug-in takes no processor of this vendor")
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8_static"])

@@ -68,7 +68,7 @@ class Away:
         if not Run(folder).complete:
             self._train(place, config, folder, folder.with_suffix(".log"), {})
 
-    def up_to_a_rung(
+    def train_trial(
         self,
         place: Place,
         config,

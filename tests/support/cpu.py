@@ -1,0 +1,11 @@
+"""What a test wants of the processor."""
+
+import pytest
+
+from fusion_keras.exported import sums_int8
+
+
+def needs_int8() -> None:
+    """Skip a test of what int8 costs where the processor adds to it."""
+    if not sums_int8():
+        pytest.skip("this CPU has no VNNI and cuts off sums of int8 products")
