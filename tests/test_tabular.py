@@ -25,7 +25,6 @@ from fusion_keras.modalities import MODALITY
 from fusion_keras.modalities.tabular import LIMIT, MOST_LEVELS, TabularReader, encode
 from fusion_keras.training.restored import restore
 from fusion_keras.training.run import Run
-from tests.support.cpu import needs_int8
 from tests.support.shared import once, slow_but
 from tests.support.tiny import Bench, table
 
@@ -287,8 +286,6 @@ def test_a_run_is_asked_with_cells(run, bench):
 
 @pytest.fixture(scope="module")
 def artifact(run, entries) -> Path:
-    needs_int8()
-
     def make(folder: Path) -> None:
         flags = (str(run), f"--out={folder}", "--precisions=fp16,int8,int8_static")
         done = entries.run("export", *flags)
