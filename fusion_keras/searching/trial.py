@@ -17,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fusion_keras import metrics
 from fusion_keras.errors import MachineError, UsageError
 from fusion_keras.files import write
+from fusion_keras.metric_sums import SMALLEST_PROBABILITY
 from fusion_keras.searching import rungs
 from fusion_keras.searching.crew import Place
 from fusion_keras.searching.latency import Meter
@@ -379,9 +379,9 @@ def _score(
     if wrong:
         raise UsageError(f"its logits at {wrong[0]} are not finite")
     # Of many validation rows the lower precisions see the first: what they cost there.
-    plain = _nll(own, labels)
+    plain = _losses(own, labels).mean()
     outcome.nll = {
-        name: outcome.valid["nll"] + _nll(logits[name], labels) - plain
+        name: float(outcome.valid["nll"] + _losses(logits[name], labels).mean() - plain)
         for name in settings.precisions
     }
     outcome.nll_error = {
@@ -397,7 +397,7 @@ def half_width(own: np.ndarray, lower: np.ndarray, labels: np.ndarray, rows: int
 
     Args:
         own, lower: logits of the model and of the precision, on the scored rows.
-        labels: theirs, as in `_nll`.
+        labels: theirs; see `_losses`.
         rows: how many there are in all.
     """
     losses = _losses(own, labels)
@@ -408,17 +408,12 @@ def half_width(own: np.ndarray, lower: np.ndarray, labels: np.ndarray, rows: int
 
 
 def _losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Negative log-likelihood of each row, of several labels a row their mean."""
+    """Negative log-likelihood of each row, [N], of logits [N, C] and labels [N]; of several labels
+    a row [N, K] their mean."""
+    # As `metrics` has it.
+    most = -np.log(SMALLEST_PROBABILITY)
     if labels.ndim == 2:
-        return (np.logaddexp(0, logits) - labels * logits).mean(1)
+        return np.minimum(np.logaddexp(0, logits) - labels * logits, most).mean(1)
     raised = logits - logits.max(-1, keepdims=True)
     chosen = np.take_along_axis(raised, labels[:, None], -1)[:, 0]
-    return np.log(np.exp(raised).sum(-1)) - chosen
-
-
-def _nll(logits: np.ndarray, labels: np.ndarray) -> float:
-    """Of logits [N, C] and labels [N], or of several labels a row [N, K]."""
-    if labels.ndim == 2:
-        return metrics.label_metrics(1 / (1 + np.exp(-logits)), labels)["nll"]
-    raised = np.exp(logits - logits.max(-1, keepdims=True))
-    return metrics.classification_metrics(raised / raised.sum(-1, keepdims=True), labels)["nll"]
+    return np.minimum(np.log(np.exp(raised).sum(-1)) - chosen, most)
