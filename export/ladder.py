@@ -16,7 +16,6 @@ import math
 import numpy as np
 
 from fusion_keras.errors import UsageError
-from fusion_keras.exported import sums_int8
 
 # Largest difference of a logit, as a share of the largest logit but at least of 1: rounding,
 # in another order, of a dozen layers.
@@ -234,8 +233,6 @@ def check(rung: Rung, parting: tuple[str, float] | None = None) -> None:
     where = f"; the first diverging tap is {parting[0]} ({parting[1]:.2g})" if parting else ""
     # Logits that are too far off are no matter of what the user allows.
     advice = remedy(rung.name, rung.flips / rung.decisions) if rung.alike else ""
-    if rung.name.startswith("int8") and not sums_int8():
-        where += "; this CPU has no VNNI and cuts off sums of int8 products, another one may not"
     raise UsageError(
         f"{rung.name} is too far from {rung.reference}: over {rung.rows} rows the logits differ "
         f"by up to {rung.max_abs:.3g} ({rung.relative:.2g} of the largest, "

@@ -24,6 +24,8 @@ from export import onnxruntime_rules
 _FLOAT32 = ("ReduceSum", "ReduceMean", "GlobalAveragePool")
 # Whose weights are the model's bulk.
 _PRODUCTS = ("Conv", "MatMul", "Gemm")
+# Operator -> which of its inputs is the zero point of weights, a vector.
+_ZERO_POINTS = {"MatMulInteger": 3, "QAttention": 7, "DequantizeLinear": 2}
 # Of 99.99, 99.997 and 99.999 the one whose logits are nearest to float32 over three variants.
 _PERCENTILE = 99.999
 
@@ -138,8 +140,26 @@ def _of_heads(model: ir.Model) -> list[str]:
 
 
 def _save_once(model: ir.Model, target: Path) -> None:
-    """Save a model whose quantiser wrote a vector of zeros for each product."""
+    """Save a model, each value once but for zero points of weights, of which each use has its own.
+
+    ONNX Runtime replaces weights and their zero points on a CPU without VNNI, under names made from
+    theirs, and opens no graph where two uses share one (see `fusion_keras.exported.session`).
+    """
     passes.DeduplicateInitializersPass(size_limit=1 << 60)(model)
+    for node in model.graph:
+        place = _ZERO_POINTS.get(node.op_type)
+        shared = None if place is None else node.inputs[place]
+        if shared is None or shared.const_value is None or shared.shape.rank() == 0:
+            continue
+        own = ir.Value(
+            name=f"{node.outputs[0].name}_zero_point",
+            shape=shared.shape,
+            type=shared.type,
+            const_value=ir.Tensor(shared.const_value.numpy()),
+        )
+        model.graph.register_initializer(own)
+        node.replace_input_with(place, own)
+    passes.RemoveUnusedNodesPass()(model)
     ir.save(model, target)
 
 

@@ -11,9 +11,7 @@ import pytest
 from PIL import Image
 
 import fusion_keras  # noqa: F401  (sets Keras's backend before anything imports keras)
-from fusion_keras.exported import sums_int8
 from tests.support import compiled, sshd
-from tests.support.cpu import CUTS_OFF
 from tests.support.entries import OWNER, Entries
 from tests.support.shared import once, session_folder
 from tests.support.tiny import Bench
@@ -39,15 +37,6 @@ def pytest_configure(config) -> None:
     if "not slow" in config.option.markexpr:
         for name, value in compiled.fast().items():
             os.environ.setdefault(name, value)
-
-
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item, call):
-    """What is refused because this CPU cuts off sums of int8 products is no fault of the tree."""
-    report = (yield).get_result()
-    if report.failed and CUTS_OFF.search(str(call.excinfo.value)) and not sums_int8():
-        report.outcome = "skipped"
-        report.longrepr = (*item.location[:2], "int8, on a CPU without VNNI")
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,6 @@ from export import accuracy, ladder, pipeline, precisions
 from export.accuracy import change_of, paired_interval
 from fusion_keras.errors import UsageError
 from fusion_keras.exported import run_onnx
-from tests.support.cpu import needs_int8
 
 
 def rights(both, lost, gained, neither):
@@ -254,7 +253,6 @@ def test_a_product_with_a_matrix_for_each_head_stays_in_float(name, tmp_path):
     kept = {t.name: t for t in onnx.load(tmp_path / "lower.onnx").graph.initializer}
     assert "square" not in kept
     np.testing.assert_array_equal(numpy_helper.to_array(kept["heads"]), arrays["heads"])
-    needs_int8()
     wanted = x @ arrays["square"] @ arrays["heads"]
     logits = run_onnx(tmp_path / "lower.onnx", {"x": x})["logits"]
     np.testing.assert_allclose(logits, wanted, atol=0.05 * np.abs(wanted).max())

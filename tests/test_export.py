@@ -23,7 +23,6 @@ from export import ladder
 from export.doctor import invalid
 from export.report import report
 from fusion_keras.exported import run_onnx
-from tests.support.cpu import needs_int8
 
 
 @pytest.fixture
@@ -72,8 +71,6 @@ def test_artifact_holds_everything_and_says_what_each_step_changed(artifact, run
 
 @pytest.mark.parametrize("precision", ["fp16", "int8", "int8_static"])
 def test_sixteen_rows_tell_a_broken_precision_from_a_sound_one(artifact, tmp_path, precision):
-    if precision == "int8":
-        needs_int8()
     queries = bench_artifact.queries(artifact)
     expected = run_onnx(artifact / "model.onnx", queries)["logits"]
     model = onnx.load(artifact / f"model.{precision}.onnx")

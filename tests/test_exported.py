@@ -3,6 +3,7 @@
 import numpy as np
 import onnx.parser
 import pytest
+from onnx import numpy_helper
 
 from fusion_keras.errors import UsageError
 from fusion_keras.exported import opened, run_onnx
@@ -41,3 +42,30 @@ def test_a_file_that_is_refused_is_named_with_the_reason(tmp_path):
     path.write_bytes(path.read_bytes().replace(b"ReduceMax", b"ReduceAny"))
     with pytest.raises(UsageError, match=r"ONNX Runtime refuses .*m\.onnx: .*ReduceAny"):
         run_onnx(path, ROWS)
+
+
+PRODUCTS = """
+<ir_version: 10, opset_import: ["" : 20]>
+graph (uint8[1,64] x) => (int32[1,16] first, int32[1,16] second)
+{ first = MatMulInteger (x, w)  second = MatMulInteger (x, OTHER) }
+"""
+
+
+def products(path, other):
+    """Sums of 64 products of 255 and 127, twice, with one weight or with two."""
+    graph = onnx.parser.parse_model(PRODUCTS.replace("OTHER", other))
+    most = np.full((64, 16), 127, np.int8)
+    graph.graph.initializer.extend(numpy_helper.from_array(most, n) for n in {"w", other})
+    onnx.save(graph, path)
+    return run_onnx(path, {"x": np.full((1, 64), 255, np.uint8)})
+
+
+def test_products_of_int8_are_summed_exactly_on_any_cpu(tmp_path):
+    # Else x86 without VNNI adds them in pairs of 16 bits, which end at 32767.
+    for found in products(tmp_path / "m.onnx", other="v").values():
+        np.testing.assert_array_equal(found, 64 * 255 * 127)
+
+
+def test_a_graph_whose_layers_share_a_weight_is_opened_all_the_same(tmp_path):
+    found = products(tmp_path / "m.onnx", other="w")
+    np.testing.assert_array_equal(found["first"], found["second"])

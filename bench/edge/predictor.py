@@ -251,7 +251,7 @@ def _proven(name: str, folder: Path, meta: dict, precision: str, threads: int, b
     except proof.WrongOutputs as error:
         why = ""
         if precision.startswith("int8"):
-            why = " A CPU without VNNI cuts off sums of int8 products."
+            why = " A CPU without VNNI may cut off sums of int8 products."
         raise ArtifactError(
             f"{precision} answers wrong on this machine: {error}{why} Take another precision "
             f"({', '.join(meta['models'])})."

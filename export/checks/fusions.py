@@ -63,8 +63,8 @@ def _twice(model):
     seen: dict[tuple, str] = {}
     for name_of, value in model.graph.initializers.items():
         tensor = value.const_value
-        if tensor is None or tensor.nbytes < _LARGE:
-            continue
+        if tensor is None or len(tensor.shape) < 2 or tensor.nbytes < _LARGE:
+            continue  # vectors are small: biases of zeros, zero points
         key = (tensor.dtype, tuple(tensor.shape), hashlib.sha256(tensor.tobytes()).digest())
         if key in seen:
             yield f"{name_of} = {seen[key]}"

@@ -12,6 +12,8 @@ import numpy as np
 from bench.edge.artifact import ArtifactError
 from bench.edge.runners.base import Runner, brief, library
 
+# Products of uint8 and int8 are to be summed exactly on x86 without VNNI, too.
+EXACT_SUMS = ("session.x64quantprecision", "1")
 # A session is to tell which provider took which node, from 1.24 on.
 RECORD = ("session.record_ep_graph_assignment_info", "1")
 
@@ -48,6 +50,11 @@ class OnnxRuntime(Runner):
 
     def _open(self, path, options):
         self.providers = [self.asked]
+        options.add_session_config_entry(*EXACT_SUMS)
+        with contextlib.suppress(Exception):
+            return self._ort.InferenceSession(path, options, providers=[self.asked])
+        # It opens no graph so in which two nodes share a weight.
+        options.add_session_config_entry(EXACT_SUMS[0], "0")
         return self._ort.InferenceSession(path, options, providers=[self.asked])
 
     def _used(self, session) -> list[str]:
