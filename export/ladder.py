@@ -189,6 +189,20 @@ def compare(
     )
 
 
+def widened(rung: Rung, golden: Rung) -> Rung:
+    """A rung of random weights whose tolerance holds twice what the golden rows differ by.
+
+    What a lower precision costs is asked of a model that has learned something: logits of random
+    weights may differ by more than is allowed. Who times a draft asks whether another engine
+    answers as this one.
+    """
+    usual = rung.tolerance
+    relative = max(usual.relative, 2 * golden.relative)
+    cosine = min(usual.cosine, 1 - 2 * (1 - golden.cosine))
+    wide = dataclasses.replace(usual, relative=relative, cosine=cosine)
+    return dataclasses.replace(rung, tolerance=wide)
+
+
 def _sizes(differences: np.ndarray, size: np.ndarray) -> tuple[float, float]:
     """Differences [N, C] over the size of the logits [N, C], at least 1, and over their spread.
 

@@ -49,9 +49,9 @@ def complete(workdir: Path) -> list[str]:
     return sorted(f.parent.name for f in found if f.parent.suffix != ".partial")
 
 
-def wait_for(what, process: subprocess.Popen) -> None:
+def wait_for(what, process: subprocess.Popen, said: Path) -> None:
     while not what():
-        assert process.poll() is None
+        assert process.poll() is None, said.read_text()
         time.sleep(0.1)
 
 
@@ -66,10 +66,11 @@ test_nll.__test__ = False
 @pytest.mark.slow
 def test_whatever_dies_the_runs_are_those_of_one_machine(driver, bench, entries, tmp_path):
     workdir = tmp_path / "runs"
+    said = workdir.with_suffix(".said")
     axes = {"variant": "text", "seed": SEEDS, "train__epochs": 4}
     with nodes(2) as three:
         first = driver(three.address, workdir, **axes)
-        wait_for(lambda: complete(workdir), first)
+        wait_for(lambda: complete(workdir), first, said)
         first.kill()  # nobody tidies up
         first.wait()
         before = {name: (workdir / name).stat().st_mtime_ns for name in complete(workdir)}
@@ -81,9 +82,8 @@ def test_whatever_dies_the_runs_are_those_of_one_machine(driver, bench, entries,
             return sum("Begun on" in text and "Run: " not in text for text in said)
 
         second = driver(three.address, workdir, **axes)
-        wait_for(lambda: training() == 2, second)  # on each node one
+        wait_for(lambda: training() == 2, second, said)  # on each node one
         three.kill_one()
-        said = workdir.with_suffix(".said")
         assert second.wait() == 0, said.read_text()
 
     assert "Ray: 3 nodes; they see the run's folder" in said.read_text()

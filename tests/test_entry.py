@@ -90,3 +90,8 @@ def test_another_pipe_that_breaks_is_a_bug():
 
     with pytest.raises(BrokenPipeError, match="a worker has gone"):
         main([])
+
+
+def test_no_test_chooses_a_backend_for_the_processes_that_tests_start():
+    # Importing export.convert does, or export.draft, where any test of the session may have.
+    assert os.environ["KERAS_BACKEND"] == "jax"

@@ -5,6 +5,7 @@ import onnx.parser
 import onnx_ir as ir
 import pytest
 
+from bench.edge import proof
 from export import ladder, pipeline
 from fusion_keras.errors import UsageError
 
@@ -217,3 +218,27 @@ def test_short_sentences_are_compared_at_their_own_length(tmp_path):
     onnx.save(onnx.parser.parse_model(graph.replace("REDUCE", "ReduceMean")), path)
     with pytest.raises(UsageError, match="2 tokens is too far from fp32"):
         pipeline._bucket_rungs(path, logits / 5, (2, 3, 5), inputs, 0)
+
+
+def test_int8_that_random_weights_take_far_away_may_be_timed_where_it_answers_alike(tmp_path):
+    rng = np.random.default_rng(0)
+    rows = {"x": rng.normal(size=(64, 2)).astype(np.float32)}
+    expected, here = rows["x"], rows["x"] + rng.normal(0, 0.6, (64, 2))
+    usual = ladder.compare("int8", here, "jax", expected, "int8")
+    wide = ladder.widened(usual, ladder.compare("int8", here[:8], "jax", expected[:8], "int8"))
+    golden = {"input_x": rows["x"][:8], "output_logits": expected[:8]}
+    np.savez(tmp_path / "golden.npz", **golden)
+
+    def compared(rung, off):
+        answers = iter(here + off)
+
+        def infer(feed):
+            return {"logits": next(answers)[None]}
+
+        return proof.compare(infer, tmp_path, {"ladder": [rung.described()]}, "int8", 1)
+
+    with pytest.raises(proof.WrongOutputs, match="their cosine is"):
+        compared(usual, 0.0)
+    assert compared(wide, 0.0)[0]["cosine"] < 0.95
+    with pytest.raises(proof.WrongOutputs):
+        compared(wide, 9.0)

@@ -66,6 +66,12 @@ def test_a_mistake_is_told_while_nothing_is_loaded(tiny, nothing_is_loaded, name
         make_plan(tiny.config(**{"variant": "text", **changes}))
 
 
+def test_keras_on_another_backend_is_a_mistake(tiny, nothing_is_loaded, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    with pytest.raises(UsageError, match="KERAS_BACKEND is 'tensorflow', and training runs on JAX"):
+        make_plan(tiny.config(variant="text"))
+
+
 @pytest.fixture
 def masked(tiny, tmp_path):
     """A BERT of three layers that guesses masked words, with the tiny presets' vocabulary."""

@@ -9,6 +9,7 @@ first one starts.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -61,8 +62,13 @@ def make_plan(config, framework: str = "keras") -> Plan:
 
     Raises:
         UsageError: whatever is wrong with the settings, the presets' files, the parents that are
-            named, or the file of rows, as far as it is known without decoding.
+            named, or the file of rows, as far as it is known without decoding; or Keras is not on
+            JAX.
     """
+    if (backend := os.environ["KERAS_BACKEND"]) != "jax":
+        raise UsageError(
+            f"KERAS_BACKEND is {backend!r}, and training runs on JAX: unset it, or set it to jax."
+        )
     resolved = resolve(config)
     plan = plan_of(resolved)
     plan.architecture.refuse(resolved.variant, framework)
