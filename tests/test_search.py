@@ -199,11 +199,17 @@ def test_the_front_ends_at_the_budget(ask):
 
 def test_hypervolume_never_falls(ask):
     request = ask(budget=None)
+    outcomes = searched(request)
 
-    grown = report.volumes(request, searched(request))
+    grown = report.volumes(request, outcomes)
 
     assert grown == sorted(grown)
     assert 0 < grown[-1] < 1
+    nll = min(o.nll[p] for o, p in study.pareto(outcomes))
+    standing = report.standing(request, outcomes)
+    assert standing.startswith(f"(best: NLL {nll:.3f}, ")
+    assert f"dominates {100 * grown[-1]:.1f} %" in standing
+    assert report.standing(request, []) == ""
 
 
 def test_finalists_are_of_the_front_and_no_named_variants(ask):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,11 +21,13 @@ from fusion_keras.searching import trial
 from fusion_keras.searching.base import outputs_of
 from fusion_keras.searching.crew import Crew, Place
 from fusion_keras.searching.latency import Meter, met
+from fusion_keras.searching.report import clock
 from fusion_keras.searching.space import Point, key_of, plan_at
 
 PRECISIONS = ("fp32", "int8")
 # Shares of a backbone's depth.
 SHARES = (0.25, 0.5, 0.75, 1.0)
+_log = logging.getLogger(__name__)
 
 
 def names(modality: str) -> list[str]:
@@ -93,17 +97,27 @@ def prices(
         there = met(device, folder, crew) if device else None
         meter = Meter(cache_dir(base.data.cache_dir), outputs_of(base), crew, there)
         settings = trial.Settings(base, PRECISIONS, {}, meter, say)
-        for modality, name in wanted:
-            for depth, point in points(modality, name, base):
-                key = key_of(plan_at(point, base))
-                said = found.get(key) or _of(
-                    crew.whole, point, key, folder / "work" / key, settings
+        asked = [(m, name, *at) for m, name in wanted for at in points(m, name, base)]
+        keys = [key_of(plan_at(point, base)) for *_, point in asked]
+        missing, began = [key for key in keys if key not in found], time.monotonic()
+        for (modality, name, depth, point), key in zip(asked, keys, strict=True):
+            said = found.get(key) or _of(crew.whole, point, key, folder / "work" / key, settings)
+            if key in missing:
+                done, gone = missing.index(key) + 1, time.monotonic() - began
+                _log.info(
+                    "[%d/%d] %s: %s  (%s gone, about %s left)",
+                    done,
+                    len(missing),
+                    point.name,
+                    said.get("error") or f"fp32 and int8 {_times(said, ' and ')} ms",
+                    clock(gone),
+                    clock(gone / done * (len(missing) - done)),
                 )
-                # What failed is tried again.
-                if key not in found and "error" not in said:
-                    found[key] = said
-                    write(file, (json.dumps(found, indent=1) + "\n").encode())
-                lines.append({"modality": modality, "name": name, "depth": depth, **said})
+            # What failed is tried again.
+            if key not in found and "error" not in said:
+                found[key] = said
+                write(file, (json.dumps(found, indent=1) + "\n").encode())
+            lines.append({"modality": modality, "name": name, "depth": depth, **said})
     return lines
 
 
@@ -127,9 +141,12 @@ def as_markdown(lines: Sequence[dict]) -> str:
         if "error" in line:
             rows.append(f"| {line['name']} | {line['depth']} | {line['error']} | | | |")
             continue
-        times = " | ".join(f"{line['latency'][p]['p50']:.2f}" for p in PRECISIONS)
         rows.append(
             f"| {line['name']} | {line['depth']} | {line['parameters'] / 1e6:.1f} | "
-            f"{line['macs'] / 1e6:.0f} | {times} |"
+            f"{line['macs'] / 1e6:.0f} | {_times(line, ' | ')} |"
         )
     return "\n".join(rows) + "\n"
+
+
+def _times(line: dict, between: str) -> str:
+    return between.join(f"{line['latency'][p]['p50']:.2f}" for p in PRECISIONS)

@@ -29,7 +29,7 @@ class Progress:
 
     def __init__(self, request: Request):
         self.request, self.outcomes = request, []
-        self._began, self._made = time.monotonic(), 0
+        self._began, self._made, self._standing = time.monotonic(), 0, ""
         self._status = terminal.console().status("")
 
     def __enter__(self) -> Progress:
@@ -40,8 +40,8 @@ class Progress:
         self._status.stop()
 
     def say(self, line: str) -> None:
-        """What is being done, in a line that the next one replaces."""
-        self._status.update(line)
+        """What is being done, and what was found, in a line that the next one replaces."""
+        self._status.update(f"{line}  {self._standing}")
         _log.debug("%s", line)
 
     def ended(self, outcome: Outcome) -> None:
@@ -58,6 +58,20 @@ class Progress:
             clock(seconds),
             clock(left),
         )
+        self._standing = standing(self.request, self.outcomes)
+
+
+def standing(request: Request, outcomes: Sequence[Outcome]) -> str:
+    """The best of each objective so far, and the front's hypervolume, in a phrase."""
+    best = pareto(outcomes, request.limits)
+    if not best:
+        return ""
+    nll = min(o.nll[p] for o, p in best)
+    fastest, precision = best[0]
+    return (
+        f"(best: NLL {nll:.3f}, {fastest.latency[precision]['p90']:.2f} ms; the front dominates "
+        f"{100 * _volume(request, outcomes, best):.1f} %)"
+    )
 
 
 def clock(seconds: float) -> str:
@@ -151,14 +165,19 @@ def _nothing(request: Request, outcomes: Sequence[Outcome]) -> str:
 def volumes(request: Request, outcomes: Sequence[Outcome]) -> list[float]:
     """Hypervolume of the front behind each trial, as a share of the area up to the NLL of a guess
     and to the budget, or without one to the slowest that was measured."""
+    return [
+        _volume(request, outcomes, pareto(outcomes[:count], request.limits))
+        for count in range(1, len(outcomes) + 1)
+    ]
+
+
+def _volume(
+    request: Request, outcomes: Sequence[Outcome], best: list[tuple[Outcome, str]]
+) -> float:
     slowest = max(t["p90"] for o in outcomes for t in o.latency.values())
     reference = (max(o.guess or 0 for o in outcomes), request.budget or slowest)
-    found = []
-    for count in range(1, len(outcomes) + 1):
-        best = pareto(outcomes[:count], request.limits)
-        points = np.array([(o.nll[p], o.latency[p]["p90"]) for o, p in best])
-        found.append(hypervolume(points, reference) / (reference[0] * reference[1]))
-    return found
+    points = np.array([(o.nll[p], o.latency[p]["p90"]) for o, p in best])
+    return hypervolume(points, reference) / (reference[0] * reference[1])
 
 
 def proven(request: Request, chosen: Sequence[Outcome], seeds: int) -> list[str]:

@@ -40,8 +40,7 @@ def ranks(points: np.ndarray) -> np.ndarray:
         points: float [N, D], less is better. A point dominates another where it is nowhere worse
             and somewhere better (Deb et al. 2002, NSGA-II, section III.A).
     """
-    nowhere_worse = (points[:, None] <= points[None]).all(-1)
-    dominates = nowhere_worse & (points[:, None] < points[None]).any(-1)
+    dominates = _dominates(points)
     found, rank = np.full(len(points), -1), 0
     while (found < 0).any():
         left = found < 0
@@ -67,7 +66,13 @@ def goes_on(own: Sequence[float], others: Sequence[Sequence[float]]) -> bool:
 
 def front(points: np.ndarray) -> np.ndarray:
     """bool [N]: the points that no other dominates."""
-    return ranks(points) == 0 if len(points) else np.zeros(0, bool)
+    return ~_dominates(points).any(0) if len(points) else np.zeros(0, bool)
+
+
+def _dominates(points: np.ndarray) -> np.ndarray:
+    """bool [N, N]: whether the one dominates the other."""
+    nowhere_worse = (points[:, None] <= points[None]).all(-1)
+    return nowhere_worse & (points[:, None] < points[None]).any(-1)
 
 
 def hypervolume(points: np.ndarray, reference: Sequence[float]) -> float:
