@@ -35,7 +35,7 @@ from fusion_keras.setting_names import meant, settings
 if TYPE_CHECKING:
     import keras
 
-    from fusion_keras.searching.trial import Outcome
+    from fusion_keras.searching.outcome import Outcome
     from fusion_keras.training.task import Task
 
 __all__ = [
@@ -359,7 +359,7 @@ class Found:
 
     Attributes:
         folder: of the search.
-        trials: every model that was tried, in order; see `searching.trial.Outcome`.
+        trials: every model that was tried, in order; see `searching.outcome.Outcome`.
         front: those that no other dominates, each with a precision, the fastest first.
         runs: of the finalists on new seeds, beside the named variants.
         answer: what the proof says of the budget, in sentences; empty without one.

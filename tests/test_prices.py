@@ -7,7 +7,7 @@ import pytest
 from fusion_keras.config import get_config
 from fusion_keras.errors import UsageError
 from fusion_keras.searching import prices, trial
-from fusion_keras.searching.trial import Outcome
+from fusion_keras.searching.outcome import Outcome
 
 
 def test_every_name_with_weights_is_of_one_list():

@@ -16,10 +16,12 @@ from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta
 from fusion_keras import metrics
 from fusion_keras.config import copied, get_config
 from fusion_keras.errors import UsageError
-from fusion_keras.searching import asked, page, proof, report, study, trial
+from fusion_keras.searching import asked, page, proof, report, study
 from fusion_keras.searching import space as spaces
+from fusion_keras.searching.losses import half_width, losses_of
+from fusion_keras.searching.outcome import FAILED, OVER, TRAINED, Outcome
 from fusion_keras.searching.request import Request
-from fusion_keras.searching.trial import FAILED, OVER, PICTURE, TRAINED, Outcome, half_width
+from fusion_keras.searching.trial import PICTURE
 from tests.support.many_trials import looked_up
 
 BUDGET = 3.0
@@ -360,7 +362,7 @@ def test_an_nll_is_as_uncertain_as_its_rows_are_few():
     probs = np.exp(sure - sure.max(1, keepdims=True))
     probs /= probs.sum(1, keepdims=True)
     wanted = metrics.classification_metrics(probs, labels)["nll"]
-    assert trial._losses(sure, labels).mean() == pytest.approx(wanted)
+    assert losses_of(sure, labels).mean() == pytest.approx(wanted)
     assert half_width(own, own, labels, 400) == pytest.approx(1.96 * plain.std(ddof=1) / 20)
     # A model's own rows are many; what int8 adds is known of 400.
     wanted = 1.96 * np.hypot(plain.std(ddof=1) / 100, added.std(ddof=1) / 20)

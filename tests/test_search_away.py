@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from fusion_keras.searching import trial as trials
+from fusion_keras.searching.outcome import TRAINED
 from tests.support import tiny
 from tests.support.killed_search import command, outcomes, searched
 from tests.support.ray_nodes import nodes
@@ -41,7 +41,7 @@ def test_nodes_that_die_and_see_no_files_of_ours_train_what_is_trained_here(benc
     found, wanted = outcomes(workdir), outcomes(here)
     assert list(found) == list(wanted)
     for key, outcome in found.items():
-        assert outcome.state == wanted[key].state == trials.TRAINED
+        assert outcome.state == wanted[key].state == TRAINED
         assert outcome.latency == wanted[key].latency
         # With other cores sums are rounded otherwise.
         assert outcome.nll == pytest.approx(wanted[key].nll, abs=0.02)

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from fusion_keras.searching import trial as trials
+from fusion_keras.searching.outcome import FAILED, TRAINED
 from fusion_keras.searching.study import OBJECTIVES
 from tests.support import tiny
 from tests.support.killed_search import (
@@ -41,7 +41,7 @@ def test_every_trial_is_measured_and_the_front_is_shown(undisturbed):
 
     assert len(found) == COUNT
     assert all(set(o.latency) == {"fp32", "int8"} for o in found.values())
-    trained = [o for o in found.values() if o.state == trials.TRAINED]
+    trained = [o for o in found.values() if o.state == TRAINED]
     assert all(abs(o.nll["fp32"] - o.valid["nll"]) < 1e-3 for o in trained)
     # Late has parents, whose weights are frozen.
     assert {o.named for o in trained} >= {"early", "late"}
@@ -108,6 +108,6 @@ def test_a_model_that_cannot_be_trained_is_kept_with_its_reason(bench):
     printed = searched(bench, workdir, train__learning_rate=1e30, train__clip_norm=0.0)
 
     found = outcomes(workdir).values()
-    assert {o.state for o in found if not o.named} == {trials.FAILED}
+    assert {o.state for o in found if not o.named} == {FAILED}
     assert all("Training diverged" in o.reason for o in found if not o.named)
     assert "failed" in printed

@@ -29,10 +29,10 @@ from fusion_keras.searching.away import Away
 from fusion_keras.searching.base import base_of, joint_base, outputs_of, untaught
 from fusion_keras.searching.crew import Crew, Line, Place
 from fusion_keras.searching.latency import Meter, met
+from fusion_keras.searching.outcome import FAILED, LIMITED, OVER, TRAINED, Outcome, read
 from fusion_keras.searching.request import Request
 from fusion_keras.searching.rungs import front
 from fusion_keras.searching.space import Point, key_of, plan_at, variant_point
-from fusion_keras.searching.trial import FAILED, OVER, TRAINED, Outcome
 from fusion_keras.training.plan import Plan
 from fusion_keras.training.run import changes, worded
 
@@ -242,7 +242,7 @@ def _proposals(study: optuna.Study, request: Request, base) -> Iterator[_Proposa
         if frozen.state == TrialState.RUNNING:
             yield from _proposed(optuna.Trial(study, frozen._trial_id), study, request, base, seen)
         elif _KEY in frozen.user_attrs and _SAME not in frozen.user_attrs:
-            ended = trials.read(request.folder / "trials" / frozen.user_attrs[_KEY])
+            ended = read(request.folder / "trials" / frozen.user_attrs[_KEY])
             if ended:
                 seen[ended.key] = frozen.number
                 yield _Proposal(ended.key, ended=ended)
@@ -350,7 +350,7 @@ def _tell(study: optuna.Study, asked: optuna.Trial, outcome: Outcome, request: R
     elif outcome.state == OVER:  # by an estimate
         excess = {"p90": request.budget}
     for name, more in excess.items():
-        called, unit = trials.LIMITED[name]
+        called, unit = LIMITED[name]
         asked.set_constraint(f"{called} over the budget, {unit}", more)
     picture = request.folder / "trials" / outcome.key / trials.PICTURE
     if picture.is_file():

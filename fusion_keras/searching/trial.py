@@ -1,7 +1,6 @@
 """One trial: built, measured untrained, trained rung by rung where it fits, scored.
 
-What became of it stands in `outcome.json`, whole or not at all; a trial that was killed goes on
-from what it has.
+A trial that was killed goes on from what it has.
 """
 
 from __future__ import annotations
@@ -19,10 +18,11 @@ import numpy as np
 
 from fusion_keras.errors import MachineError, UsageError
 from fusion_keras.files import write
-from fusion_keras.metric_sums import SMALLEST_PROBABILITY
 from fusion_keras.searching import rungs
 from fusion_keras.searching.crew import Place
 from fusion_keras.searching.latency import Meter
+from fusion_keras.searching.losses import half_width, losses_of
+from fusion_keras.searching.outcome import FAILED, LIMITED, OVER, STOPPED, TRAINED, Outcome, read
 from fusion_keras.searching.space import Point
 from fusion_keras.searching.trainee import Trainee, trainee
 from fusion_keras.training.plan import Plan
@@ -34,98 +34,6 @@ _LOW_END = 0.5
 # The drawing of a model that was trained.
 PICTURE = "model.svg"
 _log = logging.getLogger(__name__)
-
-# Measured -> what it is called, and its unit.
-LIMITED = {"p90": ("p90", "ms"), "peak_mb": ("memory", "MB"), "mj": ("energy", "mJ")}
-TRAINED, STOPPED, OVER, FAILED = "trained", "stopped", "over budget", "failed"
-
-
-@dataclasses.dataclass
-class Outcome:
-    """What became of a trial.
-
-    Attributes:
-        key, name: of its point; settings: of it.
-        state: TRAINED; STOPPED at a rung; OVER the budget, never trained; or FAILED.
-        reason: why it was not trained to its end; "" where it was.
-        parameters, macs: of the model, and of one example; None where it was not built.
-        guess: the NLL of a guess that knows the number of classes alone.
-        epochs: of its whole training.
-        latency: precision -> what was measured, untrained; see `latency.Meter.known`.
-        history: of validation, epoch by epoch, as `history.csv` has it.
-        valid: metric -> value at the chosen epoch.
-        nll: precision -> negative log-likelihood on validation.
-        nll_error: precision -> by how much it is uncertain, 95 %, because validation has no more
-            rows than it has.
-        seconds: step -> how long it took.
-        named: the variant whose architecture it is; "" for one that the search found.
-    """
-
-    key: str
-    name: str
-    settings: dict
-    state: str = FAILED
-    reason: str = ""
-    parameters: int | None = None
-    macs: int | None = None
-    guess: float | None = None
-    epochs: int = 0
-    latency: dict = dataclasses.field(default_factory=dict)
-    history: list = dataclasses.field(default_factory=list)
-    valid: dict = dataclasses.field(default_factory=dict)
-    nll: dict = dataclasses.field(default_factory=dict)
-    nll_error: dict = dataclasses.field(default_factory=dict)
-    seconds: dict = dataclasses.field(default_factory=dict)
-    named: str = ""
-
-    @property
-    def fastest(self) -> str:
-        """The precision with the least p90."""
-        return min(self.latency, key=lambda name: self.latency[name]["p90"])
-
-    @property
-    def p90(self) -> float:
-        """That p90, ms."""
-        return self.latency[self.fastest]["p90"]
-
-    def bounds(self, precision: str, side: int) -> tuple[float, float]:
-        """NLL and p90 where both are as good (side -1) or as bad (side 1) as they may well be."""
-        times, error = self.latency[precision], self.nll_error.get(precision, 0.0)
-        likely = [times["p90"], *times.get("p90_interval", ())]
-        return self.nll[precision] + side * error, max(likely) if side > 0 else min(likely)
-
-    @property
-    def objectives(self) -> tuple[float, float]:
-        """Validation NLL and p90 in ms, both at the fastest precision."""
-        return self.nll[self.fastest], self.p90
-
-    def excess(self, limits: Mapping[str, float]) -> dict[str, float]:
-        """Measured -> by how much it is over its limit, at the fastest precision; below 0 where
-        it is within."""
-        measured = self.latency[self.fastest]
-        return {name: measured[name] - most for name, most in limits.items()}
-
-    def at(self, epoch: int) -> tuple[float, float] | None:
-        """The objectives as they were behind an epoch; None where it did not get there."""
-        return rungs.reached(self.history, self.p90, epoch)
-
-
-def read(folder: Path) -> Outcome | None:
-    """What became of a trial that ended; None where it has not.
-
-    Raises:
-        UsageError: the file is damaged.
-    """
-    file = folder / "outcome.json"
-    if not file.is_file():
-        return None
-    try:
-        return Outcome(**json.loads(file.read_text()))
-    except (OSError, ValueError, TypeError) as error:
-        raise UsageError(
-            f"{file} cannot be read ({error}): restore it, or remove {folder}: the "
-            "search goes on without that model, and may propose it again."
-        ) from None
 
 
 @dataclasses.dataclass
@@ -379,41 +287,12 @@ def _score(
     if wrong:
         raise UsageError(f"its logits at {wrong[0]} are not finite")
     # Of many validation rows the lower precisions see the first: what they cost there.
-    plain = _losses(own, labels).mean()
+    plain = losses_of(own, labels).mean()
     outcome.nll = {
-        name: float(outcome.valid["nll"] + _losses(logits[name], labels).mean() - plain)
+        name: float(outcome.valid["nll"] + losses_of(logits[name], labels).mean() - plain)
         for name in settings.precisions
     }
     outcome.nll_error = {
         name: half_width(own, logits[name], labels, answered["rows"])
         for name in settings.precisions
     }
-
-
-def half_width(own: np.ndarray, lower: np.ndarray, labels: np.ndarray, rows: int) -> float:
-    """Of the 95 % interval of a precision's mean negative log-likelihood, rows taken as
-    independent: 1.96 standard errors, of the model's own on all rows, and of what the precision
-    adds on those that were scored.
-
-    Args:
-        own, lower: logits of the model and of the precision, on the scored rows.
-        labels: theirs; see `_losses`.
-        rows: how many there are in all.
-    """
-    losses = _losses(own, labels)
-    if len(losses) < 2:
-        return 0.0
-    added = _losses(lower, labels) - losses
-    return float(1.96 * np.sqrt(losses.var(ddof=1) / rows + added.var(ddof=1) / len(losses)))
-
-
-def _losses(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Negative log-likelihood of each row, [N], of logits [N, C] and labels [N]; of several labels
-    a row [N, K] their mean."""
-    # As `metrics` has it.
-    most = -np.log(SMALLEST_PROBABILITY)
-    if labels.ndim == 2:
-        return np.minimum(np.logaddexp(0, logits) - labels * logits, most).mean(1)
-    raised = logits - logits.max(-1, keepdims=True)
-    chosen = np.take_along_axis(raised, labels[:, None], -1)[:, 0]
-    return np.minimum(np.log(np.exp(raised).sum(-1)) - chosen, most)

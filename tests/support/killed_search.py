@@ -18,7 +18,7 @@ from pathlib import Path
 
 import optuna
 
-from fusion_keras.searching import trial as trials
+from fusion_keras.searching.outcome import Outcome, read
 from tests.support import tiny
 
 COUNT = 4
@@ -48,8 +48,8 @@ def searched(*asked, **changes) -> str:
     return done.stdout
 
 
-def outcomes(workdir) -> dict[str, trials.Outcome]:
-    found = [trials.read(folder) for folder in sorted((workdir / "trials").iterdir())]
+def outcomes(workdir) -> dict[str, Outcome]:
+    found = [read(folder) for folder in sorted((workdir / "trials").iterdir())]
     return {outcome.key: outcome for outcome in found}
 
 

@@ -16,8 +16,8 @@ import numpy as np
 from fusion_keras.config import get_config
 from fusion_keras.searching import space as spaces
 from fusion_keras.searching import study
+from fusion_keras.searching.outcome import OVER, TRAINED, Outcome
 from fusion_keras.searching.request import Request
-from fusion_keras.searching.trial import OVER, TRAINED, Outcome
 
 
 def looked_up(place, point, plan, key, folder, settings, before, named=""):
