@@ -413,7 +413,7 @@ def search(
         UsageError: see the module.
     """
     _import_stack()
-    from fusion_keras.searching import asked, proof, report, study
+    from fusion_keras.searching import asked, outcome, proof, report, study
 
     config = settings if isinstance(settings, ConfigDict) else configure(settings)
     request = asked.request(
@@ -439,7 +439,7 @@ def search(
     outcomes = progress.outcomes
     chosen = proof.finalists(outcomes, finalists, request.limits)
     report.closing(request, outcomes, chosen)
-    front = study.pareto(outcomes, request.limits)
+    front = outcome.pareto(outcomes, request.limits)
     if not chosen:
         return Found(request.folder, outcomes, front, [], [])
     with progress:

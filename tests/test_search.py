@@ -16,10 +16,10 @@ from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta
 from fusion_keras import metrics
 from fusion_keras.config import copied, get_config
 from fusion_keras.errors import UsageError
-from fusion_keras.searching import asked, page, proof, report, study
+from fusion_keras.searching import asked, page, proof, proposals, report, study
 from fusion_keras.searching import space as spaces
 from fusion_keras.searching.losses import half_width, losses_of
-from fusion_keras.searching.outcome import FAILED, OVER, TRAINED, Outcome
+from fusion_keras.searching.outcome import FAILED, OVER, TRAINED, Outcome, pareto
 from fusion_keras.searching.request import Request
 from fusion_keras.searching.trial import PICTURE
 from tests.support.many_trials import looked_up
@@ -111,7 +111,7 @@ def test_a_search_that_is_killed_again_and_again_finds_the_same(sampler, jobs, a
             outcomes = searched(request, carry_out=dying)
 
     assert [o.key for o in outcomes] == [o.key for o in undisturbed]
-    assert study.pareto(outcomes) == study.pareto(undisturbed)
+    assert pareto(outcomes) == study.pareto(undisturbed)
     states = {t.state for t in optuna_trials(request)}
     assert len(killed) > 4
     assert optuna.trial.TrialState.RUNNING not in states
@@ -186,14 +186,14 @@ def test_a_variant_whose_other_settings_are_no_dimension_is_no_point(ask, base):
     space = spaces.checked({"taps.text": "all", "fusion.tokens": ("sequence",)}, base, "it")
 
     # Its four blocks are not there, where points have one.
-    assert "early" not in study.inside(ask(space=space))
+    assert "early" not in proposals.inside(ask(space=space))
 
 
 def test_the_front_ends_at_the_budget(ask):
     request = ask()
     outcomes = searched(request)
 
-    front = study.pareto(outcomes, request.limits)
+    front = pareto(outcomes, request.limits)
 
     assert front
     assert all(o.latency[p]["p90"] <= request.budget for o, p in front)
@@ -207,7 +207,7 @@ def test_hypervolume_never_falls(ask):
 
     assert grown == sorted(grown)
     assert 0 < grown[-1] < 1
-    nll = min(o.nll[p] for o, p in study.pareto(outcomes))
+    nll = min(o.nll[p] for o, p in pareto(outcomes))
     standing = report.standing(request, outcomes)
     assert standing.startswith(f"(best: NLL {nll:.3f}, ")
     assert f"dominates {100 * grown[-1]:.1f} %" in standing
@@ -220,7 +220,7 @@ def test_finalists_are_of_the_front_and_no_named_variants(ask):
 
     chosen = proof.finalists(outcomes, 2, request.limits)
 
-    keys = {o.key for o, _ in study.pareto(outcomes, request.limits)}
+    keys = {o.key for o, _ in pareto(outcomes, request.limits)}
     assert 0 < len(chosen) <= 2
     assert all(o.key in keys and not o.named for o in chosen)
 
@@ -325,7 +325,7 @@ def test_the_front_has_one_point_for_each_precision_that_no_other_dominates():
     slow = of("slow", {"fp32": 4.0, "int8": 2.0}, {"fp32": 0.30, "int8": 0.31})
     fast = of("fast", {"fp32": 3.0, "int8": 1.0}, {"fp32": 0.40, "int8": 0.45})
 
-    front = [(o.name, precision) for o, precision in study.pareto([slow, fast])]
+    front = [(o.name, precision) for o, precision in pareto([slow, fast])]
 
     assert front == [("fast", "int8"), ("slow", "int8"), ("slow", "fp32")]
 
@@ -390,7 +390,7 @@ def test_memory_is_a_limit_of_its_own(ask):
 
     assert {o.state for o in outcomes} == {OVER, TRAINED}
     assert all((o.state == OVER) == (o.latency["int8"]["peak_mb"] > 94) for o in outcomes)
-    assert all(o.latency[p]["peak_mb"] <= 94 for o, p in study.pareto(outcomes, request.limits))
+    assert all(o.latency[p]["peak_mb"] <= 94 for o, p in pareto(outcomes, request.limits))
     told = [sum(t.constraints.values()) for t in optuna_trials(request) if "key" in t.user_attrs]
     assert min(told) < 0 < max(told)
 

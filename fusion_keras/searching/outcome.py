@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from fusion_keras.errors import UsageError
 from fusion_keras.searching import rungs
@@ -101,3 +103,19 @@ def read(folder: Path) -> Outcome | None:
             f"{file} cannot be read ({error}): restore it, or remove {folder}: the "
             "search goes on without that model, and may propose it again."
         ) from None
+
+
+def pareto(
+    outcomes: Sequence[Outcome], limits: Mapping[str, float] | None = None
+) -> list[tuple[Outcome, str]]:
+    """The front over all precisions within limits: (trial, precision), fastest first."""
+    every = [
+        (o, name)
+        for o in outcomes
+        if o.state == TRAINED
+        for name in o.nll
+        if all(o.latency[name][measured] <= most for measured, most in (limits or {}).items())
+    ]
+    points = np.array([(o.nll[name], o.latency[name]["p90"]) for o, name in every])
+    best = [pair for pair, on_it in zip(every, rungs.front(points), strict=True) if on_it]
+    return sorted(best, key=lambda pair: pair[0].latency[pair[1]]["p90"])

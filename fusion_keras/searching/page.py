@@ -12,11 +12,11 @@ import optuna
 import plotly.graph_objects as go
 
 from fusion_keras.files import write
-from fusion_keras.searching.outcome import OVER, STOPPED, TRAINED, Outcome
+from fusion_keras.searching.outcome import OVER, STOPPED, TRAINED, Outcome, pareto
 from fusion_keras.searching.proof import label
 from fusion_keras.searching.request import Request
 from fusion_keras.searching.rungs import front
-from fusion_keras.searching.study import OBJECTIVES, open_study, pareto
+from fusion_keras.searching.study import OBJECTIVES, open_study
 from fusion_keras.searching.trial import PICTURE
 
 # Okabe and Ito's colours, which everybody can tell apart.

@@ -18,11 +18,10 @@ from fusion_keras.searching.away import Away
 from fusion_keras.searching.base import base_of, joint_base
 from fusion_keras.searching.crew import Crew, Place
 from fusion_keras.searching.latency import run
-from fusion_keras.searching.outcome import TRAINED, Outcome
+from fusion_keras.searching.outcome import TRAINED, Outcome, pareto
 from fusion_keras.searching.request import Request
 from fusion_keras.searching.rungs import hypervolume
 from fusion_keras.searching.space import Point, variant_point
-from fusion_keras.searching.study import pareto
 from fusion_keras.searching.trainee import train_whole
 
 _log = logging.getLogger(__name__)

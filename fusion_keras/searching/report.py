@@ -14,12 +14,11 @@ from rich.table import Table
 
 from fusion_keras import terminal
 from fusion_keras.files import write
-from fusion_keras.searching.outcome import FAILED, LIMITED, OVER, STOPPED, TRAINED, Outcome
+from fusion_keras.searching.outcome import FAILED, LIMITED, OVER, STOPPED, TRAINED, Outcome, pareto
 from fusion_keras.searching.page import write_page
 from fusion_keras.searching.proof import label
 from fusion_keras.searching.request import Request
 from fusion_keras.searching.rungs import hypervolume
-from fusion_keras.searching.study import pareto
 
 _log = logging.getLogger(__name__)
 
