@@ -23,7 +23,8 @@ HELP = """Measure backbones at a quarter, half, three quarters and the whole of 
   python -m fusion_keras.prices --texts=minilm,bert_base --images= --length=40
 
 The price list that one reads before choosing: parameters and multiply-adds of one example, and the
-median latency of the exported graph, by the bench's own method, with a head of two classes.
+median latency of the exported graph (the least beside it), by the bench's own method, with a head
+of two classes.
 
 FLAGS
   --texts=minilm,...      text backbones (all); empty for none

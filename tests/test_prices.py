@@ -38,12 +38,12 @@ def test_a_backbone_is_measured_at_four_shares_of_its_depth(modality, name, dept
 
 
 def test_what_could_not_be_measured_stands_in_the_table_with_its_reason():
-    times = {name: {"p50": 1.25} for name in prices.PRECISIONS}
+    times = {name: {"p50": 1.25, "min": 1.2} for name in prices.PRECISIONS}
     one = {"name": "a", "depth": 1, "parameters": 4_400_000, "macs": 61e6, "latency": times}
 
     table = prices.as_markdown([one, {"name": "b", "depth": 2, "error": "out of memory"}])
 
-    assert "| a | 1 | 4.4 | 61 | 1.25 | 1.25 |" in table
+    assert "| a | 1 | 4.4 | 61 | 1.25 (1.20) | 1.25 (1.20) |" in table
     assert "| b | 2 | out of memory |" in table
 
 
@@ -57,7 +57,7 @@ def test_what_failed_is_tried_again_and_what_was_measured_is_not(tmp_path, monke
         if len(tried) == 1:
             raise UsageError("out of memory")
         outcome = Outcome(key, point.name, {}, parameters=1, macs=2)
-        outcome.latency = {name: {"p50": 1.0} for name in prices.PRECISIONS}
+        outcome.latency = {name: {"p50": 1.0, "min": 1.0} for name in prices.PRECISIONS}
         return outcome
 
     monkeypatch.setattr(trial, "measured", measured)

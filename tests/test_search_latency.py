@@ -1,5 +1,7 @@
 """What a search keeps of a measurement, where other work shares the machine."""
 
+import itertools
+
 import pytest
 
 from fusion_keras.searching import latency
@@ -17,18 +19,25 @@ def make_reference(folder):
 
 @pytest.fixture
 def meter(tmp_path, monkeypatch):
-    """measure(key, (of the reference, of the draft), ...) -> what is kept of a draft whose
-    measurements come out like that, and how many were made."""
+    """measure(key, (of the reference, of the draft), ..., alone=...) -> what is kept of a draft
+    whose measurements come out like that, and how many were made; of the reference alone they
+    come out as `alone`."""
     with Crew() as crew:
         made = latency.Meter(tmp_path / "cache", "2 classes", crew)
 
-        def measure(key, *measurements):
+        def measure(key, *measurements, alone=((10.0, 11.0),)):
             left = [
                 {("reference", "fp32"): times(*ours), ("draft", "int8"): times(*draft)}
                 for ours, draft in measurements
             ]
-            count = len(left)
-            monkeypatch.setattr(latency, "_bench", lambda *_: left.pop(0))
+            count, by_itself = len(left), itertools.cycle(alone)
+
+            def benched(artifacts, *_):
+                if len(artifacts) == 1:
+                    return {("reference", "fp32"): times(*next(by_itself))}
+                return left.pop(0)
+
+            monkeypatch.setattr(latency, "_bench", benched)
             more = (("int8",), tmp_path / "log", make_reference)
             kept = made.measured(key, tmp_path / "draft", *more)
             return kept["int8"], count - len(left)
@@ -39,6 +48,11 @@ def meter(tmp_path, monkeypatch):
 def test_each_percentile_is_held_against_the_references_own(meter):
     meter("first", ((10.0, 11.0), (5.0, 5.5)))
     kept, _ = meter("second", ((20.0, 27.5), (10.0, 13.75)))
+    assert kept == pytest.approx(times(5.0, 5.5))
+
+
+def test_the_first_model_is_held_against_a_machine_that_was_seen_several_times(meter):
+    kept, _ = meter("first", ((20.0, 22.0), (10.0, 11.0)), alone=((20.0, 22.0), (10.0, 11.0)))
     assert kept == pytest.approx(times(5.0, 5.5))
 
 

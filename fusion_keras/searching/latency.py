@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import importlib.util
+import itertools
 import json
 import os
 import platform
@@ -28,11 +29,13 @@ from fusion_keras.files import digest, last_line, write
 from fusion_keras.interrupts import end_with_parent
 from fusion_keras.searching.crew import Crew
 
-_TIMES, _INTERVAL = ("p50", "p90", "min"), "p90_interval"
+_TIMES, _INTERVAL = ("min", "p50", "p90"), "p90_interval"
 # A graph that does the same for every query takes hardly longer at its 90th percentile than at the
 # median: 1.1 to 1.4 times on a shared machine (twelve measurements of 9 ms). Beyond this others
 # were at work, and it is measured anew; so many measurements at most.
 _CALM, _TRIES = 1.5, 3
+# Times that a new reference is measured by itself, before it is held against any model.
+_SETTLING = 5
 # What makes other graphs of the same model.
 _PACKAGES = ("keras", "tensorflow", "tf2onnx", "onnxscript", "onnxruntime")
 
@@ -141,7 +144,8 @@ class Meter:
             of_one = times[(draft.name, name)]
             found[name] = of_one | {which: of_one[which] * scale[which] for which in _TIMES}
             # Of two scales one may have been luckier.
-            found[name]["p90"] = max(found[name]["p90"], found[name]["p50"])
+            for less, more in itertools.pairwise(_TIMES):
+                found[name][more] = max(found[name][more], found[name][less])
             if _INTERVAL in of_one:
                 found[name][_INTERVAL] = [x * scale["p90"] for x in of_one[_INTERVAL]]
             lacking = sorted(set(wanted) - set(of_one))
@@ -163,6 +167,10 @@ class Meter:
         if not (reference / "meta.json").is_file():
             make_reference(reference)
             least.unlink(missing_ok=True)
+        if not least.is_file():
+            # Else the first models would be held against how the machine is at the moment.
+            for _ in range(_SETTLING):
+                _keep_least(least, self._undisturbed([reference], log)[(reference.name, "fp32")])
         tries = []
 
         def unrest(times) -> float:
@@ -170,25 +178,35 @@ class Meter:
             return anchor["p90"] / anchor["p50"]
 
         for _ in range(_TRIES):
-            with contextlib.nullcontext() if self._there else self._crew.quiet():
-                self._crew.check()
-                try:
-                    tries.append(_bench([reference, draft], log, self._crew, self._there))
-                except MachineError:
+            try:
+                tries.append(self._undisturbed([reference, draft], log))
+            except MachineError:
+                raise
+            except UsageError:
+                if not tries:
                     raise
-                except UsageError:
-                    if not tries:
-                        raise
-                    break
+                break
             if unrest(tries[-1]) <= _CALM:
                 break
         times = min(tries, key=unrest)
         anchor = times[(reference.name, "fp32")]
-        # Of all its measurements the one that the machine's other work disturbed least.
-        known = _read(least)
-        best = {which: min(anchor[which], known.get(which, anchor[which])) for which in _TIMES}
-        write(least, _json(best))
+        best = _keep_least(least, anchor)
         return times, {which: best[which] / anchor[which] for which in _TIMES}
+
+    def _undisturbed(self, artifacts: list[Path], log: Path) -> dict[tuple[str, str], dict]:
+        """As `_bench`, while the crew stands still."""
+        with contextlib.nullcontext() if self._there else self._crew.quiet():
+            self._crew.check()
+            return _bench(artifacts, log, self._crew, self._there)
+
+
+def _keep_least(file: Path, anchor: dict[str, float]) -> dict[str, float]:
+    """Of all measurements of the reference, the one that the machine's other work disturbed least,
+    time by time; kept in a file."""
+    known = _read(file)
+    best = {which: min(anchor[which], known.get(which, anchor[which])) for which in _TIMES}
+    write(file, _json(best))
+    return best
 
 
 def device(there: Elsewhere | None = None) -> str:

@@ -134,7 +134,7 @@ def _of(place: Place, point: Point, key: str, folder: Path, settings: trial.Sett
 
 
 def as_markdown(lines: Sequence[dict]) -> str:
-    """A table of `prices`."""
+    """A table of `prices`: medians, and minima beside them."""
     head = "| backbone | depth | parameters, M | multiply-adds, M | fp32, ms | int8, ms |"
     rows = [head, "|---|---|---|---|---|---|"]
     for line in lines:
@@ -149,4 +149,5 @@ def as_markdown(lines: Sequence[dict]) -> str:
 
 
 def _times(line: dict, between: str) -> str:
-    return between.join(f"{line['latency'][p]['p50']:.2f}" for p in PRECISIONS)
+    times = [line["latency"][precision] for precision in PRECISIONS]
+    return between.join(f"{t['p50']:.2f} ({t['min']:.2f})" for t in times)
