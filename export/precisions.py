@@ -147,12 +147,12 @@ def _save_once(model: ir.Model, target: Path) -> None:
     """
     passes.DeduplicateInitializersPass(size_limit=1 << 60)(model)
     for node in model.graph:
-        place = _ZERO_POINTS.get(node.op_type)
-        shared = None if place is None else node.inputs[place]
+        place = _ZERO_POINTS.get(node.op_type, len(node.inputs))
+        shared = node.inputs[place] if place < len(node.inputs) else None
         if shared is None or shared.const_value is None or shared.shape.rank() == 0:
             continue
         own = ir.Value(
-            name=f"{node.outputs[0].name}_zero_point",
+            name=f"{node.outputs[0].name}_weight_zero_point",
             shape=shared.shape,
             type=shared.type,
             const_value=ir.Tensor(shared.const_value.numpy()),
