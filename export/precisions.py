@@ -152,7 +152,7 @@ def _save_once(model: ir.Model, target: Path) -> None:
         if shared is None or shared.const_value is None or shared.shape.rank() == 0:
             continue
         own = ir.Value(
-            name=f"{node.outputs[0].name}_weight_zero_point",
+            name=f"{node.outputs[0].name}_zero_point_of_weights",
             shape=shared.shape,
             type=shared.type,
             const_value=ir.Tensor(shared.const_value.numpy()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from fusion_keras.errors import UsageError
+
+_log = logging.getLogger(__name__)
 
 # Inputs, and outputs: name -> [N, ...].
 Arrays = dict[str, np.ndarray]
@@ -38,10 +41,12 @@ def session(path: Path) -> Any:
     with contextlib.suppress(Exception):
         return made(exact=True)
     try:
-        return made(exact=False)
+        session = made(exact=False)
     except Exception as error:
         reason = " ".join(str(error).split())[:400]
         raise UsageError(f"ONNX Runtime refuses {path}: {reason}") from None
+    _log.info("%s: layers share weights: without VNNI sums of int8 may be cut off", Path(path).name)
+    return session
 
 
 def opened(path: Path, batch: int = 1) -> Callable[[Arrays], Arrays]:

@@ -104,3 +104,8 @@ def progress_bar(title: str, unit: str = "steps", rate: bool = False) -> Progres
         TextColumn("left"),
         console=console(),
     )
+
+
+def clock(seconds: float) -> str:
+    """Minutes and seconds."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 
 import numpy as np
 import onnx
@@ -67,6 +68,18 @@ def test_artifact_holds_everything_and_says_what_each_step_changed(artifact, run
     with np.load(run / "golden.npz") as before:
         np.testing.assert_array_equal(inputs["image"], before["input_image"])
         np.testing.assert_allclose(outputs["logits"], before["output_logits"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["int8", "int8_static"])
+def test_no_two_weights_share_a_zero_point(artifact, precision):
+    # Else ONNX Runtime could not sum exactly without VNNI, and would not say so.
+    graph = onnx.load(artifact / f"model.{precision}.onnx").graph
+    vectors = {t.name for t in graph.initializer if t.data_type == onnx.TensorProto.INT8 and t.dims}
+    uses = Counter(name for node in graph.node for name in node.input if name in vectors)
+    assert len(uses) > 10
+    assert set(uses.values()) == {1}
+    made = [*(t.name for t in graph.initializer), *(o for node in graph.node for o in node.output)]
+    assert len(made) == len(set(made))
 
 
 @pytest.mark.parametrize("precision", ["fp16", "int8", "int8_static"])

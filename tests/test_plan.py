@@ -67,8 +67,8 @@ def test_a_mistake_is_told_while_nothing_is_loaded(tiny, nothing_is_loaded, name
 
 
 def test_keras_on_another_backend_is_a_mistake(tiny, nothing_is_loaded, monkeypatch):
-    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
-    with pytest.raises(UsageError, match="KERAS_BACKEND is 'tensorflow', and training runs on JAX"):
+    monkeypatch.setattr("keras.backend.backend", lambda: "tensorflow")
+    with pytest.raises(UsageError, match="Keras runs on 'tensorflow', and jax is wanted: unset"):
         make_plan(tiny.config(variant="text"))
 
 

@@ -111,7 +111,7 @@ def test_a_search_that_is_killed_again_and_again_finds_the_same(sampler, jobs, a
             outcomes = searched(request, carry_out=dying)
 
     assert [o.key for o in outcomes] == [o.key for o in undisturbed]
-    assert pareto(outcomes) == study.pareto(undisturbed)
+    assert pareto(outcomes) == pareto(undisturbed)
     states = {t.state for t in optuna_trials(request)}
     assert len(killed) > 4
     assert optuna.trial.TrialState.RUNNING not in states

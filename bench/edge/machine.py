@@ -6,6 +6,7 @@ numbers. What varies from moment to moment is in `moment`.
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import re
@@ -15,6 +16,9 @@ from importlib import metadata
 from pathlib import Path
 
 from bench.edge.engine import gpu_name
+
+# A setting of an ONNX Runtime session; see `cuts_off_sums`.
+EXACT_SUMS = ("session.x64quantprecision", "1")
 
 PACKAGES = (
     "numpy",
@@ -105,6 +109,23 @@ def peak_bytes(pid: int) -> int | None:
     """Most memory that a process has had resident (VmHWM); None where it has gone."""
     peak = _fields(Path(f"/proc/{pid}/status"), ":").get("VmHWM")
     return int(peak.split()[0]) * 1024 if peak else None
+
+
+@functools.cache
+def cuts_off_sums() -> bool:
+    """Whether ONNX Runtime cuts off sums of products of uint8 and int8 on this processor.
+
+    Without VNNI x86 adds them in pairs of 16 bits, which end at 32767 (ONNX Runtime's
+    documentation, "Quantize ONNX Models": U8S8 and saturation). With weights rewritten as uint8 it
+    does not, for some of the speed; where there is VNNI, that would cost speed alone.
+    """
+    if platform.machine() not in ("x86_64", "AMD64"):
+        return False
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text().split())
+    except OSError:
+        return False
+    return not flags & {"avx512_vnni", "avx_vnni"}
 
 
 def busy(seconds: float = 0.5) -> str | None:

@@ -169,8 +169,9 @@ class Meter:
             least.unlink(missing_ok=True)
         if not least.is_file():
             # Else the first models would be held against how the machine is at the moment.
-            for _ in range(_SETTLING):
-                _keep_least(least, self._undisturbed([reference], log)[(reference.name, "fp32")])
+            alone = [self._undisturbed([reference], log) for _ in range(_SETTLING)]
+            for times in alone:
+                _keep_least(least, times[(reference.name, "fp32")])
         tries = []
 
         def unrest(times) -> float:

@@ -14,7 +14,7 @@ def half_width(own: np.ndarray, lower: np.ndarray, labels: np.ndarray, rows: int
 
     Args:
         own, lower: logits of the model and of the precision, on the scored rows.
-        labels: theirs; see `_losses`.
+        labels: theirs; see `losses_of`.
         rows: how many there are in all.
     """
     losses = losses_of(own, labels)

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from fusion_keras import terminal
 from fusion_keras.backbones.named import ARCHITECTURES
 from fusion_keras.backbones.presets import AUDIO
 from fusion_keras.backbones.text_encoder import TextEncoder
@@ -21,7 +22,6 @@ from fusion_keras.searching import trial
 from fusion_keras.searching.base import outputs_of
 from fusion_keras.searching.crew import Crew, Place
 from fusion_keras.searching.latency import Meter, met
-from fusion_keras.searching.report import clock
 from fusion_keras.searching.space import Point, key_of, plan_at
 
 PRECISIONS = ("fp32", "int8")
@@ -99,7 +99,8 @@ def prices(
         settings = trial.Settings(base, PRECISIONS, {}, meter, say)
         asked = [(m, name, *at) for m, name in wanted for at in points(m, name, base)]
         keys = [key_of(plan_at(point, base)) for *_, point in asked]
-        missing, began = [key for key in keys if key not in found], time.monotonic()
+        missing = [key for key in dict.fromkeys(keys) if key not in found]
+        began = time.monotonic()
         for (modality, name, depth, point), key in zip(asked, keys, strict=True):
             said = found.get(key) or _of(crew.whole, point, key, folder / "work" / key, settings)
             if key in missing:
@@ -110,8 +111,8 @@ def prices(
                     len(missing),
                     point.name,
                     said.get("error") or f"fp32 and int8 {_times(said, ' and ')} ms",
-                    clock(gone),
-                    clock(gone / done * (len(missing) - done)),
+                    terminal.clock(gone),
+                    terminal.clock(gone / done * (len(missing) - done)),
                 )
             # What failed is tried again.
             if key not in found and "error" not in said:

@@ -28,7 +28,7 @@ class Progress:
 
     def __init__(self, request: Request):
         self.request, self.outcomes = request, []
-        self._began, self._made, self._standing = time.monotonic(), 0, ""
+        self._began, self._made, self._seen, self._standing = time.monotonic(), 0, 0, ""
         self._status = terminal.console().status("")
 
     def __enter__(self) -> Progress:
@@ -40,6 +40,9 @@ class Progress:
 
     def say(self, line: str) -> None:
         """What is being done, and what was found, in a line that the next one replaces."""
+        if len(self.outcomes) != self._seen:
+            self._seen = len(self.outcomes)
+            self._standing = standing(self.request, self.outcomes)
         self._status.update(f"{line}  {self._standing}")
         _log.debug("%s", line)
 
@@ -54,10 +57,9 @@ class Progress:
             self.request.count,
             outcome.named or outcome.name,
             said(outcome),
-            clock(seconds),
-            clock(left),
+            terminal.clock(seconds),
+            terminal.clock(left),
         )
-        self._standing = standing(self.request, self.outcomes)
 
 
 def standing(request: Request, outcomes: Sequence[Outcome]) -> str:
@@ -71,11 +73,6 @@ def standing(request: Request, outcomes: Sequence[Outcome]) -> str:
         f"(best: NLL {nll:.3f}, {fastest.latency[precision]['p90']:.2f} ms; the front dominates "
         f"{100 * _volume(request, outcomes, best):.1f} %)"
     )
-
-
-def clock(seconds: float) -> str:
-    """Minutes and seconds."""
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
 
 
 def said(outcome: Outcome) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -65,9 +66,13 @@ def make_plan(config, framework: str = "keras") -> Plan:
             named, or the file of rows, as far as it is known without decoding; or Keras is not on
             JAX.
     """
-    if (backend := os.environ["KERAS_BACKEND"]) != "jax":
+    # Keras chooses once, when it is imported; it may have been before this package.
+    loaded = sys.modules.get("keras")
+    backend = loaded.backend.backend() if loaded else os.environ["KERAS_BACKEND"]
+    if backend != "jax":
         raise UsageError(
-            f"KERAS_BACKEND is {backend!r}, and training runs on JAX: unset it, or set it to jax."
+            f"Keras runs on {backend!r}, and jax is wanted: unset KERAS_BACKEND, and import "
+            "fusion_keras before keras."
         )
     resolved = resolve(config)
     plan = plan_of(resolved)

@@ -9,17 +9,17 @@ from collections import Counter
 
 import numpy as np
 
+from bench.edge import machine
 from bench.edge.artifact import ArtifactError
 from bench.edge.runners.base import Runner, brief, library
 
-# Products of uint8 and int8 are to be summed exactly on x86 without VNNI, too.
-EXACT_SUMS = ("session.x64quantprecision", "1")
 # A session is to tell which provider took which node, from 1.24 on.
 RECORD = ("session.record_ep_graph_assignment_info", "1")
 
 
 class OnnxRuntime(Runner):
-    """ONNX Runtime on the CPU, its settings as they are but for the threads.
+    """ONNX Runtime on the CPU, its settings as they are but for the threads, and for exact
+    sums of int8 where the processor cuts them off.
 
     Attributes:
         session: its own, which any number of threads may run.
@@ -36,8 +36,10 @@ class OnnxRuntime(Runner):
         if self.precision == "fp16" and _version(self._ort) < (1, 19):
             # 1.18 answers fp16 wrongly on the CPU from a session's second inference on, with it.
             options.enable_mem_pattern = False
+        exact = self.precision.startswith("int8") and machine.cuts_off_sums()
         try:
-            self.session = self._open(path, options)
+            self.session = self._exact(path, options) if exact else None
+            self.session = self.session or self._open(path, options)
         except ArtifactError:
             raise
         except Exception as error:  # its errors have no common class
@@ -48,13 +50,16 @@ class OnnxRuntime(Runner):
         self._outputs = [output.name for output in self.session.get_outputs()]
         self._inputs = [value.name for value in self.session.get_inputs()]
 
+    def _exact(self, path, options):
+        """A session that sums exactly; None for a graph in which two nodes share a weight."""
+        options.add_session_config_entry(*machine.EXACT_SUMS)
+        with contextlib.suppress(Exception):
+            return self._open(path, options)
+        options.add_session_config_entry(machine.EXACT_SUMS[0], "0")
+        return None
+
     def _open(self, path, options):
         self.providers = [self.asked]
-        options.add_session_config_entry(*EXACT_SUMS)
-        with contextlib.suppress(Exception):
-            return self._ort.InferenceSession(path, options, providers=[self.asked])
-        # It opens no graph so in which two nodes share a weight.
-        options.add_session_config_entry(EXACT_SUMS[0], "0")
         return self._ort.InferenceSession(path, options, providers=[self.asked])
 
     def _used(self, session) -> list[str]:
