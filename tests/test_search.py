@@ -285,7 +285,7 @@ def test_a_picture_of_each_trained_model_is_an_artifact_of_its_trial(ask):
 
 
 def test_a_space_without_further_points_ends_the_search(ask, base, monkeypatch):
-    monkeypatch.setattr(study, "_EXHAUSTED", 15)
+    monkeypatch.setattr(proposals, "_EXHAUSTED", 15)
     small = spaces.checked(
         {"taps.text": (2, 3), "taps.image": (4,), "joins": ("concat",)}, base, "it"
     )

@@ -156,10 +156,7 @@ def _session(content: bytes, provider: str):
     onnxruntime.set_default_logger_severity(3)
     try:
         os.environ["NVIDIA_TF32_OVERRIDE"] = "0"  # as the runners of fp32 have it
-        options = onnxruntime.SessionOptions()
-        if machine.cuts_off_sums():
-            options.add_session_config_entry(*machine.EXACT_SUMS)  # as the runners of int8 have it
-        session = onnxruntime.InferenceSession(content, options, providers=[provider])
+        session = onnxruntime.InferenceSession(content, providers=[provider])
     except Exception as error:  # of a class of its own for each reason
         raise ArtifactError(f"{provider} does not run here: {error}") from None
     if session.get_providers()[0] != provider:
