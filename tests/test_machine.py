@@ -186,3 +186,18 @@ def test_a_busy_neighbour_is_noticed():
     finally:
         busy.kill()
         busy.wait()
+
+
+@pytest.mark.parametrize(
+    ("processor", "flags", "cuts"),
+    [
+        ("x86_64", "avx2 fma", True),
+        ("x86_64", "avx2 avx_vnni", False),
+        ("x86_64", "avx512f avx512_vnni", False),
+        ("aarch64", "asimd", False),
+    ],
+)
+def test_sums_of_int8_are_cut_off_on_x86_without_vnni_alone(monkeypatch, processor, flags, cuts):
+    monkeypatch.setattr(machine.platform, "machine", lambda: processor)
+    monkeypatch.setattr(machine.Path, "read_text", lambda path: f"flags\t\t: {flags}\n")
+    assert machine.cuts_off_sums.__wrapped__() == cuts
