@@ -17,9 +17,6 @@ from pathlib import Path
 
 from bench.edge.engine import gpu_name
 
-# A setting of an ONNX Runtime session; see `cuts_off_sums`.
-EXACT_SUMS = ("session.x64quantprecision", "1")
-
 PACKAGES = (
     "numpy",
     "onnxruntime",

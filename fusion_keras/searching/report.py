@@ -67,11 +67,11 @@ def standing(request: Request, outcomes: Sequence[Outcome]) -> str:
     best = pareto(outcomes, request.limits)
     if not best:
         return ""
-    nll = min(o.nll[p] for o, p in best)
+    nll, share = min(o.nll[p] for o, p in best), _share(best, _reference(request, outcomes))
     fastest, precision = best[0]
     return (
         f"(best: NLL {nll:.3f}, {fastest.latency[precision]['p90']:.2f} ms; the front dominates "
-        f"{100 * _volume(request, outcomes, best):.1f} %)"
+        f"{100 * share:.1f} %)"
     )
 
 
@@ -161,17 +161,19 @@ def _nothing(request: Request, outcomes: Sequence[Outcome]) -> str:
 def volumes(request: Request, outcomes: Sequence[Outcome]) -> list[float]:
     """Hypervolume of the front behind each trial, as a share of the area up to the NLL of a guess
     and to the budget, or without one to the slowest that was measured."""
+    reference = _reference(request, outcomes)
     return [
-        _volume(request, outcomes, pareto(outcomes[:count], request.limits))
+        _share(pareto(outcomes[:count], request.limits), reference)
         for count in range(1, len(outcomes) + 1)
     ]
 
 
-def _volume(
-    request: Request, outcomes: Sequence[Outcome], best: list[tuple[Outcome, str]]
-) -> float:
+def _reference(request: Request, outcomes: Sequence[Outcome]) -> tuple[float, float]:
     slowest = max(t["p90"] for o in outcomes for t in o.latency.values())
-    reference = (max(o.guess or 0 for o in outcomes), request.budget or slowest)
+    return max(o.guess or 0 for o in outcomes), request.budget or slowest
+
+
+def _share(best: list[tuple[Outcome, str]], reference: tuple[float, float]) -> float:
     points = np.array([(o.nll[p], o.latency[p]["p90"]) for o, p in best])
     return hypervolume(points, reference) / (reference[0] * reference[1])
 

@@ -13,6 +13,8 @@ from bench.edge import machine
 from bench.edge.artifact import ArtifactError
 from bench.edge.runners.base import Runner, brief, library
 
+# Of a session, where `machine.cuts_off_sums`.
+EXACT_SUMS = ("session.x64quantprecision", "1")
 # A session is to tell which provider took which node, from 1.24 on.
 RECORD = ("session.record_ep_graph_assignment_info", "1")
 
@@ -38,8 +40,7 @@ class OnnxRuntime(Runner):
             options.enable_mem_pattern = False
         exact = self.precision.startswith("int8") and machine.cuts_off_sums()
         try:
-            self.session = self._exact(path, options) if exact else None
-            self.session = self.session or self._open(path, options)
+            self.session = (exact and self._exact(path, options)) or self._open(path, options)
         except ArtifactError:
             raise
         except Exception as error:  # its errors have no common class
@@ -52,10 +53,10 @@ class OnnxRuntime(Runner):
 
     def _exact(self, path, options):
         """A session that sums exactly; None for a graph in which two nodes share a weight."""
-        options.add_session_config_entry(*machine.EXACT_SUMS)
+        options.add_session_config_entry(*EXACT_SUMS)
         with contextlib.suppress(Exception):
             return self._open(path, options)
-        options.add_session_config_entry(machine.EXACT_SUMS[0], "0")
+        options.add_session_config_entry(EXACT_SUMS[0], "0")
         return None
 
     def _open(self, path, options):
