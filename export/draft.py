@@ -68,7 +68,7 @@ def make(run: Path, out: Path, wanted: tuple[str, ...]) -> None:
         rungs = []
         for name in dict.fromkeys(("fp32", *wanted)):
             logits = run_onnx(folder / FILES[name], rows)["logits"]
-            kind = kind_of(name)
+            kind = "draft" if name == "fp32" else kind_of(name)
             rung = ladder.compare(name, logits, "jax", expected, kind, label_kind=label_kind)
             if name != "fp32":
                 few = slice(GOLDEN_ROWS)

@@ -56,6 +56,9 @@ class Tolerance:
 
 TOLERANCES = {
     "float32": Tolerance(EXACT, 0.999999, 0.01, 0.0, 0.0, EXACT, 0.0),
+    # Float32 of random weights, which no training has kept small: of MobileNetV3 large, the last
+    # bit of its input alone changes 1e-5 of what it gives. Weights in a wrong place change all.
+    "draft": Tolerance(10 * EXACT, 0.999999, 0.01, 0.0, 0.0, EXACT, 10 * EXACT),
     "fp16": Tolerance(0.05, 0.999, 0.045, 0.01, 0.01, 0.02, 0.03),
     "int8": Tolerance(1.0, 0.95, 0.33, 0.05, 0.01, 0.2, 0.16),
 }

@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 from onnxscript.rewriter import RewriteRule
 
-from export.rewrites import LOWEST
+from export.arithmetic_rules import LOWEST
 from export.rule_helpers import apply, constant, new, source, tidy
 
 _DOMAIN = "com.microsoft"

@@ -28,6 +28,12 @@ def test_float32_holds_to_a_ten_thousandth_of_the_largest_logit(error, holds):
     assert rung.holds is holds
 
 
+@pytest.mark.parametrize(("error", "holds"), [(3.9e-3, True), (4.1e-3, False)])
+def test_float32_of_random_weights_may_round_ten_times_as_much(error, holds):
+    rung = ladder.compare("fp32", LOGITS + np.array([error, 0]), "jax", LOGITS, "draft")
+    assert rung.holds is holds
+
+
 def test_small_logits_are_measured_against_one():
     rung = ladder.compare("onnx", 1e-3 * LOGITS + 5e-5, "jax", 1e-3 * LOGITS, "float32")
     assert rung.relative == pytest.approx(5e-5)
