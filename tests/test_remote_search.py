@@ -41,7 +41,7 @@ def test_a_draft_is_measured_there_once_and_known_from_then_on(
     there = met(device.flags, tmp_path, crew)
     cache, log = tmp_path / "cache", tmp_path / "bench.log"
     made = draft(tmp_path / "draft", tiny_artifact)
-    meter = Meter(cache, "2 classes", crew, there)
+    meter = Meter(cache, "2 classes", "r", crew, there)
     more = (("fp32",), log, lambda folder: draft(folder, tiny_artifact))
     # One that is off ends the search, and no trial of it fails.
     device.process.terminate()
@@ -53,12 +53,12 @@ def test_a_draft_is_measured_there_once_and_known_from_then_on(
     found = meter.measured("a model", made, *more)
     assert found["fp32"]["p90"] > 0
     assert found["fp32"]["peak_mb"] > 1
-    assert {path.name for path in (device.home / "artifacts").iterdir()} == {"draft", "reference"}
-    again = Meter(cache, "2 classes", crew, met(device.flags, tmp_path, crew))
+    assert {path.name for path in (device.home / "artifacts").iterdir()} == {"draft", "reference-r"}
+    again = Meter(cache, "2 classes", "r", crew, met(device.flags, tmp_path, crew))
     assert again.known("a model", ("fp32",)) == found
-    assert Meter(cache, "2 classes", crew).known("a model", ("fp32",)) is None
+    assert Meter(cache, "2 classes", "r", crew).known("a model", ("fp32",)) is None
     # Set otherwise in the midst of a search.
-    other = Meter(cache, "2 classes", crew, Elsewhere(there.flags, {"power_mode": "30W"}))
+    other = Meter(cache, "2 classes", "r", crew, Elsewhere(there.flags, {"power_mode": "30W"}))
     with pytest.raises(MachineError, match="The device was set otherwise, or exchanged"):
         other.measured("a model", made, *more)
 
@@ -84,7 +84,7 @@ def test_prices_are_those_of_the_device(device, tmp_path):
     lines = prices.prices(wanted, config, folder, str, device.flags)
     assert [(line["name"], line["depth"]) for line in lines] == [("bert_tiny", 1), ("bert_tiny", 2)]
     assert all(line["latency"]["int8"]["p50"] > 0 for line in lines)
-    assert "reference" in {path.name for path in (device.home / "artifacts").iterdir()}
+    assert list((device.home / "artifacts").glob("reference-*"))
     # Known from now on, and only as the device's.
     assert prices.prices(wanted, config, folder, str, device.flags) == lines
     with pytest.raises(UsageError, match="prices of another machine"):

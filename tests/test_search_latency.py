@@ -21,20 +21,21 @@ def make_reference(folder):
 def meter(tmp_path, monkeypatch):
     """measure(key, (of the reference, of the draft), ..., alone=...) -> what is kept of a draft
     whose measurements come out like that, and how many were made; of the reference alone they
-    come out as `alone`."""
+    come out as `alone`; `reference` is the key of it."""
     with Crew() as crew:
-        made = latency.Meter(tmp_path / "cache", "2 classes", crew)
 
-        def measure(key, *measurements, alone=((10.0, 11.0),)):
+        def measure(key, *measurements, alone=((10.0, 11.0),), reference="r"):
+            made = latency.Meter(tmp_path / "cache", "2 classes", reference, crew)
+            anchor = (f"reference-{reference}", "fp32")
             left = [
-                {("reference", "fp32"): times(*ours), ("draft", "int8"): times(*draft)}
+                {anchor: times(*ours), ("draft", "int8"): times(*draft)}
                 for ours, draft in measurements
             ]
             count, by_itself = len(left), itertools.cycle(alone)
 
             def benched(artifacts, *_):
                 if len(artifacts) == 1:
-                    return {("reference", "fp32"): times(*next(by_itself))}
+                    return {anchor: times(*next(by_itself))}
                 return left.pop(0)
 
             monkeypatch.setattr(latency, "_bench", benched)
@@ -54,6 +55,12 @@ def test_each_percentile_is_held_against_the_references_own(meter):
 def test_the_first_model_is_held_against_a_machine_that_was_seen_several_times(meter):
     kept, _ = meter("first", ((20.0, 22.0), (10.0, 11.0)), alone=((20.0, 22.0), (10.0, 11.0)))
     assert kept == pytest.approx(times(5.0, 5.5))
+
+
+def test_models_of_another_size_are_held_against_a_reference_of_their_own(meter):
+    meter("small", ((0.1, 0.11), (0.2, 0.22)), alone=((0.1, 0.11),), reference="small")
+    kept, _ = meter("large", ((20.0, 22.0), (30.0, 33.0)), reference="large")
+    assert kept == pytest.approx(times(15.0, 16.5))
 
 
 def test_a_lucky_scale_makes_no_p90_below_the_median(meter):

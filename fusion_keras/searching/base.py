@@ -12,8 +12,9 @@ from fusion_keras.fusion.architectures import FUSION
 from fusion_keras.fusion.variants import FROZEN
 from fusion_keras.searching.crew import Place
 from fusion_keras.searching.request import Request
-from fusion_keras.searching.space import VARIANT, variant_point
+from fusion_keras.searching.space import VARIANT, key_of, variant_point
 from fusion_keras.searching.trainee import train_whole
+from fusion_keras.training.plan import plan_of
 from fusion_keras.training.recipes import resolve
 
 _log = logging.getLogger(__name__)
@@ -21,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 def outputs_of(base) -> str:
     """What the data ask of every model beside its architecture: its classes, and a score."""
-    resolved = resolve(variant_point(VARIANT).config(untaught(base)))
+    resolved = resolve(reference(base))
     classes = len(FUSION.check_data(resolved))
     return f"{classes} classes" + (" and a score" if resolved.regression else "")
 
@@ -31,6 +32,22 @@ def base_of(variant: str, request: Request, joint):
     several modalities, else `request.base`, whose models learn from the data alone."""
     alone = variant in MODALITIES or variant in FROZEN
     return untaught(request.base) if alone else joint
+
+
+def reference(base):
+    """The config of the model that all others are held against while they are measured.
+
+    It is `inter` of the same backbones, sizes and lengths: of a reference that takes a hundredth of
+    their time most of a measurement is that of the clock and of the threads.
+    """
+    config = variant_point(VARIANT).config(untaught(base))
+    config.parents = ()
+    return config
+
+
+def reference_key(base) -> str:
+    """What it is known by."""
+    return key_of(plan_of(resolve(reference(base))))
 
 
 def untaught(base):

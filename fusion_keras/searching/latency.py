@@ -1,8 +1,8 @@
 """How long a draft takes on a device, by the bench's own method, beside a reference.
 
 A search lasts hours, in which a machine has slow ones. Each draft takes turns with one and the same
-reference graph; what is kept is its ratio to that, percentile by percentile, times the least that
-the reference ever took.
+reference graph, which takes about as long as drafts do (`base.reference`); what is kept is its
+ratio to that, percentile by percentile, times the least that the reference ever took.
 Another machine measures where the bench is given one (--device): then nothing here stands still.
 """
 
@@ -85,16 +85,24 @@ class Meter:
         folder: what is known of models with these outputs on this device, kept for later searches.
     """
 
-    def __init__(self, cache: Path, outputs: str, crew: Crew, there: Elsewhere | None = None):
+    def __init__(
+        self,
+        cache: Path,
+        outputs: str,
+        reference: str,
+        crew: Crew,
+        there: Elsewhere | None = None,
+    ):
         """
         Args:
             cache: where all of it is kept.
             outputs: what models answer, beside their architecture, by which they are known.
+            reference: the key of the model that all are held against.
             crew: stands still while one is measured on this machine.
             there: measures, instead of this machine.
         """
         self._crew, self._one, self._there = crew, threading.Lock(), there
-        self._device = cache / "latency" / device(there)
+        self._device, self._reference = cache / "latency" / device(there), f"reference-{reference}"
         self.folder = self._device / outputs.replace(" ", "_")
 
     def known(
@@ -128,7 +136,8 @@ class Meter:
             key: of the model.
             draft: an artifact; precisions: of it.
             log: what the bench said.
-            make_reference: writes an artifact at fp32 alone, where this device has none yet.
+            make_reference: writes the reference's artifact, at fp32 alone, where this device has
+                none yet.
             wanted: what must be among it.
 
         Raises:
@@ -163,7 +172,8 @@ class Meter:
         self, draft: Path, log: Path, make_reference: Callable[[Path], None]
     ) -> tuple[dict[tuple[str, str], dict], dict[str, float]]:
         """As `_bench`, and what each of the times is to be multiplied by."""
-        reference, least = self._device / "reference", self._device / "reference.json"
+        reference = self._device / self._reference
+        least = reference.with_suffix(".json")
         if not (reference / "meta.json").is_file():
             make_reference(reference)
             least.unlink(missing_ok=True)

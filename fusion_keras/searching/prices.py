@@ -19,7 +19,7 @@ from fusion_keras.errors import MachineError, UsageError
 from fusion_keras.files import write
 from fusion_keras.fusion.architectures import FUSION
 from fusion_keras.searching import trial
-from fusion_keras.searching.base import outputs_of
+from fusion_keras.searching.base import outputs_of, reference_key
 from fusion_keras.searching.crew import Crew, Place
 from fusion_keras.searching.latency import Meter, met
 from fusion_keras.searching.space import Point, key_of, plan_at
@@ -95,7 +95,9 @@ def prices(
     lines = []
     with Crew() as crew:
         there = met(device, folder, crew) if device else None
-        meter = Meter(cache_dir(base.data.cache_dir), outputs_of(base), crew, there)
+        meter = Meter(
+            cache_dir(base.data.cache_dir), outputs_of(base), reference_key(base), crew, there
+        )
         settings = trial.Settings(base, PRECISIONS, {}, meter, say)
         asked = [(m, name, *at) for m, name in wanted for at in points(m, name, base)]
         keys = [key_of(plan_at(point, base)) for *_, point in asked]

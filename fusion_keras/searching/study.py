@@ -23,7 +23,7 @@ from fusion_keras.errors import UsageError
 from fusion_keras.files import write
 from fusion_keras.searching import trial as trials
 from fusion_keras.searching.away import Away
-from fusion_keras.searching.base import joint_base, outputs_of
+from fusion_keras.searching.base import joint_base, outputs_of, reference_key
 from fusion_keras.searching.crew import Crew, Line, Place
 from fusion_keras.searching.latency import Meter, met
 from fusion_keras.searching.outcome import FAILED, LIMITED, OVER, TRAINED, Outcome
@@ -63,7 +63,9 @@ def search(
         # Before anything is trained.
         there = met(request.device, request.folder, crew) if request.device else None
         joint = joint_base(request, crew.whole, request.seed, say)
-        meter = Meter(request.cache, outputs_of(request.base), crew, there)
+        meter = Meter(
+            request.cache, outputs_of(request.base), reference_key(request.base), crew, there
+        )
         told, under_way = Line(say), deque()
 
         def seen_through(place: Place, proposal: Proposal, folder: Path, before) -> Outcome:

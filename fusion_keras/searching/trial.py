@@ -19,6 +19,7 @@ import numpy as np
 from fusion_keras.errors import MachineError, UsageError
 from fusion_keras.files import write
 from fusion_keras.searching import rungs
+from fusion_keras.searching.base import reference
 from fusion_keras.searching.crew import Place
 from fusion_keras.searching.latency import Meter
 from fusion_keras.searching.losses import half_width, losses_of
@@ -179,8 +180,8 @@ def _measure(
     clock: _Clock,
 ) -> None:
     draft = clock("converting", _draft, place, model, folder, settings)
-    reference = functools.partial(_make, place, folder, ("fp32",))
-    more = (settings.precisions, folder / "bench.log", reference, settings.limits)
+    make_reference = functools.partial(_make_reference, place, folder, settings)
+    more = (settings.precisions, folder / "bench.log", make_reference, settings.limits)
     outcome.latency = clock("measuring", settings.meter.measured, outcome.key, draft, *more)
 
 
@@ -257,12 +258,16 @@ def _draft(place: Place, model: Trainee, folder: Path, settings: Settings) -> Pa
     target = folder / "draft"
     if not (target / "meta.json").is_file():
         model.draft(folder / "made")
-        _make(place, folder, settings.precisions, target)
+        place.converter.make(folder / "made", target, settings.precisions, folder / "export.log")
     return target
 
 
-def _make(place: Place, folder: Path, precisions: tuple[str, ...], target: Path) -> None:
-    place.converter.make(folder / "made", target, precisions, folder / "export.log")
+def _make_reference(place: Place, folder: Path, settings: Settings, target: Path) -> None:
+    made = folder / "reference-made"
+    with trainee(reference(settings.base), folder / "reference", place) as model:
+        model.built()
+        model.draft(made)
+    place.converter.make(made, target, ("fp32",), folder / "export.log")
 
 
 def _score(
