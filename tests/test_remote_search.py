@@ -53,7 +53,7 @@ def test_a_draft_is_measured_there_once_and_known_from_then_on(
     found = meter.measured("a model", made, *more)
     assert found["fp32"]["p90"] > 0
     assert found["fp32"]["peak_mb"] > 1
-    assert {path.name for path in (device.home / "artifacts").iterdir()} == {"draft", "reference-r"}
+    assert {path.name for path in (device.home / "artifacts").iterdir()} == {"draft", "reference"}
     again = Meter(cache, "2 classes", "r", crew, met(device.flags, tmp_path, crew))
     assert again.known("a model", ("fp32",)) == found
     assert Meter(cache, "2 classes", "r", crew).known("a model", ("fp32",)) is None
@@ -84,7 +84,7 @@ def test_prices_are_those_of_the_device(device, tmp_path):
     lines = prices.prices(wanted, config, folder, str, device.flags)
     assert [(line["name"], line["depth"]) for line in lines] == [("bert_tiny", 1), ("bert_tiny", 2)]
     assert all(line["latency"]["int8"]["p50"] > 0 for line in lines)
-    assert list((device.home / "artifacts").glob("reference-*"))
+    assert "reference" in {path.name for path in (device.home / "artifacts").iterdir()}
     # Known from now on, and only as the device's.
     assert prices.prices(wanted, config, folder, str, device.flags) == lines
     with pytest.raises(UsageError, match="prices of another machine"):

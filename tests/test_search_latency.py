@@ -26,7 +26,7 @@ def meter(tmp_path, monkeypatch):
 
         def measure(key, *measurements, alone=((10.0, 11.0),), reference="r"):
             made = latency.Meter(tmp_path / "cache", "2 classes", reference, crew)
-            anchor = (f"reference-{reference}", "fp32")
+            anchor = ("reference", "fp32")
             left = [
                 {anchor: times(*ours), ("draft", "int8"): times(*draft)}
                 for ours, draft in measurements

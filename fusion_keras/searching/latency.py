@@ -82,7 +82,8 @@ class Meter:
     """Measures drafts, each once.
 
     Attributes:
-        folder: what is known of models with these outputs on this device, kept for later searches.
+        folder: what is known of models with these outputs on this device, beside this reference;
+            kept for later searches.
     """
 
     def __init__(
@@ -102,8 +103,9 @@ class Meter:
             there: measures, instead of this machine.
         """
         self._crew, self._one, self._there = crew, threading.Lock(), there
-        self._device, self._reference = cache / "latency" / device(there), f"reference-{reference}"
-        self.folder = self._device / outputs.replace(" ", "_")
+        # Held against another reference they would not be comparable.
+        self._beside = cache / "latency" / device(there) / reference
+        self.folder = self._beside / outputs.replace(" ", "_")
 
     def known(
         self, key: str, precisions: tuple[str, ...], wanted: Collection[str] = ()
@@ -172,8 +174,7 @@ class Meter:
         self, draft: Path, log: Path, make_reference: Callable[[Path], None]
     ) -> tuple[dict[tuple[str, str], dict], dict[str, float]]:
         """As `_bench`, and what each of the times is to be multiplied by."""
-        reference = self._device / self._reference
-        least = reference.with_suffix(".json")
+        reference, least = self._beside / "reference", self._beside / "reference.json"
         if not (reference / "meta.json").is_file():
             make_reference(reference)
             least.unlink(missing_ok=True)
