@@ -98,9 +98,8 @@ def read_manifest(
     """
     path = Path(path)
     skips = SkipLog(path.name, max_skipped)
-    classes = tuple(classes or ())
-    columns = TextColumns.of(text_column, text_join, text_names, missing)
-    inputs = (*columns.columns, *numbers, *categories)
+    joined = TextColumns.of(text_column, text_join, text_names, missing)
+    inputs = (*joined.columns, *numbers, *categories)
     named = (image_column, audio_column, label_column, split_column, id_column, group_column)
     table = read_table(
         path,
@@ -109,43 +108,29 @@ def read_manifest(
         encoding=encoding,
         encoding_flag="--config.data.manifest.encoding",
     )
-    table, text_column = columns.joined(table)
+    table, text_column = joined.joined(table)
     refuse_targets({"label_column": label_column, "score_column": score_column}, inputs)
-    several = label_kind == "multi"
-    table.require(
-        label_column, "label", setting="label_column", lists=several, instead=f"; {SPLITS_CELLS}"
-    )
-    if image_column:
-        table.require(image_column, "image path", ', or "" for text only', setting="image_column")
-    if audio_column:
-        table.require(audio_column, "sound path", ', or "" for none', setting="audio_column")
-    names = (*numbers, *categories)
-    for name in names:
-        table.require(name, "number" if name in numbers else "category")
-    split_column = _optional(table, split_column, "split")
-    id_column = _optional(table, id_column, "id")
-    group_column = _optional(table, group_column, "group")
-    score_column = _optional(table, score_column, "score")
-
     wanted = _Wanted(
-        text_column,
-        image_column,
-        audio_column,
-        label_column,
-        tuple(name for name in (id_column, group_column) if name),
-        tuple(numbers),
-        classes,
-        frozenset(word.strip().casefold() for word in missing),
-        several,
-        keep_incomplete,
+        text=text_column,
+        image=image_column,
+        audio=audio_column,
+        label=label_column,
+        split=_optional(table, split_column, "split"),
+        id=_optional(table, id_column, "id"),
+        group=_optional(table, group_column, "group"),
+        score=_optional(table, score_column, "score"),
+        numbers=tuple(numbers),
+        categories=tuple(categories),
+        classes=tuple(classes or ()),
+        missing=frozenset(word.strip().casefold() for word in missing),
+        several=label_kind == "multi",
+        keep=keep_incomplete,
     )
-
-    files = files or Files(path.parent)
-    rows = list(_usable(table, wanted, files, split_column, score_column, skips))
+    wanted.require_columns(table)
+    rows = list(_usable(table, wanted, files or Files(path.parent), skips))
     if not rows:
         skips.check()
         raise UsageError(f"got no usable row in {path}, wanted at least one; fix the file.")
-
     labels = _labels(rows, wanted, skips.source, join_classes, label_separator)
     for row, reason in zip(rows, labels.reasons, strict=True):
         if reason:
@@ -153,32 +138,42 @@ def read_manifest(
     skips.check()
     cells = {name: [row.cells[name] for row in rows] for name in inputs}
     told = giveaways(cells, numbers, labels.values, skips.source)
-    notes = (*table.notes, *labels.notes, *told)
+    records = _records(path, rows, wanted, labels, (*table.notes, *labels.notes, *told), skips)
+    known = [row for row, reason in enumerate(labels.reasons) if not reason]
+    return check_records(records.select(known))
+
+
+def _records(
+    path: Path,
+    rows: list[_Row],
+    wanted: _Wanted,
+    labels: Labels,
+    notes: tuple[str, ...],
+    skips: SkipLog,
+) -> Records:
     raw: dict[str, list] = {"text": [row.text for row in rows]}
-    if image_column:
+    if wanted.image:
         raw["image"] = [row.image for row in rows]
-    if audio_column:
+    if wanted.audio:
         raw["audio"] = [row.sound for row in rows]
-    if names:
-        raw["tabular"] = [wanted.tabular(row.cells, categories) for row in rows]
-    records = Records(
+    if wanted.numbers or wanted.categories:
+        raw["tabular"] = [wanted.tabular(row.cells) for row in rows]
+    return Records(
         name=path.parent.resolve().name if path.stem == "manifest" else path.stem,
         ids=[
-            row.cells[id_column].strip() if id_column else f"{unit(path.name)}{row.line}"
+            row.cells[wanted.id].strip() if wanted.id else f"{unit(path.name)}{row.line}"
             for row in rows
         ],
-        splits=[row.split for row in rows] if split_column else None,
+        splits=[row.split for row in rows] if wanted.split else None,
         raw=raw,
         labels=labels.values,
         classes=labels.classes,
-        scores=np.array([row.score for row in rows], np.float32) if score_column else None,
-        groups=[row.cells[group_column].strip() for row in rows] if group_column else None,
+        scores=np.array([row.score for row in rows], np.float32) if wanted.score else None,
+        groups=[row.cells[wanted.group].strip() for row in rows] if wanted.group else None,
         notes=notes,
         origins=[place(path.name, row.line) for row in rows],
         skips=skips,
     )
-    known = [row for row, reason in enumerate(labels.reasons) if not reason]
-    return check_records(records.select(known))
 
 
 def _labels(rows: list[_Row], wanted: _Wanted, source: str, join: bool, separator: str) -> Labels:
@@ -203,12 +198,38 @@ class _Wanted:
     image: str
     audio: str
     label: str
-    names: tuple[str, ...]  # of the row, of its group
+    split: str
+    id: str
+    group: str
+    score: str
     numbers: tuple[str, ...]
+    categories: tuple[str, ...]
     classes: tuple[str, ...]
     missing: frozenset[str]
     several: bool  # labels a row
     keep: bool  # rows that lack a modality
+
+    def require_columns(self, table: Table) -> None:
+        """
+        Raises:
+          UsageError: the table has no such column, or twice, or it holds what cannot be used.
+        """
+        table.require(
+            self.label,
+            "label",
+            setting="label_column",
+            lists=self.several,
+            instead=f"; {SPLITS_CELLS}",
+        )
+        if self.image:
+            without = ', or "" for text only'
+            table.require(self.image, "image path", without, setting="image_column")
+        if self.audio:
+            table.require(self.audio, "sound path", ', or "" for none', setting="audio_column")
+        for name in self.numbers:
+            table.require(name, "number")
+        for name in self.categories:
+            table.require(name, "category")
 
     @property
     def modalities(self) -> dict[str, str]:
@@ -228,13 +249,15 @@ class _Wanted:
         unnamed = label.casefold() not in PERHAPS_NAMES and label not in self.classes
         return self.is_missing(label) and unnamed
 
-    def tabular(self, cells: dict[str, str], categories: Sequence[str]) -> dict[str, str] | None:
+    def tabular(self, cells: dict[str, str]) -> dict[str, str] | None:
         """The cells of numbers and categories; one that is missing is empty.
 
         As of labels, a category is not missing where `table.PERHAPS_NAMES` says what it may be.
         """
         numbers = {n: "" if self.is_missing(cells[n]) else cells[n] for n in self.numbers}
-        row = numbers | {n: "" if self._is_no_category(cells[n]) else cells[n] for n in categories}
+        row = numbers | {
+            n: "" if self._is_no_category(cells[n]) else cells[n] for n in self.categories
+        }
         return None if self.keep and not any(cell.strip() for cell in row.values()) else row
 
     def lacks(
@@ -267,9 +290,10 @@ class _Wanted:
         label = () if self.several else (self.label,)
         if self.has_no_label(cells) and not self.several:
             return f"no {self.label}: {cells[self.label]!r}"
-        for column in (*text, *label, *self.names):
+        names = [name for name in (self.id, self.group) if name]
+        for column in (*text, *label, *names):
             if not cells[column].strip():
-                return f"empty {column}" + (_LEFT_OUT if column in self.names else "")
+                return f"empty {column}" + (_LEFT_OUT if column in names else "")
         if text and self.is_missing(cells[self.text]):
             return f"no {self.text}: {cells[self.text]!r}"
         named = {"image": ("image", self.image, image), "audio": ("sound", self.audio, sound)}
@@ -303,21 +327,14 @@ class _Row:
     score: float | None
 
 
-def _usable(
-    table: Table,
-    wanted: _Wanted,
-    files: Files,
-    split_column: str,
-    score_column: str,
-    skips: SkipLog,
-) -> Iterator[_Row]:
+def _usable(table: Table, wanted: _Wanted, files: Files, skips: SkipLog) -> Iterator[_Row]:
     """Yield the rows that can be used; note the others in `skips`."""
     for row in table.rows:
         line, cells = row.line, row.cells
         where = place(table.path.name, line)
         # These end the run, whether or not the row is usable otherwise.
-        split = parse_split(cells[split_column], where) if split_column else None
-        score = _score(cells[score_column], where) if score_column else None
+        split = parse_split(cells[wanted.split], where) if wanted.split else None
+        score = _score(cells[wanted.score], where) if wanted.score else None
         image = _file(cells[wanted.image], files, where) if wanted.image else None
         sound = _file(cells[wanted.audio], files, where) if wanted.audio else None
         lacks = wanted.lacks(cells, image, sound, files)

@@ -34,7 +34,7 @@ _CLASSES = 3
 
 @dataclass(frozen=True)
 class TimmFamily:
-    """As `Family` of tests/test_image_backbones.py; fields are those of config.json.
+    """As `image_families.Family`; fields are those of config.json.
 
     Attributes:
         network: of timm's names; its arguments are, but for image_shape, those of `ours`.
