@@ -99,7 +99,7 @@ def _data() -> ConfigDict:
 def _manifest(data: ConfigDict) -> None:
     data.manifest = ConfigDict()
     # Its column of sentences; or several with commas between, e.g. title,body: their texts are
-    # joined into one. A name that holds a comma stands in double quotes.
+    # joined into one. A name that holds a comma stands in double quotes. "" for none.
     data.manifest.text_column = "text"
     # What stands between the texts of several columns.
     data.manifest.text_join = " | "

@@ -41,6 +41,15 @@ def test_an_optional_column_can_be_left_out(write):
     assert (records.splits, records.raw.get("image"), records.ids[0]) == (None, None, "line2")
 
 
+def test_a_table_needs_no_text(write):
+    path = write("image,label", "images/0.png,b", "images/1.png,a")
+    records = read_manifest(path, text_column="")
+    assert records.raw["text"] == [None, None]
+    assert [image.name for image in records.raw["image"]] == ["0.png", "1.png"]
+    with pytest.raises(UsageError, match=r'no column .text. .* or "" for no text'):
+        read_manifest(path)
+
+
 def test_renamed_columns(write):
     path = write("satz,bild,klasse,teil", *(row.split(",", 1)[1] for row in ROWS), name="x.csv")
     path.write_text(path.read_text().replace("satz,bild,klasse,teil", "teil,satz,bild,klasse"))

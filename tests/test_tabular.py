@@ -223,6 +223,33 @@ def test_every_variant_joins_it(bench, variant):
     ]
 
 
+def test_a_table_without_a_text_trains_what_takes_none(bench, tmp_path):
+    from fusion_keras.training.plan import make_plan
+    from fusion_keras.training.task import prepare
+
+    cells = bench.folder / "data" / "cells.csv"
+    with cells.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    path = cells.with_name("no_text.csv")
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [name for name in rows[0] if name != "text"])
+        writer.writeheader()
+        writer.writerows({k: v for k, v in row.items() if k != "text"} for row in rows)
+    without = {"data__path": path, "data__manifest__text_column": "", "variant": "inter"}
+    changes = settings(bench, **without, fusion__modalities="image+tabular")
+    task = prepare(make_plan(bench.config(**changes)))
+    assert task.spec.modalities == ("image", "tabular")
+    assert task.dataset.present == {}
+    for other in ("text+tabular", "text+image"):
+        changes = settings(bench, **without, fusion__modalities=other)
+        with pytest.raises(UsageError, match="the source 'no_text' without texts, wanted some"):
+            make_plan(bench.config(**changes))
+    changes = settings(bench, **without, fusion__modalities="image+tabular")
+    changes |= {"data__manifest__split_column": "", "data__group_by": "text"}
+    with pytest.raises(UsageError, match="group_by='text' and no text column"):
+        make_plan(bench.config(**changes))
+
+
 @pytest.fixture(scope="module")
 def run(bench, entries) -> Path:
     """A trained early fusion of sentences and tables that can do without either."""

@@ -106,8 +106,8 @@ def test_what_cannot_be_meant_is_refused(table):
         read(table, text_column="title", text_join="; ")
     with pytest.raises(UsageError, match=r"no column 'genre' .*a comma in double quotes"):
         read(table, text_column="title,genre, sub")
-    with pytest.raises(UsageError, match="no column ''"):
-        read(table, text_column="")
+    with pytest.raises(UsageError, match="text_join is '; ', and text_column names none"):
+        read(table, text_column="", text_join="; ")
 
 
 def test_the_settings_stand_in_the_config_as_here():

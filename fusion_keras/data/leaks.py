@@ -229,7 +229,7 @@ def check_group_by(chosen: str, records: Records, source: str) -> None:
             "them: leave group_by out (what the splits share is counted in the notes), or let a "
             "split be drawn with --config.data.manifest.split_column=."
         )
-    missing = [modality for modality in GROUP_BY[chosen] if modality not in records.raw]
+    missing = [m for m in GROUP_BY[chosen] if not records.any_of(m)]
     if missing:
         raise UsageError(
             f"got data.group_by={chosen!r} and no {missing[0]} column, wanted one: name it "

@@ -58,9 +58,9 @@ def read_manifest(
 ) -> Records:
     """Reads a table (see `table.read_table`) into `Records`.
 
-    The text and label columns must exist, the image column unless it is "" (text only), and the
-    audio column, of files with a sound track, and those of numbers and categories, if they are
-    named.
+    The label column must exist, the text column unless it is "" (images, sound or cells alone), the
+    image column unless it is "" (text only), and the audio column, of files with a sound track, and
+    those of numbers and categories, if they are named.
     The split, id, group and score columns are used where they exist under their default
     names; one that is named otherwise must exist; "" leaves it out. Without an id column a
     row is called by its line, or its number.
@@ -286,7 +286,7 @@ class _Wanted:
         Args:
           without: modalities that it may lack.
         """
-        text = () if "text" in without else (self.text,)
+        text = (self.text,) if self.text and "text" not in without else ()
         label = () if self.several else (self.label,)
         if self.has_no_label(cells) and not self.several:
             return f"no {self.label}: {cells[self.label]!r}"
@@ -340,7 +340,8 @@ def _usable(table: Table, wanted: _Wanted, files: Files, skips: SkipLog) -> Iter
         lacks = wanted.lacks(cells, image, sound, files)
         reason = wanted.unusable(cells, image, sound, files, lacks if wanted.keep else ())
         if not reason:
-            text = None if "text" in lacks else cells[wanted.text]
+            has_text = wanted.text and "text" not in lacks
+            text = cells[wanted.text] if has_text else None
             image, sound = (
                 None if m in lacks else path for m, path in (("image", image), ("audio", sound))
             )

@@ -109,7 +109,7 @@ class Records:
       raw: modality -> N of what the source has of it: "text" sentences as they stand there,
         "image" paths or, drawn, uint8 [N, S, S, 3], "audio" paths of files with a sound track,
         "tabular" dicts of column -> cell; None where the row lacks it. Without those that it has
-        not; sentences are always there.
+        not; but for "text", which is None in all rows then.
       labels: int32 [N], indices into `classes`; of several labels a row uint8 [N, C], 1 for each
         that the row has.
       classes: the names of the classes, in the order of their labels.
@@ -134,6 +134,11 @@ class Records:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def any_of(self, modality: str) -> bool:
+        """Whether any row has it."""
+        values = self.raw.get(modality, ())
+        return isinstance(values, np.ndarray) or any(value is not None for value in values)
 
     def select(self, rows: Sequence[int]) -> Records:
         """The records of the given row indices, in that order."""

@@ -22,7 +22,7 @@ class TextColumns:
     """What of a row is its text.
 
     Attributes:
-      columns: in the order in which they are joined.
+      columns: in the order in which they are joined; none where the table has no text.
       join: what stands between the texts of two columns.
       names: whether each text has the name of its column before it, "title: Dune".
       missing: cells, case-folded, that count as empty.
@@ -41,7 +41,7 @@ class TextColumns:
 
         Args:
           written: names with commas between, in double quotes those that hold one, as in a CSV
-            file. Parentheses around them all keep a sweep from dividing them.
+            file; "" for none. Parentheses around them all keep a sweep from dividing them.
           join, names, missing: see the class.
 
         Raises:
@@ -53,10 +53,11 @@ class TextColumns:
             raise UsageError(
                 f"config.data.manifest.text_column names {twice!r} twice: name each column once."
             )
-        if join != JOIN and len(columns) == 1:
+        if join != JOIN and len(columns) < 2:
+            named = f"one column, {written!r}" if columns else "none"
             raise UsageError(
-                f"config.data.manifest.text_join is {join!r}, and text_column names one column, "
-                f"{written!r}: leave it out, or name several with commas between."
+                f"config.data.manifest.text_join is {join!r}, and text_column names {named}: leave "
+                "it out, or name several with commas between."
             )
         words = frozenset(word.strip().casefold() for word in missing)
         return cls(columns, join, names, words)
@@ -100,9 +101,12 @@ class TextColumns:
         Raises:
           UsageError: a column is missing or holds a list.
         """
-        hint = ", and put one that holds a comma in double quotes" if len(self.columns) > 1 else ""
+        quotes, none = ", and put one that holds a comma in double quotes", ', or "" for no text'
+        hint = quotes if len(self.columns) > 1 else none
         for column in self.columns:
             table.require(column, "text", hint, setting="text_column")
+        if not self.columns:
+            return table, ""
         if self._plain:
             return table, self.columns[0]
         name = ", ".join(self.columns)
@@ -130,6 +134,8 @@ class TextColumns:
 
 
 def _columns(written: str) -> tuple[str, ...]:
+    if not written.strip():
+        return ()
     together = re.fullmatch(r"\s*\(([^()]*,[^()]*)\)\s*", written)
     text = together[1] if together else written
     if "," not in text and not text.lstrip().startswith('"'):

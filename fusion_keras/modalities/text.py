@@ -77,13 +77,15 @@ class TextReader:
     notes: tuple[str, ...] = ()
 
     def require(self, records: Records) -> None:
-        """Every source has sentences; the vocabulary must know those that a look takes in."""
+        """There must be sentences, and the vocabulary must know those that a look takes in."""
+        _check_texts(records)
         rows = np.arange(0, len(records), max(1, len(records) // _LOOKED_AT))
         some = [records.raw["text"][row] or "" for row in rows]
         token_ids, _ = encode(some, self.tokenizer, self.max_length)
         self._check("", records, rows, *count_unknown(token_ids, self.tokenizer))
 
     def read(self, records: Records, folder: Path) -> Reading:
+        _check_texts(records)
         # A row without a text has no token that could be unknown.
         texts = [text or "" for text in records.raw["text"]]
         token_ids, cut = cached_tokens(texts, self.tokenizer, self.max_length, folder)
@@ -124,6 +126,15 @@ class TextReader:
                 f"{self.max_unknown:.0%}: choose a config.text.preset that knows their language "
                 "and script, or raise config.text.max_unknown."
             )
+
+
+def _check_texts(records: Records) -> None:
+    if not records.any_of("text"):
+        raise UsageError(
+            f"got the source {records.name!r} without texts, wanted some for this model; name "
+            "their column (data.manifest.text_column), or choose variant=image or other "
+            "--config.fusion.modalities."
+        )
 
 
 def _share(unknown: np.ndarray, tokens: np.ndarray) -> str:
