@@ -1,0 +1,151 @@
+"""Searches over a table: a space whose models a finished search has all seen through.
+
+A trial is looked up instead of trained, so that samplers can be compared over many seeds.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from bench.edge.errors import BenchError
+from fusion_keras.errors import UsageError
+from fusion_keras.searching import space as spaces
+from fusion_keras.searching import study
+from fusion_keras.searching.base import untaught
+from fusion_keras.searching.outcome import STOPPED, Outcome, pareto, read
+from fusion_keras.searching.request import Request
+from fusion_keras.searching.rungs import hypervolume
+from fusion_keras.training.restored import config_of_values
+from fusion_keras.training.run import read_json
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a search has seen.
+
+    Attributes:
+        request: of the search.
+        models: key -> what became of it.
+    """
+
+    request: Request
+    models: dict[str, Outcome]
+
+    @property
+    def stopped(self) -> int:
+        """How many were stopped at a rung: how good they are nobody knows."""
+        return sum(model.state == STOPPED for model in self.models.values())
+
+    @property
+    def named(self) -> list[Outcome]:
+        return [model for model in self.models.values() if model.named]
+
+    def share(self, found: Sequence[Outcome]) -> float:
+        """The hypervolume of a front as a share of that of the whole table's.
+
+        Up to the NLL of a guess, and to the budget or the slowest model.
+        """
+        return self._volume(found) / self._volume(list(self.models.values()))
+
+    def _volume(self, found: Sequence[Outcome]) -> float:
+        every = self.models.values()
+        slowest = max(times["p90"] for o in every for times in o.latency.values())
+        reference = (max(o.guess or 0 for o in every), self.request.budget or slowest)
+        front = [(o.nll[p], o.latency[p]["p90"]) for o, p in pareto(found, self.request.limits)]
+        return hypervolume(np.array(front), reference)
+
+
+@dataclass(frozen=True)
+class Searched:
+    """One search over a table.
+
+    Attributes:
+        shares: float [T], what `Table.share` says behind each trial.
+        seconds: float [T], what the trials up to there would have cost.
+        unknown: proposals that the table does not have; they count as failed.
+    """
+
+    shares: np.ndarray
+    seconds: np.ndarray
+    unknown: int
+
+    def at(self, seconds: float) -> float:
+        """The share after so many seconds; 0 before the first trial has ended."""
+        ended = int(np.searchsorted(self.seconds, seconds, side="right"))
+        return float(self.shares[ended - 1]) if ended else 0.0
+
+
+def table(folder: Path, space: str) -> Table:
+    """The table of a finished search.
+
+    Args:
+        space: the file that the search was given; "" for the default space.
+
+    Raises:
+        BenchError: it is no search, of another space, or nothing of it was trained.
+    """
+    if not (folder / "search.json").is_file():
+        raise BenchError(f"{folder} is no search: give the --workdir of fusion_keras.search.")
+    try:
+        identity = read_json(folder / "search.json")
+        base = config_of_values(identity["config"])
+        held = spaces.of_file(Path(space), base) if space else spaces.default(base)
+        models = [read(trial) for trial in sorted((folder / "trials").glob("*"))]
+    except UsageError as error:
+        raise BenchError(str(error)) from None
+    if held.digest() != identity["space"]:
+        raise BenchError(
+            f"{folder} is a search of another space: give the --space file that it was given."
+        )
+    known = {model.key: model for model in models if model}
+    if not any(model.nll for model in known.values()):
+        raise BenchError(f"{folder} has no trained model: let that search go on.")
+    # What a trial learns from was trained then.
+    base = untaught(base)
+    base.parents, base.parent.warm_start = (), ()
+    limits = {"budget": "budget_ms", "memory": "budget_mb", "energy": "budget_mj"}
+    request = Request(
+        base=base,
+        space=held,
+        folder=folder,
+        precisions=tuple(identity["precisions"]),
+        named=(),
+        **{name: identity[flag] for name, flag in limits.items()},
+    )
+    return Table(request, known)
+
+
+def searched(known: Table, sampler: str, seed: int, trials: int) -> Searched:
+    """Search a table."""
+    unknown = 0
+
+    def looked_up(place, point, plan, key, folder, settings, before, named="") -> Outcome:
+        nonlocal unknown
+        if key in known.models:
+            return known.models[key]
+        unknown += 1
+        return Outcome(key, point.name, dict(point.settings), reason="not in the table")
+
+    found: list[Outcome] = []
+    with tempfile.TemporaryDirectory() as place:
+        request = dataclasses.replace(
+            known.request,
+            folder=Path(place),
+            cache=Path(place),
+            sampler=sampler,
+            seed=seed,
+            count=trials,
+        )
+        try:
+            study.search(request, found, carry_out=looked_up)
+        except UsageError as error:
+            raise BenchError(str(error)) from None
+    shares = [known.share(found[: count + 1]) for count in range(len(found))]
+    seconds = np.cumsum([sum(model.seconds.values()) for model in found])
+    return Searched(np.array(shares), seconds, unknown)
