@@ -86,6 +86,8 @@ def prices(
     """
     folder.mkdir(parents=True, exist_ok=True)
     file, base = folder / "prices.json", copied(config)
+    # Of the model that all are held against: no weights are read for a price list.
+    base.text.preset = "random:minilm"
     found = json.loads(file.read_text()) if file.is_file() else {}
     if found and bool(device) != (folder / "device.json").is_file():
         raise UsageError(
