@@ -53,6 +53,8 @@ def main() -> None:
                     f"--{modality}s has {name!r}; some of {', '.join(known)} are wanted."
                 )
             wanted.append((modality, name))
+    if not wanted:
+        raise UsageError("--texts and --images are empty; at least one backbone is wanted.")
     config = get_config()
     config.data.demo.size = 100
     config.data.max_length, config.image.size = LENGTH.value, SIZE.value

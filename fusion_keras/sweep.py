@@ -5,8 +5,10 @@ import sys
 from pathlib import Path
 
 from absl import flags
+from ml_collections import ConfigDict
 
 from fusion_keras import cli, cluster, huge_pages, terminal
+from fusion_keras.config import get_config
 from fusion_keras.errors import UsageError
 
 WORKDIR = flags.DEFINE_string("workdir", "runs/sweep", "Where runs, logs and results go.")
@@ -26,8 +28,10 @@ HELP = """Train the product of settings, one process each, and compare the resul
   python -m fusion_keras.sweep --variant=early --config.fusion.blocks=2,4,6,8 --seed=0,1,2
       the ablation of Willis and Bakos 2025, table 3.
 
-A comma inside brackets, parentheses or quotes does not split:
+A comma inside brackets, parentheses or quotes does not split, nor does one of a setting that is a
+list itself, as --config.tabular.numbers=age,pulse; several lists stand in parentheses:
   --config.fusion.junctions='(4+4:linear,8+8:attention),(6+6:attention)'
+  --config.tabular.numbers='(age),(age,pulse)'
 
 The same command skips what is finished and resumes what was stopped. A run that fails
 is named with its cause, and the sweep goes on. At the end: mean and spread over the
@@ -90,8 +94,21 @@ def _axis(argument: str) -> tuple[str, list[str]]:
         raise UsageError(f"Could not understand {argument!r}: wanted --name=value or --name=a,b.")
     if name in ("run", "describe"):
         raise UsageError(f"--{name} is for a single run: use fusion_keras.train.")
-    # These are lists already; one run takes the whole of it.
-    return name, [value] if name in ("parents", "teacher") else split_values(value)
+    # One run takes the whole of a list.
+    return name, [value] if _is_list(name) and not set("([") & set(value) else split_values(value)
+
+
+def _is_list(name: str) -> bool:
+    """Whether a flag's value is a list, of which a comma is part."""
+    if name in ("parents", "teacher"):
+        return True
+    settings = get_config()
+    section, _, field = name.removeprefix("config.").rpartition(".")
+    for part in filter(None, section.split(".")):
+        settings = settings.get(part, {})
+    if not isinstance(settings, ConfigDict) or field not in settings:
+        return False  # which the runs say
+    return settings.get_type(field) is tuple
 
 
 def split_values(value: str) -> list[str]:

@@ -187,7 +187,7 @@ def _bad(*replacements, rows=ROWS, header=HEADER):
         ([HEADER, "a,train,,images/0.png,1"], "got 1 unusable of 1 rows"),
         (_bad(header="id,id,text,image,label"), "got the column 'id' twice"),
         (_bad(header="id,split,words,image,label"), r"no column 'text' .*id, split, words, image"),
-        (_bad(header="id,split,text,picture,label"), "no column 'image' .*or \"\" for text only"),
+        (_bad(header="id,split,text,picture,label"), "no column 'image' .*or \"\" for none"),
         (_bad(header="id,split,text,image,y"), "no column 'label'"),
         (_bad((1, "bad day", '"bad day')), "row that begins at line 3 of .*, wanted every quote"),
         (_bad((0, "good", "\0")), r"got byte 0x00 at offset \d+ \(line 2\)"),

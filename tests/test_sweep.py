@@ -42,6 +42,25 @@ def test_values_split_at_commas_outside_brackets_and_quotes(split_all):
     assert dict(zip(wanted, split_all(list(wanted)), strict=True)) == wanted
 
 
+def test_a_setting_that_is_a_list_is_taken_whole(entries):
+    code = (
+        "import json, runpy, sys; "
+        "found = runpy.run_module('fusion_keras.sweep', run_name='sweep')['_axis']; "
+        "print(json.dumps([found(v)[1] for v in json.loads(sys.argv[1])]))"
+    )
+    wanted = {
+        "--config.tabular.numbers=age,pulse": ["age,pulse"],
+        "--config.tabular.numbers=(age),(age,pulse)": ["(age)", "(age,pulse)"],
+        "--teacher=a,b": ["a,b"],
+        "--config.fusion.blocks=2,4": ["2", "4"],
+        "--config.data.manifest.text_column=title,body": ["title", "body"],
+        "--config.nothing.there=1,2": ["1", "2"],
+        "--variant=text,image": ["text", "image"],
+    }
+    found = json.loads(entries.run("-c", code, json.dumps(list(wanted))).stdout)
+    assert dict(zip(wanted, found, strict=True)) == wanted
+
+
 @pytest.fixture(scope="module")
 def bench(tiny, tmp_path_factory) -> tiny.Bench:
     return tiny.beside(tmp_path_factory.mktemp("sweep"))

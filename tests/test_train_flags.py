@@ -34,9 +34,15 @@ def test_a_comparison_takes_over_what_is_not_of_one_variant():
 
 
 def test_the_next_command_is_whole():
-    description = {"config": {"fusion": {"modalities": "text+audio"}}}
+    data = {"source": "manifest", "manifest": {"text_column": "text", "audio_column": "sound"}}
+    description = {"config": {"fusion": {"modalities": "text+audio"}, "data": data}}
     said = of_variant("early").next_steps(description, ["--config.data.path=a b.csv"])
     assert said.endswith(
         "python -m fusion_keras.sweep --variant=text,audio,late,inter,early --seed=0,1,2 "
         "'--config.data.path=a b.csv'"
     )
+    said = of_variant("early").next_steps(description, ["--config.data.manifest.text_column=a,b"])
+    assert said.endswith("'--config.data.manifest.text_column=(a,b)'")
+    data["manifest"]["text_column"] = ""
+    said = of_variant("early").next_steps(description, [])
+    assert said == "compare seeds with\n  python -m fusion_keras.sweep --variant=audio --seed=0,1,2"

@@ -222,7 +222,7 @@ class _Wanted:
             instead=f"; {SPLITS_CELLS}",
         )
         if self.image:
-            without = ', or "" for text only'
+            without = ', or "" for none'
             table.require(self.image, "image path", without, setting="image_column")
         if self.audio:
             table.require(self.audio, "sound path", ', or "" for none', setting="audio_column")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -144,10 +145,14 @@ class FusionArchitecture(Architecture):
         return True
 
     def next_steps(self, description, given):
-        taken = description["config"]["fusion"]["modalities"].split("+")
-        variants = ",".join([*taken, "late", "inter", "early"])
-        return "compare variants and seeds with\n  python -m fusion_keras.sweep " + shlex.join(
-            [f"--variant={variants}", "--seed=0,1,2", *given]
+        config = description["config"]
+        taken = [m for m in config["fusion"]["modalities"].split("+") if not _left_out(m, config)]
+        variants = [*taken, "late", "inter", "early"] if len(taken) > 1 else taken
+        what = "variants and seeds" if len(taken) > 1 else "seeds"
+        # A sweep would divide them.
+        whole = [re.sub(r"(text_column)=([^(].*,.*)", r"\1=(\2)", flag) for flag in given]
+        return f"compare {what} with\n  python -m fusion_keras.sweep " + shlex.join(
+            [f"--variant={','.join(variants)}", "--seed=0,1,2", *whole]
         )
 
     def backbone_names(self, inputs, config):
@@ -159,6 +164,12 @@ class FusionArchitecture(Architecture):
         if columns := inputs.get(INPUT_OF["text"], {}).get("columns"):
             asked["text"] = " ".join(f'--text "{column}=..."' for column in columns)
         return " ".join(asked[m] for m in MODALITIES if INPUT_OF[m] in inputs)
+
+
+def _left_out(modality: str, config: dict) -> bool:
+    """Whether a table has no column of it."""
+    data = config["data"]
+    return data["source"] == "manifest" and data["manifest"].get(f"{modality}_column") == ""
 
 
 def keeps_incomplete(config) -> bool:

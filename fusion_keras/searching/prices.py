@@ -96,13 +96,13 @@ def prices(
         )
     lines = []
     with Crew() as crew:
+        asked = [(m, name, *at) for m, name in wanted for at in points(m, name, base)]
+        keys = [key_of(plan_at(point, base)) for *_, point in asked]
         there = met(device, folder, crew) if device else None
         meter = Meter(
             cache_dir(base.data.cache_dir), outputs_of(base), reference_key(base), crew, there
         )
         settings = trial.Settings(base, PRECISIONS, {}, meter, say)
-        asked = [(m, name, *at) for m, name in wanted for at in points(m, name, base)]
-        keys = [key_of(plan_at(point, base)) for *_, point in asked]
         missing = [key for key in dict.fromkeys(keys) if key not in found]
         began = time.monotonic()
         for (modality, name, depth, point), key in zip(asked, keys, strict=True):

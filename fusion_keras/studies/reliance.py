@@ -143,6 +143,6 @@ def report(results: dict, folders: list[Path], split: str, repeats: int) -> list
     return [
         table,
         *notes,
-        "Next: compare variants and seeds with\n"
-        "  python -m fusion_keras.sweep --variant=text,image,late,inter,early --seed=0,1,2",
+        "Next: compare variants and seeds: python -m fusion_keras.sweep with the settings that it "
+        "was trained with, --variant=A,B and --seed=0,1,2",
     ]
