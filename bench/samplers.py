@@ -23,6 +23,7 @@ import numpy as np
 
 from bench.edge import files, flags
 from bench.edge.entry import Progress, ends
+from bench.edge.errors import BenchError
 
 _AGAINST = "random"
 _SAMPLERS = ("tpe", "nsga2", "gp")
@@ -31,9 +32,13 @@ _SAMPLERS = ("tpe", "nsga2", "gp")
 @ends("Interrupted. Nothing was written.", install="pip install -e '.[search,export,bench,cpu]'")
 def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
-    from bench.studies import samplers  # with optuna, which takes a while
+    from fusion_keras.errors import UsageError
+    from fusion_keras.searching import tables  # with optuna, which takes a while
 
-    known = samplers.table(options.search, options.space)
+    try:
+        known = tables.table(options.search, options.space)
+    except UsageError as error:
+        raise BenchError(str(error)) from None
     print(f"{len(known.models)} models in {options.search}", flush=True)
     if known.stopped:
         print(f"note: {known.stopped} of them were stopped at a rung, and count as never found")
@@ -45,7 +50,7 @@ def main(arguments: list[str]) -> int:
         found[name] = []
         for seed in range(options.seeds):
             say(f"{name}: seed {seed + 1} of {options.seeds}")
-            found[name].append(samplers.searched(known, name, seed, options.trials))
+            found[name].append(tables.searched(known, name, seed, options.trials))
     _print(found, options.trials)
     if options.out:
         content = {n: [dataclasses.asdict(one) for one in of_one] for n, of_one in found.items()}

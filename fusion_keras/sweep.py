@@ -98,9 +98,13 @@ def _axis(argument: str) -> tuple[str, list[str]]:
     return name, [value] if _is_list(name) and not set("([") & set(value) else split_values(value)
 
 
+# Texts of names with commas between.
+_LISTS = ("parents", "teacher", "config.tabular.numbers", "config.tabular.categories")
+
+
 def _is_list(name: str) -> bool:
     """Whether a flag's value is a list, of which a comma is part."""
-    if name in ("parents", "teacher"):
+    if name in _LISTS:
         return True
     settings = get_config()
     section, _, field = name.removeprefix("config.").rpartition(".")

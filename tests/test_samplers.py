@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from bench import samplers as command
-from bench.edge.errors import BenchError
-from bench.studies import samplers
 from fusion_keras.config import get_config
+from fusion_keras.errors import UsageError
 from fusion_keras.searching import space as spaces
+from fusion_keras.searching import tables
 from fusion_keras.searching.outcome import STOPPED, TRAINED, Outcome
 from fusion_keras.searching.request import Request
 from fusion_keras.searching.space import key_of, plan_at
@@ -50,25 +50,25 @@ def table(tmp_path_factory):
 
 
 def test_a_search_over_the_whole_table_finds_all_of_its_front(table):
-    known = samplers.table(table[0], str(table[1]))
+    known = tables.table(table[0], str(table[1]))
     assert len(known.models) == 16
     assert known.stopped == 0
-    whole = samplers.searched(known, "tpe", seed=0, trials=16)
+    whole = tables.searched(known, "tpe", seed=0, trials=16)
     assert whole.shares[-1] == 1
     assert (np.diff(whole.shares) >= 0).all()
     assert whole.unknown == 0
     assert whole.seconds.tolist() == [30.0 * n for n in range(1, 17)]
     assert (whole.at(29), whole.at(30), whole.at(1e9)) == (0, whole.shares[0], 1)
-    again = samplers.searched(known, "tpe", seed=0, trials=16)
+    again = tables.searched(known, "tpe", seed=0, trials=16)
     np.testing.assert_array_equal(again.shares, whole.shares)
-    other = samplers.searched(known, "tpe", seed=1, trials=8)
+    other = tables.searched(known, "tpe", seed=1, trials=8)
     assert other.shares.tolist() != whole.shares[:8].tolist()
 
 
 def test_what_the_table_lacks_is_counted(table):
-    known = samplers.table(table[0], str(table[1]))
+    known = tables.table(table[0], str(table[1]))
     few = dataclasses.replace(known, models=dict(list(known.models.items())[:8]))
-    assert samplers.searched(few, "random", seed=0, trials=8).unknown > 0
+    assert tables.searched(few, "random", seed=0, trials=8).unknown > 0
     first = next(iter(known.models.values()))
     stopped = {**known.models, first.key: dataclasses.replace(first, state=STOPPED)}
     assert dataclasses.replace(known, models=stopped).stopped == 1
@@ -96,5 +96,5 @@ def test_the_command_says_who_is_above(table, tmp_path, capsys):
     ],
 )
 def test_what_is_no_table_is_refused(table, folder, space, said):
-    with pytest.raises(BenchError, match=said):
-        samplers.table(table[0] / folder, space)
+    with pytest.raises(UsageError, match=said):
+        tables.table(table[0] / folder, space)

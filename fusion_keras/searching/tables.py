@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.edge.errors import BenchError
 from fusion_keras.errors import UsageError
 from fusion_keras.searching import space as spaces
 from fusion_keras.searching import study
@@ -88,24 +87,21 @@ def table(folder: Path, space: str) -> Table:
         space: the file that the search was given; "" for the default space.
 
     Raises:
-        BenchError: it is no search, of another space, or nothing of it was trained.
+        UsageError: it is no search, of another space, or nothing of it was trained.
     """
     if not (folder / "search.json").is_file():
-        raise BenchError(f"{folder} is no search: give the --workdir of fusion_keras.search.")
-    try:
-        identity = read_json(folder / "search.json")
-        base = config_of_values(identity["config"])
-        held = spaces.of_file(Path(space), base) if space else spaces.default(base)
-        models = [read(trial) for trial in sorted((folder / "trials").glob("*"))]
-    except UsageError as error:
-        raise BenchError(str(error)) from None
+        raise UsageError(f"{folder} is no search: give the --workdir of fusion_keras.search.")
+    identity = read_json(folder / "search.json")
+    base = config_of_values(identity["config"])
+    held = spaces.of_file(Path(space), base) if space else spaces.default(base)
+    models = [read(trial) for trial in sorted((folder / "trials").glob("*"))]
     if held.digest() != identity["space"]:
-        raise BenchError(
+        raise UsageError(
             f"{folder} is a search of another space: give the --space file that it was given."
         )
     known = {model.key: model for model in models if model}
     if not any(model.nll for model in known.values()):
-        raise BenchError(f"{folder} has no trained model: let that search go on.")
+        raise UsageError(f"{folder} has no trained model: let that search go on.")
     # What a trial learns from was trained then.
     base = untaught(base)
     base.parents, base.parent.warm_start = (), ()
@@ -142,10 +138,7 @@ def searched(known: Table, sampler: str, seed: int, trials: int) -> Searched:
             seed=seed,
             count=trials,
         )
-        try:
-            study.search(request, found, carry_out=looked_up)
-        except UsageError as error:
-            raise BenchError(str(error)) from None
+        study.search(request, found, carry_out=looked_up)
     shares = [known.share(found[: count + 1]) for count in range(len(found))]
     seconds = np.cumsum([sum(model.seconds.values()) for model in found])
     return Searched(np.array(shares), seconds, unknown)
