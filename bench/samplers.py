@@ -32,13 +32,19 @@ _SAMPLERS = ("tpe", "nsga2", "gp")
 @ends("Interrupted. Nothing was written.", install="pip install -e '.[search,export,bench,cpu]'")
 def main(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
+    from fusion_keras import cli
     from fusion_keras.errors import UsageError
-    from fusion_keras.searching import tables  # with optuna, which takes a while
 
+    with cli.quiet_native_logs():
+        from fusion_keras.searching import tables  # with optuna, which takes a while
     try:
-        known = tables.table(options.search, options.space)
+        return _compared(tables, options)
     except UsageError as error:
         raise BenchError(str(error)) from None
+
+
+def _compared(tables, options) -> int:
+    known = tables.table(options.search, options.space)
     print(f"{len(known.models)} models in {options.search}", flush=True)
     if known.stopped:
         print(f"note: {known.stopped} of them were stopped at a rung, and count as never found")

@@ -132,6 +132,19 @@ def _hidden(kept: ir.Value, shift: ir.Value) -> ir.Value | None:
     return None
 
 
+def _masked_by_constants(op, scores, kept, shift):
+    """The same where it is known what is kept: a causal model's mask."""
+    keep, lowest = constant(kept), constant(shift)
+    if keep is None or lowest is None or keep.shape != lowest.shape:
+        return None
+    if not np.isin(keep, (0, 1)).all() or ((lowest != 0) == (keep != 0)).any():
+        return None
+    if keep.all() or lowest[keep == 0].max() >= LOWEST:
+        return None
+    hidden = np.where(keep == 0, LOWEST, 0.0).astype(lowest.dtype)
+    return op.Add(scores, new(op, hidden, shift, "lowest"))
+
+
 def _wrapped_index(op, table, ids, size):
     below = op.Less(op.Cast(ids, to=1), 0.0)
     wrapped = op.Mul(op.Cast(below, to=6), op.Add(ids, size))
@@ -234,6 +247,7 @@ ARITHMETIC = [
     RewriteRule(_clipped, _hard_sigmoid, name="hard_sigmoid"),
     RewriteRule(_times_hard_sigmoid, _hard_swish, name="hard_swish"),
     RewriteRule(_selected, _masked, name="attention_mask"),
+    RewriteRule(_selected, _masked_by_constants, name="constant_attention_mask"),
     RewriteRule(_wrapped_index, _index, name="token_index"),
     RewriteRule(_differs, _is_set, name="not_zero"),
     RewriteRule(_padded, _lengthened, name="pad_of_integers"),

@@ -94,17 +94,19 @@ def _axis(argument: str) -> tuple[str, list[str]]:
         raise UsageError(f"Could not understand {argument!r}: wanted --name=value or --name=a,b.")
     if name in ("run", "describe"):
         raise UsageError(f"--{name} is for a single run: use fusion_keras.train.")
-    # One run takes the whole of a list.
-    return name, [value] if _is_list(name) and not set("([") & set(value) else split_values(value)
+    # One run takes the whole of a list; of several lists each stands in parentheses.
+    whole = name in _PATHS or (_is_list(name) and not value.startswith(("(", "[")))
+    return name, [value] if whole else split_values(value)
 
 
+_PATHS = ("parents", "teacher")
 # Texts of names with commas between.
-_LISTS = ("parents", "teacher", "config.tabular.numbers", "config.tabular.categories")
+_NAMES = ("config.tabular.numbers", "config.tabular.categories")
 
 
 def _is_list(name: str) -> bool:
-    """Whether a flag's value is a list, of which a comma is part."""
-    if name in _LISTS:
+    """Whether a setting is a list, of which a comma is part."""
+    if name in _NAMES:
         return True
     settings = get_config()
     section, _, field = name.removeprefix("config.").rpartition(".")

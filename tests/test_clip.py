@@ -8,6 +8,7 @@ import pytest
 import torch
 import transformers
 
+from export import doctor
 from fusion_keras.backbones.cut import cut
 from fusion_keras.backbones.presets import find_image, find_text, load_image, load_text
 from fusion_keras.config import get_config
@@ -174,6 +175,8 @@ def test_the_pair_is_trained_exported_and_answers(variant, image, tiny, tmp_path
     assert meta["inputs"]["token_ids"]["pad_id"] == load_text(str(preset)).backbone.pad_id
     assert {"fp32", "fp16", "int8", "15 tokens"} <= {rung["name"] for rung in meta["ladder"]}
     assert all(rung["holds"] for rung in meta["ladder"])
+    for model in meta["models"].values():
+        assert doctor.examine(doctor.load(out / model["file"])) == []
     shown = place.folder / "data" / "0.png"
     answered = entries.run("bench.predict", str(out), "--text=a good day", f"--image={shown}")
     assert answered.returncode == 0, answered.stderr

@@ -27,6 +27,7 @@ OTHERS = {
     "hard_sigmoid": GRAPHS["hard_sigmoid"][0].replace("sixth", "eighth"),
     "hard_swish": GRAPHS["hard_swish"][0].replace("0.16666667", "0.2"),
     "attention_mask": GRAPHS["attention_mask"][0].replace("(lowest", "(half"),
+    "constant_attention_mask": GRAPHS["constant_attention_mask"][0].replace("unseen", "seen"),
     "token_index": GRAPHS["token_index"][0].replace("vocabulary", "three"),
     "not_zero": GRAPHS["not_zero"][0].replace("nothing", "three"),
     "pad_of_integers": GRAPHS["pad_of_integers"][0].replace("two_after", "all_around"),

@@ -51,7 +51,9 @@ def test_a_setting_that_is_a_list_is_taken_whole(entries):
     wanted = {
         "--config.tabular.numbers=age,pulse": ["age,pulse"],
         "--config.tabular.numbers=(age),(age,pulse)": ["(age)", "(age,pulse)"],
+        "--config.tabular.numbers=age,pulse (bpm)": ["age,pulse (bpm)"],
         "--teacher=a,b": ["a,b"],
+        "--parents=(a),b": ["(a),b"],
         "--config.fusion.blocks=2,4": ["2", "4"],
         "--config.data.manifest.text_column=title,body": ["title", "body"],
         "--config.nothing.there=1,2": ["1", "2"],

@@ -67,7 +67,7 @@ def standing(request: Request, outcomes: Sequence[Outcome]) -> str:
     best = pareto(outcomes, request.limits)
     if not best:
         return ""
-    nll, share = min(o.nll[p] for o, p in best), _share(best, _reference(request, outcomes))
+    nll, share = min(o.nll[p] for o, p in best), share_of(best, reference_of(request, outcomes))
     fastest, precision = best[0]
     return (
         f"(best: NLL {nll:.3f}, {fastest.latency[precision]['p90']:.2f} ms; the front dominates "
@@ -161,19 +161,21 @@ def _nothing(request: Request, outcomes: Sequence[Outcome]) -> str:
 def volumes(request: Request, outcomes: Sequence[Outcome]) -> list[float]:
     """Hypervolume of the front behind each trial, as a share of the area up to the NLL of a guess
     and to the budget, or without one to the slowest that was measured."""
-    reference = _reference(request, outcomes)
+    reference = reference_of(request, outcomes)
     return [
-        _share(pareto(outcomes[:count], request.limits), reference)
+        share_of(pareto(outcomes[:count], request.limits), reference)
         for count in range(1, len(outcomes) + 1)
     ]
 
 
-def _reference(request: Request, outcomes: Sequence[Outcome]) -> tuple[float, float]:
+def reference_of(request: Request, outcomes: Sequence[Outcome]) -> tuple[float, float]:
+    """(NLL, ms) up to which hypervolumes count: a guess, and the budget or the slowest."""
     slowest = max(t["p90"] for o in outcomes for t in o.latency.values())
     return max(o.guess or 0 for o in outcomes), request.budget or slowest
 
 
-def _share(best: list[tuple[Outcome, str]], reference: tuple[float, float]) -> float:
+def share_of(best: list[tuple[Outcome, str]], reference: tuple[float, float]) -> float:
+    """The hypervolume of a front as a share of the area up to the reference."""
     points = np.array([(o.nll[p], o.latency[p]["p90"]) for o, p in best])
     return hypervolume(points, reference) / (reference[0] * reference[1])
 

@@ -6,6 +6,7 @@ A trial is looked up instead of trained, so that samplers can be compared over m
 from __future__ import annotations
 
 import dataclasses
+import functools
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,8 +19,8 @@ from fusion_keras.searching import space as spaces
 from fusion_keras.searching import study
 from fusion_keras.searching.base import untaught
 from fusion_keras.searching.outcome import STOPPED, Outcome, pareto, read
+from fusion_keras.searching.report import reference_of, share_of
 from fusion_keras.searching.request import Request
-from fusion_keras.searching.rungs import hypervolume
 from fusion_keras.training.restored import config_of_values
 from fusion_keras.training.run import read_json
 
@@ -46,18 +47,17 @@ class Table:
         return [model for model in self.models.values() if model.named]
 
     def share(self, found: Sequence[Outcome]) -> float:
-        """The hypervolume of a front as a share of that of the whole table's.
+        """The hypervolume of a front as a share of that of the whole table's."""
+        return share_of(pareto(found, self.request.limits), self._reference) / self._whole
 
-        Up to the NLL of a guess, and to the budget or the slowest model.
-        """
-        return self._volume(found) / self._volume(list(self.models.values()))
+    @functools.cached_property
+    def _reference(self) -> tuple[float, float]:
+        return reference_of(self.request, list(self.models.values()))
 
-    def _volume(self, found: Sequence[Outcome]) -> float:
-        every = self.models.values()
-        slowest = max(times["p90"] for o in every for times in o.latency.values())
-        reference = (max(o.guess or 0 for o in every), self.request.budget or slowest)
-        front = [(o.nll[p], o.latency[p]["p90"]) for o, p in pareto(found, self.request.limits)]
-        return hypervolume(np.array(front), reference)
+    @functools.cached_property
+    def _whole(self) -> float:
+        best = pareto(list(self.models.values()), self.request.limits)
+        return share_of(best, self._reference)
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,8 @@ WEIGHTS = {
     "sixth": np.array(1 / 6),
     "eighth": np.array(0.125),
     "lowest": np.array(-1e9),
+    "seen": np.tril(np.ones((1, 1, 6, 6))),
+    "unseen": -1e9 * (1 - np.tril(np.ones((1, 1, 6, 6)))),
     "less": np.array(-1.0),
     "shift": RNG.normal(size=3),
     # Above, left, below, right: 1, 0, 2, 1.
@@ -177,6 +179,14 @@ GRAPHS = {
     y = Softmax <axis = -1> (s)
 """,
         ["Add", "Cast", "Mul", "Not", "Softmax"],
+    ),
+    "constant_attention_mask": (
+        """
+    ks = Mul (seen, scores)
+    s = Add (ks, unseen)
+    y = Softmax <axis = -1> (s)
+""",
+        ["Add", "Softmax"],
     ),
     "token_index": (
         """
