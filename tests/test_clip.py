@@ -176,7 +176,9 @@ def test_the_pair_is_trained_exported_and_answers(variant, image, tiny, tmp_path
     assert {"fp32", "fp16", "int8", "15 tokens"} <= {rung["name"] for rung in meta["ladder"]}
     assert all(rung["holds"] for rung in meta["ladder"])
     for model in meta["models"].values():
-        assert doctor.examine(doctor.load(out / model["file"])) == []
+        found = [finding.what for finding in doctor.examine(doctor.load(out / model["file"]))]
+        # Where lengths are open two Shapes are left, of the mask and of the positions.
+        assert set(found) <= {"shapes computed at run time"}
     shown = place.folder / "data" / "0.png"
     answered = entries.run("bench.predict", str(out), "--text=a good day", f"--image={shown}")
     assert answered.returncode == 0, answered.stderr
