@@ -160,6 +160,15 @@ def test_own_mobilenet_directory_gives_the_same_model_at_any_size(tmp_path):
     np.testing.assert_allclose(again(images), other(images), atol=1e-6)
 
 
+def test_another_architecture_is_said_before_its_tokenizer_is_missed(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "gpt_neox"}')
+    said = (
+        r"type 'gpt_neox' in .*text backbone, wanted one of bert, distilbert, [^>]*another preset\."
+    )
+    with pytest.raises(UsageError, match=said):
+        load_text(str(tmp_path))
+
+
 @needs_minilm
 def test_own_text_directory_needs_a_tokenizer_beside_it(tmp_path):
     preset = load_text("tiny_bert")

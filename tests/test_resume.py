@@ -246,3 +246,9 @@ def test_one_run_directory_takes_one_process(bench, begun):
     config = experiment.resolve(bench.config(**CHANGES))
     with begun.open(config), pytest.raises(UsageError, match=r"Another process is training"):
         train(bench.config(**CHANGES), begun.folder)
+
+
+def test_a_refused_run_leaves_no_folder(bench, tmp_path):
+    with pytest.raises(UsageError, match="batch"):
+        train(bench.config(**CHANGES, train__batch_size=1000), tmp_path / "run")
+    assert not list(tmp_path.glob("run*"))

@@ -154,6 +154,7 @@ def find_text(preset: str) -> tuple[Source, Path]:
     if source := _random_source(preset, TEXT, "text"):
         return source, _minilm_directory()
     directory = _directory(preset)
+    source = Source(_text_class(directory), None, directory)
     if not any((directory / file).is_file() for file in _TOKENIZER_FILES):
         raise UsageError(
             f"got {directory} without a tokenizer, wanted one of {', '.join(_TOKENIZER_FILES)}; "
@@ -161,7 +162,7 @@ def find_text(preset: str) -> tuple[Source, Path]:
             "as DeBERTa's spm.model, transformers' AutoTokenizer.from_pretrained(...)"
             ".save_pretrained(...) writes tokenizer.json, and AutoModel's its weights."
         )
-    return Source(_text_class(directory), None, directory), directory
+    return source, directory
 
 
 def load_text(preset: str, dropout: float | None = None) -> TextPreset:
@@ -320,14 +321,9 @@ def _text_class(directory):
         raise UsageError(
             f"got SigLIP in {directory} for the text backbone, whose text tower learned without a "
             "mask and reads its padding, which a model here leaves out; wanted a model with a "
-            f"mask, of {', '.join(classes)}. SigLIP's image tower is an image preset."
+            f"mask, of {_types(classes)}. SigLIP's image tower is an image preset."
         )
-    if kind not in classes:
-        raise UsageError(
-            f"got a model of type {kind!r} in {directory / 'config.json'} for the text backbone, "
-            f"wanted one of {', '.join(classes)}; choose another preset."
-        )
-    return classes[kind]
+    return _of_kind(kind, classes, directory, "text")
 
 
 def _image_class(directory):
@@ -348,9 +344,19 @@ def _named(directory, modality, classes):
     """The one of `classes` whose name a directory's config.json has."""
     config = read_json(directory / "config.json")
     kind = config.get("registered_name") or kind_of(config)
+    return _of_kind(kind, classes, directory, modality)
+
+
+def _of_kind(kind, classes, directory, modality):
+    """The one of `classes` by its name in a directory's config.json."""
     if kind not in classes:
         raise UsageError(
             f"got a model of type {kind!r} in {directory / 'config.json'} for the {modality} "
-            f"backbone, wanted one of {', '.join(classes)}; choose another preset."
+            f"backbone, wanted one of {_types(classes)}; choose another preset."
         )
     return classes[kind]
+
+
+def _types(classes):
+    """Model types as users know them: without the names that `save_to_preset` writes."""
+    return ", ".join(kind for kind in classes if ">" not in kind)

@@ -190,7 +190,9 @@ def _parents(
         if finished and parents.has_rows(finished, modality, dataset):
             _log.info("The parent of %s is there already: %s", plan.config.variant, finished)
         else:
-            _log.info("First the parent of %s: %s", plan.config.variant, modality)
+            epochs = parent.config.train.epochs
+            said = "First the parent of %s: %s, %d epochs (config.parent.epochs)"
+            _log.info(said, plan.config.variant, modality, epochs)
             target = run.partial / "parents" / modality
             finished = carry_out(parent, target, framework, dataset.of_one(modality)).folder
         folders[modality] = finished

@@ -109,7 +109,14 @@ class Run:
                 with contextlib.suppress(OSError):
                     self.partial.rmdir()
                 raise UsageError(f"Another process has just finished {self.folder}.")
-            yield
+            try:
+                yield
+            except UsageError:
+                # A refused run leaves nothing, if nothing was written yet.
+                if not any(path.name != "lock" for path in self.partial.iterdir()):
+                    (self.partial / "lock").unlink()
+                    self.partial.rmdir()
+                raise
 
     def check_finished(self, config: ConfigDict) -> None:
         """Check that the complete run is what this config would train.
