@@ -30,8 +30,8 @@ def main() -> None:
     count, folder = int(sys.argv[1]), Path(sys.argv[2])
     logging.disable(logging.WARNING)
     base = get_config()
-    base.data.demo.size = 600
-    base.train.epochs = 4
+    base.data.demo.size = 400
+    base.train.epochs = 2
     space = spaces.of_file(Path("configs/space_small.py"), base)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     ratios: dict[tuple[str, str], list[float]] = {}
