@@ -73,7 +73,8 @@ FLAGS
                       one training by N processes, each with its own GPUs, on one machine or
                       many that see the same files: type it N times, I from 0; or
                       --coordinator=auto under Slurm, Open MPI or Kubernetes
-  --describe          show the architecture as a table, draw it to a picture, and stop
+  --describe          show the architecture as a table, draw it to WORKDIR/NAME/VARIANT.png, or
+                      to RUN.png, and stop
 """
 ANEW = "Interrupted. The same command begins anew; parents that are complete are kept."
 
@@ -91,7 +92,9 @@ def main() -> None:
             "The PyTorch reference trains on one device: leave out --devices and --coordinator."
         )
     if DESCRIBE.value:
-        terminal.print_results(*report.described(config, Path(WORKDIR.value)))
+        beside = Path(RUN.value or Path(WORKDIR.value) / config.name / config.variant)
+        picture = beside.with_name(f"{beside.name}.png")
+        terminal.print_results(*report.described(config, picture))
         return
     folder = Path(RUN.value) if RUN.value else run_folder(config)
     if folder.suffix == ".partial":

@@ -290,7 +290,7 @@ def test_macs_of_a_loop_are_those_of_all_its_steps():
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_describe_shows_the_layers(variant, digits, capsys, tmp_path):
-    print_results(*report.described(digits.config(variant=variant), tmp_path))
+    print_results(*report.described(digits.config(variant=variant), tmp_path / "model.png"))
     shown = capsys.readouterr().out
     assert "logits" in shown
     assert "MACs" in shown

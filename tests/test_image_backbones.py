@@ -236,6 +236,11 @@ def _without_a_tensor(directory):
     save_file(tensors, path)
 
 
+def _as_integers(directory):
+    path = directory / "model.safetensors"
+    save_file({name: array.astype(np.int8) for name, array in load_file(path).items()}, path)
+
+
 BROKEN = {
     "cut short": (
         lambda d: (d / "model.safetensors").write_bytes(b"0123456789"),
@@ -246,7 +251,15 @@ BROKEN = {
         "only the pickled pytorch_model.bin",
     ),
     "no weights": (lambda d: (d / "model.safetensors").unlink(), r"got no model\.safetensors in"),
-    "no config": (lambda d: (d / "config.json").unlink(), r"config\.json, which cannot be read"),
+    "no config": (
+        lambda d: (d / "config.json").unlink(),
+        r"got .* without config\.json, wanted a dir",
+    ),
+    "in shards": (
+        lambda d: (d / "model.safetensors").rename(d / "model-00001-of-00002.safetensors"),
+        r"in 1 files such as model-00001.*max_shard_size",
+    ),
+    "quantised": (_as_integers, r"got I8 for '.*save the model as it was before"),
     "a tensor less": (_without_a_tensor, r"got no tensor '.*' in .*model\.safetensors"),
     "another family": (
         _edit("config.json", model_type="swin"),
@@ -318,6 +331,27 @@ def test_a_config_that_cannot_be_is_one_sentence(tmp_path, family, fields, messa
     _saved(chosen, tmp_path)
     _edit("config.json", **fields)(tmp_path)
     with pytest.raises(UsageError, match=message):
+        load_image(str(tmp_path), 32)
+
+
+@pytest.mark.parametrize(
+    ("family", "fields"),
+    [
+        ("vit", {"image_size": None}),
+        ("vit", {"image_size": [64]}),
+        ("vit", {"image_size": "64"}),
+        ("vit", {"num_hidden_layers": 0}),
+        ("vit", {"patch_size": 0}),
+        ("vit", {"hidden_size": "64"}),
+        ("resnet", {"depths": 3}),
+        ("resnet", {"embedding_size": "a"}),
+    ],
+)
+def test_a_config_of_other_types_is_one_sentence(tmp_path, family, fields):
+    (chosen,) = (f for f in FAMILIES if f.name == family)
+    _saved(chosen, tmp_path)
+    _edit("config.json", **fields)(tmp_path)
+    with pytest.raises(UsageError, match=r"config\.json that does not describe a .*copy it again"):
         load_image(str(tmp_path), 32)
 
 

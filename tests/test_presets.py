@@ -2,11 +2,19 @@
 
 import importlib.util
 import json
+import re
 
 import keras
 import numpy as np
 import pytest
-from transformers import MobileNetV2Config, MobileNetV2Model, ViTConfig, ViTModel
+from transformers import (
+    DeiTConfig,
+    DeiTModel,
+    MobileNetV2Config,
+    MobileNetV2Model,
+    ViTConfig,
+    ViTModel,
+)
 
 from fusion_keras.backbones import presets, sources
 from fusion_keras.backbones.bert import BertBackbone
@@ -141,12 +149,51 @@ def test_mobilenet_directory_crops_as_its_preprocessor_file_says(tmp_path, size)
 
 
 @pytest.mark.parametrize(
-    "odd", [{"resample": 1}, {"size": {"longest_edge": 9}}, {"image_std": [0]}]
+    ("odd", "said"),
+    [
+        ({"resample": 1}, "resample 1"),
+        ({"size": {"longest_edge": 9}}, "size {'longest_edge': 9}"),
+        ({"size": "224"}, "size '224'"),
+        ({"image_std": [0]}, "image_std [0]"),
+        (
+            {"size": {"shortest_edge": 64}, "crop_size": 96},
+            "a centre crop of 1.5 of the edge, size {'shortest_edge': 64}",
+        ),
+    ],
 )
-def test_preprocessing_that_is_not_known_is_refused(tmp_path, odd):
+def test_preprocessing_that_is_not_known_is_refused(tmp_path, odd, said):
     _save_tiny_vit(tmp_path, **odd)
-    with pytest.raises(UsageError, match=r"preprocessor_config\.json"):
+    with pytest.raises(UsageError, match=rf"preprocessor_config\.json .*\({re.escape(said)}\)"):
         load_image(str(tmp_path))
+
+
+def test_what_the_processor_of_vits_prepared_for_a_deit_is_not_cropped(tmp_path):
+    config = DeiTConfig(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        image_size=16,
+        patch_size=8,
+    )
+    DeiTModel(config, add_pooling_layer=False).save_pretrained(tmp_path)
+    described = {"image_processor_type": "ViTImageProcessor", "size": {"height": 16, "width": 16}}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(described))
+    assert load_image(str(tmp_path)).image_spec.resize == "squash"
+
+
+def test_images_of_other_channels_and_a_file_and_nothing_are_each_a_sentence(tmp_path):
+    _save_tiny_vit(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"num_channels": 1}))
+    for preset, said in (
+        (tmp_path, "1 channels, wanted one of RGB images"),
+        (tmp_path / "model.safetensors", "is a file; wanted the directory that it lies in"),
+        ("", "got an empty preset"),
+        (tmp_path.parent, "without config.json, wanted a directory of"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            load_image(str(preset), 32)
 
 
 @pytest.mark.slow
@@ -158,6 +205,12 @@ def test_own_mobilenet_directory_gives_the_same_model_at_any_size(tmp_path):
     other = MobileNetV2Backbone.from_config({**backbone.get_config(), "image_shape": (64, 64, 3)})
     other.set_weights(backbone.get_weights())
     np.testing.assert_allclose(again(images), other(images), atol=1e-6)
+
+
+def test_an_architecture_that_is_no_text_is_a_sentence(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": ["bert"]}')
+    with pytest.raises(UsageError, match=r"a model of type \['bert'\] in"):
+        load_text(str(tmp_path))
 
 
 def test_another_architecture_is_said_before_its_tokenizer_is_missed(tmp_path):

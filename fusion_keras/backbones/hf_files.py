@@ -14,6 +14,8 @@ from fusion_keras.errors import UsageError
 
 _CONFIG = "config.json"
 _WEIGHTS = "model.safetensors"
+# As safetensors calls them.
+_FLOATS = ("F32", "F16", "BF16", "F64")
 
 
 def read_config(directory: Path, model_type: str | tuple[str, ...]) -> dict:
@@ -63,6 +65,11 @@ def _weights_path(directory: Path) -> Path:
             "runs code when opened); convert it with transformers' save_pretrained or timm's "
             "save_for_hf(..., safe_serialization=True) where you trust it."
         )
+    if shards := sorted(Path(directory).glob("model-*-of-*.safetensors")):
+        raise UsageError(
+            f"got the weights of {directory} in {len(shards)} files such as {shards[0].name}, "
+            f"wanted one {_WEIGHTS}; transformers' save_pretrained(..., max_shard_size='100GB') writes it."
+        )
     raise UsageError(f"got no {_WEIGHTS} in {directory}, wanted the checkpoint's weights there.")
 
 
@@ -108,7 +115,7 @@ class Weights:
         """Return tensor `name` as float32 of the given shape.
 
         Raises:
-            UsageError: the tensor is missing or has another shape.
+            UsageError: the tensor is missing, or has another shape or integers for values.
         """
         full = self._found(name)
         if full is None:
@@ -116,7 +123,14 @@ class Weights:
                 f"got no tensor {name!r} in {self._path}, wanted one of shape {list(shape)}; "
                 "the weights and config.json are of different models."
             )
-        stored = tuple(self._file.get_slice(full).get_shape())
+        tensor = self._file.get_slice(full)
+        # Without their scales, quantised weights would be read as other values.
+        if tensor.get_dtype() not in _FLOATS:
+            raise UsageError(
+                f"got {tensor.get_dtype()} for {full!r} in {self._path}, wanted one of "
+                f"{', '.join(_FLOATS)}; save the model as it was before it was quantised."
+            )
+        stored = tuple(tensor.get_shape())
         if stored != tuple(shape):
             raise UsageError(
                 f"got shape {list(stored)} for {full!r} in {self._path}, wanted {list(shape)}; "

@@ -67,8 +67,9 @@ def read_preprocessing(directory: Path, family: Family):
         config = read(config)
         return _resizing(config, family.spec), *_scaling(config, family)
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        reason = error if isinstance(error, ValueError) else repr(error)
         raise UsageError(
-            f"got {path} with preprocessing that is not known here ({error!r}), wanted a "
+            f"got {path} with preprocessing that is not known here ({reason}), wanted a "
             "bilinear or bicubic resize, a centre crop and a normalisation; leave it out to "
             "use its family's."
         ) from error
@@ -95,20 +96,29 @@ def _resizing(config, family):
     size = config.get("size", family.size)
     if isinstance(size, int):
         edge, by_shorter_edge = size, family.resize == "crop"
-    elif "shortest_edge" in size:
+    elif isinstance(size, dict) and "shortest_edge" in size:
         edge, by_shorter_edge = size["shortest_edge"], True
-    else:
+    elif isinstance(size, dict) and "height" in size:
         edge, by_shorter_edge = size["height"], False
-    given = "resample" in config
-    interpolation = _INTERPOLATION[config["resample"]] if given else family.interpolation
+    else:
+        raise ValueError(f"size {size!r}")
+    resample = config.get("resample", _RESAMPLE[family.interpolation])
+    if resample not in _INTERPOLATION:
+        raise ValueError(f"resample {resample!r}")
+    interpolation = _INTERPOLATION[resample]
+    # ViT's processor never crops, whosever weights it prepares images for.
+    processor = config.get("image_processor_type") or config.get("feature_extractor_type") or ""
+    crops = family.resize == "squash_crop" and not processor.startswith("ViT")
     if config.get("crop_pct") is not None:
         by_shorter_edge = edge < _WARPED_FROM
         fraction = config["crop_pct"] if by_shorter_edge else 1.0
-    elif config.get("do_center_crop", by_shorter_edge or family.resize == "squash_crop"):
+    elif config.get("do_center_crop", by_shorter_edge or crops):
         crop = config.get("crop_size", family.size)
         fraction = (crop if isinstance(crop, int) else crop["height"]) / edge
     else:
         fraction = 1.0
+    if not 0 < fraction <= 1:
+        raise ValueError(f"a centre crop of {fraction:g} of the edge, size {size!r}")
     how = "crop" if by_shorter_edge else "squash" if fraction == 1.0 else "squash_crop"
     return replace(family, resize=how, crop_fraction=fraction, interpolation=interpolation)
 
@@ -122,6 +132,9 @@ def _scaling(config, family):
         deviation = config.get("image_std", family.deviation)
     if config.get("rescale_offset", False):
         raise ValueError("rescale_offset")
+    for name, values in (("image_mean", mean), ("image_std", deviation)):
+        if not isinstance(values, list | tuple) or len(values) != 3:
+            raise ValueError(f"{name} {values!r}")
     again = deviation if config.get("include_top", family.include_top) else [1.0] * 3
     scale = tuple(factor / float(d) / float(a) for d, a in zip(deviation, again, strict=True))
     offset = tuple(

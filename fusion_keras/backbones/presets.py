@@ -34,7 +34,7 @@ from fusion_keras.backbones.preprocessing import Family, read_preprocessing
 from fusion_keras.backbones.resnet import ResNetBackbone
 from fusion_keras.backbones.roberta import RobertaBackbone
 from fusion_keras.backbones.siglip import SiglipVisionBackbone
-from fusion_keras.backbones.sources import read_json, resolve
+from fusion_keras.backbones.sources import describing, read_json, resolve
 from fusion_keras.backbones.text_encoder import TextEncoder
 from fusion_keras.backbones.vit import ViTBackbone
 from fusion_keras.backbones.whisper import WhisperBackbone
@@ -101,7 +101,8 @@ class Source:
         """What is known of it without loading weights."""
         lacks = self.cls.lacks_last(self.directory) if self.directory else ""
         described = self.described
-        depths, width = self.cls.count_depths(described), self.cls.width_of(described)
+        with describing(self.cls, self.directory or Path()):
+            depths, width = self.cls.count_depths(described), self.cls.width_of(described)
         return Facts(depths, self.cls.out_of, width, lacks, self.cls.lacks_first)
 
     def load(self, **changes):
@@ -209,13 +210,19 @@ def find_image(preset: str, image_size: int | None = None) -> tuple[Source, Imag
         directory = _directory(preset)
         source = Source(_image_class(directory), None, directory)
         spec, *scaling = read_preprocessing(directory, _FAMILIES[source.cls])
-    height, width, channels = source.cls.image_shape_of(source.described)
+    with describing(source.cls, source.directory or Path()):
+        height, width, channels = source.cls.image_shape_of(source.described)
     if image_size is not None:
         height = width = image_size
-    if height != width or channels != 3:
+    if channels != 3:
         raise UsageError(
-            f"got preset {preset!r} for images of {height} x {width} x {channels}, wanted a "
-            "square RGB one; set the image size, or choose another preset."
+            f"got preset {preset!r} for images of {channels} channels, wanted one of RGB images; "
+            "choose another preset."
+        )
+    if height != width:
+        raise UsageError(
+            f"got preset {preset!r} for images of {height} x {width} pixels, wanted square ones; "
+            "set the image size, or choose another preset."
         )
     return source, replace(spec, size=height), tuple(scaling)
 
@@ -286,6 +293,8 @@ def _like(name, names):
 
 def _directory(preset):
     """The local directory of anything but random weights."""
+    if not preset.strip():
+        raise UsageError("got an empty preset, wanted a name, a directory or hf://owner/name.")
     source = WEIGHTS.get(preset, preset)
     if source == WEIGHTS["minilm"]:
         return _minilm_directory()
@@ -349,7 +358,7 @@ def _named(directory, modality, classes):
 
 def _of_kind(kind, classes, directory, modality):
     """The one of `classes` by its name in a directory's config.json."""
-    if kind not in classes:
+    if not isinstance(kind, str) or kind not in classes:
         raise UsageError(
             f"got a model of type {kind!r} in {directory / 'config.json'} for the {modality} "
             f"backbone, wanted one of {_types(classes)}; choose another preset."

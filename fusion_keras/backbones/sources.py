@@ -4,8 +4,10 @@
 downloaded that the preset's name does not say.
 """
 
+import contextlib
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import huggingface_hub
@@ -44,6 +46,11 @@ def resolve(preset: str) -> Path:
     directory = Path(preset).expanduser()
     if directory.is_dir():
         return directory
+    if directory.is_file():
+        raise UsageError(
+            f"got preset {preset!r}, which is a file; wanted the directory that it lies in, with "
+            f"config.json and weights: {directory.parent}."
+        )
     hub = keras_hub.models.Backbone.presets
     if preset in hub:
         return _from_kaggle(preset, hub[preset]["kaggle_handle"])
@@ -91,6 +98,11 @@ def _unreachable(preset, where, error):
 
 def read_json(path: Path) -> dict:
     """The object in a JSON file. Raises UsageError where it is missing or no object."""
+    if not path.exists():
+        raise UsageError(
+            f"got {path.parent} without {path.name}, wanted a directory of Hugging Face, timm or "
+            "save_to_preset; check the path."
+        )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -101,6 +113,25 @@ def read_json(path: Path) -> dict:
     if not isinstance(content, dict):
         raise UsageError(f"got {path} that holds no JSON object; copy or download it again.")
     return content
+
+
+@contextlib.contextmanager
+def describing(cls: type, directory: Path) -> Iterator[None]:
+    """Inside, what Python says of a config.json with impossible values becomes a sentence.
+
+    Args:
+        cls: the backbone's class, whose config it should be.
+        directory: of the file.
+    """
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UsageError(
+            f"got {directory / 'config.json'} that does not describe a {cls.__name__} "
+            f"({type(error).__name__}: {reason}); copy it again from the model that the weights "
+            "come from, or save the preset again."
+        ) from error
 
 
 class FromPreset:
@@ -161,8 +192,10 @@ class FromPreset:
         if "image_shape" in saved:
             return tuple(saved["image_shape"])
         size = config.get("image_size", 224)
-        height, width = (size, size) if isinstance(size, int) else size
-        return height, width, config.get("num_channels", 3)
+        edges = [size, size] if isinstance(size, int) else size
+        if not isinstance(edges, list) or [type(edge) for edge in edges] != [int, int]:
+            raise ValueError(f"image_size {size!r}")
+        return (*edges, config.get("num_channels", 3))
 
     @classmethod
     def from_preset(cls, preset: str, **kwargs):
@@ -180,7 +213,10 @@ class FromPreset:
         config = read_json(directory / "config.json")
         name = config.get("registered_name")
         if name is None:
-            return cls.from_hf(directory, **kwargs)
+            with describing(cls, directory):
+                if cls.count_depths(config) < 1:
+                    raise ValueError("it has no layers")
+                return cls.from_hf(directory, **kwargs)
         if name == f"fusion_keras>{cls.__name__}":
             return cls._from_saved(directory, config, **kwargs)
         if cls.hub_class is not None and name == f"keras_hub>{cls.hub_class.__name__}":
@@ -193,14 +229,9 @@ class FromPreset:
 
     @classmethod
     def _from_saved(cls, directory, config, **kwargs):
-        try:
+        with describing(cls, directory):
             # The precision is for the run to say, not for whoever saved the preset.
             backbone = cls.from_config({**config["config"], "dtype": None, **kwargs})
-        except (KeyError, TypeError, ValueError) as error:
-            raise UsageError(
-                f"got {directory / 'config.json'} that does not describe a {cls.__name__} "
-                f"({error}); save the preset again."
-            ) from error
         file = directory / "model.weights.h5"
         _read_weights(directory, lambda: backbone.load_weights(file))
         return backbone

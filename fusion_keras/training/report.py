@@ -141,8 +141,8 @@ def _unshared_lines(splits: dict) -> list[str]:
     return lines
 
 
-def described(config, folder: Path) -> list[RenderableType]:
-    """What a config would build, as a table; draws it to a picture, too."""
+def described(config, picture: Path) -> list[RenderableType]:
+    """What a config would build, as a table; draws it to a picture, a .png file, too."""
     config = resolve(config)
     set_up_keras(config)
     architecture = of_variant(config.variant)
@@ -164,7 +164,6 @@ def described(config, folder: Path) -> list[RenderableType]:
     of_what = "labels" if config.data.label_kind == "multi" else "classes"
     assumed = f"; {classes} {of_what} are assumed" if readers else ""
     results = [_parts_table(parts, title, f"one example{assumed}")]
-    picture = folder / config.name / f"{config.variant}.png"
     with disk_errors(picture):
         picture.parent.mkdir(parents=True, exist_ok=True)
         if architecture.draw(spec, config, parts, title, picture):
