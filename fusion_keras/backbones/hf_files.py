@@ -68,7 +68,8 @@ def _weights_path(directory: Path) -> Path:
     if shards := sorted(Path(directory).glob("model-*-of-*.safetensors")):
         raise UsageError(
             f"got the weights of {directory} in {len(shards)} files such as {shards[0].name}, "
-            f"wanted one {_WEIGHTS}; transformers' save_pretrained(..., max_shard_size='100GB') writes it."
+            f"wanted one {_WEIGHTS}, which transformers' save_pretrained(..., "
+            "max_shard_size='100GB') writes."
         )
     raise UsageError(f"got no {_WEIGHTS} in {directory}, wanted the checkpoint's weights there.")
 
