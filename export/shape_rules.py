@@ -159,6 +159,22 @@ def _length_once(op, x, batch, length, width, starts, ends, axes):
     return op.Identity(length) if second else None
 
 
+def _size_of_embedded(op, x, starts, ends, axes):
+    return op.Slice(op.Cast(op.Shape(x), to=6), starts, ends, axes)
+
+
+def _size_of_ids(op, x, starts, ends, axes):
+    """Rows or length of an embedding [B, T, D] are those of its ids [B, T]."""
+    source, slicing = _embedding(x), [constant(v) for v in (starts, ends, axes)]
+    if source is not x or any(v is None or v.size != 1 for v in slicing):
+        return None
+    first, end, axis = (v.item() for v in slicing)
+    ids = x.producer().inputs[1]
+    if axis != 0 or not 0 <= first < end <= 2 or len(shape_of(ids) or ()) != 2:
+        return None
+    return op.Slice(op.Cast(op.Shape(ids), to=6), starts, ends, axes)
+
+
 def _shape_of(op, x):
     return op.Shape(x)
 
@@ -195,5 +211,6 @@ OPEN_AXES = [
     RewriteRule(_segments, _one_segment, name="one_segment"),
     RewriteRule(_reshaped_by, _one_unknown, name="one_unknown", remove_nodes=False),
     RewriteRule(_length_again, _length_once, name="one_length", remove_nodes=False),
+    RewriteRule(_size_of_embedded, _size_of_ids, name="size_of_ids", remove_nodes=False),
     RewriteRule(_shape_of, _shape_of_tokens, name="shape_of_tokens"),
 ]

@@ -64,6 +64,7 @@ OTHERS = {
     .replace("0, 2, 3", "2, 0, 3"),
     "one_unknown": GRAPHS["one_unknown"][0].replace("six1", "minus_one"),
     "one_length": LENGTH.replace("l = Slice (f, ones1, two1", "l = Slice (f, zeros1, ones1"),
+    "size_of_ids": GRAPHS["size_of_ids"][0].replace("ones1, two1", "two1, six1"),
     "shape_of_tokens": "a = Add (x, other)\n s = Shape (a)\n y = Cast <to = 1> (s)",
     "gemm_to_matmul": "r = Reshape (x, rows)\n y = Gemm <transB = 1> (r, matrix, bias)",
 }

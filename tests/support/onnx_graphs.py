@@ -369,6 +369,16 @@ GRAPHS = {
         LENGTH,
         ["Abs", "Cast", "Cast", "Shape", "Slice"],
     ),
+    "size_of_ids": (
+        """
+    w = Gather <axis = 0> (table, ids)
+    s = Shape (w)
+    f = Cast <to = 6> (s)
+    l = Slice (f, ones1, two1, zeros1)
+    y = Cast <to = 1> (l)
+""",
+        ["Cast", "Cast", "Shape", "Slice"],
+    ),
     "shape_of_tokens": (
         """
     w = Gather <axis = 0> (table, ids)
