@@ -80,7 +80,9 @@ def _of_timm(config: dict) -> dict:
     published = config["pretrained_cfg"]
     if published.get("crop_mode", "center") != "center":
         raise ValueError(f"crop_mode {published['crop_mode']}")
-    _, _, size = published["input_size"]
+    if len(published["input_size"]) != 3:
+        raise ValueError(f"input_size {published['input_size']}")
+    size = published["input_size"][-1]
     return {
         "size": {"shortest_edge": math.floor(size / published["crop_pct"])},
         "crop_size": size,
