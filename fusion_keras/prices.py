@@ -19,7 +19,9 @@ HELP = """Measure backbones at a quarter, half, three quarters and the whole of 
 
   python -m fusion_keras.prices
       every text and image backbone with a name, with random weights, at fp32 and int8: about half
-      a minute for each line of the table. What was measured before is not measured again.
+      a minute for each line of the table, on an idle machine. What this machine has measured
+      before is taken from the cache, whatever the --workdir; remove the cache's folder latency/
+      (config.data.cache_dir, ~/.cache/fusion_keras) to measure anew.
   python -m fusion_keras.prices --texts=minilm,bert_base --images= --length=40
 
 The price list that one reads before choosing: parameters and multiply-adds of one example, and the
@@ -70,4 +72,5 @@ def main() -> None:
 if __name__ == "__main__":
     huge_pages.restart_with()
     older = {"text": "texts", "image": "images"}
-    cli.run(main, HELP, progress_on_stdout=True, older=older)
+    interrupted = "Interrupted. The same command goes on with the lines that are missing."
+    cli.run(main, HELP, interrupted, progress_on_stdout=True, older=older)

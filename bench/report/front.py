@@ -50,7 +50,13 @@ class Model:
 
     @cached_property
     def accuracy(self) -> Interval:
-        return interval(np.stack(list(self.correct.values())), self.groups)
+        found = interval(np.stack(list(self.correct.values())), self.groups)
+        if found.low < found.high:
+            return found
+        # Of one group, or of groups all alike, a bootstrap sees no doubt; see `difference`.
+        doubt = min(1.0, 3 / self.units)
+        low, high = max(0.0, found.low - doubt), min(1.0, found.high + doubt)
+        return dataclasses.replace(found, low=low, high=high)
 
     @property
     def units(self) -> int:
