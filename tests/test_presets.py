@@ -35,16 +35,18 @@ needs_minilm = pytest.mark.skipif(
 )
 
 
+_TINY = {
+    "hidden_size": 16,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "image_size": 16,
+    "patch_size": 8,
+}
+
+
 def _save_tiny_vit(path, **preprocessor):
-    config = ViTConfig(
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        image_size=16,
-        patch_size=8,
-    )
-    ViTModel(config).save_pretrained(path)
+    ViTModel(ViTConfig(**_TINY)).save_pretrained(path)
     if preprocessor:
         (path / "preprocessor_config.json").write_text(json.dumps(preprocessor))
 
@@ -168,15 +170,7 @@ def test_preprocessing_that_is_not_known_is_refused(tmp_path, odd, said):
 
 
 def test_what_the_processor_of_vits_prepared_for_a_deit_is_not_cropped(tmp_path):
-    config = DeiTConfig(
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        image_size=16,
-        patch_size=8,
-    )
-    DeiTModel(config, add_pooling_layer=False).save_pretrained(tmp_path)
+    DeiTModel(DeiTConfig(**_TINY), add_pooling_layer=False).save_pretrained(tmp_path)
     described = {"image_processor_type": "ViTImageProcessor", "size": {"height": 16, "width": 16}}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(described))
     assert load_image(str(tmp_path)).image_spec.resize == "squash"

@@ -5,6 +5,7 @@ of it; a directory (Hugging Face's, or one of `save_to_preset`); `hf://owner/nam
 of a keras-hub preset.
 """
 
+import contextlib
 import difflib
 import importlib.util
 from dataclasses import dataclass, replace
@@ -100,10 +101,23 @@ class Source:
     def facts(self) -> Facts:
         """What is known of it without loading weights."""
         lacks = self.cls.lacks_last(self.directory) if self.directory else ""
-        described = self.described
-        with describing(self.cls, self.directory or Path()):
+        with self._describing():
+            described = self.described
             depths, width = self.cls.count_depths(described), self.cls.width_of(described)
         return Facts(depths, self.cls.out_of, width, lacks, self.cls.lacks_first)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of the images that an image backbone takes as it is."""
+        with self._describing():
+            height, width, channels = self.cls.image_shape_of(self.described)
+        return height, width, channels
+
+    def _describing(self):
+        # Of random weights there is no file that could say something impossible.
+        if self.directory is None:
+            return contextlib.nullcontext()
+        return describing(self.cls, self.directory)
 
     def load(self, **changes):
         """The backbone; `changes` replace arguments of its constructor."""
@@ -210,8 +224,7 @@ def find_image(preset: str, image_size: int | None = None) -> tuple[Source, Imag
         directory = _directory(preset)
         source = Source(_image_class(directory), None, directory)
         spec, *scaling = read_preprocessing(directory, _FAMILIES[source.cls])
-    with describing(source.cls, source.directory or Path()):
-        height, width, channels = source.cls.image_shape_of(source.described)
+    height, width, channels = source.image_shape
     if image_size is not None:
         height = width = image_size
     if channels != 3:

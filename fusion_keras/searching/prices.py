@@ -106,8 +106,7 @@ def prices(
         missing = [key for key in dict.fromkeys(keys) if key not in found]
         began = time.monotonic()
         if missing:
-            lines_to_come = f"{len(missing)} of {len(asked)} lines"
-            _log.info("%s to be measured, the first behind a reference graph ...", lines_to_come)
+            _log.info("%d of %d lines are missing ...", len(missing), len(asked))
         for (modality, name, depth, point), key in zip(asked, keys, strict=True):
             said = found.get(key) or _of(crew.whole, point, key, folder / "work" / key, settings)
             if key in missing:

@@ -54,8 +54,8 @@ def line(folder: Path, variant: str, text: str, image: str) -> str:
         ", ".join(engines),
     ]
     found = _python("export.doctor", str(artifact / "model.onnx"), fine=(0, 1)).splitlines()[2:]
-    for left in (run, artifact, *folder.glob(f"{name}*")):
-        shutil.rmtree(left, ignore_errors=True)
+    for left in (run, artifact):
+        shutil.rmtree(left)
     return "\n".join([f"| {' | '.join(cells)} |", *found])
 
 
