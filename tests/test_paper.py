@@ -279,9 +279,10 @@ def test_runs_on_the_standard_test_videos_fill_the_rows_of_mosi(tmp_path):
 
     assert row("Early Fusion (M)")["ours, %"] == "67.9 (1 seed)"
     assert row("Early Fusion (M)")["published within it"] == "yes"
+    # All wrong or all right, of 31 videos: 3 / 31 are in doubt by the rule of three.
     eight = row("Early Fusion, 8 blocks (M)")
-    assert eight["published within it"] == "no, 69.09 points above the interval"
-    assert row("Early Fusion (V)")["published within it"] == "no, 33.41 points below the interval"
+    assert eight["published within it"] == "no, 59.41 points above the interval"
+    assert row("Early Fusion (V)")["published within it"] == "no, 23.73 points below the interval"
     assert row("Early Fusion, 2 blocks (V)")["ours, %"] == ""
     other = row("Early Fusion, 2 blocks (V)", ACCURACY.format("mosi, not the standard test split"))
     assert other["test rows"] == "679"
