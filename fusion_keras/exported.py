@@ -37,7 +37,8 @@ def session(path: Path) -> Any:
 
     # Without VNNI x86 adds products of uint8 and int8 in pairs of 16 bits, which are cut off at
     # 32767. With int8 weights rewritten as uint8 it does not (onnxruntime_session_options_config_
-    # keys.h), but ONNX Runtime 1.31 does not open graphs in which two nodes share one.
+    # keys.h), but ONNX Runtime 1.31 does not open graphs in which two nodes share one: in `int8`
+    # these are of seven bits.
     with contextlib.suppress(Exception):
         return made(exact=True)
     try:
@@ -45,7 +46,10 @@ def session(path: Path) -> Any:
     except Exception as error:
         reason = " ".join(str(error).split())[:400]
         raise UsageError(f"ONNX Runtime refuses {path}: {reason}") from None
-    _log.info("%s: layers share weights: without VNNI sums of int8 may be cut off", Path(path).name)
+    _log.info(
+        "%s: layers share weights: without VNNI sums may be cut off where these are of eight bits",
+        Path(path).name,
+    )
     return session
 
 

@@ -1,6 +1,5 @@
 """A batch depends on seed and step alone; evaluation sees every row once, in order."""
 
-import grain
 import numpy as np
 import pytest
 
@@ -73,29 +72,6 @@ def test_the_seed_decides_order_and_augmentation(arrays):
         for seed in range(4)
     }
     assert len(orders) == 4
-
-
-@pytest.mark.parametrize(
-    ("rows", "batch_size", "seed", "start"),
-    [(23, 5, 1, 0), (23, 5, 2**32 - 1, 3), (1000, 32, 7, 50), (5, 5, 3, 1), (7, 1, 0, 0)],
-)
-def test_the_batches_are_those_of_grains_own_shuffle(rows, batch_size, seed, start):
-    """So that a run that was begun before goes on as it would have."""
-    arrays = {"x": np.arange(rows * 2.0).reshape(rows, 2), "label": np.arange(rows)}
-    chosen = np.random.default_rng(0).permutation(rows)
-
-    def noise(batch, rng):
-        batch["x"] = batch["x"] + rng.normal(size=batch["x"].shape)
-
-    def gather(positions, rng):
-        batch = {name: values[chosen[positions]] for name, values in arrays.items()}
-        noise(batch, rng)
-        return {"x": batch["x"]}, batch["label"]
-
-    whole = grain.MapDataset.range(rows).seed(seed).shuffle()
-    whole = whole.batch(batch_size, drop_remainder=True).repeat(4).random_map(gather)
-    found = list(train_batches(arrays, chosen, batch_size, seed, 4, start, noise))
-    assert_equal(found, [whole[step] for step in range(start, len(whole))])
 
 
 @pytest.mark.parametrize("step", [1, 4, 7, 12])

@@ -4,12 +4,12 @@ A batch is a pure function of (seed, step): a training run that was killed goes 
 k with exactly the batches that an undisturbed one would have seen.
 """
 
+import functools
 import os
 from collections.abc import Callable, Iterator, Mapping
 
 import grain
 import numpy as np
-from grain.experimental import index_shuffle
 
 from fusion_keras.data.modalities import TAP_OF
 from fusion_keras.errors import UsageError
@@ -77,36 +77,25 @@ def train_batches(
     steps = steps_per_epoch(len(indices), batch_size)
     _check_lengths(arrays)
     indices = np.asarray(indices)
-    order, draws = _seeds(seed)
+
+    # Of the epoch that is being read and of the next, into which reading ahead reaches. Drawn at
+    # once: Grain's `shuffle` can be asked for any row by itself, at 4 us a row.
+    @functools.lru_cache(maxsize=2)
+    def shuffled(epoch: int) -> np.ndarray:
+        return np.random.default_rng((seed, 0, epoch)).permutation(indices)
 
     def gather(step: int, rng: np.random.Generator):
         epoch, place = divmod(step, steps)
-        begin = place * batch_size
-        shuffled = [
-            index_shuffle(position, len(indices) - 1, (order + epoch) % 2**32, 4)
-            for position in range(begin, begin + batch_size)
-        ]
-        batch = _rows(arrays, indices[shuffled])
+        batch = _rows(arrays, shuffled(epoch)[place * batch_size : (place + 1) * batch_size])
         if augmentation is not None:
             augmentation(batch, rng)
         return split_targets(batch)
 
     # A batch is one gather, and its generator is Grain's own for (seed, step), whichever thread
-    # asks and wherever the slice begins.
+    # asks and wherever the slice begins. Not that of the order.
+    draws = int(np.random.SeedSequence((seed, 4)).generate_state(1)[0])
     batches = grain.MapDataset.range(epochs * steps).random_map(gather, seed=draws)
     return batches[start_step:].to_iter_dataset(_READ)
-
-
-def _seeds(seed: int) -> tuple[int, int]:
-    """Those of the order and of the augmentation.
-
-    They, and the order, are what `range(n).seed(seed).shuffle().batch(B).repeat(epochs)` and
-    `random_map` of it make in Grain, whose `shuffle` has to be asked for each row by itself: 20
-    times the work of the rest of a batch.
-    """
-    drawn = (np.random.SeedSequence((seed, depth)).generate_state(1)[0] for depth in (1, 4))
-    order, draws = map(int, drawn)
-    return order, draws
 
 
 def eval_batches(

@@ -1,6 +1,6 @@
 """A table of many rows over few small images, and what loading it takes, in a process of its own.
 
-    python -m tests.support.many_rows 100000 /tmp/rows [--profile] [--parquet]
+    python -m tests.support.many_rows 100000 /tmp/rows [--images=N] [--profile] [--parquet]
 
 makes it and loads it twice as a training does, with an empty cache and from it; with --parquet from
 a Parquet file.
@@ -27,21 +27,21 @@ SPLITS = ("train",) * 8 + ("valid", "test")
 _WORDS = ("bad", "awful", "sad", "dull", "good", "lovely", "happy", "bright")
 
 
-def make(folder: Path, count: int) -> Bench:
-    """A bench whose table has `count` rows: ids, groups of four, a split, sentences that no two
-    rows share, and images that hundreds do, each in one split."""
+def make(folder: Path, count: int, pictures: int = IMAGES) -> Bench:
+    """A bench whose table has `count` rows: ids, a split, sentences that no two rows share, and
+    images that as many do as there are fewer of them, each a group and in one split."""
     bench = Bench.make(folder)
     images = folder / "data" / "many"
     images.mkdir()
     rng = np.random.default_rng(0)
-    for n in range(IMAGES):
+    for n in range(pictures):
         pixels = rng.integers(0, 256, (EDGE, EDGE, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(images / f"{n}.png", compress_level=1)
     with (folder / "data" / "many.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["text", "image", "label", "split", "id", "group"])
         for row in range(count):
-            image = row % IMAGES
+            image = row % pictures
             word = _WORDS[row % 8]
             label = "positive" if row % 8 > 3 else "negative"
             text = f"a {word} day in a town of {row} people, number {row * 7919 % 1000003}"
@@ -121,12 +121,13 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("count", type=int, help="rows to make; 0 loads what is there")
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--images", type=int, default=IMAGES, help="that the rows share")
     parser.add_argument("--profile", action="store_true")
     parser.add_argument("--parquet", action="store_true")
     parser.add_argument("--variant", default="inter")
     options = parser.parse_args()
     if options.count:
-        make(options.folder, options.count)
+        make(options.folder, options.count, options.images)
         flags = []
         if options.parquet:
             convert(options.folder)
