@@ -44,6 +44,9 @@ class Request:
                 f"{self.run} is not a finished run: give the folder that "
                 "fusion_keras.train named at its end, runs/NAME/VARIANT-sSEED."
             )
+        lacking = [n for n in ("config.json", "model.keras") if not (self.run / n).is_file()]
+        if lacking:
+            raise UsageError(f"{self.run} lacks {lacking[0]}: copy or train the run again.")
         unknown = [p for p in self.precisions if p not in PRECISIONS]
         if unknown:
             raise UsageError(
@@ -106,7 +109,9 @@ def _description(run: Path) -> dict:
         try:
             Tokenizer.from_file(str(run / "tokenizer.json"))
         except Exception as error:  # the library raises nothing more special
-            raise UsageError(f"{run / 'tokenizer.json'} cannot be read ({error}).") from None
+            raise UsageError(
+                f"{run / 'tokenizer.json'} cannot be read ({error}): copy or train the run again."
+            ) from None
     return description
 
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,7 @@ def run(folder: Path, change=lambda config, metrics: None) -> Path:
     change(config, metrics)
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "metrics.json").write_text(json.dumps(metrics))
+    (folder / "model.keras").touch()
     Tokenizer(models.WordLevel({"[UNK]": 0}, "[UNK]")).save(str(folder / "tokenizer.json"))
     return folder
 
@@ -78,6 +80,13 @@ def test_of_a_clstm_nothing_can_be_left_out(tmp_path):
 
     with pytest.raises(UsageError, match=r"clstm_fc is a C-LSTM .*: it always takes both"):
         Request(run(tmp_path, change), tmp_path / "out", without="image").checked()
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.keras"])
+def test_a_file_that_is_not_there_is_named_at_once(tmp_path, name):
+    (run(tmp_path) / name).unlink()
+    with pytest.raises(UsageError, match=rf"lacks {re.escape(name)}: copy or train the run again"):
+        Request(tmp_path, tmp_path / "out").checked()
 
 
 @pytest.mark.parametrize("damage", ["missing", "garbage"])
