@@ -180,8 +180,10 @@ def looked_at(path: Path, compiling: bool = False) -> tuple[Counter[str], bool, 
     except FileNotFoundError as error:
         raise UsageError(f"{error.filename or path} is not there.") from None
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UsageError(f"{path} is no ONNX model that can be read ({reason}).") from None
+        reason = " ".join(str(error).split()).split(". ")[0][:200]
+        raise UsageError(
+            f"{path} is no ONNX model that can be read ({reason}): give a whole .onnx file."
+        ) from None
     if compiling:
         findings += refused(path)
     return operators, for_onnxruntime(model), findings

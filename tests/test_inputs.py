@@ -163,8 +163,9 @@ def test_a_bad_image_is_a_sentence(tmp_path, content):
     if content is not None:
         file.write_bytes(content)
     said = "is not there" if content is None else "cannot be used"
-    with pytest.raises(InputError, match=rf"bad\.jpg {said}"):
+    with pytest.raises(InputError, match=rf"bad\.jpg {said}") as refusal:
         picture(file, meta())
+    assert str(refusal.value).count("bad.jpg") == 1
     with pytest.raises(BadImage):
         decode(file, SPECS[0])
 

@@ -53,8 +53,13 @@ def picture(given: str | Path | bytes | np.ndarray | None, meta: dict) -> np.nda
         return np.asarray(_square(_rgb(_upright(source)), spec))[None]
     # Pillow's readers meet hostile bytes with whatever their parsing trips over.
     except Exception as error:
-        reason = str(error).replace(f" {source!r}", "") or type(error).__name__
-        raise InputError(f"The image{called(given)} cannot be used: {reason}.") from None
+        reason = str(error)
+        for name in (f" {source!r}", f" {str(source)!r}"):  # Pillow's, beside ours
+            reason = reason.replace(name, "")
+        raise InputError(
+            f"The image{called(given)} cannot be used: {reason or type(error).__name__}. A whole "
+            "JPEG, PNG or other picture that Pillow reads is wanted."
+        ) from None
 
 
 def _of_pixels(array: np.ndarray):
