@@ -1,10 +1,12 @@
 """Many files of one kind -> the rows of one array: in threads, once, with a tally of bad ones."""
 
 import functools
+import hashlib
+import json
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
@@ -155,36 +157,38 @@ def digests(paths: Sequence[Path | None], folder: Path | None = None) -> list[st
     return [of_path[path] for path in paths]
 
 
-def _file_digests(paths: Sequence[Path]) -> list[str]:
-    with ThreadPoolExecutor() as pool:
-        return list(pool.map(file_digest, paths))
+def _file_digests(paths: Sequence[Path]) -> Iterator[str]:
+    for several in in_threads(file_digest, paths, "reading files"):
+        yield from several
 
 
-def _kept_digests(paths: Sequence[Path], folder: Path) -> list[str]:
+def _kept_digests(paths: Sequence[Path], folder: Path) -> Iterable[str]:
     """`_file_digests`, from the cache folder if no file has changed since they were taken."""
-    began = time.time_ns()
+    began, latest = time.time_ns(), 0
+    # Of a million files their states alone would be a gigabyte.
+    states = hashlib.sha256()
     try:
-        found = [(str(path), os.stat(path)) for path in paths]
+        for path in paths:
+            s = os.stat(path)
+            state = (str(path), s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns)
+            states.update(json.dumps(state).encode())
+            latest = max(latest, s.st_ctime_ns)
     except (OSError, ValueError):
         return _file_digests(paths)
-    latest = max(s.st_ctime_ns for _, s in found)
     # What is written within one tick of the clock of a file system does not show.
     if not 0 < latest < began - _SETTLED_NS:
         return _file_digests(paths)
-    states = [
-        (path, s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for path, s in found
-    ]
 
     def build(notes: dict) -> Iterator[np.ndarray]:
-        for digest in _file_digests(paths):
-            yield np.frombuffer(bytes.fromhex(digest), np.uint8)[None]
+        for several in in_threads(file_digest, paths, "reading files"):
+            yield np.frombuffer(bytes.fromhex("".join(several)), np.uint8).reshape(-1, 32)
 
     try:
-        key = content_key("digests 1", states)
+        key = content_key("digests 2", states.hexdigest())
         kept, _ = cached_array(folder, key, (len(paths), 32), np.uint8, build)
     except ValueError:  # of a file that cannot be read there is no digest
         return _file_digests(paths)
-    return [row.tobytes().hex() for row in np.asarray(kept)]
+    return (row.tobytes().hex() for row in np.asarray(kept))
 
 
 def in_threads(work: Callable, items: Sequence, label: str) -> Iterator[list]:
