@@ -4,7 +4,9 @@ import json
 import shutil
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
+import keras
 import numpy as np
 import pytest
 
@@ -389,3 +391,23 @@ def test_a_metric_that_only_one_split_has_is_left_out_of_the_table(inter, tmp_pa
     shown = capsys.readouterr().out
     assert "acc2_nonzero" in shown
     assert "acc2_nonneg" not in shown
+
+
+def test_what_fit_keeps_behind_a_step_is_not_searched_for_variables():
+    """A millisecond a step, where it is; Keras may call it otherwise one day."""
+
+    class Seen(keras.callbacks.Callback):
+        kinds: ClassVar[set] = set()
+
+        def on_train_batch_end(self, batch, logs=None):
+            self.kinds.add(type(self.model._jax_state))
+            self.model.others = [1]
+
+    model = keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)])
+    model.compile(loss="mse")
+    kind = type(model)
+    with loop._state_as_it_is(model):
+        model.fit(np.ones((4, 2)), np.ones((4, 1)), verbose=0, callbacks=[Seen()])
+    assert Seen.kinds == {dict}
+    assert type(model.others) is not list
+    assert type(model) is kind
