@@ -3,7 +3,7 @@
     python -m tests.support.epoch /tmp/rows --variant=text --batch=256
 
 trains one epoch of a tiny model as every training does; every hundred steps the same compiled step
-has a turn of a hundred by itself, on a batch that is there. Times are of CPU, of all threads, and
+has a turn of a hundred by itself, on batches that are there. Times are of CPU, of all threads, and
 of turns side by side: on a machine that others use, too, both are slowed alike.
 """
 
@@ -86,23 +86,26 @@ def measured(folder: Path, variant: str, batch: int) -> dict:
 
 
 class _Alone:
-    """The compiled step on one batch, with variables of its own, its loss read each time."""
+    """The compiled step on batches that are on the device, with variables of its own, its loss read
+    each time."""
 
     def __init__(self, lesson, batch: int):
         import jax
 
-        rows = lesson.rows["train"][:batch]
-        inputs = {name: np.asarray(values[rows]) for name, values in lesson.arrays.items()}
-        self.batch = jax.device_put((inputs, inputs.pop("label")))
-        self.step = jax.jit(lesson.model.train_step)
+        self.batches = []
+        for turn in range(_TURN):
+            rows = lesson.rows["train"][turn * batch : (turn + 1) * batch]
+            inputs = {name: np.asarray(values[rows]) for name, values in lesson.arrays.items()}
+            self.batches.append(jax.device_put((inputs, inputs.pop("label"))))
+        self.step = jax.jit(lesson.model.train_step, donate_argnums=0)
         kinds = ("trainable", "non_trainable", "optimizer", "metrics")
         state = lesson.model._get_jax_state(**{f"{kind}_variables": True for kind in kinds})
         # Training donates its own to each next step.
         self.state = jax.tree.map(jax.numpy.copy, state)
 
     def take(self, count: int) -> None:
-        for _ in range(count):
-            logs, self.state = self.step(self.state, self.batch)
+        for turn in range(count):
+            logs, self.state = self.step(self.state, self.batches[turn % len(self.batches)])
             float(logs["loss"])
 
 
