@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import json
 import os
 import time
 from collections import deque
@@ -170,8 +169,8 @@ def _kept_digests(paths: Sequence[Path], folder: Path) -> Iterable[str]:
     try:
         for path in paths:
             s = os.stat(path)
-            state = (str(path), s.st_dev, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns)
-            states.update(json.dumps(state).encode())
+            times = s.st_mtime_ns, s.st_ctime_ns
+            states.update(repr((str(path), s.st_dev, s.st_ino, s.st_size, *times)).encode())
             latest = max(latest, s.st_ctime_ns)
     except (OSError, ValueError):
         return _file_digests(paths)

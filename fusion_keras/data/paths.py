@@ -60,7 +60,7 @@ class Files:
 
     def __init__(self, root: Path):
         self._root = root.resolve()
-        self._folders: dict[str, Path] = {}
+        self._folders: dict[str, str] = {}
         self._paths: dict[str, Path] = {}
         self._found: dict[Path, bool] = {}
 
@@ -68,8 +68,11 @@ class Files:
         """See `inside`."""
         path = self._paths.get(relative)
         if path is None:
-            path = self._near(relative, where) or inside(self._root, relative, where)
+            near = self._near(relative, where)
+            path = Path(near[0]) if near else inside(self._root, relative, where)
             self._paths[relative] = path
+            if near:
+                self._found[path] = near[1]
         return path
 
     def has(self, path: Path) -> bool:
@@ -79,25 +82,27 @@ class Files:
             found = self._found[path] = is_file(path)
         return found
 
-    def _near(self, relative: str, where: str) -> Path | None:
-        """The path where the name is a plain one of a file that is no link, else None: then only
-        the links of its folder, which many files have in common, have to be followed."""
+    def _near(self, relative: str, where: str) -> tuple[str, bool] | None:
+        """The path, and whether it is a file, where the name is a plain one of what is no link,
+        else None: then only the links of its folder, which many files have in common, have to be
+        followed. Of text: of a million files the paths' parts would take longest."""
         head, name = os.path.split(relative)
         if name in ("", ".", "..") or relative.startswith("/") or set(relative) & {":", "\\"}:
             return None
         if head not in self._folders:
-            self._folders[head] = inside(self._root, head, where)
-        path = self._folders[head] / name
+            self._folders[head] = str(inside(self._root, head, where))
+        path = os.path.join(self._folders[head], name)
         try:
             mode = os.lstat(path).st_mode
         except FileNotFoundError:
-            return path
+            return path, False
         except (OSError, ValueError):
             return None
-        if stat.S_ISLNK(mode):
-            return None
-        self._found[path] = stat.S_ISREG(mode)
-        return path
+        return None if stat.S_ISLNK(mode) else (path, stat.S_ISREG(mode))
+
+    def _far(self, name: str) -> tuple[str, bool]:
+        path = self.path(name, name)
+        return str(path), self.has(path)
 
     def looked_for(self) -> list[list]:
         """[name in the table, path, whether it is a file] of each, as JSON types."""
@@ -107,7 +112,7 @@ class Files:
         """Whether each file is still where it was found, and missing where it was missing."""
         try:
             return all(
-                str(path := self.path(name, name)) == before and self.has(path) == found
+                (self._near(name, name) or self._far(name)) == (before, found)
                 for name, before, found in looked_for
             )
         except UsageError:  # a link leads out of the folder by now

@@ -66,6 +66,7 @@ def load(
 
     Returns:
       "wall" and "cpu" seconds of loading and of the fingerprint, "peak" and "before" MiB resident,
+      "mapped" of them pages of files at the end, which the system takes back where it needs them,
       and the fingerprint.
     """
     from fusion_keras.fusion.architectures import of_variant
@@ -85,6 +86,7 @@ def load(
             "wall": round(time.perf_counter() - wall, 2),
             "cpu": round(time.process_time() - cpu, 2),
             "peak": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+            "mapped": _mapped(),
         }
         return value
 
@@ -109,6 +111,11 @@ def load(
         "fingerprint": fingerprint,
         "notes": len(dataset.notes),
     }
+
+
+def _mapped() -> int:
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("RssFile:")[2].split()[0]) // 1024
 
 
 def measured(folder: Path, *flags: str) -> dict:
