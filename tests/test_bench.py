@@ -56,7 +56,7 @@ def test_a_worker_tells_how_long_its_engine_took_to_build(built_in, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "said"),
     [
-        (["--precisions=fp8"], "has no fp8 model; it has fp32, fp16, int8, int8_static"),
+        (["--precisions=fp8"], "has no fp8; it has fp32, fp16, int8, int8_static"),
         (["--runners=tvm"], "--runners=tvm is unknown; there are ort"),
         (["--inputs=noise"], "--inputs=noise is unknown; there are data, padded"),
         (["--batches=4"], "takes batches of 1"),

@@ -268,7 +268,7 @@ def test_names_say_in_what_contenders_differ(tmp_path):
 
 def test_what_an_artifact_lacks_is_refused_before_anything_starts(contender):
     made = contender()
-    with pytest.raises(ArtifactError, match=r"has no int4 model; it has fp32"):
+    with pytest.raises(ArtifactError, match=r"has no int4; it has fp32"):
         check(dataclasses.replace(made, precision="int4"))
     with pytest.raises(ArtifactError, match="--threads means nothing to tensorrt"):
         check(dataclasses.replace(made, runner="tensorrt", threads=2))

@@ -103,7 +103,7 @@ def check(contender: Contender) -> None:
     meta, folder = contender.meta, contender.folder
     if contender.precision not in meta["models"]:
         has = ", ".join(meta["models"])
-        raise ArtifactError(f"{folder} has no {contender.precision} model; it has {has}.")
+        raise ArtifactError(f"{folder} has no {contender.precision}; it has {has}.")
     fixed = meta["shapes"]["batch"]
     if fixed and contender.batch != fixed:
         raise ArtifactError(
