@@ -106,6 +106,8 @@ def _description(run: Path) -> dict:
         trained_accuracy(run)
         description["config"]["dtype"]
     if "token_ids" in description["inputs"]:
+        if not (run / "tokenizer.json").is_file():
+            raise UsageError(f"{run} lacks tokenizer.json: copy or train the run again.")
         try:
             Tokenizer.from_file(str(run / "tokenizer.json"))
         except Exception as error:  # the library raises nothing more special

@@ -109,5 +109,7 @@ def shared(given: Sequence[str]) -> list[str]:
             keeps = name == "config.fusion.modalities" or not (
                 name in own or name.startswith(of_variant) or argument == "--recipe=distil"
             )
+            # Of a training the last counts; a sweep refuses what is given twice.
+            kept = [k for k in kept if not k.lstrip("-").startswith(f"{name}=")]
         kept += [argument] if keeps else []
     return kept

@@ -33,6 +33,11 @@ def test_a_comparison_takes_over_what_is_not_of_one_variant():
     assert shared([*of_one, *of_all, *taught, *sound]) == [*of_all, *sound]
 
 
+def test_of_a_flag_given_twice_the_last_is_shared():
+    given = ["--config.train.epochs=3", "--recipe=best", "--config.train.epochs=1"]
+    assert shared(given) == ["--recipe=best", "--config.train.epochs=1"]
+
+
 def test_the_next_command_is_whole():
     data = {"source": "manifest", "manifest": {"text_column": "text", "audio_column": "sound"}}
     description = {"config": {"fusion": {"modalities": "text+audio"}, "data": data}}
