@@ -146,11 +146,14 @@ def _of_heads(model: ir.Model) -> list[str]:
 
 
 def _shares_weights(model: ir.Model) -> bool:
-    """Whether a matrix is a weight of two products, as in ALBERT."""
+    """Whether a matrix is a weight of two products that are quantised, as in ALBERT."""
+    left = set(_of_heads(model))
     weights = [
         node.inputs[1]
         for node in model.graph
-        if node.op_type in ("MatMul", "Attention") and node.inputs[1].const_value is not None
+        if node.op_type in ("MatMul", "Attention")
+        and node.inputs[1].const_value is not None
+        and node.name not in left
     ]
     return len(set(weights)) < len(weights)
 

@@ -80,11 +80,9 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def last_line(log: Path, beginning: str = "") -> str:
-    """The newest line of a log that says something, and begins so; of a progress bar, its newest
-    state. Without one the empty text."""
+def last_line(log: Path) -> str:
+    """The newest line of a log that says something; of a progress bar, its newest state."""
     with log.open("rb") as file:
         file.seek(max(0, os.path.getsize(log) - _TAIL))
         lines = re.split(r"[\r\n]+", file.read().decode("utf-8", "replace"))
-    said = (line.strip() for line in reversed(lines) if line.strip())
-    return next((line for line in said if line.startswith(beginning)), "")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")

@@ -102,14 +102,17 @@ def shared(given: Sequence[str]) -> list[str]:
         "config.teacher.",
         "config.fusion.",
     )
-    kept, keeps = [], False
+    name, of_flag = "", dict[str, list[str]]()
     for argument in given:
         if argument.startswith("-"):  # else the value of the flag before it
             name = argument.lstrip("-").partition("=")[0]
-            keeps = name == "config.fusion.modalities" or not (
-                name in own or name.startswith(of_variant) or argument == "--recipe=distil"
-            )
             # Of a training the last counts; a sweep refuses what is given twice.
-            kept = [k for k in kept if not k.lstrip("-").startswith(f"{name}=")]
-        kept += [argument] if keeps else []
-    return kept
+            of_flag.pop(name, None)
+        of_flag.setdefault(name, []).append(argument)
+    return [
+        argument
+        for name, arguments in of_flag.items()
+        if name == "config.fusion.modalities"
+        or not (name in own or name.startswith(of_variant) or arguments == ["--recipe=distil"])
+        for argument in arguments
+    ]

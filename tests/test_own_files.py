@@ -78,9 +78,3 @@ def test_an_error_without_a_number_is_told_too(tmp_path):
 def test_the_last_line_of_a_log_says_something(tmp_path, text, line):
     (tmp_path / "log").write_text(text, newline="")
     assert last_line(tmp_path / "log") == line
-
-
-def test_the_last_line_that_begins_so_is_found_behind_others(tmp_path):
-    (tmp_path / "log").write_text("error: one\nerror: two\nepoch 3\n")
-    assert last_line(tmp_path / "log", "error: ") == "error: two"
-    assert last_line(tmp_path / "log", "note: ") == ""

@@ -34,7 +34,7 @@ def test_a_comparison_takes_over_what_is_not_of_one_variant():
 
 
 def test_of_a_flag_given_twice_the_last_is_shared():
-    given = ["--config.train.epochs=3", "--recipe=best", "--config.train.epochs=1"]
+    given = ["--config.train.epochs", "3", "--recipe=best", "--config.train.epochs=1"]
     assert shared(given) == ["--recipe=best", "--config.train.epochs=1"]
 
 

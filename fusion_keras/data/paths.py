@@ -68,11 +68,12 @@ class Files:
         """See `inside`."""
         path = self._paths.get(relative)
         if path is None:
-            near = self._near(relative, where)
-            path = Path(near[0]) if near else inside(self._root, relative, where)
-            self._paths[relative] = path
-            if near:
+            if near := self._near(relative, where):
+                path = Path(near[0])
                 self._found[path] = near[1]
+            else:
+                path = inside(self._root, relative, where)
+            self._paths[relative] = path
         return path
 
     def has(self, path: Path) -> bool:

@@ -264,8 +264,6 @@ def _look_at(member: Member, process: jobs.Process | cluster.Task) -> None:
 def _ended(member: Member, code: int) -> None:
     if code:
         member.status = "failed"
-        # Another process, which a killed sweep has left, may write to the log, too.
-        member.note = last_line(member.log, "error: ") or member.note
         return
     member.status, member.note = "done", ""
     with corrupt_run_errors(member.folder):
