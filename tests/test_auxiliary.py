@@ -9,6 +9,7 @@ import pytest
 from fusion_keras.errors import UsageError
 from fusion_keras.training import auxiliary, experiment, loop, teaching
 from fusion_keras.training.experiment import train
+from fusion_keras.training.losses import losses_of, targets_of_outputs
 from fusion_keras.training.plan import make_plan
 from fusion_keras.training.recipes import resolve
 from fusion_keras.training.restored import load_model, restore
@@ -46,14 +47,14 @@ def test_a_head_stands_on_the_deepest_tap_of_its_modality_and_moves_nothing_else
     # The logits learn nothing here, and of the images neither does the head.
     targets = {name: np.zeros_like(labels) for name in lesson.model.output}
     targets["taught_text"] = labels
-    losses = loop.losses_of(lesson.model, task.config.train, temperature=2.0, heads=0.5)
+    losses = losses_of(lesson.model, task.config.train, temperature=2.0, heads=0.5)
     assert losses["loss_weights"] == {"logits": 1.0, "taught_text": 0.5, "taught_image": 0.5}
     lesson.model.compile(optimizer=keras.optimizers.Adam(1e-3), **losses)
     parts = [task.graph.model.get_layer(n) for n in ("text_backbone", "image_backbone", "fusion")]
     before = [part.get_weights() for part in parts]
     said = lesson.model.predict_on_batch(inputs)["taught_text"]
     first, *_ = lesson.model.train_on_batch(inputs, targets)
-    loss = loop.losses_of(task.graph.model, task.config.train, temperature=2.0)["loss"]["logits"]
+    loss = losses_of(task.graph.model, task.config.train, temperature=2.0)["loss"]["logits"]
     untaught = float(np.mean(loss(labels, said)))
     assert first == pytest.approx(0.5 * untaught, rel=1e-4)
     moved = [
@@ -71,15 +72,15 @@ def test_a_row_that_lacks_a_modality_does_not_teach_its_head():
     labels = np.ones((2, 2, 3), np.float32)
     there = {"present_text": np.array([[1.0], [0.0]]), "present_image": np.ones((2, 1))}
     names = ("logits", "taught_image", "taught_text")
-    _, targets = loop._targets_of_outputs(({**there}, labels), names)
+    _, targets = targets_of_outputs(({**there}, labels), names)
     assert targets["logits"] is labels
     assert targets["taught_text"].tolist() == [np.ones((2, 3)).tolist(), np.zeros((2, 3)).tolist()]
     assert (targets["taught_image"] == labels).all()
     # Of models without stand-ins every row counts.
-    _, targets = loop._targets_of_outputs(({}, labels), names)
+    _, targets = targets_of_outputs(({}, labels), names)
     assert all((targets[name] == labels).all() for name in names)
     batch = {"label": labels, "tap_text": np.full((2, 4), 2.0, np.float32)}
-    _, targets = loop._targets_of_outputs((there, batch), ("logits", "tap_text"))
+    _, targets = targets_of_outputs((there, batch), ("logits", "tap_text"))
     assert targets["tap_text"].tolist() == [[2.0] * 4, [0.0] * 4]
 
 
@@ -126,7 +127,7 @@ def test_a_tap_that_is_compared_moves_its_backbone_alone(student):
     # The share of the images' taps is 0, as of rows that lack them.
     targets = {"logits": np.zeros_like(task.arrays["label"][rows]), "tap_text": tap}
     targets["tap_image"] = image * np.r_[np.ones(16), 0].astype(np.float32)
-    losses = loop.losses_of(model, task.config.train, taps=0.5)
+    losses = losses_of(model, task.config.train, taps=0.5)
     assert losses["loss_weights"] == {"logits": 1.0, "tap_text": 0.25, "tap_image": 0.25}
     model.compile(optimizer=keras.optimizers.Adam(1e-3), **losses)
     parts = [task.graph.model.get_layer(n) for n in ("text_backbone", "image_backbone", "fusion")]

@@ -23,7 +23,7 @@ from fusion_keras.studies import reliance
 from fusion_keras.studies.robustness.load import load
 from fusion_keras.training.evaluate import probabilities, right
 from fusion_keras.training.experiment import train
-from fusion_keras.training.loop import losses_of
+from fusion_keras.training.losses import losses_of
 from fusion_keras.training.plan import make_plan
 from fusion_keras.training.porting import from_classifier
 from fusion_keras.training.restored import restore

@@ -16,7 +16,7 @@ from fusion_keras.fusion.state_dict import load_state_dict, state_dict, weights
 from fusion_keras.reference import optimizers
 from fusion_keras.reference.build import twin
 from fusion_keras.reference.learn import step
-from fusion_keras.training.loop import losses_of
+from fusion_keras.training.losses import losses_of
 from fusion_keras.training.optimizers import make_optimizer
 from fusion_keras.training.recipes import resolve
 from tests.support.pairs import called, one_thread  # noqa: F401

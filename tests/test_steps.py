@@ -11,7 +11,7 @@ from keras import ops
 
 from fusion_keras.config import get_config
 from fusion_keras.reference import optimizers as theirs
-from fusion_keras.training.loop import losses_of
+from fusion_keras.training.losses import losses_of
 from fusion_keras.training.optimizers import make_optimizer
 from fusion_keras.training.recipes import RECIPES, resolve
 from tests.support.gradients import ROWS, SIZE, key_biases, tiny_family

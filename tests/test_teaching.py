@@ -16,6 +16,7 @@ from fusion_keras.errors import UsageError
 from fusion_keras.training import loop, teaching
 from fusion_keras.training.evaluate import predict, probabilities
 from fusion_keras.training.experiment import train
+from fusion_keras.training.losses import losses_of
 from fusion_keras.training.plan import make_plan
 from fusion_keras.training.restored import restore
 from fusion_keras.training.run import read_json
@@ -92,7 +93,7 @@ def test_the_loss_is_that_of_hinton_vinyals_and_dean():
     settings = type("Train", (), {"label_smoothing": 0.0, "score_loss": 1.0})
     model.output_names = ["logits"]
     graph = type("M", (), {"output": {"logits": 0}})
-    loss = loop.losses_of(graph, settings, temperature=2.0)["loss"]["logits"]
+    loss = losses_of(graph, settings, temperature=2.0)["loss"]["logits"]
     plain = logits[0] - np.log(np.exp(logits[0]).sum())
     warm = logits[0] / 2 - np.log(np.exp(logits[0] / 2).sum())
     wanted = -(label @ plain) - 4 * (teacher @ warm)

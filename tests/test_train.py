@@ -17,6 +17,7 @@ from fusion_keras.renamed import RENAMED
 from fusion_keras.terminal import print_results
 from fusion_keras.training import loop, report
 from fusion_keras.training.experiment import train
+from fusion_keras.training.losses import losses_of
 from fusion_keras.training.restored import config_of, load_model
 from fusion_keras.training.run import Run
 from tests.support import tiny
@@ -367,9 +368,7 @@ def test_a_finished_run_on_rows_that_have_changed_is_not_shown_as_current(bench,
 
 def test_the_loss_of_scores_compares_each_with_its_own():
     model = SimpleNamespace(output={"logits": None, "score": None})
-    loss = loop.losses_of(model, SimpleNamespace(label_smoothing=0.0, score_loss=1.0))["loss"][
-        "score"
-    ]
+    loss = losses_of(model, SimpleNamespace(label_smoothing=0.0, score_loss=1.0))["loss"]["score"]
     scores, predicted = np.array([[1.0], [2.0]], np.float32), np.array([[1.0], [4.0]], np.float32)
     np.testing.assert_array_equal(np.asarray(loss(scores, predicted)), [0, 4])
     np.testing.assert_array_equal(np.asarray(loss(scores[:, 0], predicted)), [0, 4])

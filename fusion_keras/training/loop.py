@@ -21,21 +21,19 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 from rich.progress import Progress
 from tensorboard.compat import tf
 from tensorboard.summary import Writer
 
 from fusion_keras import terminal
-from fusion_keras.data.modalities import PRESENT, TAP_OF
 from fusion_keras.data.pipeline import Change, steps_per_epoch, train_batches
 from fusion_keras.data.records import Dataset
 from fusion_keras.errors import UsageError
 from fusion_keras.files import disk_errors
 from fusion_keras.interrupts import Interrupts
 from fusion_keras.training import accumulation, checkpoint, devices, processes
-from fusion_keras.training.auxiliary import HEAD_OF
 from fusion_keras.training.evaluate import predict, validation_metrics
+from fusion_keras.training.losses import losses_of, targets_of_outputs
 from fusion_keras.training.optimizers import make_optimizer
 from fusion_keras.training.run import Run
 
@@ -101,7 +99,7 @@ def fit(
             train.epochs,
             start_step=state.epoch * steps,
             augmentation=lesson.augmentation,
-        ).map(functools.partial(_targets_of_outputs, names=tuple(model.output)))
+        ).map(functools.partial(targets_of_outputs, names=tuple(model.output)))
         if processes.count() > 1:
             batches = batches.map(
                 functools.partial(_rows_of_batch, rows=processes.share(train.batch_size))
@@ -147,94 +145,8 @@ def _state_as_it_is(model: keras.Model) -> Iterator[None]:
         model.__class__ = kind
 
 
-def _targets_of_outputs(batch, names: tuple[str, ...]):
-    """Keras matches targets and losses by the names of the outputs.
-
-    A modality's head learns what the logits do; it and the tap, of rows that have the modality.
-    """
-    inputs, targets = batch
-    if len(names) == 1:
-        return inputs, targets
-    given = targets if isinstance(targets, dict) else {"label": targets}
-    targets = {"logits": given["label"]}
-    if "score" in names:
-        targets["score"] = given["score"]
-    for modality, present in PRESENT.items():
-        for name, known in ((HEAD_OF[modality], "label"), (TAP_OF[modality], TAP_OF[modality])):
-            if name in names:
-                # Shares of the loss [B, 2, C], or a tap and its share [B, D + 1]: of zeros
-                # nothing is learned.
-                wanted, there = given[known], inputs.get(present)
-                targets[name] = wanted if there is None else (wanted.T * there[:, 0]).T
-    return inputs, targets
-
-
 def _rows_of_batch(batch, rows: slice):
     return keras.tree.map_structure(lambda values: values[rows], batch)
-
-
-def losses_of(
-    model: keras.Model,
-    train,
-    label_kind: str = "single",
-    temperature: float = 1.0,
-    heads: float = 0.0,
-    taps: float = 0.0,
-) -> dict:
-    """What `compile` takes besides the optimiser: a loss for each output, and their weights.
-
-    Of several labels a row it is the mean over the labels of each one's cross-entropy, of logits.
-
-    Args:
-        temperature: of a teacher. Labels [B, 2, C] are shares of the loss by label and by teacher,
-            and the loss is that of Hinton, Vinyals and Dean 2015 (arXiv 1503.02531, section 2):
-            the teacher's part is of logits over the temperature, times its square, so that
-            gradients keep their size. It is a cross-entropy, the divergence plus the teacher's
-            own entropy, which no weight changes.
-        heads: the weight of each head that only teaching needs; its loss is that of the logits.
-        taps: the weight of the mean, over modalities, of the squared error of taps: each is
-            compared with [B, D + 1], the teacher's and its share of the loss.
-    """
-
-    def binary_cross_entropy(labels, logits):
-        # Mixed ones are shares of each label already; smoothing moves them towards a half.
-        return keras.losses.binary_crossentropy(
-            labels, logits, from_logits=True, label_smoothing=train.label_smoothing
-        )
-
-    def cross_entropy(labels, logits):
-        if len(labels.shape) == 3:
-            return _by_label_and_teacher(labels, logits, temperature)
-        shares = labels  # mixed ones are shares of each class already
-        if len(labels.shape) < 2 or labels.shape[-1] == 1:
-            shares = ops.one_hot(ops.cast(ops.reshape(labels, (-1,)), "int32"), logits.shape[-1])
-        return keras.losses.categorical_crossentropy(
-            shares, logits, from_logits=True, label_smoothing=train.label_smoothing
-        )
-
-    def squared_error(scores, predicted):
-        # Keras may have made [B, 1] of the scores: a difference of unlike ranks is [B, B].
-        return ops.square(ops.reshape(scores, (-1,)) - ops.reshape(predicted, (-1,)))
-
-    losses = {"logits": binary_cross_entropy if label_kind == "multi" else cross_entropy}
-    if "score" in model.output:
-        losses["score"] = squared_error
-    losses |= {name: losses["logits"] for name in HEAD_OF.values() if name in model.output}
-    matched = [name for name in TAP_OF.values() if name in model.output]
-    losses |= dict.fromkeys(matched, _tap_error)
-    weights = {"logits": 1.0, "score": train.score_loss, **dict.fromkeys(HEAD_OF.values(), heads)}
-    weights |= {name: taps / len(matched) for name in matched}
-    return {"loss": losses, "loss_weights": {name: weights[name] for name in losses}}
-
-
-def _by_label_and_teacher(shares, logits, temperature: float):
-    by_label = ops.sum(shares[:, 0] * ops.log_softmax(logits), -1)
-    by_teacher = ops.sum(shares[:, 1] * ops.log_softmax(logits / temperature), -1)
-    return -by_label - temperature**2 * by_teacher
-
-
-def _tap_error(taps, projected):
-    return taps[:, -1] * ops.mean(ops.square(taps[:, :-1] - projected), -1)
 
 
 class _EpochState:

@@ -118,7 +118,7 @@ def taught(task: Task, lesson: Lesson) -> Task:
     """The task with the further rows behind those of the data set, and what all are to say.
 
     `label` becomes float32 [N + E, 2, C]: the share of the loss of each class, by its label and by
-    the teachers; see `loop.losses_of`.
+    the teachers; see `losses.losses_of`.
     """
     teacher, count, extra = task.config.teacher, len(task.dataset), lesson.extra
     arrays = {}

@@ -35,7 +35,7 @@ from fusion_keras.fusion.variants import make_spec
 from fusion_keras.modalities.text import PaddingMask, SegmentIds
 from fusion_keras.reference.build import empty, filled, tensors
 from fusion_keras.reference.model import Reference
-from fusion_keras.training.loop import losses_of
+from fusion_keras.training.losses import losses_of
 from tests.support.backbones import known
 from tests.support.tiny import OF_TEXT_AND_IMAGES as VARIANTS
 
