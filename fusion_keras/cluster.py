@@ -13,7 +13,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import math
 import os
 import re
 import secrets
@@ -21,37 +20,17 @@ import shutil
 import socket
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import fusion_keras
-from fusion_keras import cluster_node, files
+from fusion_keras import cluster_needs, cluster_node, files
+from fusion_keras.cluster_needs import Address
 from fusion_keras.errors import UsageError
 
-# What a training takes of its node where nothing else is said.
-_CPUS, _GIGABYTES = 4, 8.0
 # Seconds for the head's first answer, and a node's: a process starts there.
 _REACHED, _ANSWER = 10, 120
 # That a run directory of one modality is sent to a node that needs it, too.
 _SENT = ("text", "image", "audio", "tabular")
-
-
-@dataclass(frozen=True)
-class Address:
-    """A cluster, and what a training takes of a node there, as Ray counts it.
-
-    Attributes:
-        of: HOST:PORT of its head, or "auto": the cluster that this machine belongs to, else one of
-            this machine alone.
-        cpus: None for 4, or as many as the largest node has.
-        gpus: None for 1 where the cluster has any; a fraction lets several share one.
-        gigabytes: of memory; None for 8, or as many as the largest node has.
-    """
-
-    of: str
-    cpus: int | None = None
-    gpus: float | None = None
-    gigabytes: float | None = None
 
 
 class Cluster:
@@ -67,7 +46,7 @@ class Cluster:
         self._sent: dict[Path, object] = {}
         self._tasks: dict[str, Task] = {}
         self._looked = 0.0
-        self._needs = _filled(needs, self._alive())
+        self._needs = cluster_needs.filled(needs, self._alive())
         here = ray.get_runtime_context().get_node_id()
         self._board = _remote(ray, cluster_node.Board, here, soft=False).remote()
         self.nodes, self.shared = self._asked()
@@ -83,7 +62,7 @@ class Cluster:
         taken = f"{needs.cpus} CPUs, {needs.gpus:g} GPUs and {needs.gigabytes:g} GB"
         waits = (
             ""
-            if any(_has(node, needs) for node in self._alive())
+            if any(cluster_needs.room(node, needs) for node in self._alive())
             else " No node has as much now, so that all wait for one that has: give --num_cpus, "
             "--num_gpus or --memory_gb less, unless the cluster grows by itself."
         )
@@ -125,14 +104,16 @@ class Cluster:
 
     def room(self) -> int:
         """How many trainings the nodes have room for at a time; at least one, which may wait."""
-        return max(1, sum(_room(node, self._needs) for node in self._alive()))
+        return max(1, sum(cluster_needs.room(node, self._needs) for node in self._alive()))
 
     def trains_here(self) -> bool:
         """Whether a node on this machine trains."""
         here = self._ray.get_runtime_context().get_node_id()
         host = {n["NodeID"]: n["NodeManagerHostname"] for n in self._ray.nodes()}[here]
         return any(
-            n["Alive"] and n["NodeManagerHostname"] == host and _has(n["Resources"], self._needs)
+            n["Alive"]
+            and n["NodeManagerHostname"] == host
+            and cluster_needs.room(n["Resources"], self._needs)
             for n in self._ray.nodes()
         )
 
@@ -307,7 +288,7 @@ def connected(address: Address, folder: Path) -> Iterator[Cluster]:
     """
     if address.of != "auto" and not re.fullmatch(r".+:\d{1,5}", address.of):
         raise UsageError(f"--ray is {address.of!r}; HOST:PORT, or auto, is wanted.")
-    _check(address)
+    cluster_needs.check(address)
     ray = _ray()
     try:
         _join(ray, address.of)
@@ -353,20 +334,6 @@ def _marked(folder: Path) -> Iterator[tuple[Path, str]]:
             mark.unlink(missing_ok=True)
 
 
-def _check(address: Address) -> None:
-    """Raises UsageError for what no node can be asked for."""
-    # Written so that a nan is refused.
-    if address.cpus is not None and not address.cpus >= 1:
-        raise UsageError(f"--num_cpus is {address.cpus}; at least 1 is wanted.")
-    if address.gigabytes is not None and not address.gigabytes > 0:
-        raise UsageError(f"--memory_gb is {address.gigabytes:g}; more than 0 is wanted.")
-    gpus = address.gpus or 0.0
-    if not (0 <= gpus <= 1 or gpus.is_integer()) or gpus < 0:
-        raise UsageError(
-            f"--num_gpus is {gpus:g}; a part of one, say 0.5, or a whole number is wanted."
-        )
-
-
 def _ray():
     # Nothing is reported to anybody.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -389,32 +356,6 @@ def _join(ray, address: str) -> None:
         ray.init(address="auto", **more)
     except ConnectionError:
         ray.init(address="local", include_dashboard=False, **more)
-
-
-def _filled(needs: Address, nodes: list[dict[str, float]]) -> Address:
-    """With what is open decided by what the nodes have."""
-
-    def most(name: str) -> float:
-        return max((node.get(name, 0.0) for node in nodes), default=0.0)
-
-    cpus, gpus, gigabytes = needs.cpus, needs.gpus, needs.gigabytes
-    if cpus is None:
-        cpus = min(_CPUS, int(most("CPU"))) or _CPUS
-    if gpus is None:
-        gpus = float(most("GPU") > 0)
-    if gigabytes is None:
-        gigabytes = min(_GIGABYTES, math.floor(most("memory") / 1e8) / 10) or _GIGABYTES
-    return Address(needs.of, cpus, gpus, gigabytes)
-
-
-def _has(node: dict[str, float], needs: Address) -> bool:
-    return _room(node, needs) > 0
-
-
-def _room(node: dict[str, float], needs: Address) -> int:
-    """How many trainings a node has room for."""
-    taken = {"CPU": needs.cpus, "GPU": needs.gpus, "memory": needs.gigabytes * 1e9}
-    return int(min(node.get(name, 0) / much for name, much in taken.items() if much))
 
 
 def _remote(ray, what, node: str, *, soft: bool):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fusion_keras import cluster, cluster_node, jobs
-from fusion_keras.cluster import Address
+from fusion_keras.cluster_needs import Address, filled
 from fusion_keras.errors import UsageError
 from tests.support import compiled, tiny
 from tests.support.ray_nodes import nodes
@@ -165,7 +165,7 @@ def test_without_ray_it_says_what_to_install(monkeypatch, tmp_path):
     ],
 )
 def test_a_training_takes_what_is_asked_or_what_the_nodes_have(asked, nodes, wanted):
-    assert cluster._filled(Address("auto", *asked), nodes) == Address("auto", *wanted)
+    assert filled(Address("auto", *asked), nodes) == Address("auto", *wanted)
 
 
 def test_a_folder_is_of_one_driver_at_a_time(tmp_path):

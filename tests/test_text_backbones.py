@@ -13,8 +13,9 @@ from transformers.models.deberta_v2 import modeling_deberta_v2
 
 from fusion_keras.backbones.cut import cut
 from fusion_keras.backbones.deberta_v2 import rows_of
+from fusion_keras.backbones.families import TEXT
 from fusion_keras.backbones.named import ARCHITECTURES, WEIGHTS
-from fusion_keras.backbones.presets import TEXT, find_text, load_text
+from fusion_keras.backbones.presets import find_text, load_text
 from fusion_keras.config import get_config
 from fusion_keras.data.tokens import encode
 from fusion_keras.errors import UsageError

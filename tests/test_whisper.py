@@ -21,8 +21,9 @@ from bench.edge.predictor import Predictor
 from export import doctor
 from fusion_keras import api
 from fusion_keras.backbones.cut import cut
+from fusion_keras.backbones.families import AUDIO
 from fusion_keras.backbones.named import ARCHITECTURES, WEIGHTS
-from fusion_keras.backbones.presets import AUDIO, find_audio, load_audio
+from fusion_keras.backbones.presets import find_audio, load_audio
 from fusion_keras.backbones.whisper import WhisperBackbone
 from fusion_keras.config import get_config
 from fusion_keras.data import log_mel, whisper_mel

@@ -244,7 +244,8 @@ def _nodes(options: argparse.Namespace):
         if any(need is not None for need in needs):
             raise StudyError("--num_cpus, --num_gpus and --memory_gb are of a cluster: give --ray.")
         return contextlib.nullcontext()
-    from fusion_keras.cluster import Address, connected
+    from fusion_keras.cluster import connected
+    from fusion_keras.cluster_needs import Address
 
     return connected(Address(options.ray, *needs), options.workdir)
 

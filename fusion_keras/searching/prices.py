@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fusion_keras import terminal
+from fusion_keras.backbones.families import AUDIO
 from fusion_keras.backbones.named import ARCHITECTURES
-from fusion_keras.backbones.presets import AUDIO
 from fusion_keras.backbones.text_encoder import TextEncoder
 from fusion_keras.config import copied
 from fusion_keras.data.cache import cache_dir
