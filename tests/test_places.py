@@ -34,6 +34,7 @@ LEAVES = (
     "files",
     "interrupts",
     "jobs",
+    "cluster_needs",
     "cluster_node",
     "cluster",
     "metrics",
