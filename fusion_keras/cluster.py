@@ -259,7 +259,7 @@ def asked(
     Raises:
         UsageError: flags that contradict each other; and as in `connected`.
     """
-    if not address:
+    if address is None:
         if any(need is not None for need in needs):
             raise UsageError(
                 "--num_cpus, --num_gpus and --memory_gb are of a cluster: give --ray, too."
@@ -286,7 +286,8 @@ def connected(address: Address, folder: Path) -> Iterator[Cluster]:
     Raises:
         UsageError: Ray is not installed, no cluster is there, or a node cannot train.
     """
-    if address.of != "auto" and not re.fullmatch(r".+:\d{1,5}", address.of):
+    named = re.fullmatch(r".+:(\d{1,5})", address.of)
+    if address.of != "auto" and not (named and 0 < int(named[1]) < 2**16):
         raise UsageError(f"--ray is {address.of!r}; HOST:PORT, or auto, is wanted.")
     cluster_needs.check(address)
     ray = _ray()

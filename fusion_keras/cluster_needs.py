@@ -34,7 +34,7 @@ def check(address: Address) -> None:
     # Written so that a nan is refused.
     if address.cpus is not None and not address.cpus >= 1:
         raise UsageError(f"--num_cpus is {address.cpus}; at least 1 is wanted.")
-    if address.gigabytes is not None and not address.gigabytes > 0:
+    if address.gigabytes is not None and not 0 < address.gigabytes < math.inf:
         raise UsageError(f"--memory_gb is {address.gigabytes:g}; more than 0 is wanted.")
     gpus = address.gpus or 0.0
     if not (0 <= gpus <= 1 or gpus.is_integer()) or gpus < 0:

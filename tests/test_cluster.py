@@ -127,6 +127,9 @@ def test_where_nodes_do_not_see_the_folder_runs_are_sent_and_brought_home(driver
     [
         (["--ray=127.0.0.1:9"], "No Ray cluster could be joined at --ray=127.0.0.1:9 ("),
         (["--ray=here"], "--ray is 'here'; HOST:PORT, or auto, is wanted."),
+        (["--ray="], "--ray is ''; HOST:PORT, or auto, is wanted."),
+        (["--ray=127.0.0.1:99999"], "--ray is '127.0.0.1:99999'; HOST:PORT, or auto, is wanted."),
+        (["--ray=auto", "--memory_gb=inf"], "--memory_gb is inf; more than 0 is wanted."),
         (["--ray=auto", "--num_cpus=0"], "--num_cpus is 0; at least 1 is wanted."),
         (["--ray=auto", "--num_gpus=1.5"], "--num_gpus is 1.5; a part of one, say 0.5, or a"),
         (["--ray=auto", "--memory_gb=-1"], "--memory_gb is -1; more than 0 is wanted."),

@@ -30,6 +30,14 @@ checkpoint.save = saved
 {more}
 runpy.run_module("fusion_keras.train", run_name="__main__", alter_sys=True)
 """
+# Each process has data of its own.
+OTHER = """
+import runpy
+from fusion_keras.data.records import Dataset
+from fusion_keras.training import processes
+Dataset.fingerprint = property(lambda dataset: str(processes._group.index))
+runpy.run_module("fusion_keras.train", run_name="__main__", alter_sys=True)
+"""
 KILL = "os.kill(os.getpid(), signal.SIGKILL)"
 HANG = "time.sleep(600)"
 FAIL = "raise __import__('fusion_keras.errors').errors.UsageError('the disk is full')"
@@ -47,9 +55,12 @@ def free_port() -> int:
 
 @pytest.fixture
 def together(bench, entries, tmp_path):
-    """Train in two processes at once, each with two devices; what became of each of them."""
+    """Train in two processes at once, each with two devices; what became of each of them.
 
-    def train(name, program="", **changes):
+    `second` are flags of the second one alone.
+    """
+
+    def train(name, program="", second=(), **changes):
         flags = bench.flags(run=tmp_path / name, **changes)
         flags += [f"--coordinator=127.0.0.1:{free_port()}", "--processes=2"]
         named = ("-c", program) if program else ("fusion_keras.train",)
@@ -57,8 +68,8 @@ def together(bench, entries, tmp_path):
             clients = [stack.enter_context(closing(Entries(entries.folder))) for _ in range(2)]
             threads = stack.enter_context(ThreadPoolExecutor())
             done = [
-                threads.submit(client.run, *named, *flags, f"--process={i}", environment=TWO)
-                for i, client in enumerate(clients)
+                threads.submit(client.run, *named, *flags, *more, f"--process={i}", environment=TWO)
+                for i, (client, more) in enumerate(zip(clients, ((), second), strict=True))
             ]
             return [future.result() for future in done]
 
@@ -135,6 +146,32 @@ def test_the_mistake_of_one_is_told_by_both(together, index):
     assert done[index].stderr.count("error: the disk is full") == 1
     assert done[1 - index].returncode == 1
     assert f"error: Process {index} of 2 has ended: the disk is full" in done[1 - index].stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("flag", "sentence"),
+    [
+        ("--seed=1", "seed was 0, is 1"),
+        ("--run=elsewhere/run", "the run is "),
+    ],
+)
+def test_other_settings_of_one_are_refused_by_both(together, tmp_path, flag, sentence):
+    first, second = together("other", second=[flag], variant="text")
+    assert second.returncode == 2, second.stderr
+    assert f"other settings than the first one ({sentence}" in second.stderr
+    assert first.returncode == 1
+    assert "error: Process 1 of 2 has ended: This process was given other settings" in first.stderr
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.slow
+def test_other_data_of_one_are_refused_by_both(together):
+    """As where each machine has a copy of its own, under the same path."""
+    first, second = together("data", OTHER, variant="text")
+    assert second.returncode == 2, second.stderr
+    assert "This process reads other data than the first one (data)" in second.stderr
+    assert "error: Process 1 of 2 has ended: This process reads other data" in first.stderr
 
 
 @pytest.mark.slow

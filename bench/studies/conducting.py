@@ -240,7 +240,7 @@ def _shares(jobs: str, wanted: int) -> list:
 def _nodes(options: argparse.Namespace):
     """The cluster that is asked for, if any, as long as the block."""
     needs = (options.num_cpus, options.num_gpus, options.memory_gb)
-    if not options.ray:
+    if options.ray is None:
         if any(need is not None for need in needs):
             raise StudyError("--num_cpus, --num_gpus and --memory_gb are of a cluster: give --ray.")
         return contextlib.nullcontext()

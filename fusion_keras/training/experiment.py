@@ -71,6 +71,7 @@ def train(config, folder: Path, framework: Framework | None = None) -> Run:
     """
     framework = framework or KERAS
     run, resolved = Run(folder, framework.name), resolve(config)
+    run.check_together(resolved)
     # Whatever became of its parents or presets.
     if is_done(run, resolved):
         return run
@@ -265,6 +266,11 @@ def describe(run: Run, task: Task, folders: dict[str, Path], **more) -> None:
     dataset, config = task.dataset, task.config
     architecture = of_variant(config.variant)
     run.check_data(dataset.fingerprint)
+    if processes.agreed(dataset.fingerprint) != dataset.fingerprint:
+        raise UsageError(
+            f"This process reads other data than the first one ({dataset.name}): each must see the "
+            "same files under the same paths."
+        )
     counts = {split: len(rows) for split, rows in task.rows.items()}
     description = {
         "config": as_json(config),

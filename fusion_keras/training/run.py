@@ -142,6 +142,22 @@ class Run:
             # Whatever else lies beside the runs.
             return False
 
+    def check_together(self, config: ConfigDict) -> None:
+        """Check that processes which train together were all given the first one's settings.
+
+        Raises:
+            UsageError: names those that differ.
+        """
+        folder, first = processes.agreed([os.path.abspath(self.folder), as_json(config)])
+        differing = _listed(changes(first, as_json(config)))
+        if folder != os.path.abspath(self.folder):
+            differing = f"the run is {folder}, here {os.path.abspath(self.folder)}"
+        if differing:
+            raise UsageError(
+                f"This process was given other settings than the first one ({differing}): type the "
+                "same command for each, but for --process."
+            )
+
     @property
     def _begun(self) -> bool:
         """Whether something was learned already, which another command must not throw away."""
@@ -191,10 +207,7 @@ class Run:
         old, framework = described.get("config", {}), described.get("framework", "keras")
         if framework != self.framework:
             return f"framework was {framework}, is {self.framework}"
-        changed = changes(completed(old), as_json(config))
-        phrases = worded({n: pair for n, pair in changed.items() if n not in _WHEREABOUTS})
-        more = f"; and {len(phrases) - 4} more" if len(phrases) > 4 else ""
-        return "; ".join(phrases[:4]) + more
+        return _listed(changes(completed(old), as_json(config)))
 
     def finish(self) -> None:
         """Name the run complete."""
@@ -316,6 +329,13 @@ def changes(old: dict, new: dict, prefix: str = "") -> dict[str, tuple]:
 def worded(changed: dict[str, tuple]) -> list[str]:
     """What `changes` found, a phrase each."""
     return [f"{name} was {before!r}, is {now!r}" for name, (before, now) in changed.items()]
+
+
+def _listed(changed: dict[str, tuple]) -> str:
+    """The first few of them, but for those that change nothing."""
+    phrases = worded({n: pair for n, pair in changed.items() if n not in _WHEREABOUTS})
+    more = f"; and {len(phrases) - 4} more" if len(phrases) > 4 else ""
+    return "; ".join(phrases[:4]) + more
 
 
 def provenance(framework: str) -> dict:
