@@ -66,6 +66,7 @@ def test_nodes_that_die_and_see_no_files_of_ours_train_what_is_trained_here(benc
 
 
 @pytest.mark.slow
+@pytest.mark.large
 def test_a_killed_search_goes_on_with_what_its_nodes_had_begun(bench, here, tmp_path):
     workdir, said = tmp_path / "search", tmp_path / "said"
     with nodes(2) as two:
