@@ -153,7 +153,7 @@ def test_the_mistake_of_one_is_told_by_both(together, index):
     ("flag", "sentence"),
     [
         ("--seed=1", "seed was 0, is 1"),
-        ("--run=elsewhere/run", "the run is "),
+        ("--run=elsewhere/run", "run was "),
     ],
 )
 def test_other_settings_of_one_are_refused_by_both(together, tmp_path, flag, sentence):

@@ -148,10 +148,8 @@ class Run:
         Raises:
             UsageError: names those that differ.
         """
-        folder, first = processes.agreed([os.path.abspath(self.folder), as_json(config)])
-        differing = _listed(changes(first, as_json(config)))
-        if folder != os.path.abspath(self.folder):
-            differing = f"the run is {folder}, here {os.path.abspath(self.folder)}"
+        ours = {"run": os.path.abspath(self.folder), **as_json(config)}
+        differing = _listed(changes(processes.agreed(ours), ours))
         if differing:
             raise UsageError(
                 f"This process was given other settings than the first one ({differing}): type the "
