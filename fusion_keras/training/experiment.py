@@ -30,9 +30,10 @@ from fusion_keras.training.evaluate import (
     unshared_metrics,
 )
 from fusion_keras.training.plan import Plan, make_plan
+from fusion_keras.training.provenance import provenance
 from fusion_keras.training.recipes import resolve
 from fusion_keras.training.restored import load_model
-from fusion_keras.training.run import Run, as_json, corrupt_run_errors, provenance
+from fusion_keras.training.run import Run, as_json, corrupt_run_errors
 from fusion_keras.training.task import Task, prepare
 
 GOLDEN_ROWS = 8

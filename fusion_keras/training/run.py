@@ -17,16 +17,12 @@ import io
 import json
 import logging
 import os
-import platform
-import subprocess
 from collections.abc import Iterable, Sequence
-from importlib import metadata
 from pathlib import Path
 
 import numpy as np
 from ml_collections import ConfigDict
 
-import fusion_keras
 from fusion_keras import files
 from fusion_keras.config import get_config
 from fusion_keras.errors import UsageError
@@ -37,9 +33,6 @@ from fusion_keras.training import processes
 CHECKPOINT = "checkpoint.npz"
 # Settings that change nothing in a run: where things are kept.
 _WHEREABOUTS = ("data.cache_dir",)
-_PACKAGES = ("keras", "keras-hub", "jax", "jaxlib", "numpy", "grain", "tokenizers", "pillow")
-# Besides, by what trained the run.
-_PACKAGES_OF = {"keras": (), "pytorch": ("torch", "transformers"), "ported": ()}
 _log = logging.getLogger(__name__)
 
 
@@ -334,29 +327,3 @@ def _listed(changed: dict[str, tuple]) -> str:
     phrases = worded({n: pair for n, pair in changed.items() if n not in _WHEREABOUTS})
     more = f"; and {len(phrases) - 4} more" if len(phrases) > 4 else ""
     return "; ".join(phrases[:4]) + more
-
-
-def provenance(framework: str) -> dict:
-    """Versions, machine and git state, kept beside the config of each run."""
-    packages = _PACKAGES + _PACKAGES_OF[framework]
-    return {
-        "fusion_keras": fusion_keras.__version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": {name: metadata.version(name) for name in packages},
-        "git": _git_state(),
-    }
-
-
-def _git_state() -> dict | None:
-    """Commit and whether the tree was clean; None outside a repository."""
-    package = Path(__file__).parent
-
-    def git(*arguments):
-        command = ["git", "-C", str(package), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        return {"commit": git("rev-parse", "HEAD"), "clean": not git("status", "--porcelain")}
-    except (OSError, subprocess.CalledProcessError):
-        return None
