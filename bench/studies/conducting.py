@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import importlib.util
 import itertools
 import shlex
@@ -239,15 +238,11 @@ def _shares(jobs: str, wanted: int) -> list:
 
 def _nodes(options: argparse.Namespace):
     """The cluster that is asked for, if any, as long as the block."""
-    needs = (options.num_cpus, options.num_gpus, options.memory_gb)
-    if options.ray is None:
-        if any(need is not None for need in needs):
-            raise StudyError("--num_cpus, --num_gpus and --memory_gb are of a cluster: give --ray.")
-        return contextlib.nullcontext()
-    from fusion_keras.cluster import connected
-    from fusion_keras.cluster_needs import Address
+    from fusion_keras import cluster
 
-    return connected(Address(options.ray, *needs), options.workdir)
+    needs = (options.num_cpus, options.num_gpus, options.memory_gb)
+    # Of a study --jobs is of what stays on this machine.
+    return cluster.asked(options.ray, needs, "1", options.workdir)
 
 
 def all_installed() -> None:
