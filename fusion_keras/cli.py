@@ -20,7 +20,7 @@ from ml_collections import config_flags
 import fusion_keras
 from fusion_keras import terminal
 from fusion_keras.errors import UsageError
-from fusion_keras.interrupts import Interrupts
+from fusion_keras.interrupts import Interrupts, end_with_starter
 from fusion_keras.renamed import RenamedSetting
 from fusion_keras.setting_names import check_names
 
@@ -57,6 +57,7 @@ def run(
 
     Exit codes: 0 done, 1 nobody reads the output any more, 2 the user can fix it, 130 interrupted.
     """
+    end_with_starter()
     sys.argv[1:] = spelled(sys.argv[1:], older)
     told = _told(help_text, settings)
     if told is not None:

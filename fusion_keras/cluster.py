@@ -17,6 +17,7 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -59,7 +60,8 @@ class Cluster:
             else "not all see the run's folder, so that finished runs are sent to them and back"
         )
         needs = self._needs
-        taken = f"{needs.cpus} CPUs, {needs.gpus:g} GPUs and {needs.gigabytes:g} GB"
+        cores = "1 CPU" if needs.cpus == 1 else f"{needs.cpus} CPUs"
+        taken = f"{cores}, {needs.gpus:g} GPUs and {needs.gigabytes:g} GB"
         waits = (
             ""
             if any(cluster_needs.room(node, needs) for node in self._alive())
@@ -67,7 +69,7 @@ class Cluster:
             "--num_gpus or --memory_gb less, unless the cluster grows by itself."
         )
         count = "1 node" if self.nodes == 1 else f"{self.nodes} nodes"
-        return f"Ray: {count}; {seen}. A training takes {taken} of one.{waits}"
+        return f"Ray: {count}; {seen}. A training takes {taken}.{waits}"
 
     def start(self, command: Sequence[str], log: Path) -> Task:
         """Have a training started on a node as soon as one is free.
@@ -347,16 +349,22 @@ def _ray():
 
 def _join(ray, address: str) -> None:
     more = {"log_to_driver": False, "logging_level": "ERROR"}
-    if address != "auto":
-        # Ray itself would try for five minutes.
-        host, _, port = address.rpartition(":")
-        socket.create_connection((host, int(port)), timeout=_REACHED).close()
-        ray.init(address=address, **more)
-        return
+    # Ray takes SIGTERM for itself, and ends with a trace.
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        ray.init(address="auto", **more)
-    except ConnectionError:
-        ray.init(address="local", include_dashboard=False, **more)
+        if address != "auto":
+            # Ray itself would try for five minutes.
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host, int(port)), timeout=_REACHED).close()
+            ray.init(address=address, **more)
+            return
+        try:
+            ray.init(address="auto", **more)
+        except ConnectionError:
+            ray.init(address="local", include_dashboard=False, **more)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _remote(ray, what, node: str, *, soft: bool):

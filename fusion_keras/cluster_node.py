@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import io
 import os
-import platform
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -19,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import fusion_keras
-from fusion_keras import jobs
+from fusion_keras import interrupts, jobs
 
 # A run that was begun so often and whose node or process died each time is not begun again.
 ATTEMPTS = 4
@@ -27,7 +24,6 @@ ATTEMPTS = 4
 LOST = 75  # EX_TEMPFAIL of sysexits.h
 # Seconds between two looks at what a training says.
 LOOK = 1.0
-_DIES_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
 @dataclass(frozen=True)
@@ -91,13 +87,14 @@ def _sees(mark: Path, token: str) -> bool:
 def carried_out(work: Work, board) -> tuple[int, bytes, bytes | None]:
     """Train.
 
+    Never by `ray.get`: Ray lends the cores of a task that waits in it to the next one, and does not
+    ask for them back.
+
     Returns:
         exit code; the last words that were not said to the board yet; and the run, packed, where
         the driver does not see it.
     """
-    import ray
-
-    attempt, host = ray.get(board.begun.remote(work.name)), socket.gethostname()
+    attempt, host = board.begun.remote(work.name).future().result(), socket.gethostname()
 
     def say(said: bytes) -> None:
         if said:
@@ -115,7 +112,7 @@ def carried_out(work: Work, board) -> tuple[int, bytes, bytes | None]:
         for folder, packed in work.sent.items():
             if not shared and not folder.exists():
                 folder.parent.mkdir(parents=True, exist_ok=True)
-                unpack(ray.get(packed), folder)
+                unpack(packed.future().result(), folder)
     except OSError as error:
         sentence = (
             f"error: {host} does not see the driver's files, and cannot keep its own at the same "
@@ -145,8 +142,7 @@ def _trained(work: Work, share: jobs.Share, log, look: Callable[[], None]) -> in
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=share.environment(os.environ),
-            preexec_fn=_die_with_parent if _libc else None,
+            env=interrupts.bound(share.environment(os.environ)),
         )
     try:
         while process.poll() is None:
@@ -157,15 +153,6 @@ def _trained(work: Work, share: jobs.Share, log, look: Callable[[], None]) -> in
         # Cancelled: Ray raises KeyboardInterrupt here.
         process.terminate()
         process.wait()
-
-
-_libc = ctypes.CDLL(None) if platform.system() == "Linux" else None
-
-
-def _die_with_parent() -> None:
-    """A training does not outlive the process of Ray's that looks after it: it would hold its run
-    while Ray begins it again elsewhere."""
-    _libc.prctl(_DIES_WITH_PARENT, signal.SIGKILL)
 
 
 def packed_run(folder: Path) -> bytes:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import sys
 import threading
+from collections.abc import Mapping
 
 _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 # From linux/prctl.h.
 _PR_SET_PDEATHSIG = 1
+_STARTER = "FUSION_KERAS_STARTER"
 
 
 def end_with_parent() -> None:
@@ -20,6 +23,25 @@ def end_with_parent() -> None:
     """
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def bound(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a program of ours that is to end with this process; see
+    `end_with_starter`."""
+    return {**environment, _STARTER: str(os.getpid())}
+
+
+def end_with_starter() -> None:
+    """Have Linux kill this process with the one that started it, if that asked for it by `bound`.
+
+    Else it would hold its run while the same command, typed again, or another node goes on with it.
+    Every file of a run is whole at any moment.
+    """
+    starter = os.environ.pop(_STARTER, "")
+    if starter and _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != int(starter):  # it has ended before this was asked
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Interrupts:

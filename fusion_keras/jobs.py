@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fusion_keras import interrupts
 from fusion_keras.errors import UsageError
 
 # What a training takes: cores below which a second one beside it gains little, and memory that
@@ -42,12 +43,12 @@ class Share:
         return {**of, **more, "XLA_PYTHON_CLIENT_MEM_FRACTION": f"{self.memory:.2f}"}
 
     def start(self, command: Sequence[str], log: Path) -> Process:
-        """Start a program that has it and adds what it says to a file.
+        """Start a program that has it and adds what it says to a file; it ends with this process.
 
         Raises:
             OSError: the file cannot be written, or there is no such program.
         """
-        environment = self.environment(os.environ)
+        environment = interrupts.bound(self.environment(os.environ))
         with log.open("ab") as file, self.held():
             return Process(command, stdout=file, stderr=subprocess.STDOUT, env=environment)
 

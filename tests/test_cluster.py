@@ -1,7 +1,7 @@
 """Runs on the nodes of a Ray cluster: those of one machine, whatever dies, each trained once."""
 
+import itertools
 import json
-import signal
 import subprocess
 import sys
 import tarfile
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fusion_keras import cluster, cluster_node, jobs
+from fusion_keras import cli, cluster, cluster_node, jobs
 from fusion_keras.cluster_needs import Address, filled
 from fusion_keras.errors import UsageError
 from tests.support import compiled, tiny
@@ -81,8 +81,15 @@ def test_whatever_dies_the_runs_are_those_of_one_machine(driver, bench, entries,
             said = [log.read_text()[sizes.get(log, 0) :] for log in workdir.glob("*.log")]
             return sum("Begun on" in text and "Run: " not in text for text in said)
 
+        asked = driver(three.address, workdir, **axes)
+        wait_for(lambda: training() == 2, asked, said)  # on each node one
+        asked.terminate()
+        assert asked.wait() == 130, said.read_text()
+        assert said.read_text().endswith("\n" + cli.INTERRUPTED + "\n")
+        sizes = {log: log.stat().st_size for log in workdir.glob("*.log")}
+
         second = driver(three.address, workdir, **axes)
-        wait_for(lambda: training() == 2, second, said)  # on each node one
+        wait_for(lambda: training() == 2, second, said)
         three.kill_one()
         assert second.wait() == 0, said.read_text()
 
@@ -209,19 +216,25 @@ def test_cores_are_taken_by_one_at_a_time(monkeypatch, tmp_path):
         assert all_of_them.cores == (0, 1, 2)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="wants Linux")
-def test_a_training_does_not_outlive_what_looks_after_it():
-    program = (
-        "import os, subprocess, sys\n"
-        "from fusion_keras import cluster_node\n"
-        "child = subprocess.Popen(['sleep', '60'], preexec_fn=cluster_node._die_with_parent)\n"
-        "print(child.pid, flush=True)\n"
-        "os.kill(os.getpid(), 9)\n"
-    )
-    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert said.returncode == -signal.SIGKILL
-    for _ in range(100):
-        if not Path(f"/proc/{int(said.stdout)}").exists():
-            return
+@pytest.mark.slow
+def test_no_more_trainings_at_a_time_than_a_node_has_cores_for(tmp_path):
+    begun = "from pathlib import Path; import time; file = Path('times'); begin = time.time(); "
+    train = begun + "time.sleep(3); file.open('a').write(f'{begin} {time.time()}\\n')"
+    program = f"""
+import os, sys, time
+from pathlib import Path
+from fusion_keras import cluster
+from fusion_keras.cluster_needs import Address
+os.chdir({str(tmp_path)!r})
+with cluster.connected(Address(sys.argv[1], 1, 0, 0.1), Path("runs")) as nodes:
+    command = [sys.executable, "-c", {train!r}]
+    runs = [nodes.start([*command, f"--run=runs/{{i}}"], Path(f"{{i}}.log")) for i in range(4)]
+    while any(run.poll() is None for run in runs):
         time.sleep(0.1)
-    pytest.fail("it is still there")
+"""
+    with nodes(1) as two:
+        subprocess.run([sys.executable, "-c", program, two.address], check=True)
+    times = [line.split() for line in (tmp_path / "times").read_text().splitlines()]
+    ends = sorted((float(begin), float(end)) for begin, end in times)
+    assert len(ends) == 4
+    assert all(before[1] < after[0] for before, after in itertools.pairwise(ends))

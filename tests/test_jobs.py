@@ -1,8 +1,11 @@
 """Processes side by side: cores and GPUs are divided, each has its own."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -83,3 +86,28 @@ def test_what_is_started_inside_has_these_cores_and_what_starts_it_has_all():
 
     assert said.stdout.strip() == f"[{core}]"
     assert os.sched_getaffinity(0) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="wants Linux")
+def test_what_is_started_ends_with_what_starts_it(tmp_path):
+    entry = (
+        "import os, time; from fusion_keras import interrupts; interrupts.end_with_starter(); "
+        "assert 'FUSION_KERAS_STARTER' not in os.environ; "
+        "print(os.getpid(), flush=True); time.sleep(60)"
+    )
+    starts = f"""
+import os, sys, time
+from pathlib import Path
+from fusion_keras import jobs
+log = Path({str(tmp_path / "log")!r})
+jobs.Share((min(os.sched_getaffinity(0)),)).start([sys.executable, "-c", {entry!r}], log)
+while not log.read_text().strip():
+    time.sleep(0.05)
+os.kill(os.getpid(), 9)
+"""
+    assert subprocess.run([sys.executable, "-c", starts]).returncode == -signal.SIGKILL
+    child = Path(f"/proc/{int((tmp_path / 'log').read_text())}")
+    until = time.monotonic() + 10
+    while child.exists() and "zombie" not in (child / "status").read_text():
+        assert time.monotonic() < until, "it is still there"
+        time.sleep(0.05)

@@ -1,8 +1,12 @@
 """One training by two processes with two devices each is the training of one process."""
 
 import contextlib
+import os
 import re
 import socket
+import subprocess
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
@@ -146,6 +150,35 @@ def test_the_mistake_of_one_is_told_by_both(together, index):
     assert done[index].stderr.count("error: the disk is full") == 1
     assert done[1 - index].returncode == 1
     assert f"error: Process {index} of 2 has ended: the disk is full" in done[1 - index].stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("index", [0, 1])
+def test_an_interrupt_of_one_ends_both_at_once(bench, tmp_path, index):
+    """As whole programs: what Python and JAX do at their end is part of it."""
+    then = "os.kill(os.getpid(), signal.SIGINT)"
+    program = AFTER.format(epochs=1, index=index, then=then, more="")
+    flags = bench.flags(run=tmp_path / "run", variant="text", train__epochs=50)
+    flags += [f"--coordinator=127.0.0.1:{free_port()}", "--processes=2"]
+    environment = {**os.environ, **TWO}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", program, *flags, f"--process={i}"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for i in range(2)
+    ]
+    began = time.monotonic()
+    said = [process.communicate()[0] for process in started]
+    assert time.monotonic() - began < processes._SILENT, said
+    assert started[index].returncode == 130, said[index]
+    assert started[1 - index].returncode == 1, said[1 - index]
+    assert "Interrupted. The same command goes on" in said[index]
+    assert f"Process {index} of 2 has ended: it was interrupted" in said[1 - index]
+    assert "Fatal" not in "".join(said)
 
 
 @pytest.mark.slow

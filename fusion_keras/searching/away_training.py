@@ -8,7 +8,7 @@ import os
 import shutil
 from pathlib import Path
 
-from fusion_keras import cli, huge_pages
+from fusion_keras import cli, huge_pages, interrupts
 from fusion_keras.errors import UsageError
 
 
@@ -78,4 +78,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     huge_pages.restart_with()
+    interrupts.end_with_starter()
     cli.guarded(main)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import itertools
 import json
 import os
@@ -117,8 +118,7 @@ class _Group:
             f"({self.index} of {self.count}) ends with it; what was complete is kept, and the same "
             "commands go on from the last finished epoch.\n"
         )
-        sys.stderr.flush()
-        os._exit(_ENDED)
+        _leave(_ENDED)
 
 
 _group: _Group | None = None
@@ -166,8 +166,11 @@ def joined(coordinator: str, count: int | None, index: int | None) -> Iterator[N
         if isinstance(error, jax.errors.JaxRuntimeError) and not ours:
             # The exchange with another one failed, which is gone, as a rule: the watch tells which.
             time.sleep(_SILENT + 5 * _BEAT)
-        # JAX would wait for the others at its end, and they for this one.
-        atexit.unregister(jax.distributed.shutdown)
+        # JAX would wait for the others at its end, and abort, for they end at once. What this one
+        # has to say is said until then.
+        interrupted = isinstance(error, KeyboardInterrupt)
+        users = ours or isinstance(error, UsageError | MemoryError)
+        atexit.register(_leave, 130 if interrupted else 2 if users else 1)
         with contextlib.suppress(jax.errors.JaxRuntimeError):
             _group.end(_reason(error))
         raise
@@ -222,20 +225,30 @@ def _check_free(host: str, port: int) -> None:
     try:
         socket.create_server((host.strip("[]"), port)).close()
     except OSError as error:
+        reason = str(error)
+        if error.errno == errno.EADDRINUSE:
+            reason = "it is in use: by another program, or by a process that --process=0 was given"
         raise UsageError(
-            f"The first process cannot listen at {host}:{port} ({error.strerror or error}): wanted "
-            "are an address of this machine and a port that nobody uses."
+            f"The first process cannot listen at {host}:{port} ({reason}): wanted are an address "
+            "of this machine, a port that nobody uses, and one --process=0."
         ) from None
 
 
 def _stop_alone(coordinator: str, count: int | None) -> None:
-    wanted = "all" if count is None else f"the {count}"
+    missing = "A process has" if count is None else f"At least one of {count} processes has"
+    own = "" if count is None else f", each with its own --process from 0 to {count - 1}"
     sys.stderr.write(
-        f"error: Not {wanted} processes came to --coordinator={coordinator} within {_COME} "
-        "seconds: start every one of them, with the same address, which all must reach.\n"
+        f"error: {missing} not come to --coordinator={coordinator} within {_COME} seconds: start "
+        f"all of them{own}, with the same address, which all must reach.\n"
     )
+    _leave(2)
+
+
+def _leave(code: int) -> None:
+    """End this process here, without what Python and JAX do at their end."""
+    sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(2)
+    os._exit(code)
 
 
 def _reason(error: BaseException) -> str:

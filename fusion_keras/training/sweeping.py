@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 
@@ -161,6 +161,8 @@ def sweep(
                 _train(wave, places, lambda: table.update(_progress_table(members)))
         except BaseException:
             table.transient = False
+            # In a file rich ends without a new line.
+            table.update(Group(_progress_table(members), ""))
             raise
     groups = list(dict.fromkeys(m.group for m in members))
     baseline = baseline or groups[0]
