@@ -15,14 +15,17 @@ _PR_SET_PDEATHSIG = 1
 _STARTER = "FUSION_KERAS_STARTER"
 
 
-def end_with_parent() -> None:
-    """Ask Linux to end this process, politely, with the one that started it, however that ends.
+def end_with_parent(number: int = signal.SIGTERM) -> None:
+    """Have Linux send this process a signal when the thread that started it ends, however it ends.
 
     For a child itself, or as `preexec_fn` in a process that runs no JAX, which warns of any fork;
     it only calls what is loaded already.
+
+    Args:
+        number: the signal; SIGKILL also ends who stands still.
     """
     if _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        _LIBC.prctl(_PR_SET_PDEATHSIG, number)
 
 
 def bound(environment: Mapping[str, str]) -> dict[str, str]:
@@ -39,7 +42,7 @@ def end_with_starter() -> None:
     """
     starter = os.environ.pop(_STARTER, "")
     if starter and _LIBC is not None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        end_with_parent(signal.SIGKILL)
         if os.getppid() != int(starter):  # it has ended before this was asked
             os.kill(os.getpid(), signal.SIGKILL)
 

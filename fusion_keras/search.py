@@ -107,7 +107,7 @@ def _search(config, teacher: str, nodes: cluster.Cluster | None) -> None:
     try:
         with cli.quiet_native_logs():
             import fusion_keras.modalities  # noqa: F401  (brings TensorFlow, with its lines)
-            from fusion_keras.searching import asked, away, proof, report, study
+            from fusion_keras.searching import asked, away, proof, report, study, trainee
     except ModuleNotFoundError as error:
         if error.name not in ("optuna", "plotly"):
             raise
@@ -136,6 +136,7 @@ def _search(config, teacher: str, nodes: cluster.Cluster | None) -> None:
     if DRY.value:
         terminal.print_results(*report.described(request, FINALISTS.value, SEEDS.value))
         return
+    trainee.begin_server()
     there = away.Away(nodes, measures_here=not DEVICE.value) if nodes else None
     progress, stopped = report.Progress(request), True
     try:

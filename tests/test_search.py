@@ -16,7 +16,7 @@ from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta
 from fusion_keras import metrics
 from fusion_keras.config import copied, get_config
 from fusion_keras.errors import UsageError
-from fusion_keras.searching import asked, page, proof, proposals, report, study
+from fusion_keras.searching import asked, page, proof, proposals, report, study, trial
 from fusion_keras.searching import space as spaces
 from fusion_keras.searching.losses import half_width, losses_of
 from fusion_keras.searching.outcome import FAILED, OVER, TRAINED, Outcome, pareto
@@ -328,6 +328,20 @@ def test_the_front_has_one_point_for_each_precision_that_no_other_dominates():
     front = [(o.name, precision) for o, precision in pareto([slow, fast])]
 
     assert front == [("fast", "int8"), ("slow", "int8"), ("slow", "fp32")]
+
+
+def test_a_rung_compares_with_those_that_got_there_whatever_became_of_others():
+    """One that failed, or was over the budget, before it was measured has no latency."""
+    failed, over = Outcome("a", "a", {}, FAILED, epochs=9), Outcome("b", "b", {}, OVER, epochs=9)
+    better = Outcome("c", "c", {}, TRAINED, epochs=9, latency={"fp32": {"p90": 1.0}})
+    better.history = [{"epoch": 3, "valid_nll": 0.4}]
+    asked = Outcome("d", "d", {}, epochs=9, latency={"fp32": {"p90": 2.0}})
+
+    history = [{"epoch": 3, "valid_nll": 0.5}]
+
+    assert trial._goes_on(asked, [failed, over], history)
+    assert not trial._goes_on(asked, [failed, over, better, better], history)
+    assert "others do better" in asked.reason
 
 
 def test_the_page_shows_how_far_the_front_is_to_be_trusted(ask):

@@ -5,6 +5,8 @@ import csv
 import json
 import random
 import subprocess
+import sys
+import time
 
 import pytest
 
@@ -15,10 +17,12 @@ from tests.support.killed_search import (
     COUNT,
     assert_same,
     command,
+    ended,
     killed,
     learned,
     outcomes,
     searched,
+    stands_still,
 )
 
 
@@ -111,3 +115,22 @@ def test_a_model_that_cannot_be_trained_is_kept_with_its_reason(bench):
     assert {o.state for o in found if not o.named} == {FAILED}
     assert all("Training diverged" in o.reason for o in found if not o.named)
     assert "failed" in printed
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_what_stands_still_ends_with_a_search_that_is_killed(bench, tmp_path):
+    """While a draft is measured, what trains it stands still; it would hold the run for ever."""
+    changes = {"data__cache_dir": tmp_path}  # nothing is measured yet
+    process = subprocess.Popen(
+        command(bench, tmp_path / "search", **changes),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    while not stands_still(process.pid):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.kill()
+    process.wait()
+    ended(process.pid)

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from fusion_keras import jobs
+from fusion_keras import interrupts, jobs
 from fusion_keras.errors import UsageError
 from fusion_keras.files import whole
 from fusion_keras.searching.crew import Place
@@ -97,6 +99,13 @@ class Trainee:
         return kind, value
 
 
+def begin_server() -> None:
+    """Start the process that all trainings are forked from, if there is none; by the main thread,
+    as it ends with the thread that started it."""
+    multiprocessing.forkserver.set_forkserver_preload(_PRELOADED)
+    multiprocessing.forkserver.ensure_running()
+
+
 @contextlib.contextmanager
 def trainee(config, folder: Path, place: Place) -> Iterator[Trainee]:
     """Begin, or go on with, the training of a config.
@@ -125,8 +134,8 @@ def train_whole(place: Place, config, folder: Path) -> None:
 
 @contextlib.contextmanager
 def _process(what: str, config, folder: Path, place: Place) -> Iterator[Trainee]:
+    begin_server()
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_PRELOADED)
     here, there = context.Pipe()
     arguments = (what, place.share, there, config, folder)
     process = context.Process(target=_begin, args=arguments, daemon=True)
@@ -145,6 +154,7 @@ def _process(what: str, config, folder: Path, place: Place) -> Iterator[Trainee]
 def _begin(what: str, share: jobs.Share, pipe, config, folder: Path) -> None:
     from fusion_keras.searching import training
 
+    interrupts.end_with_parent(signal.SIGKILL)
     # All that it starts stands still with it.
     os.setpgid(0, 0)
     share.take()

@@ -198,7 +198,8 @@ def _goes_on(outcome: Outcome, before: Sequence[Outcome], history: list[dict]) -
 def _peers(outcome: Outcome, before: Sequence[Outcome], epoch: int) -> list[tuple[float, float]]:
     """The objectives of those before it behind an epoch; in a training of another length the rate
     is another one there."""
-    there = [o.at(epoch) for o in before if o.epochs == outcome.epochs]
+    trained = [o for o in before if o.history and o.epochs == outcome.epochs]
+    there = [o.at(epoch) for o in trained]
     return [objectives for objectives in there if objectives]
 
 

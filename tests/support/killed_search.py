@@ -77,7 +77,7 @@ def killed(rng: random.Random, seconds: tuple[float, float], *asked, **changes) 
         process.wait(rng.uniform(*seconds))
     process.kill()
     process.wait()
-    _ended(process.pid)
+    ended(process.pid)
     found = {}
     for file in (asked[1] / "trials").glob("*/run.partial/history.csv"):
         if not (file.parent.parent / "outcome.json").is_file():
@@ -103,12 +103,22 @@ def asked_of(folder: Path) -> list:
     return optuna.load_study(study_name="fusion_keras", storage=url).trials
 
 
-def _ended(session: int) -> None:
+def ended(session: int) -> None:
     """All processes of it, also those that stood still while another was measured."""
     end = time.monotonic() + 60
     while left := [pid for pid in _pids() if _session_of(pid) == session]:
         assert time.monotonic() < end, left
         time.sleep(0.1)
+
+
+def stands_still(session: int) -> bool:
+    """Whether one of its processes does (SIGSTOP)."""
+    for pid in _pids():
+        with contextlib.suppress(OSError):
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+            if state == "T" and _session_of(pid) == session:
+                return True
+    return False
 
 
 def _pids() -> list[int]:
