@@ -1,5 +1,6 @@
 """The runner `rtx`. NVIDIA's plug-in wants its driver; another one of its kind runs on any CPU."""
 
+import json
 import os
 import shutil
 import sys
@@ -28,7 +29,8 @@ class OnCpu(rtx.OnnxRuntimeRtx):
     asked, package = "OpenVINOExecutionProvider", "onnxruntime_ep_openvino"
 
     def _settings(self):
-        return {}
+        # Where a CPU has bfloat16 (AMX), OpenVINO computes float32's files in it unless told.
+        return {"load_config": json.dumps({"CPU": {"INFERENCE_PRECISION_HINT": "f32"}})}
 
 
 @pytest.fixture
