@@ -176,6 +176,9 @@ def test_what_cannot_be_opened_is_a_sentence(tiny_artifact, tmp_path):
         Predictor(tiny_artifact, "int4")
     with pytest.raises(ArtifactError, match="no provider 'gpu', only cpu, cuda, tensorrt"):
         Predictor(tiny_artifact, provider="gpu")
+    for threads in (-1, 1000, "2", 1.5):
+        with pytest.raises(ArtifactError, match=r"threads is .* a number from 1 to \d+ is wanted"):
+            Predictor(tiny_artifact, threads=threads)
     with pytest.raises(ArtifactError, match="is no artifact"):
         Predictor(tmp_path)
     folder = shutil.copytree(tiny_artifact, tmp_path / "artifact")

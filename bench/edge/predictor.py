@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -100,11 +101,12 @@ class Predictor:
             precision: fp32, fp16, int8, int8_static: what the artifact has.
             provider: of ONNX Runtime: cpu, cuda or tensorrt; or openvino, or openvino-bf16.
                 `runner.providers` says what is really used.
-            threads: of the CPU for one answer; 0 leaves that to ONNX Runtime.
+            threads: of the CPU for one answer, at most its cores; 0 leaves that to ONNX Runtime.
 
         Raises:
             ArtifactError: the artifact cannot be used, it has no such precision, the engine is not
-                installed or refuses, or the model answers otherwise here than at the export.
+                installed or refuses, there are fewer cores than threads, or the model answers
+                otherwise here than at the export.
         """
         self._folder, times = Path(artifact), _Times()
         self.meta = meta = times("check the files", read, self._folder)
@@ -113,6 +115,13 @@ class Predictor:
             raise ArtifactError(f"{artifact} has no {precision}; it has {has}.")
         if provider not in PROVIDERS:
             raise ArtifactError(f"There is no provider {provider!r}, only {', '.join(PROVIDERS)}.")
+        # More would wait for each other by spinning: an answer took minutes.
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        if not isinstance(threads, int) or not 0 <= threads <= cores:
+            raise ArtifactError(
+                f"threads is {threads!r}; a number from 1 to {cores} is wanted, the cores that "
+                "this process has, or 0 for as many as ONNX Runtime takes."
+            )
         self.kinds = inputs.kinds_of(meta)
         self.takes, self.may_lack = inputs.keywords(meta)
         # Of the others the runners have one place in memory for the inputs of all.
