@@ -68,6 +68,8 @@ def test_the_doctor_asks_the_compiler(rtx, planted, tiny_artifact):
     assert finding.fatal
     assert "Frob head" in finding.where[0]
     assert doctor.refused(tiny_artifact / "model.fp16.onnx") == []
+    _, said = doctor.report(tiny_artifact / "model.fp16.onnx", compiling=True)
+    assert said[-1].endswith("stumble over, and NVIDIA's compiler takes it.")
 
 
 def test_the_command_ends_with_the_node_that_the_compiler_refuses(rtx, entries, tmp_path):
@@ -79,6 +81,7 @@ def test_the_command_ends_with_the_node_that_the_compiler_refuses(rtx, entries, 
     assert done.returncode == 1
     said = " ".join(done.stdout.replace("│", " ").split())
     assert "NVIDIA's compiler" in said
+    assert "..." not in said  # its words are whole
     with pytest.raises(compiler.RefusedError, match=r"Det \(head\): UNSUPPORTED_NODE"):
         compiler.compiled([tmp_path / "det.onnx"])
 
