@@ -84,7 +84,8 @@ class Outcome:
 
     def at(self, epoch: int) -> tuple[float, float] | None:
         """The objectives as they were behind an epoch; None where it did not get there."""
-        return rungs.reached(self.history, self.p90, epoch)
+        # Without a history it may have no latency either: it failed, or was estimated over budget.
+        return rungs.reached(self.history, self.p90, epoch) if self.history else None
 
 
 def read(folder: Path) -> Outcome | None:

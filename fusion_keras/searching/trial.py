@@ -198,8 +198,7 @@ def _goes_on(outcome: Outcome, before: Sequence[Outcome], history: list[dict]) -
 def _peers(outcome: Outcome, before: Sequence[Outcome], epoch: int) -> list[tuple[float, float]]:
     """The objectives of those before it behind an epoch; in a training of another length the rate
     is another one there."""
-    trained = [o for o in before if o.history and o.epochs == outcome.epochs]
-    there = [o.at(epoch) for o in trained]
+    there = [o.at(epoch) for o in before if o.epochs == outcome.epochs]
     return [objectives for objectives in there if objectives]
 
 
