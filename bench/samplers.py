@@ -5,10 +5,11 @@
 
 The table is an ordinary search that has gone on until its space had no other points: a space of
 some 200 models of a minute each. With one epoch no trial is stopped at a rung. Each sampler then
-searches that space anew, its trials looked up, and so does `random`, with the same seeds. A front's
-hypervolume is given as a share of the whole table's, and compared seed by seed after as many
-trials, and after as many seconds as both have had. What a sampler itself thinks is not counted. For
-a workstation: this needs fusion_keras[search] and the repository's root.
+searches that space anew, its trials looked up, and so does `random`, with the same seeds; the named
+variants are there from the beginning, as in every search. A front's hypervolume is given as a share
+of the whole table's, and compared seed by seed after as many trials, and after as many seconds as
+both have had. What a sampler itself thinks is not counted. For a workstation: this needs
+fusion_keras[search] and the repository's root.
 """
 
 from __future__ import annotations
@@ -44,20 +45,21 @@ def main(arguments: list[str]) -> int:
 
 
 def _compared(tables, options) -> int:
-    known = tables.table(options.search, options.space)
+    known = tables.table(options.search, options.space, options.budget_ms)
     print(f"{len(known.models)} models in {options.search}", flush=True)
     if known.stopped:
         print(f"note: {known.stopped} of them were stopped at a rung, and count as never found")
+    alone = known.share(known.named)
     if known.named:
         names = ", ".join(model.named for model in known.named)
-        print(f"{names} alone: {_percent(known.share(known.named))} of what there is to be found")
+        print(f"{names} alone: {_percent(alone)} of what there is to be found")
     say, found = Progress(), {}
     for name in dict.fromkeys([_AGAINST, *options.samplers]):
         found[name] = []
         for seed in range(options.seeds):
             say(f"{name}: seed {seed + 1} of {options.seeds}")
             found[name].append(tables.searched(known, name, seed, options.trials))
-    _print(found, options.trials)
+    _print(found, options.trials, alone)
     if options.out:
         content = {n: [dataclasses.asdict(one) for one in of_one] for n, of_one in found.items()}
         files.write(options.out, json.dumps(content, indent=1, default=np.ndarray.tolist) + "\n")
@@ -65,7 +67,7 @@ def _compared(tables, options) -> int:
     return 0
 
 
-def _print(found: dict[str, list], trials: int) -> None:
+def _print(found: dict[str, list], trials: int, alone: float) -> None:
     counts = sorted({max(1, trials // 4), max(1, trials // 2), trials})
     heads = [f"after {count}" for count in counts]
     print(f"\n{'':8} {''.join(f'{head:>24}' for head in heads)}{'minutes':>10}")
@@ -87,6 +89,9 @@ def _print(found: dict[str, list], trials: int) -> None:
             f"{name} against {_AGAINST}, seed by seed: above it in {by_trials} after as many "
             f"trials, in {_above(timed)} after as many seconds"
         )
+        if alone:
+            named = _above([(ours.shares[-1], alone) for ours in found[name]])
+            print(f"{name} above the named variants alone in {named}")
     unknown = sum(one.unknown for searches in found.values() for one in searches)
     if unknown:
         print(f"note: {unknown} proposals were of models that the table lacks, and found nothing")
@@ -108,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("search", type=Path, metavar="DIR", help="the --workdir of a search that is done")
     add("--space", default="", help="the file that the search was given; left out, none was")
+    add("--budget_ms", type=flags.milliseconds, help="of these searches (default: the table's)")
     add("--samplers", type=flags.some_of(_SAMPLERS), default=["tpe"], help="default: tpe")
     add("--seeds", type=flags.positive, default=20, help="searches of each (default 20)")
     add("--trials", type=flags.positive, default=40, help="of each search (default 40)")

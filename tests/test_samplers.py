@@ -58,11 +58,23 @@ def test_a_search_over_the_whole_table_finds_all_of_its_front(table):
     assert (np.diff(whole.shares) >= 0).all()
     assert whole.unknown == 0
     assert whole.seconds.tolist() == [30.0 * n for n in range(1, 17)]
-    assert (whole.at(29), whole.at(30), whole.at(1e9)) == (0, whole.shares[0], 1)
+    assert whole.start == known.share(known.named) < 1
+    assert (whole.at(29), whole.at(30), whole.at(1e9)) == (whole.start, whole.shares[0], 1)
     again = tables.searched(known, "tpe", seed=0, trials=16)
     np.testing.assert_array_equal(again.shares, whole.shares)
     other = tables.searched(known, "tpe", seed=1, trials=8)
     assert other.shares.tolist() != whole.shares[:8].tolist()
+
+
+def test_a_budget_leaves_out_what_is_slower(table):
+    within = tables.table(table[0], str(table[1]), budget=0.9)
+    # inter takes 1.03 ms at int8.
+    assert within.share(within.named) == 0
+    found = tables.searched(within, "tpe", seed=0, trials=16)
+    assert found.start == 0
+    assert found.shares[-1] == 1
+    with pytest.raises(UsageError, match="no model of .* is within the budget"):
+        tables.table(table[0], str(table[1]), budget=0.1)
 
 
 def test_what_the_table_lacks_is_counted(table):
@@ -82,6 +94,7 @@ def test_the_command_says_who_is_above(table, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "16 models in" in said
     assert "inter alone: " in said
+    assert "tpe above the named variants alone in " in said
     assert "tpe against random, seed by seed: above it in " in said
     found = json.loads(out.read_text())
     assert [len(one["shares"]) for one in found["tpe"]] == [6, 6]

@@ -57,6 +57,14 @@ def test_the_first_model_is_held_against_a_machine_that_was_seen_several_times(m
     assert kept == pytest.approx(times(5.0, 5.5))
 
 
+def test_a_reference_of_which_a_part_is_gone_is_made_anew(meter, tmp_path):
+    meter("first", ((10.0, 11.0), (5.0, 5.5)))
+    (meta,) = (tmp_path / "cache").glob("latency/*/r/reference/meta.json")
+    meta.unlink()
+    kept, _ = meter("second", ((20.0, 22.0), (5.0, 5.5)), alone=((20.0, 22.0),))
+    assert kept == pytest.approx(times(5.0, 5.5))
+
+
 def test_models_of_another_size_are_held_against_a_reference_of_their_own(meter):
     meter("small", ((0.1, 0.11), (0.2, 0.22)), alone=((0.1, 0.11),), reference="small")
     kept, _ = meter("large", ((20.0, 22.0), (30.0, 33.0)), reference="large")

@@ -17,6 +17,7 @@ import itertools
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import threading
@@ -176,6 +177,8 @@ class Meter:
         """As `_bench`, and what each of the times is to be multiplied by."""
         reference, least = self._beside / "reference", self._beside / "reference.json"
         if not (reference / "meta.json").is_file():
+            # What is left of one, say by a cleaner of caches, would be in the way of every draft.
+            shutil.rmtree(reference, ignore_errors=True)
             make_reference(reference)
             least.unlink(missing_ok=True)
         if not least.is_file():

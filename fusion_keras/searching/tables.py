@@ -18,7 +18,7 @@ from fusion_keras.errors import UsageError
 from fusion_keras.searching import space as spaces
 from fusion_keras.searching import study
 from fusion_keras.searching.base import untaught
-from fusion_keras.searching.outcome import STOPPED, Outcome, pareto, read
+from fusion_keras.searching.outcome import STOPPED, TRAINED, Outcome, pareto, read
 from fusion_keras.searching.report import reference_of, share_of
 from fusion_keras.searching.request import Request
 from fusion_keras.training.restored import config_of_values
@@ -48,6 +48,8 @@ class Table:
 
     def share(self, found: Sequence[Outcome]) -> float:
         """The hypervolume of a front as a share of that of the whole table's."""
+        if not any(o.state == TRAINED for o in found):
+            return 0.0
         return share_of(pareto(found, self.request.limits), self._reference) / self._whole
 
     @functools.cached_property
@@ -65,26 +67,30 @@ class Searched:
     """One search over a table.
 
     Attributes:
-        shares: float [T], what `Table.share` says behind each trial.
-        seconds: float [T], what the trials up to there would have cost.
+        shares: float [T], what `Table.share` says behind each trial of it and the named variants,
+            with which every search begins.
+        seconds: float [T], what the trials up to there would have cost, without these.
+        start: the share of the named variants alone.
         unknown: proposals that the table does not have; they count as failed.
     """
 
+    start: float
     shares: np.ndarray
     seconds: np.ndarray
     unknown: int
 
     def at(self, seconds: float) -> float:
-        """The share after so many seconds; 0 before the first trial has ended."""
+        """The share after so many seconds."""
         ended = int(np.searchsorted(self.seconds, seconds, side="right"))
-        return float(self.shares[ended - 1]) if ended else 0.0
+        return float(self.shares[ended - 1]) if ended else self.start
 
 
-def table(folder: Path, space: str) -> Table:
+def table(folder: Path, space: str, budget: float | None = None) -> Table:
     """The table of a finished search.
 
     Args:
         space: the file that the search was given; "" for the default space.
+        budget: most ms that are allowed instead of what that search allowed.
 
     Raises:
         UsageError: it is no search, of another space, or nothing of it was trained.
@@ -114,6 +120,15 @@ def table(folder: Path, space: str) -> Table:
         named=(),
         **{name: identity[flag] for name, flag in limits.items()},
     )
+    if budget:
+        if request.budget and budget > request.budget:
+            raise UsageError(
+                f"got --budget_ms={budget:g}, and {folder} has trained nothing above "
+                f"{request.budget:g} ms: give at most that."
+            )
+        request = dataclasses.replace(request, budget=budget)
+    if not pareto(list(known.values()), request.limits):
+        raise UsageError(f"no model of {folder} is within the budget: give a larger one.")
     return Table(request, known)
 
 
@@ -139,6 +154,6 @@ def searched(known: Table, sampler: str, seed: int, trials: int) -> Searched:
             count=trials,
         )
         study.search(request, found, carry_out=looked_up)
-    shares = [known.share(found[: count + 1]) for count in range(len(found))]
+    shares = [known.share([*known.named, *found[: count + 1]]) for count in range(len(found))]
     seconds = np.cumsum([sum(model.seconds.values()) for model in found])
-    return Searched(np.array(shares), seconds, unknown)
+    return Searched(known.share(known.named), np.array(shares), seconds, unknown)
