@@ -25,6 +25,7 @@ import numpy as np
 from bench.edge import files, flags
 from bench.edge.entry import Progress, ends
 from bench.edge.errors import BenchError
+from bench.report.front import interval
 
 _AGAINST = "random"
 _SAMPLERS = ("tpe", "nsga2", "gp")
@@ -70,17 +71,20 @@ def _compared(tables, options) -> int:
 def _print(found: dict[str, list], trials: int, alone: float) -> None:
     counts = sorted({max(1, trials // 4), max(1, trials // 2), trials})
     heads = [f"after {count}" for count in counts]
-    print(f"\n{'':8} {''.join(f'{head:>24}' for head in heads)}{'minutes':>10}")
+    print(f"\n{'':8} {''.join(f'{head:>27}' for head in heads)}{'minutes':>10}")
     for name, searches in found.items():
         cells = []
         for count in counts:
-            shares = [one.shares[min(count, len(one.shares)) - 1] for one in searches]
+            shares = _after(count, searches)
             low, middle, high = np.quantile(shares, (0.25, 0.5, 0.75))
             cells.append(f"{_percent(middle)} [{_percent(low)}, {_percent(high)}]")
         minutes = np.median([one.seconds[-1] for one in searches]) / 60
-        print(f"{name:8} {''.join(f'{cell:>24}' for cell in cells)}{minutes:10.1f}")
+        print(f"{name:8} {''.join(f'{cell:>27}' for cell in cells)}{minutes:10.1f}")
     print("(share of the whole table's hypervolume: median and quartiles of the seeds)\n")
     for name in (n for n in found if n != _AGAINST):
+        for count in counts:
+            more = _after(count, found[name]) - _after(count, found[_AGAINST])
+            print(f"{name} - {_AGAINST} after {count} trials: {_mean(more)}")
         pairs = list(zip(found[name], found[_AGAINST], strict=True))
         by_trials = _above([(ours.shares[-1], theirs.shares[-1]) for ours, theirs in pairs])
         both = [min(ours.seconds[-1], theirs.seconds[-1]) for ours, theirs in pairs]
@@ -92,9 +96,21 @@ def _print(found: dict[str, list], trials: int, alone: float) -> None:
         if alone:
             named = _above([(ours.shares[-1], alone) for ours in found[name]])
             print(f"{name} above the named variants alone in {named}")
-    unknown = sum(one.unknown for searches in found.values() for one in searches)
+    unknown = sum(one.unknown for searches in found.means() for one in searches)
     if unknown:
         print(f"note: {unknown} proposals were of models that the table lacks, and found nothing")
+
+
+def _after(trials: int, searches: list) -> np.ndarray:
+    """Share of each search, [seeds]."""
+    return np.array([one.shares[min(trials, len(one.shares)) - 1] for one in searches])
+
+
+def _mean(more: np.ndarray) -> str:
+    """Of differences seed by seed, with what other seeds might have given."""
+    found = interval(more[None], None)
+    low, high = 100 * found.low, 100 * found.high
+    return f"{100 * found.mean:+.1f} points [{low:+.1f}, {high:+.1f}] on average, 95 % by seed"
 
 
 def _above(pairs: list[tuple[float, float]]) -> str:

@@ -225,6 +225,18 @@ def test_finalists_are_of_the_front_and_no_named_variants(ask):
     assert all(o.key in keys and not o.named for o in chosen)
 
 
+def test_what_is_no_better_than_a_guess_is_told_and_not_proven(ask):
+    request = ask()
+    outcomes = searched(request)
+    lucky, *others = proof.finalists(outcomes, 14, request.limits)
+    lucky.guess = min(lucky.nll.values())
+
+    assert proof.finalists(outcomes, 14, request.limits) == others
+    said = report.closing(request, outcomes)[1]
+    assert said.startswith("note: 1 of the front's ")
+    assert "no better than a guess" in said
+
+
 @pytest.mark.parametrize("seed", [5000, 2**31])
 def test_large_seeds_are_seeds(seed, ask):
     assert len(searched(ask(seed=seed, count=5))) == 5

@@ -82,6 +82,10 @@ class Outcome:
         measured = self.latency[self.fastest]
         return {name: measured[name] - most for name, most in limits.items()}
 
+    def guesses(self, precision: str) -> bool:
+        """Whether a guess that knows the number of classes alone is as good."""
+        return self.guess is not None and self.nll[precision] >= self.guess
+
     def at(self, epoch: int) -> tuple[float, float] | None:
         """The objectives as they were behind an epoch; None where it did not get there."""
         # Without a history it may have no latency either: it failed, or was estimated over budget.

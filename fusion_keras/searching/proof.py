@@ -30,7 +30,8 @@ _log = logging.getLogger(__name__)
 def finalists(
     outcomes: Sequence[Outcome], count: int, limits: Mapping[str, float] | None = None
 ) -> list[Outcome]:
-    """Trials of the front that cover most of it, the most telling first; no named variants.
+    """Trials of the front that cover most of it, the most telling first; no named variants, and
+    none that is no better than a guess, however fast.
 
     Args:
         outcomes: of a search.
@@ -39,7 +40,7 @@ def finalists(
     """
     points = {}
     for outcome, precision in pareto(outcomes, limits):
-        if not outcome.named:
+        if not outcome.named and not outcome.guesses(precision):
             place = (outcome.nll[precision], outcome.latency[precision]["p90"])
             points.setdefault(outcome.key, (outcome, []))[1].append(place)
     trained = [o for o in outcomes if o.state == TRAINED]

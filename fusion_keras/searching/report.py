@@ -114,10 +114,16 @@ def closing(
         for o, p in best
     ]
     write(request.folder / "front.json", (json.dumps(content, indent=1) + "\n").encode())
+    guessing = sum(outcome.guesses(precision) for outcome, precision in best)
+    note = (
+        f"note: {guessing} of the front's {len(best)} are no better than a guess, and will not be "
+        "finalists: train for longer (--config.train.epochs)."
+    )
     grown = volumes(request, outcomes)
     page = write_page(request, outcomes, grown, chosen)
     return [
         table,
+        *([note] if guessing else []),
         f"{summary} They dominate {100 * grown[-1]:.1f} % of the area up to a guess and the "
         f"{'slowest' if request.budget is None else 'budget'}.",
         f"Report: {page}",
