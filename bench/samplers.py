@@ -96,7 +96,7 @@ def _print(found: dict[str, list], trials: int, alone: float) -> None:
         if alone:
             named = _above([(ours.shares[-1], alone) for ours in found[name]])
             print(f"{name} above the named variants alone in {named}")
-    unknown = sum(one.unknown for searches in found.means() for one in searches)
+    unknown = sum(one.unknown for searches in found.values() for one in searches)
     if unknown:
         print(f"note: {unknown} proposals were of models that the table lacks, and found nothing")
 
