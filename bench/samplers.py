@@ -50,17 +50,16 @@ def _compared(tables, options) -> int:
     print(f"{len(known.models)} models in {options.search}", flush=True)
     if known.stopped:
         print(f"note: {known.stopped} of them were stopped at a rung, and count as never found")
-    alone = known.share(known.named)
     if known.named:
         names = ", ".join(model.named for model in known.named)
-        print(f"{names} alone: {_percent(alone)} of what there is to be found")
+        print(f"{names} alone: {_percent(known.share(known.named))} of what there is to be found")
     say, found = Progress(), {}
     for name in dict.fromkeys([_AGAINST, *options.samplers]):
         found[name] = []
         for seed in range(options.seeds):
             say(f"{name}: seed {seed + 1} of {options.seeds}")
             found[name].append(tables.searched(known, name, seed, options.trials))
-    _print(found, options.trials, alone)
+    _print(found, options.trials)
     if options.out:
         content = {n: [dataclasses.asdict(one) for one in of_one] for n, of_one in found.items()}
         files.write(options.out, json.dumps(content, indent=1, default=np.ndarray.tolist) + "\n")
@@ -68,7 +67,7 @@ def _compared(tables, options) -> int:
     return 0
 
 
-def _print(found: dict[str, list], trials: int, alone: float) -> None:
+def _print(found: dict[str, list], trials: int) -> None:
     counts = sorted({max(1, trials // 4), max(1, trials // 2), trials})
     heads = [f"after {count}" for count in counts]
     print(f"\n{'':8} {''.join(f'{head:>27}' for head in heads)}{'minutes':>10}")
@@ -93,8 +92,8 @@ def _print(found: dict[str, list], trials: int, alone: float) -> None:
             f"{name} against {_AGAINST}, seed by seed: above it in {by_trials} after as many "
             f"trials, in {_above(timed)} after as many seconds"
         )
-        if alone:
-            named = _above([(ours.shares[-1], alone) for ours in found[name]])
+        if any(one.start for one in found[name]):
+            named = _above([(one.shares[-1], one.start) for one in found[name]])
             print(f"{name} above the named variants alone in {named}")
     unknown = sum(one.unknown for searches in found.values() for one in searches)
     if unknown:

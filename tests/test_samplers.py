@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -75,6 +76,14 @@ def test_a_budget_leaves_out_what_is_slower(table):
     assert found.shares[-1] == 1
     with pytest.raises(UsageError, match="is within the budget"):
         tables.table(table[0], str(table[1]), budget=0.1)
+
+
+def test_a_table_without_a_model_better_than_a_guess_compares_nothing(table, tmp_path):
+    folder = shutil.copytree(table[0], tmp_path / "guessing")
+    for file in folder.glob("trials/*/outcome.json"):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"guess": 0.1}))
+    with pytest.raises(UsageError, match="better than a guess"):
+        tables.table(folder, str(table[1]))
 
 
 def test_what_the_table_lacks_is_counted(table):

@@ -114,21 +114,27 @@ def closing(
         for o, p in best
     ]
     write(request.folder / "front.json", (json.dumps(content, indent=1) + "\n").encode())
-    guessing = sum(outcome.guesses(precision) for outcome, precision in best)
-    note = (
-        f"note: {guessing} of the front's {len(best)} are no better than a guess, and will not be "
-        "finalists: train for longer (--config.train.epochs)."
-    )
     grown = volumes(request, outcomes)
     page = write_page(request, outcomes, grown, chosen)
     return [
         table,
-        *([note] if guessing else []),
+        *_guessing(best),
         f"{summary} They dominate {100 * grown[-1]:.1f} % of the area up to a guess and the "
         f"{'slowest' if request.budget is None else 'budget'}.",
         f"Report: {page}",
         f"Storage: {request.url}; optuna-dashboard opens it, with pictures where it is told "
         f"--artifact-dir {request.folder / 'artifacts'}",
+    ]
+
+
+def _guessing(best: Sequence[tuple[Outcome, str]]) -> list[str]:
+    """What is to be said of a front some of which has learned nothing."""
+    count = sum(outcome.guesses(precision) for outcome, precision in best)
+    if not count:
+        return []
+    return [
+        f"note: {count} of the front's {len(best)} no better than a guess, so no finalists: train "
+        "for longer (--config.train.epochs)."
     ]
 
 

@@ -18,7 +18,7 @@ from fusion_keras.errors import UsageError
 from fusion_keras.searching import space as spaces
 from fusion_keras.searching import study
 from fusion_keras.searching.base import untaught
-from fusion_keras.searching.outcome import STOPPED, TRAINED, Outcome, pareto, read
+from fusion_keras.searching.outcome import STOPPED, Outcome, pareto, read
 from fusion_keras.searching.report import reference_of, share_of
 from fusion_keras.searching.request import Request
 from fusion_keras.training.restored import config_of_values
@@ -48,16 +48,15 @@ class Table:
 
     def share(self, found: Sequence[Outcome]) -> float:
         """The hypervolume of a front as a share of that of the whole table's."""
-        if not any(o.state == TRAINED for o in found):
-            return 0.0
-        return share_of(pareto(found, self.request.limits), self._reference) / self._whole
+        return share_of(pareto(found, self.request.limits), self._reference) / self.whole
 
     @functools.cached_property
     def _reference(self) -> tuple[float, float]:
         return reference_of(self.request, list(self.models.values()))
 
     @functools.cached_property
-    def _whole(self) -> float:
+    def whole(self) -> float:
+        """The hypervolume of all that there is, as a share of the area up to the reference."""
         best = pareto(list(self.models.values()), self.request.limits)
         return share_of(best, self._reference)
 
@@ -93,7 +92,8 @@ def table(folder: Path, space: str, budget: float | None = None) -> Table:
         budget: most ms that are allowed instead of what that search allowed.
 
     Raises:
-        UsageError: it is no search, of another space, or nothing of it was trained.
+        UsageError: it is no search, of another space, or nothing of it was trained, is within the
+            budget and better than a guess.
     """
     if not (folder / "search.json").is_file():
         raise UsageError(f"{folder} is no search: give the --workdir of fusion_keras.search.")
@@ -120,16 +120,20 @@ def table(folder: Path, space: str, budget: float | None = None) -> Table:
         named=(),
         **{name: identity[flag] for name, flag in limits.items()},
     )
-    if budget:
+    if budget is not None:
         if request.budget and budget > request.budget:
             raise UsageError(
                 f"got --budget_ms={budget:g}, and {folder} has trained nothing above "
                 f"{request.budget:g} ms: give at most that."
             )
         request = dataclasses.replace(request, budget=budget)
-    if not pareto(list(known.values()), request.limits):
-        raise UsageError(f"no model of {folder} is within the budget: give a larger one.")
-    return Table(request, known)
+    found = Table(request, known)
+    if not found.whole:
+        raise UsageError(
+            f"no model of {folder} is within the budget and better than a guess: give a larger "
+            "budget, or a search that trained for longer."
+        )
+    return found
 
 
 def searched(known: Table, sampler: str, seed: int, trials: int) -> Searched:
