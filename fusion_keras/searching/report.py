@@ -133,8 +133,8 @@ def _guessing(best: Sequence[tuple[Outcome, str]]) -> list[str]:
     if not count:
         return []
     return [
-        f"note: {count} of the front's {len(best)} no better than a guess, so no finalists: train "
-        "for longer (--config.train.epochs)."
+        f"note: {count} of the front's {len(best)} points, no better than a guess, cannot be "
+        "finalists: train for longer (--config.train.epochs)."
     ]
 
 
