@@ -11,8 +11,7 @@ import pytest
 from bench import samplers as command
 from fusion_keras.config import get_config
 from fusion_keras.errors import UsageError
-from fusion_keras.searching import space as spaces
-from fusion_keras.searching import tables
+from fusion_keras.searching import space_file, tables
 from fusion_keras.searching.outcome import STOPPED, TRAINED, Outcome
 from fusion_keras.searching.request import Request
 from fusion_keras.searching.space import key_of, plan_at
@@ -31,7 +30,7 @@ def table(tmp_path_factory):
     file = folder / "space.py"
     file.write_text(SPACE)
     base = get_config()
-    space = spaces.of_file(file, base)
+    space = space_file.of_file(file, base)
     request = Request(base=base, space=space, folder=folder)
     (folder / "search.json").write_text(json.dumps(request.identity()))
     for text, image, join in itertools.product(DEPTHS, IMAGES, JOINS):

@@ -16,8 +16,7 @@ from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta
 from fusion_keras import metrics
 from fusion_keras.config import copied, get_config
 from fusion_keras.errors import UsageError
-from fusion_keras.searching import asked, page, proof, proposals, report, study, trial
-from fusion_keras.searching import space as spaces
+from fusion_keras.searching import asked, page, proof, proposals, report, space_file, study, trial
 from fusion_keras.searching.losses import half_width, losses_of
 from fusion_keras.searching.outcome import FAILED, OVER, TRAINED, Outcome, pareto
 from fusion_keras.searching.request import Request
@@ -40,7 +39,7 @@ def base():
 def ask(tmp_path, base):
     def made(**changes):
         given = {"count": 14, "budget": 1.6, "precisions": ("int8",), "cache": tmp_path / "cache"}
-        given |= {"base": base, "space": spaces.default(base), "folder": tmp_path / "search"}
+        given |= {"base": base, "space": space_file.default(base), "folder": tmp_path / "search"}
         return Request(**(given | changes))
 
     return made
@@ -183,7 +182,7 @@ def test_a_second_process_in_the_same_folder_is_refused(ask):
 
 
 def test_a_variant_whose_other_settings_are_no_dimension_is_no_point(ask, base):
-    space = spaces.checked({"taps.text": "all", "fusion.tokens": ("sequence",)}, base, "it")
+    space = space_file.checked({"taps.text": "all", "fusion.tokens": ("sequence",)}, base, "it")
 
     # Its four blocks are not there, where points have one.
     assert "early" not in proposals.inside(ask(space=space))
@@ -298,7 +297,7 @@ def test_a_picture_of_each_trained_model_is_an_artifact_of_its_trial(ask):
 
 def test_a_space_without_further_points_ends_the_search(ask, base, monkeypatch):
     monkeypatch.setattr(proposals, "_EXHAUSTED", 15)
-    small = spaces.checked(
+    small = space_file.checked(
         {"taps.text": (2, 3), "taps.image": (4,), "joins": ("concat",)}, base, "it"
     )
 

@@ -9,7 +9,7 @@ import pytest
 from fusion_keras.config import get_config
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.spec import decode, encode
-from fusion_keras.searching import space as spaces
+from fusion_keras.searching import space_file
 from fusion_keras.searching.space import key_of, plan_at, variant_point
 
 
@@ -20,7 +20,7 @@ def base():
 
 @pytest.fixture(scope="module")
 def space(base):
-    return spaces.default(base)
+    return space_file.default(base)
 
 
 class Drawn:
@@ -125,7 +125,7 @@ def test_optuna_draws_points_of_the_space(space, base):
 )
 def test_a_space_that_cannot_be_is_told_in_a_sentence(described, said, base):
     with pytest.raises(UsageError, match=said):
-        spaces.checked(described, base, "my_space.py")
+        space_file.checked(described, base, "my_space.py")
 
 
 @pytest.mark.parametrize(
@@ -143,12 +143,12 @@ def test_a_space_file_that_cannot_be_read(content, said, tmp_path, base):
         file.write_text(content)
 
     with pytest.raises(UsageError, match=re.escape(said)):
-        spaces.of_file(file, base)
+        space_file.of_file(file, base)
 
 
 def test_the_space_of_configs_is_one(base):
     from configs import space_small
 
-    space = spaces.checked(space_small.get_space(), base, "configs/space_small.py")
+    space = space_file.checked(space_small.get_space(), base, "configs/space_small.py")
 
     assert space.modalities == ("text", "image")

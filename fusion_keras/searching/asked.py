@@ -9,9 +9,10 @@ from pathlib import Path
 from fusion_keras import jobs
 from fusion_keras.data.cache import cache_dir
 from fusion_keras.errors import UsageError
-from fusion_keras.searching import space as spaces
+from fusion_keras.searching import space_file
 from fusion_keras.searching.base import untaught
 from fusion_keras.searching.request import SAMPLERS, Request
+from fusion_keras.searching.space import VARIANT, variant_point
 from fusion_keras.training.plan import check_teaching, make_plan
 from fusion_keras.training.recipes import resolve
 
@@ -62,8 +63,8 @@ def request(
         )
     # The teacher is there only when it has been trained.
     plain = untaught(config)
-    of_file = spaces.of_file(Path(space), plain) if space else spaces.default(plain)
-    if all(len(values) == 1 for values in of_file.dimensions.values()) and of_file.dimensions[
+    held = space_file.of_file(Path(space), plain) if space else space_file.default(plain)
+    if all(len(values) == 1 for values in held.dimensions.values()) and held.dimensions[
         "junctions"
     ] == (1,):
         raise UsageError("The space has a single point: give some dimension of it several values.")
@@ -72,8 +73,8 @@ def request(
         named = [*(m for m in ("text",) if m in joined), "late", "inter", "early"]
     # What is wrong with the data or the settings is told before the first model is built.
     for variant in dict.fromkeys([*named, *([teacher] if teacher else [])]):
-        make_plan(spaces.variant_point(variant).config(plain))
-    joint = spaces.variant_point(spaces.VARIANT).config(config)
+        make_plan(variant_point(variant).config(plain))
+    joint = variant_point(VARIANT).config(config)
     if teacher:
         joint.teacher.runs = (teacher,)
         check_teaching(resolve(joint), "keras")
@@ -81,7 +82,7 @@ def request(
         make_plan(joint)
     return Request(
         base=config,
-        space=of_file,
+        space=held,
         folder=folder,
         count=count,
         budget=budget,

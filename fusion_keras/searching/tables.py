@@ -15,8 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from fusion_keras.errors import UsageError
-from fusion_keras.searching import space as spaces
-from fusion_keras.searching import study
+from fusion_keras.searching import space_file, study
 from fusion_keras.searching.base import untaught
 from fusion_keras.searching.outcome import STOPPED, Outcome, pareto, read
 from fusion_keras.searching.report import reference_of, share_of
@@ -99,7 +98,7 @@ def table(folder: Path, space: str, budget: float | None = None) -> Table:
         raise UsageError(f"{folder} is no search: give the --workdir of fusion_keras.search.")
     identity = read_json(folder / "search.json")
     base = config_of_values(identity["config"])
-    held = spaces.of_file(Path(space), base) if space else spaces.default(base)
+    held = space_file.of_file(Path(space), base) if space else space_file.default(base)
     models = [read(trial) for trial in sorted((folder / "trials").glob("*"))]
     if held.digest() != identity["space"]:
         raise UsageError(

@@ -14,8 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from fusion_keras.config import get_config
-from fusion_keras.searching import space as spaces
-from fusion_keras.searching import study
+from fusion_keras.searching import space_file, study
 from fusion_keras.searching.outcome import OVER, TRAINED, Outcome
 from fusion_keras.searching.request import Request
 
@@ -51,7 +50,7 @@ def main() -> None:
         last[:] = time.process_time(), time.perf_counter()
         return outcome
 
-    given = {"base": base, "space": spaces.default(base), "folder": folder, "cache": folder}
+    given = {"base": base, "space": space_file.default(base), "folder": folder, "cache": folder}
     request = Request(
         count=count, budget=1.6, precisions=("int8",), sampler=sampler, named=(), **given
     )

@@ -18,8 +18,7 @@ from pathlib import Path
 import optuna
 
 from fusion_keras.config import get_config
-from fusion_keras.searching import latency
-from fusion_keras.searching import space as spaces
+from fusion_keras.searching import latency, space_file
 from fusion_keras.searching.crew import Crew
 from fusion_keras.searching.trainee import train_whole, trainee
 
@@ -32,7 +31,7 @@ def main() -> None:
     base = get_config()
     base.data.demo.size = 400
     base.train.epochs = 2
-    space = spaces.of_file(Path("configs/space_small.py"), base)
+    space = space_file.of_file(Path("configs/space_small.py"), base)
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     ratios: dict[tuple[str, str], list[float]] = {}
     with Crew() as crew:
