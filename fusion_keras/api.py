@@ -308,9 +308,10 @@ class Run:
         """Ask the model about examples that are in no data set.
 
         Args:
-            rows: of each its modalities: "text", a sentence; "image", a file, its bytes, or uint8
-                [H, W, 3]; "audio", a file, or float32 [n], 16,000 a second, in [-1, 1]; "tabular",
-                column -> value. What is left out is missing, which the run must have learned.
+            rows: of each its modalities: "text", a sentence; "image", a file, its bytes, an
+                image of Pillow, or uint8 [H, W, 3]; "audio", a file, or float32 [n], 16,000 a
+                second, in [-1, 1]; "tabular", column -> value. What is left out is missing, which
+                the run must have learned.
 
         Returns:
             Of each row.

@@ -146,17 +146,17 @@ def test_an_example_is_answered_as_a_row_of_the_data(run):
     assert [p.label for p in found] == [line["predicted"] for line in told]
 
 
-def test_an_image_may_be_a_file_its_bytes_or_pixels(run):
+def test_an_image_may_be_a_file_its_bytes_pillows_or_pixels(run):
     ((row, *_), _) = rows_of(run, "test")
     with Image.open(row["image"]) as image:
         pixels = np.asarray(image.convert("RGB"))
+        content = row["image"].read_bytes()
 
-    found = run.predict(
-        [row | {"image": x} for x in (row["image"], row["image"].read_bytes(), pixels)]
-    )
+        forms = (row["image"], content, bytearray(content), image, pixels)
+        found = run.predict([row | {"image": form} for form in forms])
 
-    assert found[0] == found[1]
-    np.testing.assert_allclose(*probabilities(found[1:]), atol=1e-6)
+    assert found[0] == found[1] == found[2] == found[3]
+    np.testing.assert_allclose(*probabilities(found[3:]), atol=1e-6)
 
 
 def test_what_is_left_out_is_missing_where_the_run_has_learned_that(run, tiny, tmp_path):

@@ -72,13 +72,20 @@ def test_an_empty_sentence_is_none(predictor, data, empty):
         predictor.predict(text=empty, image=data / "1.png")
 
 
-def test_an_image_is_a_file_its_bytes_or_its_pixels(predictor, data):
+def test_an_image_is_a_file_its_bytes_pillows_or_its_pixels(predictor, data):
     path = data / "3.png"
-    forms = [path, str(path), path.read_bytes(), pixels(path)]
-    answers = [predictor.predict(text="a good day", image=form) for form in forms]
+    content = path.read_bytes()
+    forms = [path, str(path), content, bytearray(content), memoryview(content), pixels(path)]
+    with Image.open(path) as image:
+        forms += [image, image.convert("RGBA")]
+        answers = [predictor.predict(text="a good day", image=form) for form in forms]
+        image.load()  # is still open
     assert {tuple(answer.probabilities.values()) for answer in answers} == {
         tuple(answers[0].probabilities.values())
     }
+    forms[-1].close()
+    with pytest.raises(InputError, match="The image cannot be used: Operation on closed image"):
+        predictor.predict(text="a good day", image=forms[-1])
 
 
 def test_a_sentence_goes_to_the_shortest_length_that_holds_it(tiny_artifact, monkeypatch):

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,6 +27,9 @@ from bench.edge.inputs.tabular import Given as Cells
 from bench.edge.inputs.text import Given as Text
 from bench.edge.outputs import sigmoid, softmax
 from bench.edge.runners.engines import open_runner
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 # What runs a model -> the runner: ONNX Runtime's providers, and OpenVINO.
 PROVIDERS = {
@@ -141,7 +144,7 @@ class Predictor:
         self,
         *,
         text: Text = None,
-        image: str | Path | bytes | np.ndarray | None = None,
+        image: str | Path | bytes | np.ndarray | Image.Image | None = None,
         audio: str | Path | bytes | np.ndarray | None = None,
         features: Cells = None,
     ) -> Answer:
@@ -149,7 +152,7 @@ class Predictor:
 
         Args:
             text: the sentence; or, where it is joined from columns, column -> cell.
-            image: a file, the bytes of one, or pixels, uint8 [H, W, 3] in RGB.
+            image: a file, the bytes of one, an image of Pillow, or pixels, uint8 [H, W, 3] in RGB.
             audio: a WAV file of 16 bits, or the bytes of one; or samples, float [n] or
                 [n, channels], full scale -1 to 1; at the model's rate, 16 kHz.
             features: column -> cell of a table's row.

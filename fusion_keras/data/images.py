@@ -5,6 +5,7 @@ Pillow form; `tests/test_images.py` compares the pixels with theirs. Scaling to 
 model's value range is not done here: it is part of the model graph.
 """
 
+import contextlib
 import hashlib
 import io
 import warnings
@@ -67,8 +68,8 @@ class ImageSpec:
             )
 
 
-def decode(source: str | Path | bytes, spec: ImageSpec) -> np.ndarray:
-    """Decodes one file, or the bytes of one, to uint8 [S, S, 3] in RGB order.
+def decode(source: str | Path | bytes | Image.Image, spec: ImageSpec) -> np.ndarray:
+    """Decodes one file, the bytes of one, or an image of Pillow to uint8 [S, S, 3] in RGB order.
 
     The EXIF orientation is applied. Grey, palette and CMYK become RGB; transparency is
     laid on white, as a page shows it; 16 bits are scaled to 8; of an animation the first
@@ -80,13 +81,17 @@ def decode(source: str | Path | bytes, spec: ImageSpec) -> np.ndarray:
     return _decoded(source, lambda image: fit(image, spec))
 
 
-def _decoded(source: str | Path | bytes, finish: Callable[[Image.Image], np.ndarray]) -> np.ndarray:
+def _decoded(
+    source: str | Path | bytes | Image.Image, finish: Callable[[Image.Image], np.ndarray]
+) -> np.ndarray:
     """What `finish` makes of a file's upright RGB image; raises as `decode` does."""
-    if not isinstance(source, bytes) and not is_file(Path(source)):
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        source = io.BytesIO(source)
+    elif not isinstance(source, Image.Image) and not is_file(Path(source)):
         raise BadImage("no such file")
     try:
-        stream = io.BytesIO(source) if isinstance(source, bytes) else source
-        with Image.open(stream) as image:
+        given = isinstance(source, Image.Image)  # and stays open
+        with contextlib.nullcontext(source) if given else Image.open(source) as image:
             _check_pixels(*image.size)
             upright = ImageOps.exif_transpose(image)
             return finish(_to_rgb(upright))

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.edge.errors import InputError
-from bench.edge.inputs.given import called, require_file
+from bench.edge.inputs.given import called, opened
 
 
 def sound(given: str | Path | bytes | np.ndarray | None, meta: dict) -> np.ndarray:
@@ -54,7 +54,7 @@ def _of_samples(array: np.ndarray, spec: dict) -> np.ndarray:
 
 def _of_file(given: str | Path | bytes, spec: dict) -> np.ndarray:
     """float32 [n], full scale -1 to 1."""
-    source = io.BytesIO(given) if isinstance(given, bytes) else require_file(given, "recording")
+    source = opened(given, "recording")
     try:
         return _recording(source, spec)
     # `wave` meets hostile bytes with whatever its parsing trips over.

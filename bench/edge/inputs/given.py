@@ -1,11 +1,27 @@
-"""What an example is given as: a file, the bytes of one, or an array."""
+"""What an example is given as: a file, the bytes of one, or what is read already."""
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
 from bench.edge.errors import InputError
+
+
+def opened(given: object, what: str) -> Path | io.BytesIO:
+    """A file that is there, or the bytes of one as a file.
+
+    Args:
+        given: a path; bytes, bytearray or memoryview.
+        what: it is, for the sentence.
+
+    Raises:
+        InputError: it is neither, or no file is there.
+    """
+    if isinstance(given, (bytes, bytearray, memoryview)):
+        return io.BytesIO(given)
+    return require_file(given, what)
 
 
 def require_file(path: object, what: str) -> Path:
@@ -27,4 +43,4 @@ def require_file(path: object, what: str) -> Path:
 
 def called(given: object) -> str:
     """How an example is named in a sentence: by its path, where it has one."""
-    return "" if isinstance(given, bytes) else f" {given}"
+    return f" {given}" if isinstance(given, (str, os.PathLike)) else ""

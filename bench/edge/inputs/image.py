@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import threading
 import warnings
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bench.edge.errors import InputError
-from bench.edge.inputs.given import called, require_file
+from bench.edge.inputs.given import called, opened
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 # Where Pillow only warns of a decompression bomb, this refuses.
 MAX_PIXELS = 89_478_485
@@ -32,13 +35,14 @@ _UPRIGHT = {
 _FILTERS = threading.Lock()
 
 
-def picture(given: str | Path | bytes | np.ndarray | None, meta: dict) -> np.ndarray:
+def picture(given: str | Path | bytes | np.ndarray | Image.Image | None, meta: dict) -> np.ndarray:
     """An image -> uint8 [1, S, S, 3] in RGB; None -> the grey that stands for none.
 
     Upright by its EXIF orientation; transparency lies on white; 16 bits become 8.
 
     Args:
-        given: a file, the bytes of one, or pixels as a camera gives them, uint8 [H, W, 3] in RGB.
+        given: a file, the bytes of one, an image of Pillow, or pixels as a camera gives them, uint8
+            [H, W, 3] in RGB.
 
     Raises:
         InputError: the file is missing, no image, or too large to unpack; or the array is another.
@@ -48,7 +52,9 @@ def picture(given: str | Path | bytes | np.ndarray | None, meta: dict) -> np.nda
         return np.full((1, spec["size"], spec["size"], 3), GREY, np.uint8)
     if isinstance(given, np.ndarray):
         return np.asarray(_square(_of_pixels(given), spec))[None]
-    source = io.BytesIO(given) if isinstance(given, bytes) else require_file(given, "image")
+    from PIL import Image
+
+    source = given if isinstance(given, Image.Image) else opened(given, "image")
     try:
         return np.asarray(_square(_rgb(_upright(source)), spec))[None]
     # Pillow's readers meet hostile bytes with whatever their parsing trips over.
@@ -75,19 +81,27 @@ def _of_pixels(array: np.ndarray):
 
 
 def _upright(source):
-    """The unpacked image, turned as its EXIF says."""
+    """The unpacked image, turned as its EXIF says; one that was given open stays so."""
     from PIL import Image
 
+    if isinstance(source, Image.Image):
+        return _turned(source)
     with _quiet():
         image = Image.open(source)
     with image:
-        _check(*image.size)
-        with _quiet():
-            turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION))
-        if turn:
-            return image.transpose(Image.Transpose[turn])
-        image.load()
-        return image
+        return _turned(image)
+
+
+def _turned(image):
+    from PIL import Image
+
+    _check(*image.size)
+    with _quiet():
+        turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION))
+    if turn:
+        return image.transpose(Image.Transpose[turn])
+    image.load()
+    return image
 
 
 @contextlib.contextmanager
