@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import fusion_keras
+from fusion_keras import cli
 
 # In the order in which one needs them.
 COMMANDS = {
@@ -52,4 +53,5 @@ if __name__ == "__main__":
         print(f"error: {told}", file=sys.stderr)
         sys.exit(2)
     else:
-        main()
+        with cli.until_nobody_reads():
+            main()

@@ -51,13 +51,14 @@ def test_a_bug_is_no_mistake_of_the_user(error):
         ["-m", "bench.report", "--help"],
         ["-m", "bench.predict", "--help"],
         ["-m", "fusion_keras.train", "--help"],
+        ["-m", "fusion_keras", "--help"],
         ["-c", "from fusion_keras import cli; cli.guarded(lambda: print(*['text'] * 99999))"],
         pytest.param(
             ["-m", "fusion_keras.plan", "--variant=text", "--", "--variant=late"],
             marks=pytest.mark.slow,
         ),
     ],
-    ids=["report", "predict", "train", "guarded", "plan"],
+    ids=["report", "predict", "train", "commands", "guarded", "plan"],
 )
 def test_whose_reader_has_gone_ends_quietly(command, unbuffered):
     """As in `python -m ... | head -1`: a pipe that is read to the first line, then closed.
