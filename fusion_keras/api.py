@@ -388,11 +388,12 @@ def search(
     finalists: int = 3,
     seeds: int = 3,
     jobs: int | str = 1,
-    precisions: Sequence[str] = ("fp32", "int8"),
+    precisions: Sequence[str] | None = None,
     sampler: str = "tpe",
     teacher: str = "",
     device: str | None = None,
     ssh: str = "ssh",
+    runner: str = "ort",
 ) -> Found:
     """Search for the best fused models within a latency budget, or go on.
 
@@ -404,11 +405,13 @@ def search(
         trials: models to try; named variants that the space does not hold are tried all the same.
         finalists, seeds: models that are proven on new seeds, and on how many; 0 for none.
         jobs: models at a time, or "auto".
-        precisions: what is measured and scored.
+        precisions: what is measured and scored; None for those of the runner.
         sampler: "tpe", "nsga2", "random" or "gp".
         teacher: a variant that is trained first, and from which the models of the space learn.
         device: another machine that measures, ssh://USER@HOST[:PORT][/DIR]; None for this one.
         ssh: how to call OpenSSH.
+        runner: what runs the models that are measured: "ort", "ort-cuda", "ort-tensorrt" or
+            "openvino".
 
     Raises:
         UsageError: see the module.
@@ -433,6 +436,7 @@ def search(
         side_by_side=str(jobs),
         device=device,
         ssh=ssh,
+        runner=runner,
     )
     progress = report.Progress(request)
     with progress:

@@ -14,7 +14,7 @@ SPACE = flags.DEFINE_string("space", None, "A file that says what may vary.")
 MEMORY = flags.DEFINE_float("budget_mb", None, "MB of the process that answers, at its peak.")
 ENERGY = flags.DEFINE_float("budget_mj", None, "Millijoules of an inference.")
 TRIALS = flags.DEFINE_integer("trials", 40, "Models to try, the named variants among them.")
-PRECISIONS = flags.DEFINE_list("precisions", ["fp32", "int8"], "What is measured and scored.")
+PRECISIONS = flags.DEFINE_list("precisions", None, "What is measured and scored.")
 SAMPLER = flags.DEFINE_string("sampler", "tpe", "tpe, nsga2, random or gp.")
 STORAGE = flags.DEFINE_string("storage", "", "Optuna's storage, as a URL.")
 FINALISTS = flags.DEFINE_integer("finalists", 3, "Models to prove on new seeds; 0 for none.")
@@ -22,6 +22,7 @@ SEEDS = flags.DEFINE_integer("seeds", 3, "New seeds of each finalist.")
 JOBS = flags.DEFINE_string("jobs", "1", "Models at a time, or auto.")
 DRY = flags.DEFINE_bool("dry_run", False, "Say what would be searched, and stop.")
 DEVICE = flags.DEFINE_string("device", None, "Another machine, that measures: ssh://USER@HOST.")
+RUNNER = flags.DEFINE_string("runner", "ort", "What runs the models that are measured.")
 SSH = flags.DEFINE_string("ssh", "ssh", "How to call OpenSSH.")
 RAY = flags.DEFINE_string("ray", None, "A Ray cluster: HOST:PORT of its head, or auto.")
 CPUS = flags.DEFINE_integer("num_cpus", None, "Of a node, that a training takes.")
@@ -34,7 +35,7 @@ or on another (--device).
 
   python -m fusion_keras.search --budget_ms=1.5
       on the built-in demo: forty models, each exported and measured before it is trained; what is
-      over the budget is never trained.
+      over the budget is not trained.
   python -m fusion_keras.search --budget_ms=15 --config=configs/small.py --recipe=best \\
       --config.data.path=my.csv --space=my_space.py
       on your own table, in your own space.
@@ -43,7 +44,9 @@ or on another (--device).
 
 The same command goes on with a search that was stopped or killed. Models are judged by the negative
 log-likelihood of the validation split and by the 90th percentile of their latency at the fastest
-precision. Of the test split nothing is used before the finalists are proven.
+precision. Of the test split nothing is used before the finalists are proven: trained anew on new
+seeds, as are the named variants beside them (7 models, 3 seeds: 21 trainings), and exported to
+runs/search/proof/artifacts. More --trials with the same command lengthen a search.
 
 FLAGS
   --budget_ms=15          milliseconds; without it the whole front is looked for
@@ -53,8 +56,9 @@ FLAGS
   --trials=40             models to try, the named variants among them
   --space=FILE            a Python file with get_space(), which gives name -> values: junctions (how
                           many), joins, taps.text, taps.image, ... (depths, or "all"), and settings
-                          such as fusion.width, image.size, data.max_length, text.preset; left out,
-                          every depth of the backbones at hand
+                          such as fusion.width, image.size, data.max_length, text.preset; what it
+                          leaves out is one junction, attention, every depth. Without a file: up to
+                          three junctions, every join and depth, and four settings of the fusion
   --finalists=3           models of the front to prove: trained anew on new seeds, exported,
                           measured beside the named variants, and tested; 0 for none
   --seeds=3               how many new seeds
@@ -63,7 +67,11 @@ FLAGS
                           allow
   --named=text,late,inter,early
                           variants to begin with, in or outside the space
-  --precisions=fp32,int8  what is measured and scored; one training gives them all
+  --runner=ort            what runs the models that are measured: ort (ONNX Runtime on the CPU),
+                          ort-cuda, ort-tensorrt or openvino, as in python -m bench
+  --precisions=fp32,int8  what is measured and scored; one training gives them all. Left out,
+                          fp32,int8 of ort; fp32,fp16 of ort-cuda; fp16,int8_static of ort-tensorrt;
+                          fp32,int8_static of openvino
   --sampler=tpe           tpe, nsga2, random, or gp (needs torch)
   --device=ssh://USER@HOST[:PORT][/DIR]
                           another machine that measures, by OpenSSH; all else is done here, and
@@ -82,7 +90,7 @@ FLAGS
   --workdir=runs/search   where trials, storage and report go
   --seed=0                of the trainings and of the sampler
   --dry_run               check it all, say what may vary and what would be tried, and stop
-  all others              of fusion_keras.train; see its --help
+  all others              settings of fusion_keras.train; see its --help
 """
 ANEW = "Interrupted. The report says what was found; the same command goes on from here."
 
@@ -93,6 +101,7 @@ def main() -> None:
     if of_variant:
         # A variant, which the search trains itself.
         flags.FLAGS.teacher = None
+    _refuse(flags.FLAGS)
     config, framework = training_flags.config_of(CONFIG, flags.FLAGS), flags.FLAGS.framework
     if framework != "keras":
         raise UsageError(f"--framework is {framework}; a search trains with keras.")
@@ -101,6 +110,19 @@ def main() -> None:
     asked = (RAY.value, needs, JOBS.value, Path(WORKDIR.value))
     with cluster.asked(*asked, connect=not DRY.value) as nodes:
         _search(config, of_variant, nodes)
+
+
+def _refuse(given: flags.FlagValues) -> None:
+    """Raises UsageError for what a training takes and a search decides itself."""
+    if given.variant is not None:
+        raise UsageError(
+            f"--variant is {given.variant}; a search tries them all. --named says with which it "
+            "begins."
+        )
+    if given["devices"].present:
+        raise UsageError(
+            "--devices is given; models divide the cores and the GPUs (--jobs): leave it out."
+        )
 
 
 def _search(config, teacher: str, nodes: cluster.Cluster | None) -> None:
@@ -132,6 +154,7 @@ def _search(config, teacher: str, nodes: cluster.Cluster | None) -> None:
         side_by_side=str(nodes.room()) if nodes else JOBS.value,
         device=DEVICE.value,
         ssh=SSH.value,
+        runner=RUNNER.value,
     )
     if DRY.value:
         terminal.print_results(*report.described(request, FINALISTS.value, SEEDS.value))

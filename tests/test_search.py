@@ -7,6 +7,7 @@ import contextlib
 import random
 import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 import optuna
@@ -17,6 +18,7 @@ from fusion_keras import metrics
 from fusion_keras.config import copied, get_config
 from fusion_keras.errors import UsageError
 from fusion_keras.searching import asked, page, proof, proposals, report, space_file, study, trial
+from fusion_keras.searching import base as shared
 from fusion_keras.searching.losses import half_width, losses_of
 from fusion_keras.searching.outcome import FAILED, OVER, TRAINED, Outcome, pareto
 from fusion_keras.searching.request import Request
@@ -53,6 +55,20 @@ def searched(request, **more):
 
 def optuna_trials(request):
     return optuna.load_study(study_name="fusion_keras", storage=request.url).trials
+
+
+@pytest.mark.parametrize(
+    ("teacher", "folder"), [("late", "late-s1"), ("text", "text-s1"), ("inter", "inter-alone-s1")]
+)
+def test_a_teacher_stands_beside_its_taught_namesake(teacher, folder, ask, monkeypatch):
+    """In the proof inter learns from inter."""
+    trained = []
+    monkeypatch.setattr(shared, "train_whole", lambda place, config, at: trained.append(at.name))
+
+    made = shared.joint_base(ask(teacher=teacher), None, 1, lambda line: None)
+
+    assert [Path(run).name for run in made.teacher.runs] == [folder]
+    assert trained == [*(Path(run).name for run in made.parents), folder]
 
 
 def test_the_named_variants_come_first_and_no_model_comes_twice(ask):
@@ -441,6 +457,14 @@ def test_limits_that_nothing_meets_name_the_nearest(ask):
         ({"side_by_side": "0"}, "--jobs is '0'; a number of at least 1, or auto"),
         ({"sampler": "cmaes"}, "--sampler is 'cmaes'; one of tpe"),
         ({"precisions": ["int4"]}, "--precisions is 'int4'"),
+        (
+            {"runner": "tensorrt"},
+            "--runner is 'tensorrt'; one of ort, ort-cuda, ort-tensorrt, open",
+        ),
+        (
+            {"runner": "openvino", "precisions": ["int8"]},
+            "some of fp32, fp16, int8_static are wanted on openvino",
+        ),
         ({"named": ["eary"]}, "Unknown variant 'eary'"),
         ({"space": "missing.py"}, "missing.py cannot be read"),
         ({"teacher": "runs/lost"}, "Unknown variant 'runs/lost'"),
@@ -452,6 +476,17 @@ def test_what_is_asked_is_checked_first(changes, said, base, tmp_path):
 
     with pytest.raises(UsageError, match=said):
         asked.request(base, **(given | changes))
+
+
+def test_precisions_are_the_runners_unless_others_are_asked_for(base, tmp_path):
+    given = {"folder": tmp_path, "space": None, "count": 5, "budget": 3.0, "named": ["early"]}
+    given |= {"sampler": "tpe", "storage": "", "precisions": None}
+
+    made = asked.request(base, **given, runner="ort-tensorrt")
+
+    assert made.precisions == ("fp16", "int8_static")
+    assert made.identity()["runner"] == "ort-tensorrt"
+    assert asked.request(base, **given).precisions == ("fp32", "int8")
 
 
 def test_a_teacher_is_refused_where_none_can_teach(base, tmp_path):

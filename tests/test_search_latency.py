@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 
+from fusion_keras.errors import MachineError, UsageError
 from fusion_keras.searching import latency
 from fusion_keras.searching.crew import Crew
 
@@ -24,8 +25,9 @@ def meter(tmp_path, monkeypatch):
     come out as `alone`; `reference` is the key of it."""
     with Crew() as crew:
 
-        def measure(key, *measurements, alone=((10.0, 11.0),), reference="r"):
-            made = latency.Meter(tmp_path / "cache", "2 classes", reference, crew)
+        def measure(key, *measurements, alone=((10.0, 11.0),), reference="r", of=None):
+            scale = tmp_path / of if of else None
+            made = latency.Meter(tmp_path / "cache", "2 classes", reference, crew, scale=scale)
             anchor = ("reference", "fp32")
             left = [
                 {anchor: times(*ours), ("draft", "int8"): times(*draft)}
@@ -69,6 +71,36 @@ def test_models_of_another_size_are_held_against_a_reference_of_their_own(meter)
     meter("small", ((0.1, 0.11), (0.2, 0.22)), alone=((0.1, 0.11),), reference="small")
     kept, _ = meter("large", ((20.0, 22.0), (30.0, 33.0)), reference="large")
     assert kept == pytest.approx(times(15.0, 16.5))
+
+
+def test_a_search_has_one_scale_for_all_of_its_models(meter):
+    slow, fast = ((20.0, 22.0), (10.0, 11.0)), ((10.0, 11.0), (5.0, 5.5))
+    first, _ = meter("first", slow, alone=((20.0, 22.0),), of="one")
+    second, _ = meter("second", fast, of="one")
+    assert first == second == pytest.approx(times(10.0, 11.0))
+    # Another search has the best that was seen until then.
+    later, _ = meter("third", slow, of="another")
+    assert later == pytest.approx(times(5.0, 5.5))
+
+
+def test_what_is_known_of_a_model_is_as_fast_as_the_machine_has_become(meter, tmp_path):
+    slow, fast = ((20.0, 22.0), (10.0, 11.0)), ((10.0, 11.0), (5.0, 5.5))
+    meter("first", slow, alone=((20.0, 22.0),))
+    meter("second", fast)
+    known = latency.Meter(tmp_path / "cache", "2 classes", "r", None).known("first", ("int8",))
+    assert known["int8"] == pytest.approx(times(5.0, 5.5))
+
+
+def test_a_machine_that_measures_nothing_ends_the_search(meter, tmp_path, monkeypatch):
+    with Crew() as crew:
+        made = latency.Meter(tmp_path / "cache", "2 classes", "r", crew, runner="openvino")
+
+        def lacking(*_):
+            raise UsageError("it could not be measured: openvino is not installed")
+
+        monkeypatch.setattr(latency, "_bench", lacking)
+        with pytest.raises(MachineError, match=r"measured with openvino: it could"):
+            made.measured("a", tmp_path / "draft", ("fp32",), tmp_path / "log", make_reference)
 
 
 def test_a_lucky_scale_makes_no_p90_below_the_median(meter):

@@ -6,7 +6,7 @@ import re
 import optuna
 import pytest
 
-from fusion_keras.config import get_config
+from fusion_keras.config import copied, get_config
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.spec import decode, encode
 from fusion_keras.searching import space_file
@@ -121,11 +121,28 @@ def test_optuna_draws_points_of_the_space(space, base):
         ({"fusion.width": ((64,),)}, "a list of values is wanted"),
         ({"fusion.tokens": ("sequnce",)}, "fusion.tokens has 'sequnce': Junction 0"),
         ({"image.preset": ("nonsense",)}, "nonsense"),
+        ({"fusion.width": (64, 42)}, "fusion.width has 42: .*multiple"),
+        ({"fusion.width": (42, 66), "fusion.heads": (2, 6, 4)}, "fusion.heads has 4: .*multiple"),
     ],
 )
 def test_a_space_that_cannot_be_is_told_in_a_sentence(described, said, base):
     with pytest.raises(UsageError, match=said):
         space_file.checked(described, base, "my_space.py")
+
+
+def test_a_modality_may_be_left_out_of_every_junction(base):
+    space = space_file.checked({"taps.text": ("-",), "fusion.width": (64, 128)}, base, "it")
+
+    point = space.drawn(optuna.create_study().ask())
+
+    assert plan_at(point, base).spec.modalities == ("image",)
+
+
+def test_widths_without_a_file_are_multiples_of_the_heads(base):
+    small = copied(base)
+    small.text.preset = "random:bert_mini"  # 256 wide
+
+    assert space_file.default(small).dimensions["fusion.width"] == (40, 84, 168)
 
 
 @pytest.mark.parametrize(

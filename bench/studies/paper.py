@@ -84,10 +84,11 @@ def _measurements(options) -> list[Step]:
     planned.append(measure_step(place, "all", folders, target, precisions, options.profile))
     if "pytorch" in options.frameworks:
         for run, folder in zip(runs, folders, strict=True):
-            more = ["--runners=ort,torch", f"--run={run}"]
+            more, runners = [f"--run={run}"], ["ort", "torch"]
             target = place / "results" / f"torch-{run.name}.json"
             profile = options.profile
-            planned.append(measure_step(place, run.name, [folder], target, ["fp32"], profile, more))
+            step = (place, run.name, [folder], target, ["fp32"], profile, more, runners)
+            planned.append(measure_step(*step))
     return planned
 
 

@@ -211,6 +211,7 @@ def _measures(place: Path, folders: list[Path], options) -> list[Step]:
         measure_step(
             *(place, name, folders, target, precisions, options.profile),
             [f"--device={device}", f"--ssh={options.ssh}"] if device else [],
+            options.runners,
         )
         for name, device, target in _devices(options)
     ]
@@ -233,9 +234,11 @@ def measure_step(
     precisions: list[str],
     profile: str,
     more: Sequence[str] = (),
+    runners: Sequence[str] = ("ort",),
 ) -> Step:
     """Measure artifacts in one comparison; `more`: further flags of `python -m bench`."""
     flags = [f"--precisions={','.join(precisions)}", f"--profile={profile}"]
+    flags += [f"--runners={','.join(runners)}"]
     flags += [*more, f"--out={target}", "--replace"]
 
     def done() -> bool:
@@ -250,6 +253,7 @@ def measure_step(
         complete = complete and any(c["complete"] for c in contenders)
         same = {c["artifact"]["seal"] for c in contenders} == seals
         same = same and {c["precision"] for c in contenders} == set(precisions)
+        same = same and {c["runner"] for c in contenders} == set(runners)
         return complete and same and measured["method"]["profile"] == profile
 
     log = place / "logs" / ("measure.log" if name == "all" else f"measure-{name}.log")

@@ -18,6 +18,14 @@ from fusion_keras.training.recipes import resolve
 
 PACKAGES = ("tf2onnx", "onnx", "onnx_ir", "onnxscript", "onnxruntime")
 PRECISIONS = ("fp32", "fp16", "int8", "int8_static")
+# What runs models that are measured -> the precisions that it takes; first those that are searched
+# over unless others are asked for. Dynamic int8 is ONNX Runtime's own.
+RUNNERS = {
+    "ort": (("fp32", "int8"), PRECISIONS),
+    "ort-cuda": (("fp32", "fp16"), ("fp32", "fp16")),
+    "ort-tensorrt": (("fp16", "int8_static"), ("fp32", "fp16", "int8_static")),
+    "openvino": (("fp32", "int8_static"), ("fp32", "fp16", "int8_static")),
+}
 
 
 def request(
@@ -29,7 +37,7 @@ def request(
     budget: float | None,
     memory: float | None = None,
     energy: float | None = None,
-    precisions: Sequence[str],
+    precisions: Sequence[str] | None,
     sampler: str,
     storage: str,
     named: Sequence[str] | None,
@@ -39,15 +47,17 @@ def request(
     side_by_side: str = "1",
     device: str | None = None,
     ssh: str = "ssh",
+    runner: str = "ort",
 ) -> Request:
-    """The request of flags; `side_by_side` as `jobs.count_of` has it, `device` and `ssh` as the
-    bench has them.
+    """The request of flags; `side_by_side` as `jobs.count_of` has it, `device`, `ssh` and `runner`
+    as the bench has them; `precisions` of None are those of the runner.
 
     Raises:
         UsageError: whatever is wrong with them, with the space, or with the data.
     """
     limits = {"budget_ms": budget, "budget_mb": memory, "budget_mj": energy}
-    _check_flags(count, limits, precisions, sampler, finalists, seeds)
+    _check_flags(count, limits, sampler, finalists, seeds)
+    precisions = _precisions_of(runner, precisions)
     trials_at_a_time = jobs.count_of(side_by_side, count)
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
@@ -97,10 +107,11 @@ def request(
         cache=cache_dir(config.data.cache_dir),
         jobs=trials_at_a_time,
         device=(f"--device={device}", f"--ssh={ssh}") if device else (),
+        runner=runner,
     )
 
 
-def _check_flags(count, limits, precisions, sampler, finalists, seeds) -> None:
+def _check_flags(count, limits, sampler, finalists, seeds) -> None:
     """Raises UsageError for a flag whose value cannot be, whatever the data are."""
     # Written so that a nan is refused.
     for name, most in limits.items():
@@ -116,8 +127,18 @@ def _check_flags(count, limits, precisions, sampler, finalists, seeds) -> None:
         raise UsageError(f"--sampler is {sampler!r}; one of {', '.join(SAMPLERS)} is wanted.")
     if sampler == "gp" and importlib.util.find_spec("torch") is None:
         raise UsageError("--sampler=gp needs torch: pip install torch, or take tpe.")
-    unknown = [name for name in precisions if name not in PRECISIONS]
-    if unknown or not precisions:
+
+
+def _precisions_of(runner: str, precisions: Sequence[str] | None) -> Sequence[str]:
+    """Raises UsageError for a runner that a search cannot measure with, or that takes them not."""
+    if runner not in RUNNERS:
+        raise UsageError(f"--runner is {runner!r}; one of {', '.join(RUNNERS)} is wanted.")
+    usual, taken = RUNNERS[runner]
+    if precisions is None:
+        return usual
+    if not precisions or not set(precisions) <= set(taken):
+        on = "" if taken == PRECISIONS else f" on {runner}"
         raise UsageError(
-            f"--precisions is {','.join(precisions)!r}; some of {', '.join(PRECISIONS)} are wanted."
+            f"--precisions is {','.join(precisions)!r}; some of {', '.join(taken)} are wanted{on}."
         )
+    return precisions

@@ -30,8 +30,11 @@ def outputs_of(base) -> str:
 def base_of(variant: str, request: Request, joint):
     """The config that a named variant is trained with: `joint` for one that trains backbones of
     several modalities, else `request.base`, whose models learn from the data alone."""
-    alone = variant in MODALITIES or variant in FROZEN
-    return untaught(request.base) if alone else joint
+    return untaught(request.base) if _learns_alone(variant) else joint
+
+
+def _learns_alone(variant: str) -> bool:
+    return variant in MODALITIES or variant in FROZEN
 
 
 def reference(base):
@@ -88,7 +91,9 @@ def joint_base(request: Request, place: Place, seed: int, say: Callable[[str], N
 
 def _trained(request: Request, place: Place, variant: str, seed: int, say) -> Path:
     """The finished run of a named variant that learns from the data alone."""
-    folder = request.folder / "runs" / f"{variant}-s{seed}"
+    # One that is a teacher alone may stand beside a taught one of the same name.
+    name = variant if _learns_alone(variant) else f"{variant}-alone"
+    folder = request.folder / "runs" / f"{name}-s{seed}"
     if not folder.is_dir():
         _log.info("First what the others learn from: %s", variant)
     say(f"training {variant} ...")

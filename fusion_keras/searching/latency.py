@@ -2,7 +2,8 @@
 
 A search lasts hours, in which a machine has slow ones. Each draft takes turns with one and the same
 reference graph, which takes about as long as drafts do (`base.reference`); what is kept is its
-ratio to that, percentile by percentile, times the least that the reference ever took.
+ratio to that, percentile by percentile. What it took is this ratio times the least that the
+reference had ever taken when the search began: one scale for all models of a search.
 Another machine measures where the bench is given one (--device): then nothing here stands still.
 """
 
@@ -39,6 +40,11 @@ _CALM, _TRIES = 1.5, 3
 _SETTLING = 5
 # What makes other graphs of the same model.
 _PACKAGES = ("keras", "tensorflow", "tf2onnx", "onnxscript", "onnxruntime")
+_OF_RUNNER = {
+    "openvino": ("openvino",),
+    "ort-cuda": ("onnxruntime-gpu",),
+    "ort-tensorrt": ("onnxruntime-gpu", "tensorrt"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +100,8 @@ class Meter:
         reference: str,
         crew: Crew,
         there: Elsewhere | None = None,
+        runner: str = "ort",
+        scale: Path | None = None,
     ):
         """
         Args:
@@ -102,10 +110,14 @@ class Meter:
             reference: the key of the model that all are held against.
             crew: stands still while one is measured on this machine.
             there: measures, instead of this machine.
+            runner: of the bench.
+            scale: a file that keeps what the reference takes, for one search; without it that is
+                the least that is known at the time.
         """
         self._crew, self._one, self._there = crew, threading.Lock(), there
+        self._runner, self._scale = runner, scale
         # Held against another reference they would not be comparable.
-        self._beside = cache / "latency" / device(there) / reference
+        self._beside = cache / "latency" / device(there, runner) / reference
         self.folder = self._beside / outputs.replace(" ", "_")
 
     def known(
@@ -120,9 +132,10 @@ class Meter:
             key, precisions: of the model.
             wanted: of these; None where one of them is not known.
         """
-        kept = _read(self.folder / f"{key}.json")
+        kept, scale = _read(self.folder / f"{key}.json"), self._taken()
         found = {p: kept[p] for p in precisions if p in kept and set(wanted) <= set(kept[p])}
-        return found if len(found) == len(precisions) else None
+        complete = scale and len(found) == len(precisions)
+        return {p: _scaled(ratios, scale) for p, ratios in found.items()} if complete else None
 
     def measured(
         self,
@@ -150,17 +163,11 @@ class Meter:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._one:
-            times, scale = self._beside_reference(draft, log, make_reference)
-        found = {}
-        for name in precisions:
-            of_one = times[(draft.name, name)]
-            found[name] = of_one | {which: of_one[which] * scale[which] for which in _TIMES}
-            # Of two scales one may have been luckier.
-            for less, more in itertools.pairwise(_TIMES):
-                found[name][more] = max(found[name][more], found[name][less])
-            if _INTERVAL in of_one:
-                found[name][_INTERVAL] = [x * scale["p90"] for x in of_one[_INTERVAL]]
-            lacking = sorted(set(wanted) - set(of_one))
+            times, anchor = self._beside_reference(draft, log, make_reference)
+            scale = self._taken()
+        found = {name: _scaled(times[(draft.name, name)], anchor, -1) for name in precisions}
+        for ratios in found.values():
+            lacking = sorted(set(wanted) - set(ratios))
             if lacking:
                 flag = {"mj": "--budget_mj", "peak_mb": "--budget_mb"}[lacking[0]]
                 raise MachineError(
@@ -169,12 +176,20 @@ class Meter:
                 )
         file = self.folder / f"{key}.json"
         write(file, _json({**_read(file), **found}))
-        return found
+        return {name: _scaled(ratios, scale) for name, ratios in found.items()}
+
+    def _taken(self) -> dict[str, float]:
+        """What the reference takes, for this search; empty where nobody has measured it."""
+        kept = _read(self._scale) if self._scale else {}
+        taken = kept or _read(self._beside / "reference.json")
+        if self._scale and taken and not kept:
+            write(self._scale, _json(taken))
+        return taken
 
     def _beside_reference(
         self, draft: Path, log: Path, make_reference: Callable[[Path], None]
     ) -> tuple[dict[tuple[str, str], dict], dict[str, float]]:
-        """As `_bench`, and what each of the times is to be multiplied by."""
+        """As `_bench`, and what the reference took beside the draft."""
         reference, least = self._beside / "reference", self._beside / "reference.json"
         if not (reference / "meta.json").is_file():
             # What is left of one, say by a cleaner of caches, would be in the way of every draft.
@@ -183,7 +198,14 @@ class Meter:
             least.unlink(missing_ok=True)
         if not least.is_file():
             # Else the first models would be held against how the machine is at the moment.
-            alone = [self._undisturbed([reference], log) for _ in range(_SETTLING)]
+            try:
+                alone = [self._undisturbed([reference], log) for _ in range(_SETTLING)]
+            except MachineError:
+                raise
+            except UsageError as error:
+                raise MachineError(
+                    f"No model can be measured with {self._runner}: {error}"
+                ) from None
             for times in alone:
                 _keep_least(least, times[(reference.name, "fp32")])
         tries = []
@@ -205,39 +227,59 @@ class Meter:
                 break
         times = min(tries, key=unrest)
         anchor = times[(reference.name, "fp32")]
-        best = _keep_least(least, anchor)
-        return times, {which: best[which] / anchor[which] for which in _TIMES}
+        _keep_least(least, anchor)
+        return times, anchor
 
     def _undisturbed(self, artifacts: list[Path], log: Path) -> dict[tuple[str, str], dict]:
         """As `_bench`, while the crew stands still."""
         with contextlib.nullcontext() if self._there else self._crew.quiet():
             self._crew.check()
-            return _bench(artifacts, log, self._crew, self._there)
+            return _bench(artifacts, log, self._crew, self._there, self._runner)
 
 
-def _keep_least(file: Path, anchor: dict[str, float]) -> dict[str, float]:
+def _scaled(of_one: dict, scale: dict[str, float], power: int = 1) -> dict:
+    """What was measured of a model, its times multiplied by a scale, or with -1 divided by it."""
+    found = of_one | {which: of_one[which] * scale[which] ** power for which in _TIMES}
+    if _INTERVAL in of_one:
+        found[_INTERVAL] = [x * scale["p90"] ** power for x in of_one[_INTERVAL]]
+    if power > 0:
+        # Of two scales one may have been luckier.
+        for less, more in itertools.pairwise(_TIMES):
+            found[more] = max(found[more], found[less])
+    return found
+
+
+def _keep_least(file: Path, anchor: dict[str, float]) -> None:
     """Of all measurements of the reference, the one that the machine's other work disturbed least,
     time by time; kept in a file."""
     known = _read(file)
     best = {which: min(anchor[which], known.get(which, anchor[which])) for which in _TIMES}
     write(file, _json(best))
-    return best
 
 
-def device(there: Elsewhere | None = None) -> str:
+def device(there: Elsewhere | None = None, runner: str = "ort") -> str:
     """What makes latencies comparable: the processor, its cores, and what makes and runs graphs.
 
     Args:
         there: the machine, where it is another one.
+        runner: of the bench.
     """
-    parts = [platform.machine(), _processor(), str(os.cpu_count()), platform.python_version()]
+    parts = [
+        "ratios",
+        platform.machine(),
+        _processor(),
+        str(os.cpu_count()),
+        platform.python_version(),
+    ]
     if there:
-        parts = [json.dumps(there.fingerprint, sort_keys=True)]
-    for name in _PACKAGES:
+        parts = ["ratios", json.dumps(there.fingerprint, sort_keys=True)]
+    for name in (*_PACKAGES, *_OF_RUNNER.get(runner, ())):
         try:
             parts.append(importlib.metadata.version(name))
         except importlib.metadata.PackageNotFoundError:
             parts.append("")
+    if runner != "ort":
+        parts.append(runner)
     exporter = importlib.util.find_spec("export")
     if exporter and exporter.origin:
         # What makes the graphs.
@@ -254,12 +296,13 @@ def _processor() -> str:
 
 
 def _bench(
-    artifacts: list[Path], log: Path, crew: Crew, there: Elsewhere | None
+    artifacts: list[Path], log: Path, crew: Crew, there: Elsewhere | None, runner: str = "ort"
 ) -> dict[tuple[str, str], dict]:
     """(folder's name, precision) -> what `Meter.known` says, the times unscaled."""
     target = log.with_suffix(".json")
     target.unlink(missing_ok=True)
     command = [sys.executable, "-m", "bench", *map(str, artifacts), "--precisions=all"]
+    command += [f"--runners={runner}"]
     command += [f"--out={target}", "--replace", *(there.flags if there else ())]
     try:
         # 1: one contender was lost; which, the file says.

@@ -108,7 +108,7 @@ def prove(
         flags = [f"--runs={','.join(str(folder) for folder, *_ in planned)}"]
         flags += [f"--workdir={target}", f"--precisions={','.join(request.precisions)}"]
         # Whatever one of them loses, the report shall say it.
-        flags += ["--allow_loss=100", *request.device]
+        flags += ["--allow_loss=100", f"--runners={request.runner}", *request.device]
         flags += [] if request.budget is None else [f"--budget_ms={request.budget:g}"]
         say("exporting, measuring, reporting ...")
         log = request.folder / "proof.log"

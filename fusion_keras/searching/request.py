@@ -33,6 +33,7 @@ class Request:
             `base` says.
         jobs: trials at a time.
         device: flags of the bench that say on which other machine it measures; () for this one.
+        runner: of the bench, what runs the models that are measured.
     """
 
     base: object
@@ -51,6 +52,7 @@ class Request:
     teacher: str = ""
     jobs: int = 1
     device: tuple[str, ...] = ()
+    runner: str = "ort"
 
     @property
     def url(self) -> str:
@@ -72,6 +74,7 @@ class Request:
         where = [flag for flag in self.device if flag.startswith("--device=")]
         return {
             **({"device": where[0].partition("=")[2]} if where else {}),
+            **({"runner": self.runner} if self.runner != "ort" else {}),
             "space": self.space.digest(),
             "budget_ms": self.budget,
             "budget_mb": self.memory,

@@ -19,7 +19,7 @@ from fusion_keras.config import copied, get_config
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.architectures import FUSION
 from fusion_keras.fusion.spec import JOINS, MAX_JUNCTIONS
-from fusion_keras.searching.space import SETTINGS, VARIANT, Space, plan_at
+from fusion_keras.searching.space import SETTINGS, VARIANT, Point, Space, plan_at
 from fusion_keras.setting_names import meant, settings
 
 
@@ -46,13 +46,13 @@ def of_file(path: Path, config) -> Space:
 def default(config) -> Space:
     """The space without a file: every depth of the backbones at hand, and what joins them."""
     facts = FUSION.facts(_joint(config))
-    width = facts["text"].width if "text" in facts else 0
-    third = max(width // 12, 1) * 4 if width else 256
+    # A sixth, a third and two thirds of the text's, multiples of the heads.
+    whole = facts["text"].width if "text" in facts else 768
     described = {
         "junctions": (1, 2, 3),
         **{f"taps.{m}": "all" for m in facts},
         "joins": ("concat", "linear", "add", "gate", "attention", "cross"),
-        "fusion.width": (third // 2, third, 2 * third),
+        "fusion.width": tuple(max(whole // part, 1) * 4 for part in (24, 12, 6)),
         "fusion.blocks": (1, 2, 4),
         "fusion.tokens": ("pooled", "sequence"),
         "fusion.grid": (2, 4, 7),
@@ -90,7 +90,7 @@ def checked(described: Mapping[str, Any], config, where: str) -> Space:
         _check(where, name, values, tops)
         dimensions[name] = values
     space = Space(dimensions)
-    _check_words(where, space, config)
+    _check_settings(where, space, config)
     return space
 
 
@@ -107,15 +107,38 @@ def _deepest(modality: str, described: Mapping[str, Any], config, facts) -> int:
     return max(tops)
 
 
-def _check_words(where: str, space: Space, config) -> None:
-    """Check each value that is a word, in a model that reads it: a mistyped one would never be."""
-    taps = {m: min(d for d in space.dimensions[f"taps.{m}"] if d != "-") for m in space.modalities}
+def _check_settings(where: str, space: Space, config) -> None:
+    """Check each value of a setting in a model that reads it: one that fits nowhere would never be.
+
+    Raises:
+        UsageError: of a value, with any of its partner's: a width is a multiple of the heads.
+    """
+    depths = {m: [d for d in space.dimensions[f"taps.{m}"] if d != "-"] for m in space.modalities}
+    taps = {m: min(of_one, default="-") for m, of_one in depths.items()}
     for name in space.settings:
-        for value in (v for v in space.dimensions[name] if isinstance(v, str)):
-            try:
-                plan_at(space.point([(taps, "attention")], {name: value}), config)
-            except UsageError as error:
-                raise UsageError(f"{where}: {name} has {value!r}: {error}") from None
+        partner = {"fusion.width": "fusion.heads", "fusion.heads": "fusion.width"}.get(name)
+        beside = [{partner: v} for v in space.dimensions.get(partner, ())] or [{}]
+        for value in space.dimensions[name]:
+            refused = [
+                said
+                for more in beside
+                if (
+                    said := _refusal(
+                        space.point([(taps, "attention")], {name: value, **more}), config
+                    )
+                )
+            ]
+            if len(refused) == len(beside):
+                raise UsageError(f"{where}: {name} has {value!r}: {refused[0]}")
+
+
+def _refusal(point: Point, config) -> str:
+    """Why a model cannot be built; "" where it can."""
+    try:
+        plan_at(point, config)
+    except UsageError as error:
+        return str(error)
+    return ""
 
 
 def _check(where: str, name: str, values: tuple, tops: Mapping[str, int]) -> None:

@@ -64,7 +64,13 @@ def search(
         there = met(request.device, request.folder, crew) if request.device else None
         joint = joint_base(request, crew.whole, request.seed, say)
         meter = Meter(
-            request.cache, outputs_of(request.base), reference_key(request.base), crew, there
+            request.cache,
+            outputs_of(request.base),
+            reference_key(request.base),
+            crew,
+            there,
+            request.runner,
+            request.folder / "scale.json",
         )
         told, under_way = Line(say), deque()
 
