@@ -18,7 +18,7 @@ from fusion_keras import metrics
 from fusion_keras.config import copied, get_config
 from fusion_keras.errors import UsageError
 from fusion_keras.searching import asked, page, proof, proposals, report, space_file, study, trial
-from fusion_keras.searching import base as shared
+from fusion_keras.searching import base as bases
 from fusion_keras.searching.losses import half_width, losses_of
 from fusion_keras.searching.outcome import FAILED, OVER, TRAINED, Outcome, pareto
 from fusion_keras.searching.request import Request
@@ -63,9 +63,9 @@ def optuna_trials(request):
 def test_a_teacher_stands_beside_its_taught_namesake(teacher, folder, ask, monkeypatch):
     """In the proof inter learns from inter."""
     trained = []
-    monkeypatch.setattr(shared, "train_whole", lambda place, config, at: trained.append(at.name))
+    monkeypatch.setattr(bases, "train_whole", lambda place, config, at: trained.append(at.name))
 
-    made = shared.joint_base(ask(teacher=teacher), None, 1, lambda line: None)
+    made = bases.joint_base(ask(teacher=teacher), None, 1, lambda line: None)
 
     assert [Path(run).name for run in made.teacher.runs] == [folder]
     assert trained == [*(Path(run).name for run in made.parents), folder]

@@ -99,7 +99,12 @@ def closing(
         return [summary, _nothing(request, outcomes)]
     best = pareto(outcomes, request.limits)
     table = Table(
-        "model", "precision", "p90 ms", "validation NLL", "validation accuracy", title="front"
+        "model",
+        "precision",
+        "p90 ms",
+        "validation NLL",
+        "validation accuracy at fp32",
+        title="front",
     )
     for outcome, precision in best:
         table.add_row(
