@@ -25,11 +25,11 @@ from pathlib import Path
 
 from bench.edge import elsewhere
 from bench.edge.entry import ends
-from bench.edge.flags import milliseconds, numbers, parser, paths, points, some_of, words
+from bench.edge.flags import milliseconds, numbers, parser, paths, points, some_of
 from bench.edge.method import PROFILES
 from bench.studies import conducting, study
 from bench.studies.conducting import add_growth
-from bench.studies.study import KNOWN, PRECISIONS, VARIANTS
+from bench.studies.study import KNOWN, PRECISIONS, RUNNERS, VARIANTS
 
 
 @ends(study.INTERRUPTED)
@@ -115,7 +115,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--allow_loss", type=points, help="test accuracy that a graph may lose, in points")
     add("--buckets", type=numbers(3), default=[], help="lengths that sentences are padded to")
     add("--profile", choices=PROFILES, default="quick", help="of the measurement (default quick)")
-    add("--runners", type=words, default=["ort"], help="as in python -m bench (default ort)")
+    add(
+        "--runners",
+        type=some_of(RUNNERS),
+        default=["ort"],
+        help=f"what is measured: {', '.join(RUNNERS)} (default ort)",
+    )
     add("--budget_ms", type=milliseconds, help="the latency that the report shall answer for")
     add("--teacher", choices=KNOWN, help="the variant whose runs teach the joint ones")
     add(

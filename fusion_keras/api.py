@@ -393,7 +393,7 @@ def search(
     teacher: str = "",
     device: str | None = None,
     ssh: str = "ssh",
-    runner: str = "ort",
+    runner: str | None = None,
 ) -> Found:
     """Search for the best fused models within a latency budget, or go on.
 
@@ -411,7 +411,7 @@ def search(
         device: another machine that measures, ssh://USER@HOST[:PORT][/DIR]; None for this one.
         ssh: how to call OpenSSH.
         runner: what runs the models that are measured: "ort", "ort-cuda", "ort-tensorrt" or
-            "openvino".
+            "openvino"; None is "ort".
 
     Raises:
         UsageError: see the module.

@@ -1,6 +1,5 @@
 """Search the space between the variants: `python -m fusion_keras.search --budget_ms=15`."""
 
-import logging
 from pathlib import Path
 
 from absl import flags
@@ -23,15 +22,13 @@ SEEDS = flags.DEFINE_integer("seeds", 3, "New seeds of each finalist.")
 JOBS = flags.DEFINE_string("jobs", "1", "Models at a time, or auto.")
 DRY = flags.DEFINE_bool("dry_run", False, "Say what would be searched, and stop.")
 DEVICE = flags.DEFINE_string("device", None, "Another machine, that measures: ssh://USER@HOST.")
-RUNNER = flags.DEFINE_string("runner", "ort", "What runs the models that are measured.")
+RUNNER = flags.DEFINE_string("runner", None, "What runs the models that are measured.")
 SSH = flags.DEFINE_string("ssh", "ssh", "How to call OpenSSH.")
 RAY = flags.DEFINE_string("ray", None, "A Ray cluster: HOST:PORT of its head, or auto.")
 CPUS = flags.DEFINE_integer("num_cpus", None, "Of a node, that a training takes.")
 GPUS = flags.DEFINE_float("num_gpus", None, "Of a node, that a training takes.")
 GIGABYTES = flags.DEFINE_float("memory_gb", None, "Of a node, that a training takes.")
 NAMED = flags.DEFINE_list("named", None, "Variants to begin with.")
-
-_log = logging.getLogger(__name__)
 
 HELP = """Search for the best fused model within a budget of milliseconds on this machine,
 or on another (--device).
@@ -162,11 +159,6 @@ def _search(config, teacher: str, nodes: cluster.Cluster | None) -> None:
     if DRY.value:
         terminal.print_results(*report.described(request, FINALISTS.value, SEEDS.value))
         return
-    if DEVICE.value and not flags.FLAGS["runner"].present:
-        _log.info(
-            "note: measured is ONNX Runtime on the CPU there; --runner=ort-cuda or ort-tensorrt is "
-            "for its GPU"
-        )
     trainee.begin_server()
     there = away.Away(nodes, measures_here=not DEVICE.value) if nodes else None
     progress, stopped = report.Progress(request), True

@@ -489,6 +489,17 @@ def test_precisions_are_the_runners_unless_others_are_asked_for(base, tmp_path):
     assert asked.request(base, **given).precisions == ("fp32", "int8")
 
 
+def test_a_device_whose_gpu_is_not_measured_gets_a_note(base, tmp_path, caplog):
+    given = {"folder": tmp_path, "space": None, "count": 5, "budget": 3.0, "named": ["early"]}
+    given |= {"sampler": "tpe", "storage": "", "precisions": None, "device": "ssh://orin"}
+    with caplog.at_level("INFO"):
+        assert asked.request(base, **given).runner == "ort"
+        assert "--runner=ort-cuda or ort-tensorrt" in caplog.text
+        caplog.clear()
+        asked.request(base, **given, runner="ort")
+        assert not caplog.text
+
+
 def test_a_teacher_is_refused_where_none_can_teach(base, tmp_path):
     given = {"folder": tmp_path, "space": None, "count": 5, "budget": 3.0, "precisions": ["fp32"]}
     given |= {"sampler": "tpe", "storage": "", "named": ["early"], "teacher": "late"}

@@ -334,3 +334,10 @@ def test_one_command_leads_from_data_to_a_report_and_goes_on_where_it_stopped(ti
     second = subprocess.run(command, capture_output=True, text=True, check=True)
     assert second.stdout.count("done before") == 5, "the check, three exports, the measurement"
     assert "late-s0 int8" in (tmp_path / "report.md").read_text()
+
+
+def test_a_study_measures_with_the_runners_that_it_is_given(tmp_path):
+    [measured] = [s for s in plan(tmp_path, "--runners=ort,openvino") if s.kind == "measure"]
+    assert "--runners=ort,openvino" in measured.command
+    [measured] = [s for s in plan(tmp_path) if s.kind == "measure"]
+    assert "--runners=ort" in measured.command

@@ -18,6 +18,8 @@ from bench.studies import controls
 
 VARIANTS = ["text", "image", "late", "inter", "early"]
 PRECISIONS = ("fp16", "int8", "int8_static")
+# What runs an artifact as it was exported.
+RUNNERS = ("ort", "ort-cuda", "ort-tensorrt", "rtx", "openvino", "openvino-bf16")
 ALONE = ("text", "image", "audio", "tabular")
 INTERRUPTED = "Interrupted: the same command goes on from here."
 KNOWN = (*ALONE, "late", "late_score", "inter", "early", "hybrid", "input")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from fusion_keras.training.recipes import resolve
 
 PACKAGES = ("tf2onnx", "onnx", "onnx_ir", "onnxscript", "onnxruntime")
 PRECISIONS = ("fp32", "fp16", "int8", "int8_static")
+_log = logging.getLogger(__name__)
 # What runs models that are measured -> the precisions that it takes; first those that are searched
 # over unless others are asked for. Dynamic int8 is ONNX Runtime's own.
 RUNNERS = {
@@ -47,16 +49,22 @@ def request(
     side_by_side: str = "1",
     device: str | None = None,
     ssh: str = "ssh",
-    runner: str = "ort",
+    runner: str | None = None,
 ) -> Request:
     """The request of flags; `side_by_side` as `jobs.count_of` has it, `device`, `ssh` and `runner`
-    as the bench has them; `precisions` of None are those of the runner.
+    as the bench has them; `precisions` of None are those of the runner, which is ort if it is None.
 
     Raises:
         UsageError: whatever is wrong with them, with the space, or with the data.
     """
     limits = {"budget_ms": budget, "budget_mb": memory, "budget_mj": energy}
     _check_flags(count, limits, sampler, finalists, seeds)
+    if device and runner is None:
+        _log.info(
+            "note: measured is ONNX Runtime on the CPU there; --runner=ort-cuda or ort-tensorrt is "
+            "for its GPU"
+        )
+    runner = runner or "ort"
     precisions = _precisions_of(runner, precisions)
     trials_at_a_time = jobs.count_of(side_by_side, count)
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
