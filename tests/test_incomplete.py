@@ -272,6 +272,23 @@ def test_what_a_row_lacks_is_not_withheld_further_and_its_place_is_taken():
     assert not whole[there[:, 0] == 0].all()
 
 
+def test_nothing_is_withheld_of_a_row_that_teachers_alone_answer():
+    """It is put together of several: without its sentence its answer would be of nothing."""
+    by_label_and_teacher = np.full((200, 2, 2), 0.25, np.float32)
+    by_label_and_teacher[:100, 0] = 0
+    batch = {
+        "label": by_label_and_teacher,
+        "token_ids": np.ones((200, 4), np.int32),
+        "image": np.full((200, 4, 4, 3), 50, np.uint8),
+        "present_text": np.ones((200, 1), np.float32),
+        "present_image": np.ones((200, 1), np.float32),
+    }
+    spec = AugmentSpec(drop_text=0.5)
+    augmentation(spec, 2, {})(batch, np.random.default_rng(0))
+    assert batch["present_text"][:100].all()
+    assert batch["present_text"][100:].mean() == pytest.approx(0.5, abs=0.15)
+
+
 def test_settings_that_cannot_be_are_refused(tmp_path):
     bench = tiny.Bench(tmp_path)
     with pytest.raises(UsageError, match="is 'most'; one of auto, skip, keep is wanted"):

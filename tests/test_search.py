@@ -525,6 +525,15 @@ def test_how_a_teacher_is_asked_may_be_set_beside_a_space_of_ones_own(base, tmp_
         asked.request(config, **given)
 
 
+def test_unlabelled_rows_are_looked_at_before_the_teacher_is_trained(base, tmp_path):
+    given = {"folder": tmp_path, "space": None, "count": 5, "budget": 3.0, "named": ["early"]}
+    config = copied(base)
+    config.teacher.unlabelled = str(tmp_path / "none.csv")
+
+    with pytest.raises(UsageError, match=r"none\.csv"):
+        asked.request(config, **given, precisions=None, sampler="tpe", storage="", teacher="late")
+
+
 def test_what_cannot_be_exported_is_refused_first(base, tmp_path):
     given = {"folder": tmp_path, "space": None, "count": 5, "budget": 3.0, "precisions": ["fp32"]}
     given |= {"sampler": "tpe", "storage": "", "named": []}

@@ -336,6 +336,13 @@ def test_one_command_leads_from_data_to_a_report_and_goes_on_where_it_stopped(ti
     assert "late-s0 int8" in (tmp_path / "report.md").read_text()
 
 
+def test_a_study_with_controls_says_what_it_would_do_before_there_is_a_run(tmp_path, capsys):
+    flags = ["--variants=late,early", "--teacher=late", "--controls", "--dry_run"]
+    more = ["--teaching=--config.teacher.pairs=1", "--config.data.demo.size=200"]
+    assert main([*flags, *more, f"--workdir={tmp_path / 'study'}"]) == 0
+    assert "control early-untaught-s0" in capsys.readouterr().out
+
+
 def test_a_study_measures_with_the_runners_that_it_is_given(tmp_path):
     [measured] = [s for s in plan(tmp_path, "--runners=ort,openvino") if s.kind == "measure"]
     assert "--runners=ort,openvino" in measured.command

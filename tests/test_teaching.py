@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fusion_keras.config import get_config
 from fusion_keras.data.picked import Picked
 from fusion_keras.data.text_columns import TextColumns
 from fusion_keras.data.unlabelled import read_unlabelled
@@ -133,9 +134,10 @@ def test_a_row_is_answered_by_those_who_have_not_learned_from_it(taught, tmp_pat
     runs = (str(halves["first"]), str(halves["second"]), str(taught.folder / "teacher"))
     _, dataset, lesson = lesson_of(student(taught, teacher__runs=runs, teacher__pairs=1))
     first = restore(halves["first"])
-    own = np.isin(dataset.rows("train"), first.rows["train"])
+    train_rows = dataset.rows("train")
+    own = np.isin(train_rows, first.rows["train"])
     assert 0 < own.sum() < len(own)
-    rows = {"first": dataset.rows("train")[~own], "second": dataset.rows("train")[own]}
+    rows = {"first": train_rows[~own], "second": train_rows[own]}
     for part, asked in rows.items():
         task = restore(halves[part])
         said = probabilities(predict(task.graph.model, task.arrays, asked)["logits"])
@@ -143,6 +145,12 @@ def test_a_row_is_answered_by_those_who_have_not_learned_from_it(taught, tmp_pat
     # A pair goes by its sentence.
     assert len(lesson.extra) == len(own)
     assert f"{2 * len(own)} of {2 * len(own)} rows were answered by those" in " ".join(lesson.notes)
+    # So does a training sentence that stands among those without a label.
+    path = write_unlabelled(taught, tmp_path, [(dataset.raw["text"][train_rows[0]], ""), ("w", "")])
+    more = {"teacher__pairs": 0, "teacher__unlabelled": str(path)}
+    _, _, lesson = lesson_of(student(taught, teacher__runs=runs, **more))
+    assert lesson.extra.numbers["text"].tolist() == [train_rows[0], len(dataset) + 1]
+    assert f"{len(own) + 1} of {len(own) + 2} rows were" in " ".join(lesson.notes)
     # Of one half alone nobody else could be asked.
     assert not lesson_of(student(taught, teacher__runs=runs[:1]))[2].notes
 
@@ -327,10 +335,12 @@ def test_a_teacher_of_other_images_is_refused(taught, tmp_path):
         lesson_of(config)
 
 
-def test_a_teacher_that_changes_between_two_sittings_is_noticed(taught, tmp_path):
+def test_what_changes_between_two_sittings_is_noticed(taught, tmp_path):
     copy = tmp_path / "teacher"
     shutil.copytree(taught.folder / "teacher", copy)
-    config = student(taught, teacher__runs=(str(copy),), train__epochs=2)
+    path = write_unlabelled(taught, tmp_path, [("x y", ""), ("z", "")])
+    more = {"teacher__runs": (str(copy),), "teacher__unlabelled": str(path)}
+    config = student(taught, **more, train__epochs=2)
 
     class Stop(Exception):
         pass
@@ -345,6 +355,11 @@ def test_a_teacher_that_changes_between_two_sittings_is_noticed(taught, tmp_path
         with pytest.raises(Stop):
             train(config, tmp_path / "run")
     before = json.loads((tmp_path / "run.partial" / "config.json").read_text())
+    lines = path.read_text()
+    path.write_text(lines + "w,\n")
+    with pytest.raises(UsageError, match="The table of unlabelled rows has changed since"):
+        train(config, tmp_path / "run")
+    path.write_text(lines)
     restore(copy).graph.model.save(copy / "model.keras")
     with pytest.raises(UsageError, match="A teacher has changed since"):
         train(config, tmp_path / "run")
@@ -357,3 +372,54 @@ def test_rows_are_picked_from_several_arrays():
     assert len(picked) == 4
     assert picked[[0, 1, 2, 3]].tolist() == [[102, 103], [0, 1], [4, 5], [100, 101]]
     assert picked[np.array([1])].tolist() == [[0, 1]]
+
+
+def test_unlabelled_rows_without_what_the_student_takes_are_left_out(taught, tmp_path):
+    Image.new("RGB", (EDGE, EDGE), (7,) * 3).save(tmp_path / "new.png")
+    path = write_unlabelled(taught, tmp_path, [("x y", ""), ("z", "new.png")])
+    named = {"variant": "image", "fusion__junctions": "-+1:concat"}
+    _, _, lesson = lesson_of(student(taught, teacher__unlabelled=str(path), **named))
+    assert len(lesson.extra) == 1
+    assert "1 unlabelled rows were left out: they have nothing" in " ".join(lesson.notes)
+
+    path = write_unlabelled(taught, tmp_path, [("x y", "")])
+    with pytest.raises(UsageError, match=r"No row of config\.teacher\.unlabelled can be used"):
+        lesson_of(student(taught, teacher__unlabelled=str(path), **named))
+
+
+def test_unlabelled_images_that_cannot_be_read_are_told(taught, tmp_path):
+    Image.new("RGB", (EDGE, EDGE), (7,) * 3).save(tmp_path / "new.png")
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    path = write_unlabelled(taught, tmp_path, [("x", "broken.png"), ("z", "new.png")])
+    _, _, lesson = lesson_of(student(taught, teacher__pairs=0, teacher__unlabelled=str(path)))
+    assert len(lesson.extra) == 1
+    assert "1 unlabelled rows were left out: their images cannot be read" in " ".join(lesson.notes)
+
+
+def test_a_run_of_unlabelled_rows_that_have_changed_since_is_refused(taught, tmp_path):
+    path = write_unlabelled(taught, tmp_path, [("x y", ""), ("z", "")])
+    config = student(taught, teacher__pairs=0, teacher__unlabelled=str(path), train__epochs=1)
+    run = train(config, tmp_path / "run").folder
+    assert train(config, run).folder == run
+    write_unlabelled(taught, tmp_path, [("x y", ""), ("z", ""), ("w", "")])
+    with pytest.raises(UsageError, match=r"more\.csv has changed since .*run was trained"):
+        train(config, run)
+
+
+def test_what_the_teachers_alone_take_goes_with_what_the_student_sees():
+    """Of a student of images and sounds its teachers hear the sentence that its images came with."""
+
+    class Six:
+        def has(self, modality):
+            return np.ones(6, bool)
+
+        def __len__(self):
+            return 6
+
+    config = get_config()
+    config.variant, config.fusion.modalities, config.teacher.pairs = "late", "image+audio", 5
+    taken = ["image", "audio", "text"]
+    extra = teaching._extra(config, Six(), np.arange(6), None, np.empty(0, int), taken)
+    numbers = extra.numbers
+    assert numbers["text"].tolist() == numbers["image"].tolist() == np.repeat(range(6), 5).tolist()
+    assert (numbers["audio"] != numbers["image"]).any()

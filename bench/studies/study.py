@@ -135,7 +135,8 @@ def _control(kind: str, given: list[str], taught: Path, folder: Path) -> list[st
 
 def _needless(kind: str, teaching: list[str], taught: Path) -> bool:
     # The model alone is it, and stands in the report.
-    return kind == controls.UNTAUGHT and controls.is_alone(teaching, taught)
+    finished = (taught / "metrics.json").is_file()
+    return finished and kind == controls.UNTAUGHT and controls.is_alone(teaching, taught)
 
 
 def python(module: str, *arguments: object) -> list[str]:

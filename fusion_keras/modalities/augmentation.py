@@ -55,12 +55,16 @@ def _withheld(
 ) -> np.ndarray:
     """Take a modality from some examples; returns bool [B], who has no sentence.
 
-    An example that came without one loses no further.
+    An example that came without one loses no further. One that teachers alone answer is put
+    together of several rows: what is left of it would say nothing of their answer.
     """
     count = len(batch["label"])
     optional = [m for m in MODALITY.values() if m.present in batch]
     taken = optional or [m for m in MODALITY.values() if m.input in batch]
     without = missing(count, [m.name for m in taken], spec, rng)
+    if batch["label"].ndim == 3:  # shares of the loss by the label and by the teachers
+        labelled = batch["label"][:, 0].any(axis=-1)
+        without = {name: rows & labelled for name, rows in without.items()}
     if optional:
         complete = np.all([batch[m.present][:, 0] > 0 for m in optional], axis=0)
         for modality in optional:

@@ -10,10 +10,12 @@ from pathlib import Path
 from fusion_keras import jobs
 from fusion_keras.data.cache import cache_dir
 from fusion_keras.errors import UsageError
+from fusion_keras.fusion.architectures import FUSION
 from fusion_keras.searching import space_file
 from fusion_keras.searching.base import untaught
 from fusion_keras.searching.request import SAMPLERS, Request
 from fusion_keras.searching.space import VARIANT, variant_point
+from fusion_keras.training import teachers
 from fusion_keras.training.plan import check_teaching, make_plan
 from fusion_keras.training.recipes import resolve
 
@@ -96,6 +98,8 @@ def request(
     if teacher:
         joint.teacher.runs = (teacher,)
         check_teaching(resolve(joint), "keras")
+        if joint.teacher.unlabelled:
+            teachers.unlabelled_of(joint, FUSION.modalities(joint))
     else:
         make_plan(joint)
     return Request(

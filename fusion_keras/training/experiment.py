@@ -126,7 +126,8 @@ def begin(
     task = prepare(plan, dataset)
     # Before anything is written down: a refused setting can be fixed in the same folder.
     steps_per_epoch(len(task.rows["train"]), plan.config.train.batch_size)
-    run.check_teachers({str(folder): model for folder, model in plan.teachers.items()})
+    models = {str(folder): model for folder, model in plan.teachers.items()}
+    run.check_teachers(models, _digest_of(plan.config.teacher.unlabelled))
     describe(run, task, folders, **_of_lesson(plan, lesson))
     _adopt(task, folders)
     return teaching.taught(task, lesson) if lesson else task
@@ -139,6 +140,8 @@ def _of_lesson(plan: Plan, lesson: teaching.Lesson | None) -> dict:
     if lesson is None:
         return {}
     asked = {"extra_rows": len(lesson.extra), "notes": list(lesson.notes)}
+    if plan.config.teacher.unlabelled:
+        asked["unlabelled_sha256"] = _digest_of(plan.config.teacher.unlabelled)
     return {"teachers": {str(folder): model for folder, model in plan.teachers.items()}, **asked}
 
 
@@ -154,26 +157,31 @@ def is_done(run: Run, resolved) -> bool:
     return run.complete
 
 
-def _table_digest(config) -> str:
-    """sha256 of the file of labels; "" for the demo, or where it is not there any more."""
-    path = Path(config.data.path).expanduser()
+def _digest_of(table: str) -> str:
+    """sha256 of a table; "" where there is none, as for the demo, or none any more."""
+    path = Path(table).expanduser()
     return digest(path) if path.is_file() else ""
 
 
 def _check_table(run: Run, config) -> None:
-    """Check that a finished run was trained on the table as it is now, if it still is there.
+    """Check that a finished run was trained on the tables as they are now, if they still are there.
 
     Raises:
-        UsageError: its rows have changed.
+        UsageError: their rows have changed.
     """
     with corrupt_run_errors(run.folder):
-        before = run.read_json("config.json")["dataset"]["table_sha256"]
-    now = _table_digest(config)
-    if before and now and before != now:
-        raise UsageError(
-            f"{config.data.path} has changed since {run.folder} was trained: to train on the new "
-            "rows, give another --run, --workdir or --config.name."
-        )
+        described = run.read_json("config.json")
+        before = {
+            config.data.path: described["dataset"]["table_sha256"],
+            config.teacher.unlabelled: described.get("unlabelled_sha256", ""),
+        }
+    for table, sha256 in before.items():
+        now = _digest_of(table)
+        if sha256 and now and sha256 != now:
+            raise UsageError(
+                f"{table} has changed since {run.folder} was trained: to train on the new rows, "
+                "give another --run, --workdir or --config.name."
+            )
 
 
 def _parents(
@@ -288,7 +296,7 @@ def describe(run: Run, task: Task, folders: dict[str, Path], **more) -> None:
             "counts": counts,
             "lacking": _lacking(task),
             "fingerprint": dataset.fingerprint,
-            "table_sha256": _table_digest(config),
+            "table_sha256": _digest_of(config.data.path),
             "split_policy": dataset.split_policy,
             "notes": list(dataset.notes),
         },

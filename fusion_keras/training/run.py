@@ -178,20 +178,32 @@ class Run:
                     "the folder to start anew."
                 )
 
-    def check_teachers(self, models: dict[str, str]) -> None:
-        """Check that a run that is resumed still learns from the same teachers.
+    def check_teachers(self, models: dict[str, str], unlabelled: str) -> None:
+        """Check that a run that is resumed still learns from the same teachers and rows.
 
         Args:
             models: directory of each -> sha256 of its model.
+            unlabelled: sha256 of the table of unlabelled rows; "" without one.
 
         Raises:
             UsageError: one has changed.
         """
-        if self._begun and self.read_json("config.json").get("teachers", {}) != models:
-            raise UsageError(
-                f"A teacher has changed since {self.partial} was begun: restore it, or remove the "
-                "folder to start anew."
-            )
+        if not self._begun:
+            return
+        before = self.read_json("config.json")
+        for what, same in (
+            ("A teacher", before.get("teachers", {}) == models),
+            # Runs of before that was written down say nothing of it.
+            (
+                "The table of unlabelled rows",
+                before.get("unlabelled_sha256", unlabelled) == unlabelled,
+            ),
+        ):
+            if not same:
+                raise UsageError(
+                    f"{what} has changed since {self.partial} was begun: restore it, or remove the "
+                    "folder to start anew."
+                )
 
     def _differing(self, config: ConfigDict) -> str:
         described = self.read_json("config.json")

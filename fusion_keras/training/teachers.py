@@ -53,7 +53,8 @@ def named(config, classes: tuple[str, ...]) -> dict[Path, str]:
             raise UsageError(f"--teacher names {folder} twice: leave one of them out.")
         with corrupt_run_errors(folder):
             description = read_json(folder / "config.json")
-            spec = description["spec"]
+            spec, theirs = description["spec"], tuple(description["classes"])
+            inputs = {m for m in MODALITIES if INPUT_OF[m] in description["inputs"]}
         if description.get("label_kind") == "multi":
             raise UsageError(
                 f"The teacher {folder} answers with several labels a row, where one class "
@@ -64,15 +65,14 @@ def named(config, classes: tuple[str, ...]) -> dict[Path, str]:
                 f"The teacher {folder} is a {of_values(spec).name}, which learns from other data: "
                 "give a run of text, image, late, inter, early, ..."
             )
-        _check_classes(folder, tuple(description["classes"]), classes)
-        theirs = {m for m in MODALITIES if INPUT_OF[m] in description["inputs"]}
+        _check_classes(folder, theirs, classes)
         learning = {m for m in FUSION.modalities(config) if config.train[f"{m}_rate"]}
-        if config.teacher.taps and not models and not theirs & learning:
+        if config.teacher.taps and not models and not inputs & learning:
             raise UsageError(
                 f"config.teacher.taps is {config.teacher.taps}, and the teacher {folder} has no "
                 "backbone of what this run learns from: name another one first, or leave it out."
             )
-        taken |= theirs
+        taken |= inputs
         models[folder] = digest(folder / "model.keras")
     if config.teacher.unlabelled:
         unlabelled_of(config, [m for m in MODALITIES if m in taken])
@@ -152,11 +152,15 @@ def learned(run: Path, task: Task) -> np.ndarray:
     Those of its part of the data (`config.data.part`), where its parents had the same; else all.
     """
     data, whole = task.config.data, task.dataset.rows("train")
-    if task.config.variant in FROZEN and task.config.parent.share < 1:
+    # One that has learned from all rows need not be asked for its parents, which may be gone.
+    if data.part == "all" or (task.config.variant in FROZEN and task.config.parent.share < 1):
         return whole
     keys = ("part", "part_share", "split_seed")
-    for parent in read_json(run / "config.json")["parents"].values():
-        theirs = read_json(Path(parent) / "config.json")["config"]["data"]
-        if any(theirs.get(key) != data[key] for key in keys):
-            return whole
+    with corrupt_run_errors(run):
+        parents = read_json(run / "config.json")["parents"]
+    for parent in map(Path, parents.values()):
+        with corrupt_run_errors(parent):
+            theirs = read_json(parent / "config.json")["config"]["data"]
+            if any(theirs.get(key) != data[key] for key in keys):
+                return whole
     return task.rows["train"]

@@ -71,6 +71,8 @@ def prepare(plan: Plan, dataset: Dataset) -> Lesson | None:
     config = plan.config
     models = [FUSION.readers(config), *(FUSION.readers(config_of(f)) for f in plan.teachers)]
     taken = [m for m in MODALITIES if any(m in readers for readers in models)]
+    # Those of the student first.
+    taken.sort(key=lambda m: m not in models[0])
     unlabelled, notes = None, []
     if config.teacher.unlabelled:
         unlabelled = teachers.unlabelled_of(config, taken, evaluated_texts(dataset))
@@ -168,20 +170,37 @@ def _usable(
     """The unlabelled rows whose files every model can use, int64, and what is to be said.
 
     Those with a file that the student is validated or tested on are left out, as `read_unlabelled`
-    does with sentences.
+    does with sentences, and those that have nothing of what it takes.
 
     Args:
         readings: of the student, then of the teachers.
+
+    Raises:
+        UsageError: none is left.
     """
     if unlabelled is None:
         return np.empty(0, np.int64), []
-    usable = np.ones(len(unlabelled), bool)
+    shown = [unlabelled.place[m] >= 0 for m in readings[0]]
+    usable = np.any(shown, axis=0) if shown else np.zeros(len(unlabelled), bool)
+    notes = []
+    if not usable.all():
+        # Completed by a training row, they would show that and be answered for what is not seen.
+        notes.append(
+            f"{(~usable).sum()} unlabelled rows were left out: they have nothing that this run "
+            "takes"
+        )
     for modality, place in unlabelled.place.items():
+        broken = np.zeros(len(unlabelled), bool)
         for reading in (of_one[modality] for of_one in readings if modality in of_one):
             if reading.usable is not None:
                 has = place >= 0
-                usable[has] &= reading.usable[place[has]]
-    notes = []
+                broken[has] |= ~reading.usable[place[has]]
+        if (usable & broken).any():
+            notes.append(
+                f"{(usable & broken).sum()} unlabelled rows were left out: their "
+                f"{NOUNS[modality][1]} cannot be read"
+            )
+            usable &= ~broken
     evaluated = np.concatenate([dataset.rows(split) for split in ("valid", "test")])
     for modality, reading in readings[0].items():
         if modality == "text":
@@ -198,10 +217,10 @@ def _usable(
                 f"{leaves.sum()} unlabelled rows were left out: their {NOUNS[modality][1]} are "
                 "among those that this run is validated or tested on"
             )
-    if not readings[0]:
-        notes.append(
-            "the unlabelled rows have nothing that this run takes: beside them stand its training "
-            "rows once more"
+    if not usable.any():
+        raise UsageError(
+            f"No row of config.teacher.unlabelled can be used ({'; '.join(notes)}): give another "
+            "file, or leave it out."
         )
     return np.flatnonzero(usable), notes
 
@@ -209,7 +228,6 @@ def _usable(
 def _extra(config, dataset, train, unlabelled, usable, taken) -> Extra:
     """Pairs of training rows, then the unlabelled rows, completed by training rows."""
     rng = np.random.default_rng(config.seed)
-    joint = len(FUSION.modalities(config)) > 1
     whole = train[np.all([dataset.has(m)[train] for m in taken], axis=0)]
     if not len(whole):
         if len(usable):
@@ -218,7 +236,8 @@ def _extra(config, dataset, train, unlabelled, usable, taken) -> Extra:
                 f"{', '.join(taken)}, to complete its rows with: leave it out."
             )
         return Extra(dict.fromkeys(taken, whole))
-    own = np.repeat(whole, config.teacher.pairs if joint else 0)
+    seen = [m for m in taken if m in FUSION.modalities(config)]
+    own = np.repeat(whole, config.teacher.pairs if len(seen) > 1 else 0)
     other, completing = rng.choice(whole, len(own)), rng.choice(whole, len(usable))
     numbers = {}
     for modality in taken:
@@ -226,7 +245,14 @@ def _extra(config, dataset, train, unlabelled, usable, taken) -> Extra:
         if unlabelled is not None and modality in unlabelled.place:
             place = unlabelled.place[modality][usable]
             drawn = np.where(place >= 0, len(dataset) + place, completing)
-        # The first modality, the sentence, stays; all others are of one other row.
-        pair = own if modality == taken[0] else other
+            if modality == "text":
+                # What a teacher knows by heart it knows here, too.
+                learned = {dataset.raw["text"][row]: row for row in train}
+                said = unlabelled.records["text"].raw["text"]
+                known = [learned.get(said[i], -1) if i >= 0 else -1 for i in place.tolist()]
+                drawn = np.where(np.array(known, int) >= 0, known, drawn)
+        # The first that the student takes, the sentence where it does, stays, and with it what its
+        # teachers alone take; all others are of one other row.
+        pair = other if modality in seen[1:] else own
         numbers[modality] = np.concatenate([pair, drawn])
     return Extra(numbers)
