@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -344,15 +345,23 @@ def test_this_process_killed_costs_nothing_and_ctrl_c_ends_it_there(
 
 @needs_sshd
 @pytest.mark.slow
-def test_a_measurement_that_dies_there_frees_the_device(device, tiny_artifact, tmp_path):
+@pytest.mark.parametrize("alone", [False, True], ids=["all", "python"])
+def test_a_measurement_that_dies_there_frees_the_device(alone, device, tiny_artifact, tmp_path):
+    """With all that it started; and by itself, as where there is no memory left."""
     target = tmp_path / "x.json"
     first = typed(device, tiny_artifact, f"--out={target}", "--profile=full")
     running = job(device)
     with (device.folder / "tmp" / there.LOCK).open() as lock:
         with pytest.raises(BlockingIOError):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.killpg(int((running / "pid").read_text()), signal.SIGKILL)
+        pid = int((running / "pid").read_text())
+        if alone:
+            (python,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+            os.kill(int(python), signal.SIGKILL)
+        else:
+            os.killpg(pid, signal.SIGKILL)
         _, error = first.communicate(timeout=60)
         assert first.returncode == 2
-        assert "ended the measurement without a word" in error
+        how = "signal 9, out of memory?" if alone else "restarted, out of memory?"
+        assert f"ended the measurement without a word ({how})" in error
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

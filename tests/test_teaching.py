@@ -407,7 +407,7 @@ def test_a_run_of_unlabelled_rows_that_have_changed_since_is_refused(taught, tmp
 
 
 def test_what_the_teachers_alone_take_goes_with_what_the_student_sees():
-    """Of a student of images and sounds its teachers hear the sentence that its images came with."""
+    """Of a student of images and sounds its teachers get the sentence of its images' rows."""
 
     class Six:
         def has(self, modality):

@@ -110,12 +110,19 @@ class Session:
             named = ", ".join(map(str, receiving.arrived))
             kept = f" What was done is kept in {named}." if named else ""
             raise KeyboardInterrupt(f"Interrupted, there too.{kept}")
-        if followed["rc"] is None:
-            raise BenchError(
-                f"{self._where.host} ended the {self._wanted.called} without a word (restarted, "
-                "out of memory?): type the same command to begin it anew."
+        rc = followed["rc"]
+        if rc is None or rc > 128:
+            # What a shell says of a process that a signal has ended.
+            how = (
+                "restarted, out of memory?" if rc is None else f"signal {rc - 128}, out of memory?"
             )
-        return followed["rc"]
+            named = ", ".join(map(str, receiving.arrived))
+            kept = f" What was done is kept in {named}." if named else ""
+            raise BenchError(
+                f"{self._where.host} ended the {self._wanted.called} without a word ({how}): type "
+                f"the same command to begin it anew.{kept}"
+            )
+        return rc
 
 
 def check(devices: str, ssh: str, runners: Sequence[str]) -> None:
