@@ -252,6 +252,19 @@ def test_what_is_no_better_than_a_guess_is_told_and_not_proven(ask):
     assert "no better than a guess" in said
 
 
+def test_validation_rows_too_few_to_tell_the_best_are_told(ask):
+    request = ask()
+    outcomes = searched(request)
+    trained = [o for o in outcomes if o.state == TRAINED]
+    assert not [x for x in report.closing(request, outcomes) if "which is best is open" in str(x)]
+    for outcome in trained:
+        outcome.nll_error = {"int8": 1.0}
+
+    said = report.closing(request, outcomes)[1]
+
+    assert f"is known to +- 1.000 (95 %), and {len(trained) - 1} of the {len(trained) - 1}" in said
+
+
 @pytest.mark.parametrize("seed", [5000, 2**31])
 def test_large_seeds_are_seeds(seed, ask):
     assert len(searched(ask(seed=seed, count=5))) == 5

@@ -124,6 +124,7 @@ def closing(
     return [
         table,
         *_guessing(best),
+        *_open(best, outcomes),
         f"{summary} They dominate {100 * grown[-1]:.1f} % of the area up to a guess and the "
         f"{'slowest' if request.budget is None else 'budget'}.",
         f"Report: {page}",
@@ -140,6 +141,24 @@ def _guessing(best: Sequence[tuple[Outcome, str]]) -> list[str]:
     return [
         f"note: {count} of the front's {len(best)} points, no better than a guess, cannot be "
         "finalists: train for longer (--config.train.epochs)."
+    ]
+
+
+def _open(best: Sequence[tuple[Outcome, str]], outcomes: Sequence[Outcome]) -> list[str]:
+    """What is to be said where the validation rows are too few to tell which model is best.
+
+    New seeds do not help: they are judged by the same rows.
+    """
+    least, precision = min(best, key=lambda point: point[0].nll[point[1]])
+    error = least.nll_error.get(precision, 0.0)
+    others = [o for o in outcomes if o.state == TRAINED and o is not least]
+    near = sum(min(o.nll.values()) <= least.nll[precision] + error for o in others)
+    if not near:
+        return []
+    return [
+        f"note: the least validation NLL, {least.nll[precision]:.3f}, is known to +- {error:.3f} "
+        f"(95 %), and {near} of the {len(others)} others are within that: which is best is open. "
+        "More validation rows would tell."
     ]
 
 
