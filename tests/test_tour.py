@@ -44,8 +44,8 @@ def test_a_command_runs(entries, tmp_path, command):
 
 def test_the_program_answers_each_picture_of_a_clip(tiny_artifact, tmp_path):
     [program] = re.findall(r"(?ms)^```python\n(.*?)^```", README)
-    (tmp_path / "artifacts").mkdir()
-    (tmp_path / "artifacts" / "inter").symlink_to(tiny_artifact)
+    (tmp_path / "study" / "artifacts").mkdir(parents=True)
+    (tmp_path / "study" / "artifacts" / "inter-s0").symlink_to(tiny_artifact)
     write_clip(tmp_path / "clip.mp4", np.full((32, 32, 3), 200, np.uint8))
     done = subprocess.run(
         [sys.executable, "-c", program, "clip.mp4"],
