@@ -106,21 +106,17 @@ class Session:
         receiving = Receiving(job.places, edit and (lambda path: edit(path, job.ours)))
         followed = self._device.follow(job, receiving)
         self._device.ask("forget")
+        named = ", ".join(map(str, receiving.arrived))
+        kept = f" What was done is kept in {named}." if named else ""
         if followed.get("interrupted"):
-            named = ", ".join(map(str, receiving.arrived))
-            kept = f" What was done is kept in {named}." if named else ""
             raise KeyboardInterrupt(f"Interrupted, there too.{kept}")
         rc = followed["rc"]
         if rc is None or rc > 128:
             # What a shell says of a process that a signal has ended.
-            how = (
-                "restarted, out of memory?" if rc is None else f"signal {rc - 128}, out of memory?"
-            )
-            named = ", ".join(map(str, receiving.arrived))
-            kept = f" What was done is kept in {named}." if named else ""
+            how = "restarted" if rc is None else f"signal {rc - 128}"
             raise BenchError(
-                f"{self._where.host} ended the {self._wanted.called} without a word ({how}): type "
-                f"the same command to begin it anew.{kept}"
+                f"{self._where.host} ended the {self._wanted.called} without a word ({how}, out of "
+                f"memory?): type the same command to begin it anew.{kept}"
             )
         return rc
 

@@ -136,7 +136,7 @@ def _control(kind: str, given: list[str], taught: Path, folder: Path) -> list[st
 def _needless(kind: str, teaching: list[str], taught: Path) -> bool:
     # The model alone is it, and stands in the report.
     finished = (taught / "config.json").is_file()
-    return finished and kind == controls.UNTAUGHT and controls.is_alone(teaching, taught)
+    return kind == controls.UNTAUGHT and finished and controls.is_alone(teaching, taught)
 
 
 def python(module: str, *arguments: object) -> list[str]:

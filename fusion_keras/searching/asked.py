@@ -91,17 +91,7 @@ def request(
     joined = config.fusion.modalities.split("+")
     if named is None:
         named = [*(m for m in ("text",) if m in joined), "late", "inter", "early"]
-    # What is wrong with the data or the settings is told before the first model is built.
-    for variant in dict.fromkeys([*named, *([teacher] if teacher else [])]):
-        make_plan(variant_point(variant).config(plain))
-    joint = variant_point(VARIANT).config(config)
-    if teacher:
-        joint.teacher.runs = (teacher,)
-        check_teaching(resolve(joint), "keras")
-        if joint.teacher.unlabelled:
-            teachers.unlabelled_of(joint, FUSION.modalities(joint))
-    else:
-        make_plan(joint)
+    _check_trainings(config, named, teacher)
     return Request(
         base=config,
         space=held,
@@ -121,6 +111,22 @@ def request(
         device=(f"--device={device}", f"--ssh={ssh}") if device else (),
         runner=runner,
     )
+
+
+def _check_trainings(config, named: Sequence[str], teacher: str) -> None:
+    """Raises UsageError for what is wrong with the data or the settings, before the first model is
+    built."""
+    # The teacher is there only when it has been trained.
+    for variant in dict.fromkeys([*named, *([teacher] if teacher else [])]):
+        make_plan(variant_point(variant).config(untaught(config)))
+    joint = variant_point(VARIANT).config(config)
+    if not teacher:
+        make_plan(joint)
+        return
+    joint.teacher.runs = (teacher,)
+    check_teaching(resolve(joint), "keras")
+    if joint.teacher.unlabelled:
+        teachers.unlabelled_of(joint, FUSION.modalities(joint))
 
 
 def _check_flags(count, limits, sampler, finalists, seeds) -> None:

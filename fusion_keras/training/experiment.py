@@ -126,9 +126,9 @@ def begin(
     task = prepare(plan, dataset)
     # Before anything is written down: a refused setting can be fixed in the same folder.
     steps_per_epoch(len(task.rows["train"]), plan.config.train.batch_size)
-    models = {str(folder): model for folder, model in plan.teachers.items()}
-    run.check_teachers(models, _digest_of(plan.config.teacher.unlabelled))
-    describe(run, task, folders, **_of_lesson(plan, lesson))
+    learned_from = _of_lesson(plan, lesson)
+    run.check_teachers(learned_from)
+    describe(run, task, folders, **learned_from)
     _adopt(task, folders)
     return teaching.taught(task, lesson) if lesson else task
 

@@ -178,28 +178,24 @@ class Run:
                     "the folder to start anew."
                 )
 
-    def check_teachers(self, models: dict[str, str], unlabelled: str) -> None:
+    def check_teachers(self, now: dict) -> None:
         """Check that a run that is resumed still learns from the same teachers and rows.
 
         Args:
-            models: directory of each -> sha256 of its model.
-            unlabelled: sha256 of the table of unlabelled rows; "" without one.
+            now: what `config.json` will say: teachers, directory of each -> sha256 of its model;
+                unlabelled_sha256, of the table of unlabelled rows. What there is none of is left
+                out.
 
         Raises:
             UsageError: one has changed.
         """
-        if not self._begun:
-            return
-        before = self.read_json("config.json")
-        for what, same in (
-            ("A teacher", before.get("teachers", {}) == models),
-            # Runs of before that was written down say nothing of it.
-            (
-                "The table of unlabelled rows",
-                before.get("unlabelled_sha256", unlabelled) == unlabelled,
-            ),
+        before = self.read_json("config.json") if self._begun else now
+        for name, what in (
+            ("teachers", "A teacher"),
+            ("unlabelled_sha256", "The table of unlabelled rows"),
         ):
-            if not same:
+            # Runs from before that was written down say nothing of their table.
+            if name in before and before[name] != now.get(name):
                 raise UsageError(
                     f"{what} has changed since {self.partial} was begun: restore it, or remove the "
                     "folder to start anew."

@@ -246,13 +246,21 @@ def _extra(config, dataset, train, unlabelled, usable, taken) -> Extra:
             place = unlabelled.place[modality][usable]
             drawn = np.where(place >= 0, len(dataset) + place, completing)
             if modality == "text":
-                # What a teacher knows by heart it knows here, too.
-                learned = {dataset.raw["text"][row]: row for row in train}
-                said = unlabelled.records["text"].raw["text"]
-                known = [learned.get(said[i], -1) if i >= 0 else -1 for i in place.tolist()]
-                drawn = np.where(np.array(known, int) >= 0, known, drawn)
+                drawn = _known_sentences(drawn, dataset, train, unlabelled)
         # The first that the student takes, the sentence where it does, stays, and with it what its
         # teachers alone take; all others are of one other row.
         pair = other if modality in seen[1:] else own
         numbers[modality] = np.concatenate([pair, drawn])
     return Extra(numbers)
+
+
+def _known_sentences(
+    numbers: np.ndarray, dataset: Dataset, train: np.ndarray, unlabelled: Unlabelled
+) -> np.ndarray:
+    """Numbers as in `Extra`, of an unlabelled sentence that is a training row's that row's: what a
+    teacher knows by heart it knows here, too."""
+    row_of = {dataset.raw["text"][row]: row for row in train}
+    said = unlabelled.records["text"].raw["text"]
+    behind = len(dataset)
+    found = [row_of.get(said[n - behind], n) if n >= behind else n for n in numbers.tolist()]
+    return np.array(found, np.int64)
