@@ -10,7 +10,8 @@ from fusion_keras.config import get_config
 from fusion_keras.errors import MachineError, UsageError
 from fusion_keras.searching import prices
 from fusion_keras.searching.crew import Crew
-from fusion_keras.searching.latency import Elsewhere, Meter, met
+from fusion_keras.searching.latency import Meter
+from fusion_keras.searching.measuring import Elsewhere, met
 from tests.support.sshd import needs_sshd
 
 # In a search JAX has computed nothing where processes begin; here other tests have.

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from fusion_keras.errors import MachineError, UsageError
-from fusion_keras.searching import latency
+from fusion_keras.searching import latency, measuring
 from fusion_keras.searching.crew import Crew
 
 
@@ -40,7 +40,7 @@ def meter(tmp_path, monkeypatch):
                     return {anchor: times(*next(by_itself))}
                 return left.pop(0)
 
-            monkeypatch.setattr(latency, "_bench", benched)
+            monkeypatch.setattr(measuring, "bench", benched)
             more = (("int8",), tmp_path / "log", make_reference)
             kept = made.measured(key, tmp_path / "draft", *more)
             return kept["int8"], count - len(left)
@@ -98,7 +98,7 @@ def test_a_machine_that_measures_nothing_ends_the_search(meter, tmp_path, monkey
         def lacking(*_):
             raise UsageError("it could not be measured: openvino is not installed")
 
-        monkeypatch.setattr(latency, "_bench", lacking)
+        monkeypatch.setattr(measuring, "bench", lacking)
         with pytest.raises(MachineError, match=r"measured with openvino: it could"):
             made.measured("a", tmp_path / "draft", ("fp32",), tmp_path / "log", make_reference)
 

@@ -21,7 +21,8 @@ from fusion_keras.fusion.architectures import FUSION
 from fusion_keras.searching import trial
 from fusion_keras.searching.base import outputs_of, reference_key
 from fusion_keras.searching.crew import Crew, Place
-from fusion_keras.searching.latency import Meter, met
+from fusion_keras.searching.latency import Meter
+from fusion_keras.searching.measuring import met
 from fusion_keras.searching.space import Point, key_of, plan_at
 
 PRECISIONS = ("fp32", "int8")
@@ -75,7 +76,7 @@ def prices(
         config: with the length of sentences and the size of images.
         folder: where the table goes.
         say: told what is being done.
-        device: flags of the bench that name another machine, which measures; see `latency.met`.
+        device: flags of the bench that name another machine, which measures; see `measuring.met`.
 
     Returns:
         Of each: modality, name, depth, parameters, macs (of one example), latency (precision ->

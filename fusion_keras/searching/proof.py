@@ -17,7 +17,7 @@ from fusion_keras.data.modalities import MODALITIES
 from fusion_keras.searching.away import Away
 from fusion_keras.searching.base import base_of, joint_base
 from fusion_keras.searching.crew import Crew, Place
-from fusion_keras.searching.latency import run
+from fusion_keras.searching.measuring import run
 from fusion_keras.searching.outcome import TRAINED, Outcome, pareto
 from fusion_keras.searching.request import Request
 from fusion_keras.searching.rungs import hypervolume

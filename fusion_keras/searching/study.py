@@ -25,7 +25,8 @@ from fusion_keras.searching import trial as trials
 from fusion_keras.searching.away import Away
 from fusion_keras.searching.base import joint_base, outputs_of, reference_key
 from fusion_keras.searching.crew import Crew, Line, Place
-from fusion_keras.searching.latency import Meter, met
+from fusion_keras.searching.latency import Meter
+from fusion_keras.searching.measuring import met
 from fusion_keras.searching.outcome import FAILED, LIMITED, OVER, TRAINED, Outcome
 from fusion_keras.searching.proposals import NAMED, Proposal, inside, proposals
 from fusion_keras.searching.request import Request

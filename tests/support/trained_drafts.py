@@ -18,7 +18,7 @@ from pathlib import Path
 import optuna
 
 from fusion_keras.config import get_config
-from fusion_keras.searching import latency, space_file
+from fusion_keras.searching import measuring, space_file
 from fusion_keras.searching.crew import Crew
 from fusion_keras.searching.trainee import train_whole, trainee
 
@@ -66,8 +66,8 @@ def _compared(crew: Crew, config, folder: Path) -> dict[str, dict[str, tuple[flo
     train_whole(crew.whole, config, run)
     # Trained for a minute, a graph may lose more at int8 than one that is to be used.
     command = [sys.executable, "-m", "export", str(run), f"--out={artifact}", "--allow_loss=100"]
-    latency.run([*command, "--precisions=int8"], folder / "export.log", crew)
-    times = latency._bench([draft, artifact], folder / "bench.log", crew, None)
+    measuring.run([*command, "--precisions=int8"], folder / "export.log", crew)
+    times = measuring.bench([draft, artifact], folder / "bench.log", crew, None)
     return {
         precision: {
             which: tuple(times[(of.name, precision)][which] for of in (draft, artifact))
