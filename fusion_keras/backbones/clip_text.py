@@ -97,7 +97,7 @@ class LastOf(layers.Layer):
     def call(self, inputs):
         """Returns [B, 1, D]."""
         tokens, mask = inputs
-        behind = ops.concatenate([mask[:, 1:], ops.zeros_like(mask[:, :1])], axis=1)
+        behind = ops.pad(mask[:, 1:], ((0, 0), (0, 1)))
         alone = ops.cast(mask - behind, tokens.dtype)[..., None]
         return ops.sum(tokens * alone, axis=1, keepdims=True)
 
