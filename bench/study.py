@@ -6,8 +6,8 @@ measured in one comparison (`python -m bench`, the first seed of each variant) a
 with the same command. Flags of the training, --config.… and --recipe, are handed on to it.
 
 With --teacher=late each joint variant is trained once more, taught by the late runs of all seeds,
-and stands in the report beside itself untaught. --controls trains each of them twice more without
-the teacher, so that the report can tell its part.
+and stands in the report beside itself untaught; the seeds are those of the study from then on.
+--controls trains each of them twice more without the teacher, so that the report can tell its part.
 
 --runs=A,B,... leaves the training out: finished runs are exported, measured and reported.
 
@@ -66,7 +66,11 @@ def main(arguments: list[str]) -> int:
                 "--teacher is given, and rows have several labels (label_kind=multi), which no "
                 "teacher can answer with: leave --teacher out."
             )
-        taught = [f"--teacher={options.teacher}", *options.teaching] if options.teacher else []
+        taught = []
+        if options.teacher:
+            # Another seed would be another teacher, of models that have learned from these.
+            seeds = ",".join(map(str, options.seeds))
+            taught = [f"--teacher={options.teacher}", f"--seeds={seeds}", *options.teaching]
         study.same_study(options.workdir, handed_on + taught, keep=not options.dry_run)
         return study.steps(options, handed_on)
 

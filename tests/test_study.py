@@ -305,6 +305,12 @@ def test_two_studies_do_not_share_a_folder(tmp_path):
         same_study(tmp_path / "a", ["--config.x=2"])
 
 
+def test_seeds_that_would_change_the_teacher_are_refused_at_once(tmp_path, capsys):
+    same_study(tmp_path, ["--teacher=late", "--seeds=0"])
+    assert main([f"--workdir={tmp_path}", "--teacher=late", "--seeds=0,1"]) == 2
+    assert "--seeds=0, got --seeds=0,1" in capsys.readouterr().err
+
+
 def test_what_the_last_step_needs_is_asked_for_before_the_first(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("bench.studies.conducting.LATER", ("json", "no_such_package"))
     assert main([f"--workdir={tmp_path}"]) == 2
