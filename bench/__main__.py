@@ -215,7 +215,7 @@ def _notes(measured: dict) -> list[str]:
         found.append(f"as it began: {measured['moment']['before']['busy']}")
     if not measured["machine_speed"]["steady"]:
         found.append(measured["machine_speed"]["sentence"])
-    return found
+    return found + [said for c in measured["contenders"] if (said := results.outpaced(c))]
 
 
 def _row(c: dict) -> str:

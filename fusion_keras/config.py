@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     # Name of the experiment; runs go to <workdir>/<name>/<variant>-s<seed>.
     config.name = "demo"
-    # Which fusion: text, image, audio, late, inter, early, late_score, hybrid or input; of
+    # Which fusion: text, image, audio, tabular, late, inter, early, late_score, hybrid or input; of
     # digits clstm_initial, clstm_second or clstm_fc.
     config.variant = "inter"
     # How to train: "best" (ours), "paper" (Willis and Bakos 2025, section 3.5), "distil" (of a

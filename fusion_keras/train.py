@@ -46,7 +46,7 @@ The same command resumes a run that was stopped, and leaves a finished one alone
 
 VARIANTS
   text, image,  one modality alone           early   joined after half of the encoder,
-  audio                                              then attention blocks
+  audio, tabular                                     then attention blocks
   late          each alone, then a new head
   late_score    probabilities averaged       hybrid  early and late together
   inter         joined at three depths       input   joined before any feature

@@ -35,7 +35,7 @@ def define(values: flags.FlagValues, argv: Sequence[str]) -> flags.FlagHolder:
     )
     text = {
         "variant": "Which fusion.",
-        "recipe": "How to train: best, paper, demo or digits.",
+        "recipe": "How to train: best, paper, distil, demo or digits.",
         "dtype": "float32 or bfloat16.",
     }
     for name, meaning in text.items():

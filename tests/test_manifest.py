@@ -435,10 +435,16 @@ def test_nan_and_null_of_json_are_missing(write):
 
 
 def test_a_number_may_be_a_missing_value(write):
-    path = write("text,label,age", "a,x,1", "b,y,NaN", "c,x,", "d,y,old", "e,x,2")
-    records = read_manifest(path, image_column="", numbers=("age",), max_skipped=0.5)
-    assert [row["age"] for row in records.raw["tabular"]] == ["1", "", "", "2"]
-    assert records.skips.entries == ["set.csv line 5: age 'old' is no number"]
+    path = write("text,label,age", "a,x,1", "b,y,NaN", "c,x,-999", "d,y,", "e,x,2")
+    options = {"image_column": "", "numbers": ("age",), "missing": ("nan", -999)}
+    records = read_manifest(path, **options)
+    assert [row["age"] for row in records.raw["tabular"]] == ["1", "", "", "", "2"]
+
+
+def test_classes_may_be_given_as_numbers(write):
+    path = write("text,label", "a,0", "b,1", "c,1", "d,2", "e,0")
+    records = read_manifest(path, image_column="", classes=(1, 0), max_skipped=0.5)
+    assert (records.classes, records.labels.tolist()) == (("1", "0"), [1, 0, 0, 1])
 
 
 def test_notes_of_the_table_are_the_records(write):

@@ -7,13 +7,14 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from bench.edge import method as methods
-from bench.edge import results
+from bench.edge import results, worker
 from bench.edge.artifact import ArtifactError, read
 from bench.edge.errors import BenchError
 from bench.edge.measure import measure
@@ -149,6 +150,28 @@ def test_paced_queries_count_from_their_arrival(contender, tmp_path, monkeypatch
     # Twice as many arrive as can be served: each waits at least 10 ms longer than the last.
     for block in found[1]["blocks"]:
         assert np.diff(block["samples"]).min() > 9.5
+    assert results.outpaced(found[0]) == ""
+    assert "late does not keep up with 100 queries a second" in results.outpaced(found[1])
+
+
+def test_queries_are_put_together_one_at_a_time(contender, monkeypatch):
+    monkeypatch.setattr(worker, "queries", lambda folder: {"image": np.zeros((64, 1 << 16), "u1")})
+    tracemalloc.start()
+    try:
+        feeds = worker.Feeds(contender(batch=16), seed=0)
+        assert [feeds()["image"].shape for _ in range(64)] == [(16, 1 << 16)] * 64
+        # 4 MB of rows, and a query or two of 1 MB.
+        assert tracemalloc.get_traced_memory()[1] < 8e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_who_is_lost_behind_the_last_round_has_been_timed(contender, tmp_path):
+    # Three golden queries, 24 of warm-up, ten turns of 3 + 8; the stages lose it.
+    (entry,) = run(tmp_path, contender(behaviour={"dies_at": 140}))["contenders"]
+    assert (entry["complete"], entry["error"]) == (True, None)
+    assert entry["latency"]["count"] == 80
+    assert "killed (SIGKILL)" in entry["stages"]["skipped"]
 
 
 def test_stages_that_fail_take_nothing_from_what_was_timed(contender, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from fusion_keras.errors import UsageError
 from fusion_keras.training import adopted
 from fusion_keras.training import parents as parental
-from fusion_keras.training.experiment import train
+from fusion_keras.training.experiment import begin, train
 from fusion_keras.training.plan import make_plan
 from fusion_keras.training.recipes import resolve
 from fusion_keras.training.restored import load_model
@@ -226,6 +226,28 @@ def test_a_run_beside_it_on_other_rows_is_no_parent(bench, tmp_path):
     tiny.write_manifest(tmp_path / "data", change=rename)
     late = train(bench.config(variant="late", **changes), tmp_path / "runs" / "late")
     assert {p.name for p in (late.folder / "parents").iterdir()} == {"text", "image"}
+
+
+@pytest.mark.slow
+def test_a_run_beside_it_on_other_labels_is_no_parent_and_a_changed_parent_ends_it(bench, tmp_path):
+    def relabel(lines):
+        lines[2][2], lines[3][2] = lines[3][2], lines[2][2]
+
+    path = tiny.write_manifest(tmp_path / "data")
+    changes = {"data__path": path, "train__epochs": 1, "parent__epochs": 1}
+    text = train(bench.config(**changes), tmp_path / "runs" / "text")
+    tiny.write_manifest(tmp_path / "data", change=relabel)
+    late = train(bench.config(variant="late", **changes), tmp_path / "runs" / "late")
+    assert {p.name for p in (late.folder / "parents").iterdir()} == {"text", "image"}
+    named = (str(text.folder), str(late.folder / "parents" / "image"))
+    config = bench.config(variant="late", parents=named, **changes)
+    run = Run(tmp_path / "named")
+    with run.open(resolve(config)):
+        begin(make_plan(config), run)
+    (run.partial / "metrics.json").write_text("{}")
+    (text.folder / "model.keras").write_bytes(b"another")
+    with pytest.raises(UsageError, match="A parent has changed since"):
+        train(config, run.folder)
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", "not json"])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from bench.edge import json_lines, tables
+from bench.edge.errors import BenchError
 from bench.edge.predict import main as predict
 from bench.edge.predictor import Answer, Predictor, _said
 from bench.edge.scores import Truth, wilson
@@ -152,6 +153,36 @@ def test_columns_are_named_by_flags_and_a_modality_may_have_none(predictor, tmp_
     assert (line["id"], line["target"], line["predicted"]) == ("a", "positive", answer.label)
     assert found.notes == ("rows.csv has no column 'image': all answers lack image",)
     assert found.scored == 1
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), BenchError("the engine is lost.")])
+def test_what_was_answered_is_kept_where_the_rest_is_not(
+    predictor, tiny_artifact, tmp_path, monkeypatch, capsys, error
+):
+    table, out = write_manifest(tmp_path), tmp_path / "answers.csv"
+    whole, asked = Predictor.predict_many, []
+
+    def twice(self, examples):
+        asked.append(examples)
+        if len(asked) == 3:
+            raise error
+        return whole(self, examples)
+
+    monkeypatch.setattr(Predictor, "predict_many", twice)
+    done = predict([str(tiny_artifact), f"--table={table}", f"--out={out}"])
+    assert done == (130 if isinstance(error, KeyboardInterrupt) else 2)
+    assert f"hat was answered until then is in {out}" in capsys.readouterr().err
+    errors = [row["error"] for row in read(out)]
+    assert errors[:2] == ["", ""]
+    assert set(errors[2:]) == {"not asked"}
+
+
+def test_a_place_for_answers_is_tried_before_anything_is_asked(tiny_artifact, tmp_path, capsys):
+    table = write_manifest(tmp_path)
+    (tmp_path / "file").touch()
+    out = tmp_path / "file" / "answers.csv"
+    assert predict([str(tiny_artifact), f"--table={table}", f"--out={out}"]) == 2
+    assert "cannot be written" in capsys.readouterr().err
 
 
 def test_progress_tells_what_is_left(predictor, tmp_path, monkeypatch):

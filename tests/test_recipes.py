@@ -10,6 +10,7 @@ from fusion_keras.config import copied, get_config
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.architectures import ARCHITECTURES
 from fusion_keras.fusion.variants import VARIANTS
+from fusion_keras.training.plan import make_plan
 from fusion_keras.training.recipes import RECIPES, resolve
 
 # Willis and Bakos 2025, section 3.5. MobileNetV2: "150 epochs ... stochastic gradient descent
@@ -58,6 +59,13 @@ def test_paper_recipe_is_section_3_5(variant):
     train = resolve(config_of(recipe="paper", variant=variant)).train
     assert train.batch_size == 32
     assert {name: train[name] for name in SECTION_3_5[variant]} == SECTION_3_5[variant]
+
+
+def test_a_part_of_the_rows_is_refused_where_they_are_divided_anyway():
+    config = config_of(recipe="paper", variant="late")
+    config.data.part = "first"
+    with pytest.raises(UsageError, match=r"leave part out, or set --config.parent.share=1"):
+        make_plan(config)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -43,6 +43,14 @@ def test_the_front_leaves_out_what_is_slower_and_no_more_accurate():
     assert [p.name for p in front.pareto(points(*FOUR), "p90")] == ["image", "early", "late"]
 
 
+def test_what_rounds_as_no_scored_graph_does_is_on_no_front(tmp_path, capsys):
+    rounded = contender("bf16", 1, runner="openvino-bf16")
+    path = measured(tmp_path / "a.json", *FOUR, rounded)
+    assert main([str(path), "--budget_ms=15", f"--out={tmp_path / 'r'}"]) == 0
+    assert "bf16" not in capsys.readouterr().out.partition("Report:")[0]
+    assert "not known in bfloat16" in (tmp_path / "r.md").read_text()
+
+
 @pytest.mark.parametrize(("budget", "best"), [(15, "late"), (14.1, "early"), (3, "image")])
 def test_a_p90_is_within_the_budget_only_with_its_interval(budget, best):
     # late: 14 ms, up to 14.14 ms.

@@ -4,13 +4,14 @@ import dataclasses
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from bench.studies.conducting import study
-from bench.studies.study import Step, StudyError, same_study, steps
+from bench.studies.study import Step, StudyError, export_step, of_runs, same_study, steps
 from bench.study import _parser, main
-from fusion_keras.jobs import shares
+from fusion_keras.jobs import Share, shares
 
 
 def plan(tmp_path, *flags):
@@ -256,6 +257,41 @@ def test_steps_side_by_side_wait_for_those_before_them(tmp_path):
     assert max(ended["text-s0"], ended["image-s0"]) < began["late-s0"]
     assert ended["late-s0"] < began["all"]
     assert len(said) == 4
+
+
+def test_what_runs_alone_has_the_whole_machine(tmp_path):
+    file = tmp_path / "cores"
+    code = f"import os; open({str(file)!r}, 'w').write(str(len(os.sched_getaffinity(0))))"
+    few, whole = Share(shares(1)[0].cores[:1]), shares(1)
+    study([named(tmp_path, "measure", "all", code)], quiet, quiet, [few, few], (), whole)
+    assert int(file.read_text()) == len(whole[0].cores)
+    study([named(tmp_path, "export", "a", code)], quiet, quiet, [few, few], (), whole)
+    assert int(file.read_text()) == 1
+
+
+def test_an_export_with_another_bar_is_not_done(tmp_path, tiny_run, tiny_artifact):
+    asked = (tmp_path, tiny_run, tiny_artifact, ["fp16", "int8", "int8_static"], [6])
+    assert export_step(*asked).done()
+    assert not export_step(*asked, allow_loss=0.25).done()
+
+
+def test_runs_without_a_seed_in_their_names_are_models_of_their_own(tmp_path):
+    names = {"late-small": True, "late-sharp": True, "image-tiny-s0": False, "image-tiny-s1": False}
+    for name, text in names.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metrics.json").write_text("{}")
+        inputs = {"token_ids": {}} if text else {"image": {}}
+        (tmp_path / name / "config.json").write_text(json.dumps({"inputs": inputs}))
+    folders = ",".join(str(tmp_path / name) for name in names)
+    options, _ = _parser().parse_known_args(
+        [f"--workdir={tmp_path / 'w'}", f"--runs={folders}", "--buckets=16"]
+    )
+    planned = of_runs(options)
+    (measure,) = (step for step in planned if step.kind == "measure")
+    measured = [part.name for part in map(Path, measure.command) if part.parent.name == "artifacts"]
+    assert measured == ["late-small", "late-sharp", "image-tiny-s0"]
+    told = {s.name: "--buckets=16" in s.command for s in planned if s.kind == "export"}
+    assert told == names
 
 
 def test_what_runs_beside_a_step_that_fails_is_ended(tmp_path):

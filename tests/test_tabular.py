@@ -18,6 +18,7 @@ from bench.edge.predictor import Predictor
 from bench.edge.runners.engines import open_runner
 from fusion_keras import api
 from fusion_keras.config import get_config
+from fusion_keras.data.load import check_source, load_dataset
 from fusion_keras.data.records import Records
 from fusion_keras.data.table import parse_number
 from fusion_keras.errors import UsageError
@@ -127,6 +128,36 @@ def test_a_constant_column_is_zero():
 def test_columns_that_teach_nothing_are_refused(rows, said):
     with pytest.raises(UsageError, match=said):
         reading(rows, ["train"] * len(rows))
+
+
+def test_a_cell_that_is_no_number_costs_its_row_behind_the_split(tmp_path):
+    rows = [f"word{i},{'xy'[i % 2]},{i}" for i in range(60)]
+    rows[7] = 'word7,y,"4,5"'
+    path = tmp_path / "set.csv"
+    path.write_text("\n".join(["text,label,age", *rows]), encoding="utf-8")
+    config = get_config().data
+    config.source, config.path, config.cache_dir = "manifest", str(path), str(tmp_path / "cache")
+    config.manifest.image_column, config.max_skipped = "", 0.02
+    alone = load_dataset(config)
+    fused = load_dataset(config, {"tabular": TabularReader(("age",), ())})
+    said = "set.csv line 9: age '4,5' is no number (a decimal comma: write a point)"
+    assert said in fused.notes
+    kept = [i for i in range(60) if i != 7]
+    assert fused.ids == [alone.ids[i] for i in kept]
+    assert list(fused.splits) == [alone.splits[i] for i in kept]
+    config.max_skipped = 0.01
+    with pytest.raises(UsageError, match=r"got 1 unusable of 60 rows in set.csv .*line 9: age"):
+        check_source(config, {"tabular": TabularReader(("age",), ())})
+
+
+@pytest.mark.parametrize(
+    "written", ["age,Speed (km/h)", "(age,Speed (km/h))", "( age , Speed (km/h) )"]
+)
+def test_names_of_columns_may_end_in_parentheses(written):
+    config = get_config()
+    config.tabular.numbers, config.tabular.categories = written, "Site (code)"
+    reader = MODALITY["tabular"].reader(config)
+    assert reader.columns == ("age", "Speed (km/h)", "Site (code)")
 
 
 def test_a_source_without_such_columns_is_refused():

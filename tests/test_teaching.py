@@ -215,6 +215,13 @@ def test_unlabelled_texts_are_made_as_the_manifests_are(tmp_path):
     assert "1 rows of more.csv were left out: their sentences" in notes
 
 
+def test_sentences_that_a_comma_cuts_are_refused(tmp_path):
+    path = tmp_path / "more.csv"
+    path.write_text("text\nGood\nGood, but long\nBad, but short\n", encoding="utf-8")
+    with pytest.raises(UsageError, match=r"got 2 unusable of 3 rows in more.csv \(more.csv line 3"):
+        read_unlabelled(path, ["text"], TextColumns.of("text"), {}, [])
+
+
 @pytest.mark.slow
 def test_a_row_that_lacks_its_image_is_asked_about_and_taught_without_one(taught, tmp_path):
     taught.beside(tmp_path)

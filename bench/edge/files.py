@@ -31,6 +31,17 @@ def write(path: Path, content) -> None:
         raise BenchError(f"{path} cannot be written: {error.strerror or error}.") from None
 
 
+def check_place(path: Path) -> None:
+    """Before hours are spent on what shall be written there.
+
+    Raises:
+        BenchError: the place cannot be written.
+    """
+    partial = path.with_name(f"{path.name}.partial")
+    write(partial, "")
+    partial.unlink()
+
+
 def digest(path: Path) -> str:
     """sha256 of a file, read in pieces."""
     sha = hashlib.sha256()

@@ -85,8 +85,18 @@ class _Entry:
         return queries >= method.amount.queries and seconds >= method.amount.seconds
 
     def finish(self, meter, idle_watts: float | None) -> None:
-        """What needs no turns; the peak first, before the stages bring in their libraries."""
-        self.known["peak_bytes"] = machine.peak_bytes(self.worker.pid)
+        """What needs no turns; the peak first, before the stages bring in their libraries.
+
+        Who is lost meanwhile has been timed all the same.
+        """
+        self.known |= {"peak_bytes": machine.peak_bytes(self.worker.pid), "complete": True}
+        try:
+            self._finish(meter, idle_watts)
+        except turns.Lost as lost:
+            self.known["stages"] = {"skipped": str(lost)}
+            self.worker.end()
+
+    def _finish(self, meter, idle_watts: float | None) -> None:
         if meter.source:
             # Sensors renew their values twice a second: a turn in a round is too short for them.
             queries, seconds = self._so_far()
@@ -95,7 +105,6 @@ class _Entry:
             self.known["power"] = power.energy(
                 meter.samples, *span, idle_watts, len(block["samples"])
             )
-        self.known["complete"] = True
         if self.contender.batch == 1:
             stages = self.worker.ask(("stages", STAGE_ROUNDS))
             skipped = stages.get("skipped")

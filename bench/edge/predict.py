@@ -73,6 +73,8 @@ def _check(options, given: dict) -> None:
             raise BenchError(f"--out={options.out} is the table itself: give another name.")
         if not options.replace:
             raise BenchError(f"{options.out} is there: give --out another name, or --replace it.")
+    if options.out:
+        files.check_place(options.out)
 
 
 # --- What is answered -----------------------------------------------------------------------------
@@ -110,6 +112,10 @@ def _of_table(predictor: Predictor, options) -> None:
             shown += f" [{low:.4f}, {high:.4f}] of {found.scored} rows"
         print(f"{name} {shown}")
     print(f"Answers: {options.out}")
+    if isinstance(found.ended, KeyboardInterrupt):
+        raise KeyboardInterrupt(f"Interrupted: what was answered until then is in {options.out}.")
+    if found.ended:
+        raise BenchError(f"{found.ended} What was answered until then is in {options.out}.")
 
 
 def _columns(options) -> tables.Columns:

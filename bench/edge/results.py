@@ -16,7 +16,8 @@ What stands in it (times in milliseconds unless a name says otherwise):
         parity             relative, allowed, cosine: against the artifact's golden outputs
         warm_up            samples before it was steady
         blocks: a list of  round, start (seconds since the first), settling, samples,
-                           (device: samples by the GPU's own events)
+                           (device: samples by the GPU's own events),
+                           (late: share that was due before the one before had ended, where hz)
         latency            `bench.edge.latency.summary` of all samples; null when cut short
         stages             null, or tokens, image, inference, all: summaries, end to end
         (device_latency)   the same of the GPU's own events
@@ -54,6 +55,17 @@ def write(path: Path, results: dict) -> None:
         BenchError: the place cannot be written.
     """
     files.write(path, json.dumps({"format": FORMAT, **results}, allow_nan=False) + "\n")
+
+
+def outpaced(contender: dict) -> str:
+    """A sentence, without its point, on one whose queries came faster than it answers, or ""."""
+    late = [block["late"] for block in contender.get("blocks", []) if "late" in block]
+    if not late or sum(late) <= len(late) / 2:
+        return ""
+    return (
+        f"{contender['name']} does not keep up with {contender['hz']:g} queries a second: they "
+        "queue, and its times say how long a turn was"
+    )
 
 
 def read(path: Path) -> dict:

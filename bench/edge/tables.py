@@ -63,6 +63,7 @@ class Answered:
         notes: what is odd about the table.
         metrics: name -> value, of the rows that have both an answer and a label.
         scored: how many those are.
+        ended: what came before the last row was answered: Ctrl-C, or an engine that failed.
     """
 
     csv: str
@@ -73,6 +74,7 @@ class Answered:
     notes: tuple[str, ...]
     metrics: dict[str, float]
     scored: int
+    ended: KeyboardInterrupt | BenchError | None = None
 
 
 def answer(
@@ -85,6 +87,9 @@ def answer(
     Args:
         say: told how far it is, in a line that the next one replaces.
 
+    Returns:
+        All answers; after Ctrl-C, or where the engine failed, those until then.
+
     Raises:
         BenchError: the table cannot be read, or has not the columns that the model takes.
     """
@@ -93,8 +98,14 @@ def answer(
     truth = scores.Truth.of(predictor.meta, columns, names)
     found: list[Answer | InputError] = []
     start = shown = time.monotonic()
+    ended = None
     for row in rows:
-        found.append(_answer_of(predictor, taken, row))
+        try:
+            found.append(_answer_of(predictor, taken, row))
+        except (KeyboardInterrupt, BenchError) as error:
+            ended = error
+            found += [InputError("not asked") for _ in rows[len(found) :]]
+            break
         now = time.monotonic()
         if now > shown + _SHOW_EVERY:
             left = (now - start) / len(found) * (len(rows) - len(found))
@@ -112,6 +123,7 @@ def answer(
         (*taken.notes, *notes),
         metrics,
         scored,
+        ended,
     )
 
 

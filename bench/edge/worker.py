@@ -79,22 +79,20 @@ class Feeds:
         arrays = queries(contender.folder)
         count = len(next(iter(arrays.values())))
         order = np.random.default_rng(seed).permutation(count)
-        order = np.resize(order, count * contender.batch).reshape(count, contender.batch)
-        padded = contender.inputs == "padded"
-        self._feeds = []
-        for rows in order:
-            feed = {name: np.ascontiguousarray(x[rows]) for name, x in arrays.items()}
-            self._feeds.append(feed if padded else fitted(feed, contender.meta))
-        self._next = 0
+        self._order = np.resize(order, count * contender.batch).reshape(count, contender.batch)
+        self._arrays, self._meta = arrays, contender.meta
+        self._padded, self._next = contender.inputs == "padded", 0
 
     def begin(self, number: int) -> None:
         """Go to where round `number` begins: the same queries for every contender."""
         self._next = number * _STRIDE
 
     def __call__(self) -> dict[str, np.ndarray]:
-        feed = self._feeds[self._next % len(self._feeds)]
+        # Put together when it is due: all of them at once would be memory that no model takes.
+        rows = self._order[self._next % len(self._order)]
         self._next += 1
-        return feed
+        feed = {name: np.ascontiguousarray(x[rows]) for name, x in self._arrays.items()}
+        return feed if self._padded else fitted(feed, self._meta)
 
 
 # --- Time ---------------------------------------------------------------------------------------
@@ -105,10 +103,12 @@ class _Timer:
         self.infer, self.runner, self.feeds = runner.infer, runner, feeds
         self.slow_by = contender.slow_by
         self.gap = 1 / contender.hz if contender.hz else 0.0
+        self.late = 0
 
-    def one(self, arrival: float | None = None) -> float:
-        """Milliseconds of one query, from its arrival on (None: now)."""
+    def one(self, due: float | None = None) -> float:
+        """Milliseconds of one query, from when it is due on (None: now)."""
         feed = self.feeds()
+        arrival = None if due is None else self._wait(due)
         start = time.perf_counter()
         self.infer(feed)
         if self.slow_by:
@@ -122,20 +122,17 @@ class _Timer:
         samples, device = [], []
         due = time.perf_counter()
         for _ in range(count):
-            arrival = None
-            if self.gap:
-                due += self.gap
-                arrival = self._wait(due)
-            samples.append(self.one(arrival))
+            due += self.gap
+            samples.append(self.one(due if self.gap else None))
             if getattr(self.runner, "device_ms", None) is not None:
                 device.append(self.runner.device_ms)
         return samples, device
 
-    @staticmethod
-    def _wait(due: float) -> float:
+    def _wait(self, due: float) -> float:
         """Sleep until a query is due; returns when it arrived, late or not."""
         left = due - time.perf_counter()
         if left <= 0:
+            self.late += 1
             return due
         time.sleep(left)
         return time.perf_counter()
@@ -143,10 +140,11 @@ class _Timer:
     def block(self, number: int, count: int, settling: int) -> dict:
         settled, _ = self.many(settling)
         self.feeds.begin(number)
-        start = time.monotonic()
+        self.late, start = 0, time.monotonic()
         samples, device = self.many(count)
         block = {"settling": settled, "samples": samples, "began": start}
-        return {**block, "ended": time.monotonic(), **({"device": device} if device else {})}
+        block |= {"ended": time.monotonic(), **({"device": device} if device else {})}
+        return {**block, "late": self.late / count} if self.gap else block
 
 
 def _warm_up(timer: _Timer, most_seconds: float) -> list[float]:

@@ -113,7 +113,9 @@ def sweep_chart(points: list[Point], title: str, by: str) -> Chart | None:
         same = [way for i, way in enumerate(ways) if i != where]
         return (id(point.model), str(point.inputs), *same)
 
-    measured = [p for p in points if not p.estimate and getattr(p, by) and at(p, "p50")]
+    measured = [
+        p for p in points if not (p.estimate or p.is_paced) and getattr(p, by) and at(p, "p50")
+    ]
     traces = []
     for some in grouped(measured, rest).values():
         if len({getattr(point, by) for point in some}) > 1:

@@ -68,6 +68,10 @@ class Model:
         return " + ".join(self.artifact["backbones"].values())
 
 
+# A runner that rounds as no graph does whose accuracy is known.
+OTHER_ARITHMETIC = "openvino-bf16"
+
+
 @dataclass(frozen=True, eq=False)
 class Point:
     """A contender of a measurement, or an estimate of one.
@@ -100,6 +104,11 @@ class Point:
     @property
     def accuracy(self) -> Interval:
         return self.model.accuracy
+
+    @property
+    def is_paced(self) -> bool:
+        """Whether its queries were not back to back, or were slowed down."""
+        return bool(self.hz or self.contender.get("slow_by"))
 
 
 def pool(artifacts: Iterable[dict]) -> dict[tuple[str, str], Model]:

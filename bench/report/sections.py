@@ -8,7 +8,16 @@ from collections.abc import Sequence
 from bench.report import comparison, published, robustness, tables, taught
 from bench.report.agreement import MOSI, dataset_of
 from bench.report.charts import front_chart, stage_chart, sweep_chart
-from bench.report.front import BASELINES, Answer, Model, Point, at, best_within, grouped
+from bench.report.front import (
+    BASELINES,
+    OTHER_ARITHMETIC,
+    Answer,
+    Model,
+    Point,
+    at,
+    best_within,
+    grouped,
+)
 from bench.report.gather import ESTIMATE, Inputs, machine_key
 from bench.report.page import Chart, Section, Table, milliseconds, percent
 from bench.report.runs import paired
@@ -38,7 +47,7 @@ def machine_names(inputs: Inputs) -> dict[str, str]:
 
 def arenas(points: list[Point], machines: dict[str, str]) -> dict[str, list[Point]]:
     """Title -> the points that may be compared: one machine, one test set, one query at a time."""
-    plain = [p for p in points if not p.hz and not p.contender.get("slow_by")]
+    plain = [p for p in points if not p.is_paced and p.runner != OTHER_ARITHMETIC]
     timed = [p for p in plain if p.batch == 1 and at(p, "p50")]
     tests = dict.fromkeys((p.model.artifact["dataset"], _ids(p)) for p in timed)
     named = {}

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import json
 
-from bench.report.front import BASELINES, Model, Point, at, difference, grouped, majority
+from bench.edge.results import outpaced
+from bench.report.front import (
+    BASELINES,
+    OTHER_ARITHMETIC,
+    Model,
+    Point,
+    at,
+    difference,
+    grouped,
+    majority,
+)
 from bench.report.gather import VERDICTS, Inputs
 from bench.report.page import Table, milliseconds, percent, seeds_of
 
@@ -188,9 +198,14 @@ def notes(inputs: Inputs, points: list[Point], models: list[Model]) -> list[str]
         skipped = (point.contender.get("stages") or {}).get("skipped")
         if skipped:
             said.append(f"{point.name}: stages were not timed: {skipped}")
-    aside = [p.name for p in points if p.hz or p.contender.get("slow_by")]
-    if aside:
+    said += [f"{told}." for p in points if (told := outpaced(p.contender))]
+    if aside := [p.name for p in points if p.is_paced]:
         said.append(f"Paced or slowed down, so in no chart and no budget: {', '.join(aside)}.")
+    if rounded := [p.name for p in points if p.runner == OTHER_ARITHMETIC]:
+        said.append(
+            f"Accuracy is that of float32, and not known in bfloat16, so on no front and in no "
+            f"budget: {', '.join(rounded)}."
+        )
     incomplete = [p.name for p in points if p.contender.get("complete") is False]
     if incomplete:
         said.append(f"Not complete, with fewer samples than planned: {', '.join(incomplete)}.")

@@ -29,6 +29,7 @@ def study(
     say: Callable[[str], None],
     shares: Sequence,
     trainers: Sequence = (),
+    whole: Sequence = (),
 ) -> None:
     """Take every step that is not done.
 
@@ -37,6 +38,8 @@ def study(
         say: told where the study stands, in a line that the next one may replace.
         shares: of the machine, `fusion_keras.jobs.Share`, one for each step that may run at a time.
         trainers: what starts trainings, instead: as many at a time on the nodes of a cluster.
+        whole: the machine, for what runs alone, which else has the first share; a measurement on
+            a part of the cores would be of another machine.
 
     Raises:
         StudyError: one failed.
@@ -50,7 +53,9 @@ def study(
 
     trainers = trainers or shares
     for batch in _batches(planned, len(shares), len(trainers)):
-        starters = trainers if batch and batch[0].kind in TRAININGS else shares
+        kind = batch[0].kind if batch else ""
+        alone = shares if kind in SIDE_BY_SIDE else whole or shares
+        starters = trainers if kind in TRAININGS else alone
         waiting, running, free = list(batch), [], list(starters)
         try:
             while waiting or running:
@@ -189,7 +194,7 @@ def conduct(options: argparse.Namespace, plan: Callable[[], list[Step]]) -> str:
             trainers = nodes.slots(len(planned)) if nodes else ()
             if nodes:
                 tell(nodes.described())
-            study(planned, tell, Progress(), shares, trainers)
+            study(planned, tell, Progress(), shares, trainers, _shares("1", 1))
         return (options.workdir / "logs" / "report.log").read_text(encoding="utf-8").strip()
     except (OSError, UsageError) as error:
         raise StudyError(str(error)) from None

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -64,7 +65,9 @@ def steps(options, handed_on: list[str]) -> list[Step]:
         flags |= taught
         if options.controls:
             planned += _controls(place, taught, options.teaching)
-    planned += [_export(place, run, options) for run in flags]
+    # Lengths are of sentences.
+    without = [m for m in ALONE if m != "text"]
+    planned += [_export(place, r, options, _seedless(r.name) not in without) for r in flags]
     folders = [_artifact(place, run) for run in flags]
     first = [f for f in folders if f.name.endswith(f"-s{options.seeds[0]}")]
     return [*planned, *_measures(place, first, options), _report(place, folders, options)]
@@ -86,10 +89,26 @@ def of_runs(options) -> list[Step]:
             raise StudyError(f"--runs has two called {run.name}: rename one of the folders.")
     place = options.workdir
     artifacts = [_artifact(place, run) for run in options.runs]
-    first = {folder.name.rpartition("-s")[0] or folder.name: folder for folder in artifacts[::-1]}
+    first = {_seedless(folder.name): folder for folder in artifacts[::-1]}
     measured = [folder for folder in artifacts if folder in first.values()]
-    exports = [_export(place, run, options) for run in options.runs]
+    exports = [_export(place, run, options, _takes_text(run)) for run in options.runs]
     return [*exports, *_measures(place, measured, options), _report(place, artifacts, options)]
+
+
+def _seedless(name: str) -> str:
+    """NAME of NAME-sSEED; a name without a seed is another model by itself."""
+    return re.sub(r"(?<=.)-s\d+$", "", name)
+
+
+def _takes_text(run: Path) -> bool:
+    """
+    Raises:
+        StudyError: it has no `config.json` that says so.
+    """
+    try:
+        return "token_ids" in json.loads((run / "config.json").read_text())["inputs"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise StudyError(f"{run / 'config.json'} is not there or damaged: train it anew.") from None
 
 
 def _taught(options, order: list[str], handed_on: list[str]) -> dict[Path, list[str]]:
@@ -170,10 +189,8 @@ def _train(place: Path, run: Path, flags: list[str]) -> Step:
     return Step("train", run.name, command, place / "logs" / f"train-{run.name}.log", lambda: False)
 
 
-def _export(place: Path, run: Path, options) -> Step:
-    # Lengths are of sentences.
-    variant = run.name.rpartition("-s")[0]
-    buckets = options.buckets if variant not in ALONE or variant == "text" else []
+def _export(place: Path, run: Path, options, takes_text: bool) -> Step:
+    buckets = options.buckets if takes_text else []
     target, allowed = _artifact(place, run), options.allow_loss
     return export_step(place, run, target, options.precisions, buckets, allowed)
 
@@ -200,6 +217,7 @@ def export_step(
             asked = {"fp32", *precisions} == set(meta["models"])
             lengths = buckets if "token_ids" in meta["inputs"] else []
             asked = asked and set(meta["lengths"]) == {*lengths, *meta["lengths"][-1:]}
+            asked = asked and meta["allow_loss"] == allow_loss
             return asked and meta["model_sha256"] == files.digest(run / "model.keras")
         except (ArtifactError, OSError, KeyError):
             return False

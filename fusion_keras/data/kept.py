@@ -18,7 +18,7 @@ from fusion_keras.data.records import Records, SkipLog
 from fusion_keras.files import whole
 
 # Raise it when the same table shall give other records.
-VERSION = 1
+VERSION = 2
 _PATHS = ("image", "audio")
 
 

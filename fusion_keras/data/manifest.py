@@ -27,7 +27,7 @@ from fusion_keras.data.table import (
     read_table,
 )
 from fusion_keras.data.target_leaks import giveaways, refuse_targets
-from fusion_keras.data.text_columns import JOIN, TextColumns
+from fusion_keras.data.text_columns import JOIN, TextColumns, folded
 from fusion_keras.errors import UsageError
 
 
@@ -70,9 +70,8 @@ def read_manifest(
 
     A row is skipped and noted if its text, label, id or group is empty or its text or label a
     missing value, a label is not in `classes` (of several, only looks like one), its image or sound
-    is missing, a cell of `numbers` is neither a number nor missing, or its length is wrong. Texts
-    are otherwise kept as they are,
-    be it one word, emoji or broken encoding.
+    is missing, or its length is wrong. Texts are otherwise kept as they are, be it one word, emoji
+    or broken encoding; so are cells of `numbers`, which their reader looks at.
 
     Args:
       text_column, text_join, text_names: see `text_columns.TextColumns.of`. Of several columns
@@ -121,8 +120,9 @@ def read_manifest(
         score=_optional(table, score_column, "score"),
         numbers=tuple(numbers),
         categories=tuple(categories),
-        classes=tuple(classes or ()),
-        missing=frozenset(word.strip().casefold() for word in missing),
+        # In a setting they may stand as numbers.
+        classes=tuple(map(str, classes or ())),
+        missing=folded(missing),
         several=label_kind == "multi",
         keep=keep_incomplete,
     )
@@ -305,12 +305,6 @@ class _Wanted:
                 if cell.strip() and not self.is_missing(cell) and not Path(cell.strip()).suffix:
                     hint = " (if that is for none: --config.data.manifest.missing)"
                 return f"no {what} {cell!r}{hint}"
-        for column in self.numbers:
-            cell = cells[column]
-            if cell.strip() and not self.is_missing(cell) and parse_number(cell) is None:
-                comma = parse_number(cell.replace(",", ".", 1)) is not None
-                hint = " (a decimal comma: write a point)" if comma else ""
-                return f"{column} {cell!r} is no number{hint}"
         return ""
 
 

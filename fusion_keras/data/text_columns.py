@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import re
+import itertools
 from collections.abc import Sequence
 
 from fusion_keras.data.numbering import place
@@ -47,7 +47,7 @@ class TextColumns:
         Raises:
           UsageError: a column is named twice, or a join is set and there is nothing to join.
         """
-        columns = _columns(written)
+        columns = named_columns(written)
         twice = next((c for c in columns if columns.count(c) > 1), None)
         if twice:
             raise UsageError(
@@ -59,8 +59,7 @@ class TextColumns:
                 f"config.data.manifest.text_join is {join!r}, and text_column names {named}: leave "
                 "it out, or name several with commas between."
             )
-        words = frozenset(word.strip().casefold() for word in missing)
-        return cls(columns, join, names, words)
+        return cls(columns, join, names, folded(missing))
 
     @classmethod
     def of_settings(cls, manifest) -> TextColumns:
@@ -133,12 +132,25 @@ class TextColumns:
         )
 
 
-def _columns(written: str) -> tuple[str, ...]:
+def folded(missing: Sequence[str | float]) -> frozenset[str]:
+    """What counts as empty, as cells are compared with it; a setting may have numbers among it."""
+    return frozenset(str(word).strip().casefold() for word in missing)
+
+
+def named_columns(written: str) -> tuple[str, ...]:
+    """The names in a setting, as `TextColumns.of` takes them."""
     if not written.strip():
         return ()
-    together = re.fullmatch(r"\s*\(([^()]*,[^()]*)\)\s*", written)
-    text = together[1] if together else written
+    text = _unwrapped(written)
     if "," not in text and not text.lstrip().startswith('"'):
         return (text,)
     names = next(csv.reader([text], skipinitialspace=True), [])
     return tuple(filter(None, (name.strip() for name in names))) or (text,)
+
+
+def _unwrapped(written: str) -> str:
+    """Without the parentheses around several names; those of a name, "v (km/h)", are its own."""
+    text = written.strip()
+    opened = list(itertools.accumulate((c == "(") - (c == ")") for c in text))
+    around = text.startswith("(") and opened.index(min(opened)) == len(text) - 1
+    return text[1:-1] if around and min(opened) == 0 and "," in text else written

@@ -64,7 +64,9 @@ def read_unlabelled(
     wanted = {"text": text.columns, **{m: (name,) for m, name in files.items() if name}}
     wanted = {m: names for m, names in wanted.items() if m in taken}
     read = {name for names in wanted.values() for name in names}
-    table = read_table(path, SkipLog(path.name, 0), columns=read, **table_options)
+    broken = SkipLog(path.name, 0)
+    table = read_table(path, broken, columns=read, **table_options)
+    broken.check()
     present = {m: names[0] for m, names in wanted.items() if set(names) & set(table.columns)}
     if not present:
         columns = [name for names in wanted.values() for name in names]

@@ -22,8 +22,9 @@ from keras import layers
 from fusion_keras.backbones.facts import Facts
 from fusion_keras.backbones.layouts import Weight, dense, under
 from fusion_keras.data.odd_classes import alike, spelt
-from fusion_keras.data.records import Dataset, Reading, Records
+from fusion_keras.data.records import Dataset, Reading, Records, SkipLog
 from fusion_keras.data.table import parse_number
+from fusion_keras.data.text_columns import named_columns
 from fusion_keras.errors import UsageError
 from fusion_keras.modalities.base import Modality
 
@@ -97,18 +98,42 @@ class TabularReader:
                 "a manifest has; choose source=manifest, or leave tabular out of "
                 "fusion.modalities."
             )
+        log = records.skips or SkipLog(records.name, 0, len(records))
+        more = self._no_numbers(records).values()
+        dataclasses.replace(log, entries=[*log.entries, *more]).check()
+
+    def _no_numbers(self, records: Records) -> dict[int, str]:
+        """Row -> why it cannot be used: a cell of numbers that holds none."""
+        found = {}
+        for i, row in enumerate(records.raw["tabular"]):
+            for name in self.numbers if row else ():
+                cell = row[name]
+                if cell.strip() and parse_number(cell) is None:
+                    comma = parse_number(cell.replace(",", ".", 1)) is not None
+                    hint = " (a decimal comma: write a point)" if comma else ""
+                    found[i] = f"{records.origins[i]}: {name} {cell!r} is no number{hint}"
+                    break
+        return found
 
     def read(self, records: Records, folder: Path) -> Reading:
+        """As of files that cannot be used, rows are left out behind the split: it is the same for
+        models that take no numbers."""
         self.require(records)
         nothing = dict.fromkeys(self.columns, "")
         rows = [nothing if row is None else row for row in records.raw["tabular"]]
+        unusable = self._no_numbers(records)
+        for row, reason in unusable.items():
+            records.skips.entries.append(reason)
+            rows[row] = nothing
+        usable = ~np.isin(np.arange(len(rows)), list(unusable))
         train = [row for row, split in zip(rows, records.splits, strict=True) if split == "train"]
         encoding = {
             "numbers": [_standard(name, train) for name in self.numbers],
             "categories": [_levels(name, train) for name in self.categories],
         }
         values = np.stack([encode(row, encoding) for row in rows])
-        return Reading(values, notes=tuple(_notes(rows, encoding)), encoding=encoding)
+        used = [row for row, ok in zip(rows, usable, strict=True) if ok]
+        return Reading(values, usable, tuple(_notes(used, encoding)), encoding)
 
 
 def _standard(name: str, rows: Sequence[dict[str, str]]) -> dict:
@@ -171,8 +196,7 @@ def _notes(rows, encoding):
 
 
 def _named(columns: str) -> tuple[str, ...]:
-    """The names between commas; parentheses around them all keep a sweep from dividing them."""
-    return tuple(filter(None, (name.strip() for name in columns.strip("()").split(","))))
+    return tuple(filter(None, (name.strip() for name in named_columns(columns))))
 
 
 def _sizes(preset: str) -> tuple[int, int]:

@@ -126,8 +126,12 @@ def begin(
     task = prepare(plan, dataset)
     # Before anything is written down: a refused setting can be fixed in the same folder.
     steps_per_epoch(len(task.rows["train"]), plan.config.train.batch_size)
-    learned_from = _of_lesson(plan, lesson)
-    run.check_teachers(learned_from)
+    kept = {m: f for m, f in folders.items() if run.partial not in f.parents}
+    learned_from = {
+        "parents_sha256": {m: digest(f / "model.keras") for m, f in kept.items()},
+        **_of_lesson(plan, lesson),
+    }
+    run.check_learned_from(learned_from)
     describe(run, task, folders, **learned_from)
     _adopt(task, folders)
     return teaching.taught(task, lesson) if lesson else task
@@ -210,15 +214,22 @@ def _parents(
 
 
 def _matching_run(config, run: Run) -> Path | None:
-    """A complete run beside this one that was trained with exactly this config, resolved."""
+    """A complete run beside this one that was trained with exactly this config, resolved, on the
+    table as it is now: another may have had other labels, or rows that are not there any more."""
     beside = sorted(path for path in run.folder.parent.glob("*") if path.is_dir())
+    now = _digest_of(config.data.path)
     # What becomes of rows that lack a modality shows in the rows, which are compared then.
     configs = [copied(config) for _ in CHOICES]
     for same, choice in zip(configs, CHOICES, strict=True):
         same.data.incomplete = choice
-    return next(
-        (f for f in beside if any(Run(f, run.framework).is_of(same) for same in configs)), None
-    )
+
+    def fits(folder: Path) -> bool:
+        candidate = Run(folder, run.framework)
+        if not any(candidate.is_of(same) for same in configs):
+            return False
+        return candidate.read_json("config.json")["dataset"].get("table_sha256", "") == now
+
+    return next(filter(fits, beside), None)
 
 
 def _adopt(task: Task, folders: dict[str, Path]) -> None:

@@ -84,6 +84,12 @@ def make_plan(config, framework: str = "keras") -> Plan:
             "--config.fusion.junctions: leave them out, or choose --variant=late."
         )
     missing = {} if resolved.parents else _missing(plan)
+    if missing and _divides(resolved) and resolved.data.part != "all":
+        raise UsageError(
+            f"config.data.part is {resolved.data.part}, and {resolved.variant} divides the rows "
+            f"between its parents and its head itself (config.parent.share is "
+            f"{resolved.parent.share:g}): leave part out, or set --config.parent.share=1."
+        )
     check_teaching(resolved, framework)
     return dataclasses.replace(
         plan,

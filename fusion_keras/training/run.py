@@ -178,11 +178,12 @@ class Run:
                     "the folder to start anew."
                 )
 
-    def check_teachers(self, now: dict) -> None:
-        """Check that a run that is resumed still learns from the same teachers and rows.
+    def check_learned_from(self, now: dict) -> None:
+        """Check that a run that is resumed still learns from the same models and rows.
 
         Args:
             now: what `config.json` will say: teachers, directory of each -> sha256 of its model;
+                parents_sha256, modality -> of the model of each that is kept elsewhere;
                 unlabelled_sha256, of the table of unlabelled rows. What there is none of is left
                 out.
 
@@ -192,9 +193,10 @@ class Run:
         before = self.read_json("config.json") if self._begun else now
         for name, what in (
             ("teachers", "A teacher"),
+            ("parents_sha256", "A parent"),
             ("unlabelled_sha256", "The table of unlabelled rows"),
         ):
-            # Runs from before that was written down say nothing of their table.
+            # Runs from before that was written down say nothing of it.
             if name in before and before[name] != now.get(name):
                 raise UsageError(
                     f"{what} has changed since {self.partial} was begun: restore it, or remove the "
