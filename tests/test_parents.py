@@ -12,7 +12,7 @@ from fusion_keras.training.experiment import begin, train
 from fusion_keras.training.plan import make_plan
 from fusion_keras.training.recipes import resolve
 from fusion_keras.training.restored import load_model
-from fusion_keras.training.run import Run
+from fusion_keras.training.run import CHECKPOINT, Run
 from fusion_keras.training.task import prepare
 from tests.support import tiny
 from tests.support.tiny import table
@@ -244,7 +244,7 @@ def test_a_run_beside_it_on_other_labels_is_no_parent_and_a_changed_parent_ends_
     run = Run(tmp_path / "named")
     with run.open(resolve(config)):
         begin(make_plan(config), run)
-    (run.partial / "metrics.json").write_text("{}")
+    (run.partial / CHECKPOINT).touch()
     (text.folder / "model.keras").write_bytes(b"another")
     with pytest.raises(UsageError, match="A parent has changed since"):
         train(config, run.folder)
