@@ -130,8 +130,8 @@ def test_an_interrupt_that_keras_swallows_is_not_lost(number):
 def test_an_interrupt_lost_before_training_ends_it_at_once(bench, tmp_path, monkeypatch):
     describe = experiment.describe
 
-    def interrupted(*arguments):
-        describe(*arguments)
+    def interrupted(*arguments, **more):
+        describe(*arguments, **more)
         with contextlib.suppress(KeyboardInterrupt):  # as in a callback of the collector
             os.kill(os.getpid(), signal.SIGINT)
 

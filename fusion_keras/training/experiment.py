@@ -126,11 +126,9 @@ def begin(
     task = prepare(plan, dataset)
     # Before anything is written down: a refused setting can be fixed in the same folder.
     steps_per_epoch(len(task.rows["train"]), plan.config.train.batch_size)
-    kept = {m: f for m, f in folders.items() if run.partial not in f.parents}
-    learned_from = {
-        "parents_sha256": {m: digest(f / "model.keras") for m, f in kept.items()},
-        **_of_lesson(plan, lesson),
-    }
+    learned_from = _of_lesson(plan, lesson)
+    if kept := {m: f for m, f in folders.items() if run.partial not in f.parents}:
+        learned_from["parents_sha256"] = {m: digest(f / "model.keras") for m, f in kept.items()}
     run.check_learned_from(learned_from)
     describe(run, task, folders, **learned_from)
     _adopt(task, folders)
