@@ -121,6 +121,25 @@ def test_pixels_of_a_camera_are_those_of_its_file():
         np.testing.assert_array_equal(picture(bgr[..., ::-1], meta(spec)), wanted)
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_scan_is_turned_once(orientation):
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 70, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "TIFF", exif=tags)
+    found, wanted = picture(file.getvalue(), meta())[0], decode(file.getvalue(), SPECS[0])
+    np.testing.assert_array_equal(found, wanted)
+
+
+def test_nobody_runs_a_program_that_comes_as_a_picture():
+    program = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n{ } loop\n%%EOF\n"
+    with pytest.raises(InputError, match="Ghostscript would have to run"):
+        picture(program, meta())
+    with pytest.raises(BadImage, match="Ghostscript would have to run"):
+        decode(program, SPECS[0])
+
+
 @pytest.fixture
 def eager_threads():
     """They take turns a thousand times as often, so that what can go wrong between them does."""
@@ -219,6 +238,9 @@ def test_samples_and_bytes_are_heard_as_the_file(tmp_path):
         samples = np.frombuffer(file.readframes(10**6), "<i2").reshape(-1, 2) / 32768
     wanted = sound(path, described)
     np.testing.assert_array_equal(sound(path.read_bytes(), described), wanted)
+    streamed = bytearray(path.read_bytes())
+    streamed[4:8] = streamed[40:44] = b"\xff" * 4  # as FFmpeg writes to a pipe
+    np.testing.assert_array_equal(sound(bytes(streamed), described), wanted)
     np.testing.assert_allclose(sound(samples, described), wanted, atol=1e-6)
 
 

@@ -13,6 +13,7 @@ from bench.edge.errors import BenchError
 from bench.edge.predict import main as predict
 from bench.edge.predictor import Answer, Predictor, _said
 from bench.edge.scores import Truth, wilson
+from fusion_keras.data.table import PERHAPS_NAMES
 from fusion_keras.metrics import classification_metrics, label_metrics
 from tests.support.tiny import HEADER, rows, write_manifest
 
@@ -183,6 +184,21 @@ def test_a_place_for_answers_is_tried_before_anything_is_asked(tiny_artifact, tm
     out = tmp_path / "file" / "answers.csv"
     assert predict([str(tiny_artifact), f"--table={table}", f"--out={out}"]) == 2
     assert "cannot be written" in capsys.readouterr().err
+
+
+def test_what_is_missing_is_what_the_artifact_says(tmp_path):
+    cells = {"age": "-", "garage": "none", "title": "nan", "body": "-"}
+    tabular = {"numbers": [{"name": "age"}], "categories": [{"name": "garage", "levels": ["none"]}]}
+    spec = {
+        "token_ids": {"columns": ["title", "body"], "missing": ["-"]},
+        "tabular": {**tabular, "missing": ["-", "none"]},
+    }
+    meta = {"inputs": spec, "may_lack": ["tabular", "token_ids"]}
+    columns = tables.Columns(missing=tables.MISSING)
+    taken = tables._Taken.of(meta, columns, list(cells), tmp_path / "a.csv")
+    assert set(taken.given(cells)) == {"text", "features"}
+    assert taken.given({**cells, "garage": "-", "title": "-"}) == {}
+    assert set(PERHAPS_NAMES) == tables.PERHAPS_LEVELS
 
 
 def test_progress_tells_what_is_left(predictor, tmp_path, monkeypatch):

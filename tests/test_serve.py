@@ -121,6 +121,7 @@ def test_it_tells_what_the_model_takes(port):
         ({"text": "a", "image": "1.png"}, 400, "image is no base64"),
         ({"text": "a", "image": ["/etc/passwd"]}, 400, "image is no base64"),
         ({"text": 5}, 400, "The text is int"),
+        ({"text": "." * 100_001}, 400, "has 100001 characters, more than the 100000 allowed"),
         ({"sentence": "a"}, 400, "There is no 'sentence'"),
         ({"text": "a", "precision": "int4"}, 400, "no precision 'int4', only fp32, int8"),
         ({"text": "a", "precision": []}, 400, r"no precision \[\]"),

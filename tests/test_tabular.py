@@ -103,6 +103,29 @@ def test_the_device_says_what_it_does_not_get():
         note("age=1", "age=2")
 
 
+def test_what_is_missing_in_a_number_may_be_a_level_beside_it():
+    encoding = reading([row("1", "NULL"), row("3", "s")], ["train"] * 2).encoding
+    meta = {"inputs": {"tabular": {**encoding, "missing": ["null"]}}}
+    np.testing.assert_array_equal(device.row({"age": "NULL", "site": "NULL"}, meta), [[0, 1, 0]])
+    made = MODALITY["tabular"].one(
+        {"age": "NULL", "site": "NULL"},
+        TabularReader(("age",), ("site",)),
+        meta["inputs"]["tabular"],
+    )
+    np.testing.assert_array_equal(made, [0, 1, 0])
+
+
+@pytest.mark.parametrize("levels", [("False", "True"), ("false", "true")])
+def test_a_truth_is_the_level_that_training_had_of_it(levels):
+    encoding = reading([row("1", levels[0]), row("3", levels[1])], ["train"] * 2).encoding
+    meta = {"inputs": {"tabular": encoding}}
+    np.testing.assert_array_equal(device.row({"site": True}, meta), [[0, 0, 1]])
+    reads = TabularReader(("age",), ("site",))
+    np.testing.assert_array_equal(
+        MODALITY["tabular"].one({"site": True}, reads, encoding), [0, 0, 1]
+    )
+
+
 def test_what_is_missing_is_the_mean_and_no_level_and_is_counted():
     read = reading([row("1", "n"), row("3", "s"), row("", " ")], ["train", "train", "train"])
     np.testing.assert_array_equal(read.values[2], [0, 0, 0])

@@ -27,6 +27,7 @@ class Wanted:
         words: of its command line there, besides the flags that are the same.
         left_out: flags that are among the words, or are of this machine alone.
         sends: name there -> file here.
+        gone: names there of files that are not here.
         ours: how names there are called here.
         stdin: a file here.
         edit: (file, what makes our names of theirs) changes a file that has come.
@@ -43,6 +44,7 @@ class Wanted:
     words: Sequence[str] = ()
     left_out: Sequence[str] = ()
     sends: Mapping[str, Path] = dataclasses.field(default_factory=dict)
+    gone: Sequence[str] = ()
     ours: Mapping[str, str] = dataclasses.field(default_factory=dict)
     stdin: Path | None = None
     edit: Callable[[Path, Callable[[str], str]], None] | None = None

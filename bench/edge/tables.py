@@ -22,6 +22,8 @@ from bench.edge.predictor import Answer, Predictor
 
 # What training takes for a missing value, where the artifact does not say.
 MISSING = ("nan", "<na>", "#n/a", "n/a", "none", "null")
+# Of these, what training may have met as a category.
+PERHAPS_LEVELS = frozenset({"n/a", "none", "null"})
 # The most that Python's csv module can be told; without, it refuses cells of 128 KiB.
 _LONGEST_CELL = 2**31 - 1
 # Seconds between two lines that show progress.
@@ -128,8 +130,8 @@ def answer(
 
 
 def files_named(meta: dict, path: Path, columns: Columns) -> list[tuple[Path, str]]:
-    """The files that the rows of a table name and that are there, each once: where, and how it is
-    named, relative to the table's folder.
+    """The files that the rows of a table name, there or not, each once: where, and how it is named,
+    relative to the table's folder.
 
     Args:
         meta: of the artifact that is to be asked.
@@ -146,7 +148,7 @@ def files_named(meta: dict, path: Path, columns: Columns) -> list[tuple[Path, st
             given = {} if row.reason else taken.given(row.cells)
             for file in (given.get("image"), given.get("audio")):
                 with contextlib.suppress(OSError, ValueError):  # a name that no file has
-                    if file is not None and file.is_file():
+                    if file is not None and (file.is_file() or not file.exists()):
                         found[file] = file.relative_to(path.parent).as_posix()
     return list(found.items())
 
@@ -216,7 +218,8 @@ class _Taken:
     columns: dict[str, list[str]]
     # Of the text and the features: given by the names of their columns.
     by_name: frozenset[str]
-    missing: frozenset[str]
+    # (keyword of `predict`, column) -> what is a missing value in it.
+    missing: dict[tuple[str, str], frozenset[str]]
     may_lack: tuple[str, ...]
     folder: Path
     notes: tuple[str, ...]
@@ -256,7 +259,14 @@ class _Taken:
         if twice:
             raise BenchError(f"{path} has the column {twice[0]!r} twice: rename one.")
         by_name = frozenset({"features"} | ({"text"} if joined else set()))
-        words = frozenset(word.strip().casefold() for word in columns.missing)
+        usual = frozenset(word.strip().casefold() for word in columns.missing)
+        words = {(keyword, name): usual for keyword in wanted for name in wanted[keyword]}
+        # What the artifact says of its own columns goes before.
+        words |= {("text", name): frozenset(spec["token_ids"]["missing"]) for name in joined}
+        told = frozenset(tabular.get("missing", usual))
+        words |= {("features", c["name"]): told for c in tabular.get("numbers", [])}
+        levels = tabular.get("categories", [])
+        words |= {("features", c["name"]): told - PERHAPS_LEVELS for c in levels}
         return cls(wanted, by_name, words, may_lack, path.parent, tuple(notes))
 
     def given(self, cells: Mapping[str, str]) -> dict[str, Any]:
@@ -267,7 +277,7 @@ class _Taken:
         """
         given: dict[str, Any] = {}
         for keyword, names in self.columns.items():
-            empty = all(self._is_missing(cells[name]) for name in names)
+            empty = all(self._is_missing(keyword, name, cells[name]) for name in names)
             # An empty row of features is one of means, where the model may not lack them.
             if empty and not (keyword == "features" and keyword not in self.may_lack):
                 continue
@@ -279,8 +289,8 @@ class _Taken:
                 given[keyword] = self._inside(cells[names[0]].strip())
         return given
 
-    def _is_missing(self, cell: str) -> bool:
-        return cell.strip().casefold() in ("", *self.missing)
+    def _is_missing(self, keyword: str, name: str, cell: str) -> bool:
+        return not cell.strip() or cell.strip().casefold() in self.missing[keyword, name]
 
     def _inside(self, relative: str) -> Path:
         """A table may come from anyone: no cell of it may make the program read elsewhere."""

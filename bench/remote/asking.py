@@ -68,6 +68,7 @@ def ask(options: argparse.Namespace, columns: tables.Columns, runner: str) -> in
                 *([] if options.threads else ["threads"]),
             ),
             sends=sent.files,
+            gone=tuple(sent.gone),
             ours=sent.ours(escaped=options.jsonl),
             stdin=given,
             writes=writes,
@@ -81,20 +82,26 @@ class _Sent:
 
     def __init__(self):
         self.files: dict[str, Path] = {}
+        self.gone: set[str] = set()
         self._folders: dict[str, Path] = {}
 
     def add(self, path: Path) -> str:
         """Its name there, whether it is a file or not."""
         place = hashlib.sha256(str(path.parent.resolve()).encode()).hexdigest()[:12]
         self._folders[f"inputs/{place}/"] = path.parent
-        name = f"inputs/{place}/{path.name}"
+        return self._named(f"inputs/{place}/{path.name}", path)
+
+    def _named(self, name: str, path: Path) -> str:
         if path.is_file():
             self.files[name] = path
+        else:
+            # There one from before may be.
+            self.gone.add(name)
         return name
 
     def beside(self, other: Path, path: Path, relative: str) -> None:
         """A file that is named relative to the folder of another."""
-        self.files[f"{self.add(other).rpartition('/')[0]}/{relative}"] = path
+        self._named(f"{self.add(other).rpartition('/')[0]}/{relative}", path)
 
     def ours(self, *, escaped: bool) -> dict[str, str]:
         """Folder there -> here, as both begin a path; escaped: as JSON writes it."""
@@ -120,7 +127,7 @@ def _line(line: bytes, sent: _Sent) -> bytes:
             if isinstance(row, dict) and isinstance(row.get(name), str):
                 row[name] = sent.add(Path(row[name]))
         return json.dumps(row).encode() + b"\n"
-    except (ValueError, RecursionError):
+    except (OSError, RuntimeError, ValueError):  # deep, a name that no file has, a loop of links
         return line
 
 

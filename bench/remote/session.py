@@ -81,7 +81,8 @@ class Session:
     def prepare(self) -> None:
         """Copy what is not there, unless it runs already."""
         host, called, needed = self._where.host, self._wanted.called, _modules(self._wanted)
-        found = self._device.ask("look", modules=list(needed), files=self._digests)
+        asked = {"files": self._digests, "gone": self._wanted.gone}
+        found = self._device.ask("look", modules=list(needed), **asked)
         if found["state"] in ("running", "ended"):
             tell(f"Going on with the {called} that began on {host} at {found['began']}.")
         else:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import codecs
+import contextlib
 import errno
 import fcntl
 import hashlib
@@ -60,6 +61,9 @@ def look(folder: Path, request: dict) -> None:
         return
     if request["files"]:  # something is to be done
         os.close(_locked())
+        for name in request.get("gone", ()):
+            with contextlib.suppress(OSError):
+                (folder / name).unlink()
     sys.path[0:1] = []  # the home folder is none of the modules' places
     say(
         done=True,

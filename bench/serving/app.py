@@ -43,6 +43,8 @@ _POLICY = (
     "img-src blob:; media-src blob:; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 _FILES = ("image", "audio")
+# Characters: all of it is tokenized before it is cut, at half a kilobyte each.
+LONGEST_TEXT = 100_000
 
 
 @dataclass(frozen=True)
@@ -251,6 +253,10 @@ def _asked(predictors: Mapping[str, Predictor], body: bytes) -> tuple[str, dict[
     if not isinstance(precision, str) or precision not in predictors:
         raise InputError(f"There is no precision {precision!r}, only {', '.join(predictors)}.")
     given = {name: value for name, value in given.items() if value is not None}
+    text = given.get("text", "")
+    cells = text.values() if isinstance(text, dict) else [text]
+    if (length := sum(len(cell) for cell in cells if isinstance(cell, str))) > LONGEST_TEXT:
+        raise InputError(f"The text has {length} characters, more than the {LONGEST_TEXT} allowed.")
     for name in _FILES:
         if name in given:
             given[name] = _bytes(name, given[name])

@@ -93,6 +93,8 @@ def _decoded(
         given = isinstance(source, Image.Image)  # and stays open
         with contextlib.nullcontext(source) if given else Image.open(source) as image:
             _check_pixels(*image.size)
+            if image.format == "EPS":
+                raise BadImage("PostScript, a program that Ghostscript would have to run")
             upright = ImageOps.exif_transpose(image)
             return finish(_to_rgb(upright))
     except BadImage:
@@ -190,8 +192,10 @@ def _narrow(image: Image.Image) -> Image.Image:
     """16 bits -> 8. Pillow's own conversion would clip every value above 255 to white."""
     if image.mode == "F":
         raise BadImage("floating-point pixels, which have no agreed range")
-    values = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
-    return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    values = np.clip(np.asarray(image), 0, 65535).astype(np.int32)
+    values += 128
+    values //= 257
+    return Image.fromarray(values.astype(np.uint8))
 
 
 def _squash(image: Image.Image, spec: ImageSpec) -> Image.Image:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import keras
@@ -199,6 +199,15 @@ def _named(columns: str) -> tuple[str, ...]:
     return tuple(filter(None, (name.strip() for name in named_columns(columns))))
 
 
+def _cell(value, levels: Sequence[str], missing: Collection[str]) -> str:
+    """A cell as a table has it; what is missing is empty, unless it is a level of this column."""
+    text = "" if value is None else str(value).strip()
+    if isinstance(value, (bool, np.bool_)):
+        # As JSON has it, or as pandas writes a CSV file.
+        text = next((form for form in (text.lower(), text) if form in levels), text.lower())
+    return "" if text.casefold() in missing and text not in levels else text
+
+
 def _sizes(preset: str) -> tuple[int, int]:
     """(layers, width) of a preset's name, mlp_LAYERSxWIDTH."""
     match = re.fullmatch(r"mlp_([1-9]\d?)x([1-9]\d{0,3})", preset)
@@ -241,12 +250,9 @@ class Tabular(Modality):
         unknown = sorted(set(given) - set(reader.columns))
         if unknown:
             raise ValueError(f"there is no column {unknown[0]!r}; {', '.join(reader.columns)} are")
-        cells = {n: "" if given.get(n) is None else str(given[n]).strip() for n in reader.columns}
-        levels = {level for each in described["categories"] for level in each["levels"]}
+        levels = {each["name"]: each["levels"] for each in described["categories"]}
         missing = set(described.get("missing", ()))
-        for column, cell in cells.items():
-            if cell.casefold() in missing and cell not in levels:
-                cells[column] = ""
+        cells = {n: _cell(given.get(n), levels.get(n, ()), missing) for n in reader.columns}
         for number in described["numbers"]:
             cell = cells[number["name"]]
             if cell and parse_number(cell) is None:

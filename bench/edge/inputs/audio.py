@@ -99,6 +99,8 @@ def _whisper(waveform: np.ndarray, spec: dict) -> np.ndarray:
     return (kept + 4) / 4 - spec["silence"]
 
 
+# Bytes of samples, says the header of who could not go back to it.
+_UNKNOWN = 0xFFFFFFFF
 _METHODS = {"vggish": _vggish, "whisper": _whisper}
 
 
@@ -159,7 +161,11 @@ def _recording(source: Path | io.BytesIO, spec: dict) -> np.ndarray:
             raise InputError(f"{8 * width} bits a sample")
         if found != spec["rate"]:
             raise InputError(f"{found} Hz")
-        samples = np.frombuffer(file.readframes(count), "<i2")
+        frames = file.readframes(count)
+        if count == _UNKNOWN // (width * channels):
+            count = len(frames) // (width * channels)
+            frames = frames[: count * width * channels]
+        samples = np.frombuffer(frames, "<i2")
     if not count or len(samples) != count * channels:
         raise InputError(f"{len(samples) // channels} of {count} samples are there")
     if count < spec["window"]:

@@ -6,6 +6,8 @@ import io
 import os
 from pathlib import Path
 
+import numpy as np
+
 from bench.edge.errors import InputError
 
 
@@ -39,6 +41,13 @@ def require_file(path: object, what: str) -> Path:
     except (OSError, ValueError):  # a name that no file can have
         found = "not there"
     raise InputError(f"The {what} {path} is {found}: give the path of a file.")
+
+
+def written(cell: object) -> str:
+    """A cell as training has it of JSON: nothing is empty, a truth is in small letters."""
+    if cell is None:
+        return ""
+    return str(cell).lower() if isinstance(cell, (bool, np.bool_)) else str(cell).strip()
 
 
 def called(given: object) -> str:

@@ -96,12 +96,13 @@ def _turned(image):
     from PIL import Image
 
     _check(*image.size)
+    if image.format == "EPS":
+        raise InputError("PostScript, a program that Ghostscript would have to run")
     with _quiet():
+        # First: of a TIFF it turns the pixels itself, and the tag is gone.
+        image.load()
         turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION))
-    if turn:
-        return image.transpose(Image.Transpose[turn])
-    image.load()
-    return image
+    return image.transpose(Image.Transpose[turn]) if turn else image
 
 
 @contextlib.contextmanager
@@ -123,8 +124,10 @@ def _rgb(image):
     if image.mode == "F":
         raise InputError("floating-point pixels, which have no agreed range")
     if image.mode == "I" or image.mode.startswith("I;16"):
-        values = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
-        image = Image.fromarray(((values + 128) // 257).astype(np.uint8))
+        values = np.clip(np.asarray(image), 0, 65535).astype(np.int32)
+        values += 128
+        values //= 257
+        image = Image.fromarray(values.astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, (255,) * 4), image)

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.edge.errors import InputError
+from bench.edge.inputs.given import written
 
 _SHOWN = 5
 # Column -> cell; or as a command line has them; None is an empty row.
@@ -82,25 +83,24 @@ def _cells(cells: Given, spec: dict) -> dict[str, str]:
     pairs = (
         list(cells.items()) if isinstance(cells, Mapping) else [_named(str(c)) for c in cells or ()]
     )
-    given = {name: _written(cell) for name, cell in pairs}
+    levels = {category["name"]: category["levels"] for category in spec["categories"]}
+    missing = spec.get("missing", ())
+    given = {name: _read(cell, levels.get(name, ()), missing) for name, cell in pairs}
     if len(given) < len(pairs):
         raise InputError("--tabular names a column twice: give each once.")
     unknown = [name for name in given if name not in known]
     if unknown:
         raise InputError(f"The model reads no column {unknown[0]!r}; it reads {', '.join(known)}.")
-    levels = {level for category in spec["categories"] for level in category["levels"]}
-    missing = spec.get("missing", ())
-    return {
-        name: "" if cell.casefold() in missing and cell not in levels else cell
-        for name, cell in given.items()
-    }
+    return given
 
 
-def _written(cell: object) -> str:
-    """As training's tables have what JSON says: nothing is empty, a truth is in small letters."""
-    if cell is None:
-        return ""
-    return str(cell).lower() if isinstance(cell, bool) else str(cell).strip()
+def _read(cell: object, levels: Sequence[str], missing: Sequence[str]) -> str:
+    """A cell as training had it; what is missing is empty, unless it is a level of this column."""
+    said = written(cell)
+    # A CSV file may have been written by pandas.
+    if isinstance(cell, (bool, np.bool_)) and said not in levels and str(cell) in levels:
+        return str(cell)
+    return "" if said.casefold() in missing and said not in levels else said
 
 
 def _named(written: str) -> tuple[str, str]:

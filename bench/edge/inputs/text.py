@@ -10,6 +10,7 @@ import numpy as np
 
 from bench.edge.artifact import ArtifactError
 from bench.edge.errors import InputError
+from bench.edge.inputs.given import written
 
 # What `predict` is given: a sentence as it stands; column -> cell; or what a command line has.
 Given = str | Mapping[str, object] | Sequence[str] | None
@@ -53,7 +54,7 @@ def _only(given: Mapping[str, object] | Sequence[str], spec: dict) -> str:
             )
         return joined(given, spec)
     if columns:
-        cells = [_named(written, columns) for written in given]
+        cells = [_named(word, columns) for word in given]
         if len(dict(cells)) < len(cells):
             raise InputError("--text names a column twice: give each once.")
         return joined(dict(cells), spec)
@@ -66,20 +67,19 @@ def joined(cells: Mapping[str, object], spec: dict) -> str:
     """The text that training made of such cells: those that are empty or missing are left out."""
     parts = []
     for column in spec["columns"]:
-        cell = cells.get(column)
-        cell = "" if cell is None else str(cell).strip()
+        cell = written(cells.get(column))
         if cell and cell.casefold() not in spec["missing"]:
             parts.append(f"{column}: {cell}" if spec["names"] else cell)
     return spec["join"].join(parts)
 
 
-def _named(written: str, columns: Sequence[str]) -> tuple[str, str]:
+def _named(word: str, columns: Sequence[str]) -> tuple[str, str]:
     # The longest first: a name may hold "=".
     for column in sorted(columns, key=len, reverse=True):
-        if written.startswith(f"{column}="):
-            return column, written[len(column) + 1 :]
+        if word.startswith(f"{column}="):
+            return column, word[len(column) + 1 :]
     raise InputError(
-        f"The model's text is joined from {', '.join(columns)}, and {written!r} begins with none "
+        f"The model's text is joined from {', '.join(columns)}, and {word!r} begins with none "
         f'of them: give each as --text NAME=VALUE, as in --text "{columns[0]}=...".'
     )
 
