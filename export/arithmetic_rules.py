@@ -109,15 +109,32 @@ def _hard_swish(op, x, gate):
 
 
 def _selected(op, scores, kept, shift):
-    return op.Add(op.Mul(kept, scores), shift)
+    return op.Add(op.Mul(kept, scores), shift, _outputs=["selected"])
 
 
-def _masked(op, scores, kept, shift):
+def _masked(op, scores, kept, shift, selected):
     """where(keep, scores, lowest) -> scores + (lowest where not keep): softmax is the same."""
     gone = _hidden(kept, shift)
-    if gone is None:
+    if gone is None or not _to_softmax(selected):
         return None
     return op.Add(scores, op.Mul(gone, new(op, np.array(LOWEST, np.float32), shift, "lowest")))
+
+
+def _to_softmax(value: ir.Value) -> bool:
+    """Whether nothing but Softmax over its last axis is made of a value, or of sums with it."""
+    uses = [use.node for use in value.uses()]
+    if not uses or value.is_graph_output():
+        return False
+    return all(
+        _to_softmax(node.outputs[0])
+        if node.op_type == "Add"
+        else node.op_type == "Softmax" and _is_last(node.attributes.get_int("axis", -1), value)
+        for node in uses
+    )
+
+
+def _is_last(axis: int, value: ir.Value) -> bool:
+    return axis == -1 or (value.shape is not None and axis == len(value.shape) - 1)
 
 
 def _hidden(kept: ir.Value, shift: ir.Value) -> ir.Value | None:
@@ -132,10 +149,10 @@ def _hidden(kept: ir.Value, shift: ir.Value) -> ir.Value | None:
     return None
 
 
-def _masked_by_constants(op, scores, kept, shift):
+def _masked_by_constants(op, scores, kept, shift, selected):
     """The same where it is known what is kept: a causal model's mask."""
     keep, lowest = constant(kept), constant(shift)
-    if keep is None or lowest is None or keep.shape != lowest.shape:
+    if not _to_softmax(selected) or keep is None or lowest is None or keep.shape != lowest.shape:
         return None
     if not np.isin(keep, (0, 1)).all() or ((lowest != 0) == (keep != 0)).any():
         return None
@@ -179,7 +196,9 @@ def _lengthened(op, x, pads, value, y):
     """Padding of one axis is a constant beside it."""
     shape, amounts, fill = shape_of(x), constant(pads), constant(value)
     whole = x.dtype is not None and x.dtype.is_integer()
-    if not whole or any(known is None for known in (shape, amounts, fill)):
+    mode = y.producer().attributes.get("mode")
+    constants = mode is None or mode.as_string() == "constant"
+    if not (whole and constants) or any(known is None for known in (shape, amounts, fill)):
         return None
     before, after = amounts[: len(shape)], amounts[len(shape) :]
     (axes,) = np.nonzero(before + after)
@@ -201,7 +220,8 @@ def _lengthened(op, x, pads, value, y):
 
 
 def _scaled_heads(op, x, weight, bias, shape, scale):
-    return op.Mul(op.Reshape(op.Gemm(x, weight, bias), shape), scale)
+    product = op.Gemm(x, weight, bias, _allow_other_attributes=False)
+    return op.Mul(op.Reshape(product, shape), scale)
 
 
 def _fold_scale(op, x, weight, bias, shape, scale):

@@ -44,6 +44,8 @@ def building(target: Path) -> Iterator[Path]:
                 shutil.rmtree(partial)
         partial.mkdir(parents=True)
     with _locked(partial):
+        with _sentences(partial):
+            _mended(target)
         try:
             yield partial
             with _sentences(partial):
@@ -116,6 +118,15 @@ def _take_name(partial: Path, target: Path) -> None:
         partial.rename(target)
         partial = old
     shutil.rmtree(partial)
+
+
+def _mended(target: Path) -> None:
+    """What a kill amid `_take_name` left: the artifact before, or what was to be removed of it."""
+    old = target.with_name(f"{target.name}.replaced")
+    if old.is_dir() and not target.exists():
+        old.rename(target)
+    elif old.is_dir():
+        shutil.rmtree(old)
 
 
 def _exchange(a: Path, b: Path) -> None:

@@ -10,8 +10,13 @@ import onnx_ir as ir
 
 
 def of_longest(path: Path, length: int) -> list[dict]:
-    """`costs` of a graph file for one example, its sentences of `length` tokens where open."""
+    """`costs` of a graph file for one example, its sentences of `length` tokens where open.
+
+    Of a graph of several at a time a share of them.
+    """
     proto = onnx.load(path)
+    fixed = [value.type.tensor_type.shape.dim[0].dim_value for value in proto.graph.input]
+    batch = max([1, *fixed])
     for value in proto.graph.input:
         axes = value.type.tensor_type.shape.dim
         sizes = (1, length) if value.name == "token_ids" else (1,)
@@ -22,7 +27,15 @@ def of_longest(path: Path, length: int) -> list[dict]:
     del proto.graph.value_info[:]
     for value in proto.graph.output:
         value.type.tensor_type.ClearField("shape")
-    return costs(ir.from_proto(onnx.shape_inference.infer_shapes(proto, data_prop=True)))
+    found = costs(ir.from_proto(onnx.shape_inference.infer_shapes(proto, data_prop=True)))
+    return [
+        {
+            **cost,
+            "flops": round(cost["flops"] / batch),
+            "bytes": cost["weights"] + round((cost["bytes"] - cost["weights"]) / batch),
+        }
+        for cost in found
+    ]
 
 
 def costs(model: ir.Model) -> list[dict]:

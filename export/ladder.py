@@ -150,10 +150,7 @@ def compare(
     """
     logits, expected = np.asarray(logits, np.float64), np.asarray(expected, np.float64)
     tolerance = TOLERANCES[kind]
-    max_abs = float(np.abs(logits - expected).max())
-    scale = max(1.0, float(np.abs(expected).max()))
-    norms = np.linalg.norm(logits) * np.linalg.norm(expected)
-    cosine = (logits * expected).sum() / max(norms, 1e-30)
+    max_abs, scale, cosine = _apart(logits, expected)
     differences, size = logits - expected, expected
     if label_kind == "multi":
         # Each label is decided for itself, by whether its logit is above 0.
@@ -180,7 +177,7 @@ def compare(
         rows=len(expected),
         max_abs=max_abs,
         relative=max_abs / scale,
-        cosine=float(cosine),
+        cosine=cosine,
         distance=distance,
         flips=int(flips.sum()),
         decisions=flips.size,
@@ -189,6 +186,41 @@ def compare(
         noise=noise,
         tolerance=tolerance,
         may_flip=math.ceil(max(tolerance.flips, (allow_loss or 0) / 100) * flips.size),
+    )
+
+
+def compare_scores(
+    name: str, scores: np.ndarray, reference: str, expected: np.ndarray, kind: str
+) -> Rung:
+    """As `compare`, of scores [N, 1], which decide nothing."""
+    scores, expected = np.asarray(scores, np.float64), np.asarray(expected, np.float64)
+    max_abs, scale, cosine = _apart(scores, expected)
+    distance, noise = _sizes(scores - expected, expected)
+    return Rung(
+        name=f"{name} score",
+        reference=reference,
+        rows=len(expected),
+        max_abs=max_abs,
+        relative=max_abs / scale,
+        cosine=cosine,
+        distance=distance,
+        flips=0,
+        decisions=len(expected),
+        typical=_root_mean_square(scores - expected),
+        decided=0,
+        noise=noise,
+        tolerance=TOLERANCES[kind],
+        may_flip=0,
+    )
+
+
+def _apart(values: np.ndarray, expected: np.ndarray) -> tuple[float, float, float]:
+    """The largest difference, the larger of 1 and the largest expected, the cosine of all."""
+    norms = np.linalg.norm(values) * np.linalg.norm(expected)
+    return (
+        float(np.abs(values - expected).max()),
+        max(1.0, float(np.abs(expected).max())),
+        float((values * expected).sum() / max(norms, 1e-30)),
     )
 
 

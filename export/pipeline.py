@@ -22,12 +22,15 @@ from export.cost import of_longest
 from export.request import PRECISIONS, Request, described, trained_accuracy
 from fusion_keras import terminal
 from fusion_keras.errors import UsageError
-from fusion_keras.exported import run_onnx
+from fusion_keras.exported import opened, run_onnx
 from fusion_keras.files import digest
+from fusion_keras.training.run import read_json
 
 _log = logging.getLogger(__name__)
 FILES = {"fp32": "model.onnx"} | {name: f"model.{name}.onnx" for name in PRECISIONS}
 GOLDEN_ROWS = 8
+# What a graph gives in the end.
+OUTPUTS = ("logits", "score")
 # Validation rows, ready for the model, that the bench times.
 QUERY_ROWS = 64
 _PACKAGES = ("tensorflow", "tf2onnx", "onnx", "onnx-ir", "onnxscript", "keras")
@@ -147,21 +150,25 @@ def _build(
         request.allow_loss,
         label_kind,
     )
-    logits, against = _load(work / "tensorflow.npz")["saved_model/logits"], "saved_model"
-    notes, on_test = [], None
+    saved = _load(work / "tensorflow.npz")
+    before = {n: saved[f"saved_model/{n}"] for n in OUTPUTS if f"saved_model/{n}" in saved}
+    against, notes, on_test = "saved_model", [], None
     for name in ("fp32", *request.precisions):
         if name != "fp32":
             source, target = folder / FILES["fp32"], folder / FILES[name]
             clock(name, precisions.lower, name, source, target, evidence.inputs)
-        rung, answered = _compared(name, folder, against, logits, evidence, clock)
+        compared, answered = _compared(name, folder, against, before, evidence, clock)
         models[name], scored, change = _scored(name, folder, request.run, on_test, evidence, clock)
         predicted[name] = stages.answers(scored, evidence.test["label"])
-        rungs.append(rung)
-        notes += [*ladder.notes(rung), *accuracy.notes(change)]
+        rungs += compared
+        notes += [*ladder.notes(compared[0]), *accuracy.notes(change)]
         if name == "fp32":
-            logits, against, on_test = answered, "fp32", scored
+            before, against, on_test = answered, "fp32", scored
+            notes += _half_note(change, request.run, request.without)
+            if shapes.batch is None:
+                rungs.append(_together_rung(folder / FILES["fp32"], answered["logits"], evidence))
             shorter = (lengths, evidence.inputs, pad_id, label_kind)
-            rungs += _bucket_rungs(folder / FILES["fp32"], logits, *shorter)
+            rungs += _bucket_rungs(folder / FILES["fp32"], answered["logits"], *shorter)
     compiled = {}
     if compiler.installed():
         # What TensorRT takes; the others are for ONNX Runtime.
@@ -188,39 +195,66 @@ def kind_of(name: str) -> str:
     return "float32" if name == "fp32" else name.split("_")[0]
 
 
-def _compared(name: str, folder: Path, against: str, logits, evidence: _Evidence, clock):
-    """The rung of a model against the logits of `against`, and its own logits."""
+def _half_note(change: accuracy.Change, run: Path, without: str) -> list[str]:
+    """What a run that was trained and measured in bfloat16 answers in float32."""
+    dtype = read_json(run / "config.json")["config"].get("dtype", "float32")
+    if dtype == "float32" or without:
+        return []
+    return [
+        f"fp32: measured in {dtype} the run had a test accuracy of "
+        f"{100 * trained_accuracy(run):.1f} %; graphs are held against what it answers in float32, "
+        f"{100 * change.before:.1f} %"
+    ]
+
+
+def _compared(name: str, folder: Path, against: str, before: dict, evidence: _Evidence, clock):
+    """The rungs of a model against the outputs of `against`, and its own outputs."""
     outputs = clock(f"{name}: parity", run_onnx, folder / FILES[name], evidence.inputs)
     judged = (kind_of(name), evidence.allow_loss, evidence.label_kind)
-    rung = ladder.compare(name, outputs["logits"], against, logits, *judged)
+    rung = ladder.compare(name, outputs["logits"], against, before["logits"], *judged)
     if not rung.holds:
         ladder.check(rung, _first_parting(name, evidence))
-    return rung, outputs["logits"]
+    if "score" not in before:
+        return [rung], outputs
+    scores = ladder.compare_scores(name, outputs["score"], against, before["score"], judged[0])
+    ladder.check(scores)
+    return [rung, scores], outputs
+
+
+def _together_rung(path: Path, logits, evidence: _Evidence) -> ladder.Rung:
+    """A graph that takes any number of examples, three at a time against one by one."""
+    answered = opened(path, 3)(evidence.inputs)["logits"]
+    rung = ladder.compare(
+        "3 at a time", answered, "fp32", logits, "float32", label_kind=evidence.label_kind
+    )
+    ladder.check(rung)
+    return rung
 
 
 def _bucket_rungs(
     path: Path, logits, lengths: tuple, inputs: dict, pad_id: int, label_kind: str = "single"
 ) -> list[ladder.Rung]:
-    """A rung for each shorter bucket: the sentences that it holds, against the same padded on."""
+    """A rung for each shorter bucket: the sentences that it holds, against the same padded on.
+
+    Where it holds none of them it is given the beginnings of some.
+    """
     rungs = []
     for length in lengths[:-1]:
         ids = inputs["token_ids"]
         short = (ids[:, length:] == pad_id).all(axis=1)
         if short.any():
-            rows = {name: array[short] for name, array in inputs.items()}
-            rows["token_ids"] = ids[short, :length]
-            answered = run_onnx(path, rows)["logits"]
-            rungs.append(
-                ladder.compare(
-                    f"{length} tokens",
-                    answered,
-                    "fp32",
-                    logits[short],
-                    "float32",
-                    label_kind=label_kind,
-                )
+            expected, rows = logits[short], {name: array[short] for name, array in inputs.items()}
+        else:
+            rows = {name: array[:GOLDEN_ROWS] for name, array in inputs.items()}
+            rows["token_ids"] = np.where(
+                np.arange(ids.shape[1]) < length, ids[:GOLDEN_ROWS], pad_id
             )
-            ladder.check(rungs[-1])
+            expected = run_onnx(path, rows)["logits"]
+        rows["token_ids"] = rows["token_ids"][:, :length]
+        answered = run_onnx(path, rows)["logits"]
+        named = (f"{length} tokens", answered, "fp32", expected, "float32")
+        rungs.append(ladder.compare(*named, label_kind=label_kind))
+        ladder.check(rungs[-1])
     return rungs
 
 
@@ -261,7 +295,7 @@ def _change(name: str, logits, run: Path, on_test, evidence: _Evidence) -> accur
 
 def _write_golden(folder: Path, evidence: _Evidence) -> None:
     golden = {f"input_{n}": x[:GOLDEN_ROWS] for n, x in evidence.inputs.items()}
-    for name in ("logits", "score"):
+    for name in OUTPUTS:
         if f"jax/{name}" in evidence.reference:
             golden[f"output_{name}"] = evidence.reference[f"jax/{name}"][:GOLDEN_ROWS]
     np.savez(folder / "golden.npz", **golden)

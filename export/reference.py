@@ -17,9 +17,11 @@ from export.request import kept
 from fusion_keras import cli
 from fusion_keras.data.incomplete import each_kind_first, filled
 from fusion_keras.errors import UsageError
+from fusion_keras.interrupts import end_with_parent
 from fusion_keras.modalities import MODALITY
 from fusion_keras.training.evaluate import predict, right
 from fusion_keras.training.restored import restore
+from fusion_keras.training.run import read_json
 from fusion_keras.training.task import Task
 
 # What an artifact takes along of the validation rows as they came, for the bench.
@@ -34,7 +36,8 @@ def main(run: Path, folder: Path, samples: int, without: str = "") -> None:
     taps for them, [N, ...] and `jax/` before their names. With `without` rows that have nothing
     else are left out.
     `test.npz` holds inputs, `id`, `label` and perhaps `score` and `group` of every test row, and
-    `right`, whether a run that is not measured as trained answers it rightly.
+    `right`, whether a run that is not measured as trained, but in float32 or without a modality,
+    answers it rightly.
     `queries/` has a few validation rows as they came, complete ones: `texts.json`, and images and
     sounds as files.
     """
@@ -65,7 +68,7 @@ def main(run: Path, folder: Path, samples: int, without: str = "") -> None:
     arrays = {n: np.asarray(task.arrays[n][test]) for n in [*names, "label"]}
     if task.dataset.scores is not None:
         arrays["score"] = task.dataset.scores[test]
-    if without:
+    if without or read_json(run / "config.json")["config"].get("dtype", "float32") != "float32":
         logits = predict(task.graph.model, task.arrays, test)["logits"]
         arrays["right"] = right(logits, arrays["label"])
     arrays["id"] = np.array([task.dataset.ids[row] for row in test], str)
@@ -105,4 +108,5 @@ def _write_raw(folder: Path, task: Task, rows: Sequence[int]) -> None:
 
 
 if __name__ == "__main__":
+    end_with_parent()
     cli.guarded(lambda: main(*map(Path, sys.argv[1:3]), int(sys.argv[3]), sys.argv[4]))

@@ -176,7 +176,7 @@ def _size_of_ids(op, x, starts, ends, axes):
 
 
 def _shape_of(op, x):
-    return op.Shape(x)
+    return op.Shape(x, _allow_other_attributes=False)
 
 
 def _shape_of_tokens(op, x):
@@ -191,8 +191,8 @@ def _embedding(x: ir.Value) -> ir.Value | None:
     if node is None:
         return None
     if node.op_type == "Gather":
-        table = constant(node.inputs[0])
-        return x if table is not None and table.ndim == 2 else None
+        table, axis = constant(node.inputs[0]), node.attributes.get_int("axis", 0)
+        return x if table is not None and table.ndim == 2 and axis == 0 else None
     if node.op_type == "LayerNormalization":
         return _embedding(node.inputs[0])
     summands = [_embedding(v) for v in node.inputs] if node.op_type == "Add" else []

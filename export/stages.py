@@ -139,6 +139,10 @@ def tensorflow_rungs(folder: Path, label_kind: str = "single") -> list[ladder.Ru
         )
         ladder.check(rung, ladder.first_parting(_of(outputs, name), _of(outputs, before)))
         rungs.append(rung)
+        if f"{before}/score" in outputs:
+            scores = (outputs[f"{name}/score"], before, outputs[f"{before}/score"])
+            rungs.append(ladder.compare_scores(name, *scores, "float32"))
+            ladder.check(rungs[-1])
     return rungs
 
 

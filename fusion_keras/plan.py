@@ -17,7 +17,8 @@ HELP = """Say what trainings would do, and all that is wrong with them, in secon
 Ends with exit code 2 if one of the trainings could not be done.
 
 FLAGS
-  all                 of fusion_keras.train; see its --help
+  all                 of fusion_keras.train, see its --help, but where a run goes and which process
+                      trains it: --workdir, --run, --describe, --coordinator, --processes, --process
 """
 
 

@@ -163,7 +163,7 @@ def judged(folder, name, valid, test, labels, break_=lambda tensors: None, allow
     def clock(_, call, *arguments):
         return call(*arguments)
 
-    rung, _ = pipeline._compared(name, folder, "fp32", expected, evidence, clock)
+    (rung,), _ = pipeline._compared(name, folder, "fp32", {"logits": expected}, evidence, clock)
     model, _, change = pipeline._scored(name, folder, folder, on_test, evidence, clock)
     return [*ladder.notes(rung), *accuracy.notes(change)], model
 

@@ -62,6 +62,16 @@ def test_a_compiler_that_crashes_is_a_sentence(planted, monkeypatch, tmp_path):
         compiler.compiled([planted])
 
 
+def test_a_compiler_that_crashes_behind_its_last_answer_has_answered(
+    planted, monkeypatch, tmp_path
+):
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\necho '{\"seconds\": 1}'\nkill -SEGV $$\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    assert compiler.compiled([planted]) == [{"seconds": 1}]
+
+
 def test_the_doctor_asks_the_compiler(rtx, planted, tiny_artifact):
     (finding,) = doctor.refused(planted)
 

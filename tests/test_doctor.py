@@ -43,7 +43,7 @@ SICK = {
     y = Conv (u, narrow)
 """,
     "operators that TensorRT lacks": "y = Det (square)",
-    "uint8 inputs that do more": "g = Slice (pixels, first, end, axes, steps)\n"
+    "uint8 inputs that do more": "g = Slice (photo, first, end, axes, steps)\n"
     " y = Cast <to = 1> (g)",
     "DequantizeLinear of int32": "d = DequantizeLinear (ids, half)\n y = Abs (d)",
     "inputs of int64": "i = Cast <to = 1> (wide)\n y = Add (i, half)",
@@ -62,7 +62,7 @@ CURED = {
     r = Relu (c)
     y = Conv (r, narrow)
 """,
-    "uint8 inputs that do more": "f = Cast <to = 1> (pixels)\n"
+    "uint8 inputs that do more": "f = Cast <to = 1> (photo)\n"
     " y = Slice (f, first, end, axes, steps)",
     "inputs of int64": "i = Cast <to = 1> (ids)\n y = Add (i, half)",
     "weights stored twice": "a = MatMul (x, matrix)\n y = MatMul (a, matrix)",
@@ -71,8 +71,8 @@ CURED = {
 
 def model_of(nodes: str) -> ir.Model:
     model = parse(nodes)
-    kinds = {"wide": onnx.TensorProto.INT64, "pixels": onnx.TensorProto.UINT8}
-    for name, sizes in {"square": (2, 2), "wide": (1, 6), "pixels": (4, 4, 3)}.items():
+    kinds = {"wide": onnx.TensorProto.INT64, "photo": onnx.TensorProto.UINT8}
+    for name, sizes in {"square": (2, 2), "wide": (1, 6), "photo": (4, 4, 3)}.items():
         if name in nodes:
             kind = kinds.get(name, onnx.TensorProto.FLOAT)
             model.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, sizes))
@@ -102,6 +102,35 @@ def test_doctor_names_it(monkeypatch, what):
 def test_a_remedy_leads_to_no_other_finding(monkeypatch, what):
     monkeypatch.setattr(fusions, "_LARGE", 64)
     assert doctor.examine(model_of(CURED[what])) == []
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        # RMSNorm, which takes no mean away.
+        """
+    dd = Mul (x, x)
+    var = ReduceMean <keepdims = 1> (dd, last)
+    ve = Add (var, epsilon)
+    s = Sqrt (ve)
+    r = Div (x, s)
+    y = Mul (r, gamma)
+""",
+        # A map of positions behind a convolution, and one whose output has another reader.
+        "c = Conv (image, kernel)\n y = Mul (c, per_pixel)",
+        "c = Conv (image, kernel)\n m = Mul (c, half)\n y = Add (m, c)",
+    ],
+)
+def test_doctor_leaves_alone_what_only_looks_alike(nodes):
+    assert doctor.examine(model_of(nodes)) == []
+
+
+def test_weights_that_are_listed_as_inputs_are_none():
+    text = """<ir_version: 3, opset_import: ["" : 17]>
+    graph (float[2, 8] x, int64[2] rows) => (float[4, 4] y) <int64[2] rows = {4, 4}> {
+        y = Reshape (x, rows)
+    }"""
+    assert doctor.examine(ir.serde.deserialize_model(onnx.parser.parse_model(text))) == []
 
 
 @pytest.mark.parametrize("name", ["layer_norm", "gelu", "batch_norm_scale", "batch_norm_shift"])

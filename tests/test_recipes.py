@@ -61,6 +61,13 @@ def test_paper_recipe_is_section_3_5(variant):
     assert {name: train[name] for name in SECTION_3_5[variant]} == SECTION_3_5[variant]
 
 
+def test_stand_ins_on_the_demo_have_parents_of_the_demo():
+    config = config_of(recipe="best", variant="late")
+    config.fusion.stand_ins = True
+    config.augment.drop_text = config.augment.drop_image = 0.3
+    assert set(make_plan(config).parents) == {"text", "image"}
+
+
 def test_a_part_of_the_rows_is_refused_where_they_are_divided_anyway():
     config = config_of(recipe="paper", variant="late")
     config.data.part = "first"

@@ -73,6 +73,8 @@ def test_a_budget_leaves_out_what_is_slower(table):
     found = tables.searched(within, "tpe", seed=0, trials=16)
     assert found.start == 0
     assert found.shares[-1] == 1
+    # Of sixteen eight are within it, and trained.
+    assert found.seconds[-1] == 8 * 30.0
     with pytest.raises(UsageError, match="is within the budget"):
         tables.table(table[0], str(table[1]), budget=0.1)
 

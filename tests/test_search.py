@@ -23,6 +23,7 @@ from fusion_keras.searching.losses import half_width, losses_of
 from fusion_keras.searching.outcome import FAILED, OVER, TRAINED, Outcome, pareto
 from fusion_keras.searching.request import Request
 from fusion_keras.searching.trial import PICTURE
+from fusion_keras.training.recipes import resolve
 from tests.support.many_trials import looked_up
 
 BUDGET = 3.0
@@ -69,6 +70,31 @@ def test_a_teacher_stands_beside_its_taught_namesake(teacher, folder, ask, monke
 
     assert [Path(run).name for run in made.teacher.runs] == [folder]
     assert trained == [*(Path(run).name for run in made.parents), folder]
+
+
+def test_what_trials_start_from_is_trained_as_any_parent(ask, base, monkeypatch):
+    config = copied(base)
+    config.recipe, config.train.epochs, config.parent.epochs = "best", 2, 7
+    trained = {}
+    monkeypatch.setattr(
+        bases, "train_whole", lambda place, config, at: trained.update({at.name: resolve(config)})
+    )
+
+    bases.joint_base(ask(base=config, space=space_file.default(config)), None, 1, lambda line: None)
+
+    assert {name: found.train.epochs for name, found in trained.items()} == {"image-parent-s1": 7}
+
+
+def test_a_search_does_not_go_on_over_other_rows(ask, base, tmp_path):
+    config, table = copied(base), tmp_path / "set.csv"
+    config.data.path = str(table)
+    table.write_text("text,label\na,0\n")
+    (tmp_path / "search").mkdir()
+    study.open_study(ask(base=config))
+    study.open_study(ask(base=config))
+    table.write_text("text,label\na,1\n")
+    with pytest.raises(UsageError, match=r"set.csv has changed since the search in .* began"):
+        study.open_study(ask(base=config))
 
 
 def test_the_named_variants_come_first_and_no_model_comes_twice(ask):

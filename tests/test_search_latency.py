@@ -1,6 +1,7 @@
 """What a search keeps of a measurement, where other work shares the machine."""
 
 import itertools
+import os
 
 import pytest
 
@@ -46,6 +47,13 @@ def meter(tmp_path, monkeypatch):
             return kept["int8"], count - len(left)
 
         yield measure
+
+
+def test_other_cores_are_another_device(monkeypatch):
+    before = measuring.device()
+    assert measuring.device() == before
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0} | set(range(90, 99)))
+    assert measuring.device() != before
 
 
 def test_each_percentile_is_held_against_the_references_own(meter):

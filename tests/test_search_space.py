@@ -2,6 +2,7 @@
 
 import random
 import re
+import shutil
 
 import optuna
 import pytest
@@ -11,6 +12,7 @@ from fusion_keras.errors import UsageError
 from fusion_keras.fusion.spec import decode, encode
 from fusion_keras.searching import space_file
 from fusion_keras.searching.space import key_of, plan_at, variant_point
+from tests.support import tiny
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +95,21 @@ def test_a_setting_that_a_model_does_not_read_is_no_part_of_its_point(space, bas
 
     assert "fusion.blocks" in drawn.params
     assert set(point.settings) == {"variant", "fusion.junctions"}
+
+
+def test_a_preset_that_is_a_directory_is_known_by_what_it_holds(base, tmp_path):
+    def key(folder):
+        config = copied(base)
+        config.image.preset = str(folder / "image")
+        return key_of(plan_at(variant_point("image"), config))
+
+    one, other = tmp_path / "one", tmp_path / "other"
+    tiny.write_presets(one)
+    shutil.copytree(one, other)
+    assert key(one) == key(other)
+    with (other / "image" / "config.json").open("a") as file:
+        file.write("\n")
+    assert key(one) != key(other)
 
 
 def test_optuna_draws_points_of_the_space(space, base):

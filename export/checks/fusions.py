@@ -6,7 +6,17 @@ import hashlib
 
 import onnx_ir as ir
 
-from export.checks.graph import Check, after, before, given, name, nodes, through, trains
+from export.checks.graph import (
+    Check,
+    after,
+    before,
+    given,
+    inputs,
+    name,
+    nodes,
+    through,
+    trains,
+)
 
 _LAYOUTS = ([0, 2, 3, 1], [0, 3, 1, 2])
 _ELEMENTWISE = ("Add", "Clip", "Mul", "Relu", "Sub", "Div", "HardSwish", "Sigmoid")
@@ -19,7 +29,10 @@ def _layer_norms(model):
     for node in nodes(model, "Sqrt"):
         variance = before(node.inputs[0], ("Add",))
         if variance and variance.op_type in ("ReduceMean", "GlobalAveragePool"):
-            yield name(node)
+            # Without a mean that is taken away it is another normalisation (RMSNorm).
+            squared = before(variance.inputs[0], ("Mul", "Pow", "Transpose", "Reshape"))
+            if squared is not None and squared.op_type in ("Sub", "Add"):
+                yield name(node)
 
 
 def _gelus(model):
@@ -37,14 +50,30 @@ def _norms_of_convolutions(model):
         source = given(node, 0).producer() if given(node, 0) is not None else None
         behind = source is not None and source.op_type in ("Conv", "ConvTranspose")
         fixed = all(x is not None and x.const_value is not None for x in node.inputs[1:])
-        if behind and fixed and not (node.op_type == "BatchNormalization" and trains(node)):
+        if (
+            behind
+            and fixed
+            and _folds(node, source)
+            and not (node.op_type == "BatchNormalization" and trains(node))
+        ):
             yield name(node)
+
+
+def _folds(node: ir.Node, source: ir.Node) -> bool:
+    """Whether constants behind a convolution are numbers of its channels, and of it alone."""
+    output = source.outputs[0]
+    if len(output.uses()) > 1 or output.is_graph_output():
+        return False
+    sizes = [list(x.const_value.shape) for x in node.inputs[1:]]
+    return node.op_type == "BatchNormalization" or all(
+        size[-2:] == [1, 1] or not size or size == [1] for size in sizes
+    )
 
 
 def _shapes(model):
     """More than one for each open axis: that many an embedding of positions needs."""
     open_axes = {
-        str(size) for x in model.graph.inputs for size in x.shape or () if not isinstance(size, int)
+        str(size) for x in inputs(model) for size in x.shape or () if not isinstance(size, int)
     }
     computed = [name(n) for n in nodes(model, "Shape", "Size")]
     yield from computed if len(computed) > len(open_axes) else ()

@@ -34,6 +34,11 @@ def nodes(model: ir.Model, *kinds: str) -> Iterator[ir.Node]:
                 yield node
 
 
+def inputs(model: ir.Model) -> list[ir.Value]:
+    """What is given with each query: older files list their weights among the inputs, too."""
+    return [x for x in model.graph.inputs if x.name not in model.graph.initializers]
+
+
 def opset(model: ir.Model) -> int | None:
     """The version of the standard operators, whose domain has two names."""
     versions = [v for domain, v in model.graph.opset_imports.items() if domain in STANDARD]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from export import tensorrt_ops
-from export.checks.graph import STANDARD, Check, constant, given, name, nodes, opset, trains
+from export.checks.graph import STANDARD, Check, constant, given, inputs, name, nodes, opset, trains
 
 _TENSORFLOW = ("PartitionedCall", "StatefulPartitionedCall", "XlaCallModule")
 # What ONNX Runtime 1.18 to 1.22 take (1.23: 11); all that opsets up to 22 need.
@@ -49,12 +49,12 @@ def _training(model):
 
 
 def _wide_inputs(model):
-    yield from (x.name for x in model.graph.inputs if x.dtype == ir.DataType.INT64)
+    yield from (x.name for x in inputs(model) if x.dtype == ir.DataType.INT64)
 
 
 def _bytes_as_numbers(model):
     floats = (ir.DataType.FLOAT, ir.DataType.FLOAT16)
-    for value in model.graph.inputs:
+    for value in inputs(model):
         for node in value.consumers() if value.dtype == ir.DataType.UINT8 else ():
             if node.op_type != "Cast" or node.attributes["to"].as_int() not in floats:
                 yield f"{value.name} into {name(node)}"

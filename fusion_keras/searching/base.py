@@ -14,7 +14,7 @@ from fusion_keras.searching.crew import Place
 from fusion_keras.searching.request import Request
 from fusion_keras.searching.space import VARIANT, key_of, variant_point
 from fusion_keras.searching.trainee import train_whole
-from fusion_keras.training.plan import plan_of
+from fusion_keras.training.plan import parent_config, plan_of
 from fusion_keras.training.recipes import resolve
 
 _log = logging.getLogger(__name__)
@@ -77,27 +77,31 @@ def joint_base(request: Request, place: Place, seed: int, say: Callable[[str], N
     config = copied(request.base)
     config.seed = seed
     if not config.parents:
-        resolved = resolve(variant_point(VARIANT).config(untaught(config)))
+        given = variant_point(VARIANT).config(untaught(config))
+        resolved = resolve(given)
         shared = set(resolved.parent.warm_start) & set(FUSION.backbones(resolved))
         read = [n for n in request.space.settings if n.partition(".")[0] in ("data", *shared)]
         if not read:  # else they would be other runs
+            plan = plan_of(resolved)
             config.parents = tuple(
-                str(_trained(request, place, m, seed, say)) for m in MODALITIES if m in shared
+                str(_trained(request, place, f"{m}-parent", parent_config(given, plan, m), say))
+                for m in MODALITIES
+                if m in shared
             )
     if request.teacher:
-        config.teacher.runs = (str(_trained(request, place, request.teacher, seed, say)),)
+        teacher = variant_point(request.teacher).config(untaught(request.base))
+        teacher.seed = seed
+        # One that is a teacher alone may stand beside a taught one of the same name.
+        name = request.teacher + ("" if _learns_alone(request.teacher) else "-alone")
+        config.teacher.runs = (str(_trained(request, place, name, teacher, say)),)
     return config
 
 
-def _trained(request: Request, place: Place, variant: str, seed: int, say) -> Path:
-    """The finished run of a named variant that learns from the data alone."""
-    # One that is a teacher alone may stand beside a taught one of the same name.
-    name = variant if _learns_alone(variant) else f"{variant}-alone"
-    folder = request.folder / "runs" / f"{name}-s{seed}"
+def _trained(request: Request, place: Place, name: str, config, say) -> Path:
+    """The finished run of what others learn from."""
+    folder = request.folder / "runs" / f"{name}-s{config.seed}"
     if not folder.is_dir():
-        _log.info("First what the others learn from: %s", variant)
-    say(f"training {variant} ...")
-    config = variant_point(variant).config(untaught(request.base))
-    config.seed = seed
+        _log.info("First what the others learn from: %s", name)
+    say(f"training {name} ...")
     train_whole(place, config, folder)
     return folder

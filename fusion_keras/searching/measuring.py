@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import importlib.metadata
@@ -81,6 +82,7 @@ def device(there: Elsewhere | None = None, runner: str = "ort") -> str:
         platform.machine(),
         _processor(),
         str(os.cpu_count()),
+        _allowed(runner),
         platform.python_version(),
     ]
     if there:
@@ -97,6 +99,16 @@ def device(there: Elsewhere | None = None, runner: str = "ort") -> str:
         # What makes the graphs.
         parts += [digest(file) for file in sorted(Path(exporter.origin).parent.rglob("*.py"))]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]
+
+
+def _allowed(runner: str) -> str:
+    """Of this machine, what this process may use: cores, a quota of their time, GPUs."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+    quota = ""
+    with contextlib.suppress(OSError):
+        quota = Path("/sys/fs/cgroup/cpu.max").read_text().strip()
+    gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "") if runner.startswith("ort-") else ""
+    return f"{cores} {quota} {gpus}"
 
 
 def _processor() -> str:

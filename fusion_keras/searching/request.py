@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+from fusion_keras.files import digest_of_table
 from fusion_keras.searching.space import Space
 from fusion_keras.training.run import as_json
 
@@ -64,6 +65,12 @@ class Request:
         """Measured -> most that is allowed; see `latency.Meter.known`."""
         asked = {"p90": self.budget, "peak_mb": self.memory, "mj": self.energy}
         return {name: most for name, most in asked.items() if most is not None}
+
+    def tables(self) -> dict[str, str]:
+        """The tables of rows -> sha256 of each that is there."""
+        paths = filter(None, (self.base.data.path, self.base.teacher.unlabelled))
+        digests = {path: digest_of_table(path) for path in paths}
+        return {path: sha256 for path, sha256 in digests.items() if sha256}
 
     def identity(self) -> dict:
         """What may not change from one call to the next."""

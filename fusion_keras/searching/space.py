@@ -8,10 +8,12 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fusion_keras.config import copied
 from fusion_keras.data.modalities import MODALITIES
+from fusion_keras.files import digest
 from fusion_keras.fusion.spec import (
     FusionSpec,
     Junction,
@@ -196,11 +198,17 @@ def plan_at(point: Point, base) -> Plan:
 def key_of(plan: Plan) -> str:
     """Equal for equal models on equal inputs, whatever they are called: 16 hexadecimal digits."""
     config, taken = plan.config, plan.spec.modalities
-    inputs: dict[str, Any] = {m: config[m].preset for m in taken}
+    inputs: dict[str, Any] = {m: _preset(config[m].preset) for m in taken}
     inputs |= {"image.size": config.image.size} if "image" in taken else {}
     inputs |= {"max_length": config.data.max_length} if "text" in taken else {}
     inputs |= {"seconds": config.audio.seconds} if "audio" in taken else {}
     return _digest({"spec": to_dict(plan.spec), "inputs": inputs})[:16]
+
+
+def _preset(preset: str) -> str:
+    """What a preset is known by: a directory, which may be called alike elsewhere, by content."""
+    config = Path(preset).expanduser() / "config.json"
+    return f"sha256 {digest(config)}" if config.is_file() else preset
 
 
 def _digest(values: Any) -> str:

@@ -150,11 +150,18 @@ def open_study(request: Request) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
     file, identity = request.folder / "search.json", request.identity()
+    tables = request.tables()
     if file.is_file():
         try:
             before = json.loads(file.read_text())
         except ValueError:
             raise UsageError(f"{file} is damaged: give another --workdir.") from None
+        for table, sha256 in before.pop("tables", {}).items():
+            if tables.get(table, sha256) != sha256:
+                raise UsageError(
+                    f"{table} has changed since the search in {request.folder} began: restore it, "
+                    "or give another --workdir to search on the new rows."
+                )
         if before != identity:
             phrases = worded(changes(before, identity))[:4]
             raise UsageError(
@@ -183,7 +190,7 @@ def open_study(request: Request) -> optuna.Study:
         study.set_user_attr("identity", sealed)
     for variant, coordinates in inside(request).items():
         study.enqueue_trial(coordinates, user_attrs={NAMED: variant}, skip_if_exists=True)
-    write(file, (json.dumps(identity, indent=1) + "\n").encode())
+    write(file, (json.dumps({**identity, "tables": tables}, indent=1) + "\n").encode())
     return study
 
 

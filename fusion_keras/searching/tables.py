@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ import numpy as np
 from fusion_keras.errors import UsageError
 from fusion_keras.searching import space_file, study
 from fusion_keras.searching.base import untaught
-from fusion_keras.searching.outcome import STOPPED, Outcome, pareto, read
+from fusion_keras.searching.outcome import OVER, STOPPED, Outcome, pareto, read
 from fusion_keras.searching.report import reference_of, share_of
 from fusion_keras.searching.request import Request
 from fusion_keras.training.restored import config_of_values
@@ -135,6 +135,19 @@ def table(folder: Path, space: str, budget: float | None = None) -> Table:
     return found
 
 
+# Steps of a trial that one over its limits is spared.
+_OF_TRAINING = ("training", "scoring")
+
+
+def _within(model: Outcome, limits: Mapping[str, float]) -> Outcome:
+    """A model as a search with these limits knows it: over them it is measured, not trained."""
+    if not model.latency or max(model.excess(limits).values(), default=0) <= 0:
+        return model
+    spent = {what: model.seconds[what] for what in model.seconds if what not in _OF_TRAINING}
+    nothing = {"nll": {}, "nll_error": {}, "valid": {}, "history": []}
+    return dataclasses.replace(model, state=OVER, seconds=spent, **nothing)
+
+
 def searched(known: Table, sampler: str, seed: int, trials: int) -> Searched:
     """Search a table."""
     unknown = 0
@@ -142,7 +155,7 @@ def searched(known: Table, sampler: str, seed: int, trials: int) -> Searched:
     def looked_up(place, point, plan, key, folder, settings, before, named="") -> Outcome:
         nonlocal unknown
         if key in known.models:
-            return known.models[key]
+            return _within(known.models[key], settings.limits)
         unknown += 1
         return Outcome(key, point.name, dict(point.settings), reason="not in the table")
 

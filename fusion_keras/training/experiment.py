@@ -18,7 +18,7 @@ from fusion_keras.data.modalities import TAP_OF
 from fusion_keras.data.pipeline import steps_per_epoch
 from fusion_keras.data.records import Dataset
 from fusion_keras.errors import UsageError
-from fusion_keras.files import digest, disk_errors, whole
+from fusion_keras.files import digest, digest_of_table, disk_errors, whole
 from fusion_keras.fusion.architectures import of_variant
 from fusion_keras.modalities import MODALITY
 from fusion_keras.training import adopted, auxiliary, loop, parents, processes, teaching
@@ -143,7 +143,7 @@ def _of_lesson(plan: Plan, lesson: teaching.Lesson | None) -> dict:
         return {}
     asked = {"extra_rows": len(lesson.extra), "notes": list(lesson.notes)}
     if plan.config.teacher.unlabelled:
-        asked["unlabelled_sha256"] = _digest_of(plan.config.teacher.unlabelled)
+        asked["unlabelled_sha256"] = digest_of_table(plan.config.teacher.unlabelled)
     return {"teachers": {str(folder): model for folder, model in plan.teachers.items()}, **asked}
 
 
@@ -159,12 +159,6 @@ def is_done(run: Run, resolved) -> bool:
     return run.complete
 
 
-def _digest_of(table: str) -> str:
-    """sha256 of a table; "" where there is none, as for the demo, or none any more."""
-    path = Path(table).expanduser()
-    return digest(path) if path.is_file() else ""
-
-
 def _check_table(run: Run, config) -> None:
     """Check that a finished run was trained on the tables as they are now, if they still are there.
 
@@ -178,7 +172,7 @@ def _check_table(run: Run, config) -> None:
             config.teacher.unlabelled: described.get("unlabelled_sha256", ""),
         }
     for table, sha256 in before.items():
-        now = _digest_of(table)
+        now = digest_of_table(table)
         if sha256 and now and sha256 != now:
             raise UsageError(
                 f"{table} has changed since {run.folder} was trained: to train on the new rows, "
@@ -215,7 +209,7 @@ def _matching_run(config, run: Run) -> Path | None:
     """A complete run beside this one that was trained with exactly this config, resolved, on the
     table as it is now: another may have had other labels, or rows that are not there any more."""
     beside = sorted(path for path in run.folder.parent.glob("*") if path.is_dir())
-    now = _digest_of(config.data.path)
+    now = digest_of_table(config.data.path)
     # What becomes of rows that lack a modality shows in the rows, which are compared then.
     configs = [copied(config) for _ in CHOICES]
     for same, choice in zip(configs, CHOICES, strict=True):
@@ -305,7 +299,7 @@ def describe(run: Run, task: Task, folders: dict[str, Path], **more) -> None:
             "counts": counts,
             "lacking": _lacking(task),
             "fingerprint": dataset.fingerprint,
-            "table_sha256": _digest_of(config.data.path),
+            "table_sha256": digest_of_table(config.data.path),
             "split_policy": dataset.split_policy,
             "notes": list(dataset.notes),
         },

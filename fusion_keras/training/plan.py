@@ -97,7 +97,7 @@ def make_plan(config, framework: str = "keras") -> Plan:
         parents={
             **parents.named(resolved),
             **{
-                m: make_plan(_of_parent(config, plan, m, at), framework)
+                m: make_plan(parent_config(config, plan, m, at), framework)
                 for m, at in missing.items()
             },
         },
@@ -167,7 +167,7 @@ def _alone(modality: str, depth: Depth) -> str:
     return format_junction(Junction({modality: depth}, "concat"))
 
 
-def _of_parent(config, plan: Plan, modality: str, junction: str):
+def parent_config(config, plan: Plan, modality: str, junction: str = ""):
     """The config of a unimodal run that another one starts from.
 
     Args:
@@ -175,14 +175,15 @@ def _of_parent(config, plan: Plan, modality: str, junction: str):
             its own variant's recipe. What `config.train` sets by hand is not for the parent.
         plan: of the other one.
         modality: of the parent.
-        junction: where its backbone is cut.
+        junction: where its backbone is cut; "" where it is whole.
     """
     parent, plain = copied(config), get_config()
     parent.variant, parent.parents = modality, ()
     parent.fusion.junctions, parent.fusion.weights = junction, ()
     # It has nothing that could be withheld.
     parent.fusion.stand_ins = False
-    if keeps_incomplete(plan.config):
+    read = plan.architecture.sources[config.data.source]
+    if keeps_incomplete(plan.config) and "incomplete" in read:
         # It leaves out rows that lack its modality, and is given the same ones otherwise.
         parent.data.incomplete = "keep"
     for name in DROPS.values():

@@ -5,6 +5,7 @@ An artifact holds no data set: its run has it, and the artifact says of which ru
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -102,12 +103,15 @@ def _digest(path: Path) -> str:
         ) from None
 
 
-def _contender(key, path, task: Task, precision: str, rows: Rows, classes: Classes) -> Contender:
+def _contender(
+    key, path, task: Task, precision: str, rows: Rows, classes: Classes, variant: str = ""
+) -> Contender:
+    """`variant`: of an artifact, which may lack what its run has."""
     config = as_json(task.config)
     config["data"].pop("cache_dir")
     same = {n: value for n, value in config.items() if n not in ("seed", "name", "parents")}
-    family = json.dumps([same, precision], sort_keys=True)
-    variant, seed = config["variant"], config["seed"]
+    variant, seed = variant or config["variant"], config["seed"]
+    family = json.dumps([same, variant, precision], sort_keys=True)
     return Contender(key, path, variant, seed, precision, family, rows, classes)
 
 
@@ -122,7 +126,7 @@ def _meta(folder: Path) -> dict:
         if not str(meta["format"]).startswith(_ARTIFACT):
             raise ValueError(f"its format is {meta['format']!r}")
         _ = meta["model_sha256"] + "", [model["file"] for model in meta["models"].values()]
-        _ = meta["files"].items()
+        _ = meta["files"].items(), meta["variant"] + "", dict(meta["inputs"])
     return meta
 
 
@@ -136,4 +140,7 @@ def _artifact(folder: Path, meta: dict, precision: str, task: Task, rows: Rows) 
             f"{file} is not the file that was exported: it is cut short or was changed. Copy the "
             "artifact again."
         )
-    return _contender(key, folder, task, precision, rows, onnx_classes(file, rows))
+    # One without a modality has not its inputs either: what damages them it does not take.
+    rows = dataclasses.replace(rows, inputs={n: rows.inputs[n] for n in meta["inputs"]})
+    classes = onnx_classes(file, rows)
+    return _contender(key, folder, task, precision, rows, classes, meta["variant"])
