@@ -87,7 +87,7 @@ def test_what_trials_start_from_is_trained_as_any_parent(ask, base, monkeypatch)
 
 def test_a_search_does_not_go_on_over_other_rows(ask, base, tmp_path):
     config, table = copied(base), tmp_path / "set.csv"
-    config.data.path = str(table)
+    config.data.source, config.data.path = "manifest", str(table)
     table.write_text("text,label\na,0\n")
     (tmp_path / "search").mkdir()
     study.open_study(ask(base=config))
