@@ -184,13 +184,16 @@ def may_lack(description: dict) -> list[str]:
     never the only one.
     """
     augment = description["config"]["augment"]
+    # A frozen head without stand-ins learns from whole examples.
+    spec = description["spec"]
+    withholds = augment["enabled"] and (spec.get("stand_ins") or not spec.get("frozen"))
     taken = [m for m, name in INPUT_OF.items() if name in description["inputs"]]
-    if not augment["enabled"] or len(taken) < 2:
+    if len(taken) < 2:
         return []
     # Older runs have no word on what they never withheld, nor on rows that lack something.
     rows = description["dataset"].get("lacking", {})
     return [
         INPUT_OF[m]
         for m in taken
-        if augment.get(DROPS[m], 0) > 0 or rows.get(m, {}).get("train", 0) > 0
+        if (withholds and augment.get(DROPS[m], 0) > 0) or rows.get(m, {}).get("train", 0) > 0
     ]

@@ -5,6 +5,7 @@ from pathlib import Path
 from absl import flags
 
 from fusion_keras import cli, terminal
+from fusion_keras.config import get_config
 from fusion_keras.errors import UsageError
 
 CONFIG = cli.define_config()
@@ -44,6 +45,10 @@ def main(names: list[str]) -> None:
         raise UsageError("--out and a RUN or --classifier are wanted (--help has examples).")
     if CLASSIFIER.value and WEIGHTS.value:
         raise UsageError("--weights goes with a RUN: a classifier brings its own weights.")
+    if given and (VARIANT.value or config.to_dict() != get_config().to_dict()):
+        raise UsageError(
+            "--variant and --config... go with --classifier: a RUN has settings of its own."
+        )
     if VARIANT.value:
         config.variant = VARIANT.value
     out = Path(OUT.value)

@@ -112,7 +112,7 @@ def shared(given: Sequence[str]) -> list[str]:
     return [
         argument
         for name, arguments in of_flag.items()
-        if name == "config.fusion.modalities"
+        if name in ("config.fusion.modalities", "config.fusion.stand_ins")
         or not (name in own or name.startswith(of_variant) or arguments == ["--recipe=distil"])
         for argument in arguments
     ]

@@ -529,6 +529,41 @@ def test_a_published_preprocessor_file_gives_the_pixels_of_transformers(tmp_path
         np.testing.assert_allclose(_pixels(preset, image), theirs.transpose(1, 2, 0), atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"crop_pct": None, "size": {"shortest_edge": 384}},
+        {"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": 384}},
+        {"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": 224}},
+        {"crop_pct": 0.95, "size": {"shortest_edge": 224}},
+    ],
+)
+def test_convnexts_own_way_to_crop_is_that_of_transformers(tmp_path, content):
+    (family,) = (f for f in FAMILIES if f.name == "convnext")
+    _saved(family, tmp_path)
+    content = {"resample": 3, **_IMAGENET, **content}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(content))
+    preset = load_image(str(tmp_path), content["size"]["shortest_edge"])
+    given = {n: v for n, v in content.items() if v is not None and n != "image_processor_type"}
+    for width, height in ((300, 200), (181, 401)):
+        values = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        image = Image.fromarray(values)
+        made = ConvNextImageProcessorPil(**given)(image, return_tensors="np")["pixel_values"][0]
+        np.testing.assert_allclose(_pixels(preset, image), made.transpose(1, 2, 0), atol=1e-5)
+
+
+def test_images_of_a_pair_are_prepared_as_its_processor_says(tmp_path):
+    (family,) = (f for f in FAMILIES if f.name == "clip_vision_model")
+    _saved(family, tmp_path)
+    before = load_image(str(tmp_path), 224)
+    halves = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "size": {"shortest_edge": 224}}
+    file = tmp_path / "processor_config.json"
+    file.write_text(json.dumps({"image_processor": halves}))
+    assert load_image(str(tmp_path), 224).offset == -1.0
+    file.write_text(json.dumps({"processor_class": "CLIPProcessor"}))
+    assert load_image(str(tmp_path), 224).offset == before.offset
+
+
 @pytest.mark.parametrize("name", [n for n in PREPROCESSORS if n != "vit"])
 def test_without_the_file_a_family_is_prepared_as_its_published_checkpoints(tmp_path, name):
     (family,) = (f for f in FAMILIES if f.name == name)

@@ -453,6 +453,13 @@ def test_what_rows_of_training_lack_may_be_missing_on_the_device(tiny_run):
     assert may_lack(described) == ["image"]
     del described["dataset"]["lacking"]  # of a run of before
     assert may_lack(described) == []
+    described["config"]["augment"]["drop_image"] = 0.3
+    assert may_lack(described) == ["image"]
+    # A frozen head learns from whole examples, unless it has stand-ins.
+    described["spec"] |= {"frozen": True, "stand_ins": False}
+    assert may_lack(described) == []
+    described["spec"]["stand_ins"] = True
+    assert may_lack(described) == ["image"]
 
 
 @pytest.mark.slow

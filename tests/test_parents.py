@@ -9,7 +9,7 @@ from fusion_keras.errors import UsageError
 from fusion_keras.training import adopted
 from fusion_keras.training import parents as parental
 from fusion_keras.training.experiment import begin, train
-from fusion_keras.training.plan import make_plan
+from fusion_keras.training.plan import Plan, make_plan
 from fusion_keras.training.recipes import resolve
 from fusion_keras.training.restored import load_model
 from fusion_keras.training.run import CHECKPOINT, Run
@@ -153,6 +153,14 @@ def test_a_parent_with_too_few_layers_is_refused(bench, image, tmp_path):
     config = bench.config(variant="inter", fusion__junctions="1+1:linear", parents=parents)
     with pytest.raises(UsageError, match="fewer layers than this run taps"):
         train(config, tmp_path / "run")
+
+
+def test_a_parent_that_is_named_leaves_the_others_to_the_recipe(bench, text):
+    named = bench.config(recipe="best", variant="inter", parents=(str(text.folder),))
+    assert {m: isinstance(p, Plan) for m, p in make_plan(named).parents.items()} == {
+        "text": False,
+        "image": True,
+    }
 
 
 @pytest.mark.slow

@@ -272,6 +272,27 @@ def test_other_classes_are_refused(theirs):
         porting.class_order(theirs, ["a", "b"], "x")
 
 
+@pytest.mark.parametrize("names", [None, {0: "bad", 1: "good"}, {0: 0, 1: 1}])
+def test_labels_are_those_that_transformers_writes(tmp_path, names):
+    more = {"id2label": names, "label2id": {n: i for i, n in names.items()}} if names else {}
+    BertConfig(num_labels=2, **more).save_pretrained(tmp_path)
+    wanted = list(map(str, names.values())) if names else ["LABEL_0", "LABEL_1"]
+    assert porting.labels_of(read_json(tmp_path / "config.json")) == wanted
+
+
+def test_scores_and_several_labels_are_no_classifiers(bench, classifiers, tmp_path):
+    config = bench.config(variant="text", regression=True)
+    with pytest.raises(UsageError, match="gives no score"):
+        porting.from_classifier(config, classifiers["text"], tmp_path / "run")
+
+
+def test_settings_beside_a_run_are_refused(entries, tmp_path):
+    flags = (f"--out={tmp_path / 'w.safetensors'}", "--config.data.path=other.csv")
+    done = entries.run("fusion_keras.port", "runs/any", *flags)
+    assert done.returncode == 2
+    assert "a RUN has settings of its own" in done.stderr
+
+
 @pytest.mark.parametrize(
     "changes", [{"variant": "late"}, {"fusion__hidden": 8}, {"fusion__junctions": "2+-:concat"}]
 )

@@ -212,6 +212,7 @@ def test_unknown_recipe_lists_the_known_ones():
         ("train__weight_decay", -0.1, "weight_decay is -0.1; 0 or more"),
         ("train__clip_norm", -1.0, "clip_norm is -1.0; 0 or more"),
         ("train__patience", -1, "patience is -1; 0 or more"),
+        ("train__clip_norm", float("nan"), "clip_norm is nan; 0 or more"),
         ("train__score_loss", -0.5, "score_loss is -0.5; 0 or more"),
         ("train__warmup", 1.0, "warmup is 1.0; a share"),
         ("train__momentum", 1.0, "momentum is 1.0; a share"),
@@ -219,7 +220,10 @@ def test_unknown_recipe_lists_the_known_ones():
         ("train__beta_2", -0.1, "beta_2 is -0.1; a share"),
         ("train__label_smoothing", 1.0, "label_smoothing is 1.0; a share"),
         ("augment__scale", (0.9,), r"scale \(0.9,\), wanted two numbers"),
+        ("augment__scale", (0.9, float("inf")), r"scale \(0.9, inf\), wanted two numbers"),
         ("augment__shift", 2.0, "shift=2.0, wanted 0 to 1"),
+        ("augment__rotate", -10.0, "rotate=-10.0, wanted 0 or more"),
+        ("augment__mixup", float("nan"), "mixup=nan, wanted 0 or more"),
         ("variant", "intre", "intre"),
         ("parent__share", 0.0, "parent.share is 0.0; a share"),
         ("parent__share", 1.5, "parent.share is 1.5; a share"),
@@ -229,6 +233,14 @@ def test_unknown_recipe_lists_the_known_ones():
 def test_a_value_out_of_range_is_refused(field, value, words):
     with pytest.raises(UsageError, match=words):
         resolve(config_of(**{field: value}))
+
+
+def test_patience_is_refused_where_every_epoch_is_better():
+    config = config_of(recipe="best", variant="inter", train__patience=3)
+    with pytest.raises(UsageError, match=r"patience is 3 and config.train.select last"):
+        resolve(config)
+    config.train.select = "nll"
+    assert resolve(config).train.patience == 3
 
 
 def test_help_names_every_setting_once():

@@ -87,6 +87,13 @@ def test_a_label_has_its_share_and_a_row_without_one_follows_the_teacher_alone(t
     np.testing.assert_allclose(label[-1], [[0, 0], lesson.answers[-1]], atol=1e-6)
 
 
+def test_rows_with_labels_are_told_from_others_whatever_their_share(taught):
+    plan, dataset, lesson = lesson_of(student(taught, teacher__share=1.0, teacher__pairs=1))
+    by_label = teaching.taught(prepare(plan, dataset), lesson).arrays["label"][:, 0]
+    assert (by_label.any(axis=1) == (np.arange(len(by_label)) < len(dataset))).all()
+    assert by_label.max() < 1e-11
+
+
 def test_the_loss_is_that_of_hinton_vinyals_and_dean():
     logits = np.array([[2.0, -1.0, 0.5]], np.float32)
     label, teacher = np.array([0.5, 0.0, 0.0]), 0.5 * np.array([0.2, 0.5, 0.3])

@@ -48,6 +48,9 @@ def test_the_next_command_is_whole():
     )
     said = of_variant("early").next_steps(description, ["--config.data.manifest.text_column=a,b"])
     assert said.endswith("'--config.data.manifest.text_column=(a,b)'")
+    withheld = {**description, "spec": {"stand_ins": True}}
+    said = of_variant("early").next_steps(withheld, ["--config.fusion.stand_ins"])
+    assert "--variant=late,inter,early --seed=0,1,2 --config.fusion.stand_ins" in said
     data["manifest"]["text_column"] = ""
     said = of_variant("early").next_steps(description, [])
     assert said == "compare seeds with\n  python -m fusion_keras.sweep --variant=audio --seed=0,1,2"

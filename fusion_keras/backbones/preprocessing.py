@@ -14,6 +14,8 @@ _HALVES = (0.5, 0.5, 0.5)
 _RESAMPLE = {name: number for number, name in _INTERPOLATION.items()}
 # Above this edge ConvNeXT's preprocessing, which ResNet has too, squashes and does not crop.
 _WARPED_FROM = 384
+# What of an edge it keeps below that, where it is not said.
+_CROP_PCT = 224 / 256
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,12 @@ def read_preprocessing(directory: Path, family: Family):
         UsageError: the file asks for something that is not supported.
     """
     path, read = directory / "preprocessor_config.json", dict
-    if not path.is_file():
+    if not path.is_file() and (directory / "processor_config.json").is_file():
+        # What transformers 5 writes of a pair of sentences and images.
+        path, read = directory / "processor_config.json", _of_processor
+        if "image_processor" not in read_json(path):
+            return family.spec, *family.scaling
+    elif not path.is_file():
         path, read = directory / "config.json", _of_timm
     config = read_json(path)
     if read is _of_timm and "pretrained_cfg" not in config:
@@ -73,6 +80,11 @@ def read_preprocessing(directory: Path, family: Family):
             "bilinear or bicubic resize, a centre crop and a normalisation; leave it out to "
             "use its family's."
         ) from error
+
+
+def _of_processor(config: dict) -> dict:
+    """What a processor of several modalities does with its images. Raises KeyError ..."""
+    return dict(config["image_processor"])
 
 
 def _of_timm(config: dict) -> dict:
@@ -111,9 +123,10 @@ def _resizing(config, family):
     # ViT's processor never crops, whosever weights it prepares images for.
     processor = config.get("image_processor_type") or config.get("feature_extractor_type") or ""
     crops = family.resize == "squash_crop" and not processor.startswith("ViT")
-    if config.get("crop_pct") is not None:
+    if "crop_pct" in config or processor.startswith("ConvNext"):
         by_shorter_edge = edge < _WARPED_FROM
-        fraction = config["crop_pct"] if by_shorter_edge else 1.0
+        wider = int(edge / (config.get("crop_pct") or _CROP_PCT))
+        fraction = edge / wider if by_shorter_edge else 1.0
     elif config.get("do_center_crop", by_shorter_edge or crops):
         crop = config.get("crop_size", family.size)
         fraction = (crop if isinstance(crop, int) else crop["height"]) / edge

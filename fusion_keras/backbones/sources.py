@@ -21,6 +21,7 @@ _HF = "hf://"
 # What is fetched of a hub repository: never a pickle, never code.
 _WANTED = (
     *("config.json", "model.safetensors", "preprocessor_config.json"),
+    "processor_config.json",
     *("tokenizer.json", "tokenizer_config.json", "vocab.txt"),
     *("model.weights.h5", "assets/tokenizer/vocabulary.txt"),
 )

@@ -56,7 +56,8 @@ class AugmentSpec:
     drop_tabular: float = 0.0
 
     def __post_init__(self):
-        if len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1]:
+        numbers = all(isinstance(size, (int, float)) for size in self.scale)
+        if not numbers or len(self.scale) != 2 or not 0 < self.scale[0] <= self.scale[1] < math.inf:
             raise UsageError(
                 f"got augmentation scale {self.scale}, wanted two numbers, 0 < lowest <= highest"
             )
@@ -64,8 +65,9 @@ class AugmentSpec:
         for name in (*shares, *DROPS.values()):
             if not 0 <= getattr(self, name) <= 1:
                 raise UsageError(f"got augmentation {name}={getattr(self, name)}, wanted 0 to 1")
-        if self.mixup < 0:
-            raise UsageError(f"got augmentation mixup={self.mixup}, wanted 0 or more")
+        for name in ("mixup", "rotate"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UsageError(f"got augmentation {name}={getattr(self, name)}, wanted 0 or more")
         if sum(getattr(self, name) for name in DROPS.values()) > 1:
             got = ", ".join(f"{name}={getattr(self, name)}" for name in DROPS.values())
             raise UsageError(

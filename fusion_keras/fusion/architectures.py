@@ -147,7 +147,9 @@ class FusionArchitecture(Architecture):
     def next_steps(self, description, given):
         config = description["config"]
         taken = [m for m in config["fusion"]["modalities"].split("+") if not _left_out(m, config)]
-        variants = [*taken, "late", "inter", "early"] if len(taken) > 1 else taken
+        fused = ["late", "inter", "early"] if len(taken) > 1 else []
+        # Stand-ins are for what one modality alone cannot do without.
+        variants = fused if description.get("spec", {}).get("stand_ins") else [*taken, *fused]
         what = "variants and seeds" if len(taken) > 1 else "seeds"
         # A sweep would divide them.
         whole = [re.sub(r"(text_column)=([^(].*,.*)", r"\1=(\2)", flag) for flag in given]

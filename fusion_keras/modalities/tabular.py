@@ -144,8 +144,10 @@ def _standard(name: str, rows: Sequence[dict[str, str]]) -> dict:
             f"got no number in column {name!r} of any training row, wanted some; leave it out "
             "of tabular.numbers."
         )
-    deviation = float(np.std(values))
-    return {"name": name, "mean": float(np.mean(values)), "deviation": deviation or 1.0}
+    if min(values) == max(values):
+        # Of equal numbers the deviation may be what rounding leaves.
+        return {"name": name, "mean": float(values[0]), "deviation": 1.0}
+    return {"name": name, "mean": float(np.mean(values)), "deviation": float(np.std(values))}
 
 
 def _levels(name: str, rows: Sequence[dict[str, str]]) -> dict:

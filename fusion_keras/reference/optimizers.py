@@ -101,7 +101,9 @@ def _grouped(train, reference) -> dict[tuple[float, float], list[nn.Parameter]]:
             continue
         rate = rates.get(name.split(".")[0], train.learning_rate)
         # ConvNeXt V2's response norms are vectors, though PyTorch has them with four axes.
+        # CLIP's class token is a vector there, and has three axes here, as others' have.
         matrix = parameter.ndim > 1 and ".grn." not in name
+        matrix = matrix or name.endswith("class_embedding")
         decays = train.optimizer != "adamw" or matrix
         groups.setdefault((rate, train.weight_decay if decays else 0.0), []).append(parameter)
     return groups

@@ -14,6 +14,7 @@ from fusion_keras.searching.crew import Place
 from fusion_keras.searching.request import Request
 from fusion_keras.searching.space import VARIANT, key_of, variant_point
 from fusion_keras.searching.trainee import train_whole
+from fusion_keras.training import parents
 from fusion_keras.training.plan import parent_config, plan_of
 from fusion_keras.training.recipes import resolve
 
@@ -76,17 +77,20 @@ def joint_base(request: Request, place: Place, seed: int, say: Callable[[str], N
     """
     config = copied(request.base)
     config.seed = seed
-    if not config.parents:
-        given = variant_point(VARIANT).config(untaught(config))
-        resolved = resolve(given)
-        shared = set(resolved.parent.warm_start) & set(FUSION.backbones(resolved))
+    given = variant_point(VARIANT).config(untaught(config))
+    resolved = resolve(given)
+    wanted = set(resolved.parent.warm_start) & set(FUSION.backbones(resolved))
+    if shared := wanted - set(parents.named(resolved)):
         read = [n for n in request.space.settings if n.partition(".")[0] in ("data", *shared)]
         if not read:  # else they would be other runs
             plan = plan_of(resolved)
-            config.parents = tuple(
-                str(_trained(request, place, f"{m}-parent", parent_config(given, plan, m), say))
-                for m in MODALITIES
-                if m in shared
+            config.parents = (
+                *config.parents,
+                *(
+                    str(_trained(request, place, f"{m}-parent", parent_config(given, plan, m), say))
+                    for m in MODALITIES
+                    if m in shared
+                ),
             )
     if request.teacher:
         teacher = variant_point(request.teacher).config(untaught(request.base))

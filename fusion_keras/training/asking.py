@@ -62,11 +62,14 @@ def _check(rows: Sequence[Mapping[str, Any]], spec, description: Mapping[str, An
                 f"row {number} has none of {', '.join(spec.modalities)}: give one at least."
             )
         for name in missing:
-            withheld = augment["enabled"] and augment.get(MODALITY[name].drop, 0) > 0
+            # A frozen head without stand-ins learns from whole examples.
+            withholds = augment["enabled"] and (spec.stand_ins or not spec.frozen)
+            withheld = withholds and augment.get(MODALITY[name].drop, 0) > 0
             if not withheld and not lacking.get(name, {}).get("train"):
+                also = " --config.fusion.stand_ins" if spec.frozen else ""
                 raise UsageError(
                     f"row {number} has no {name}, and this run has never learned without: give it "
-                    f"one, or train with --config.augment.{MODALITY[name].drop}=0.3."
+                    f"one, or train with --config.augment.{MODALITY[name].drop}=0.3{also}."
                 )
 
 

@@ -83,7 +83,8 @@ def make_plan(config, framework: str = "keras") -> Plan:
             "late_score averages what two whole models say and takes no "
             "--config.fusion.junctions: leave them out, or choose --variant=late."
         )
-    missing = {} if resolved.parents else _missing(plan)
+    named = parents.named(resolved)
+    missing = {m: at for m, at in _missing(plan).items() if m not in named}
     if missing and _divides(resolved) and resolved.data.part != "all":
         raise UsageError(
             f"config.data.part is {resolved.data.part}, and {resolved.variant} divides the rows "
@@ -95,7 +96,7 @@ def make_plan(config, framework: str = "keras") -> Plan:
         plan,
         teachers=teachers.named(resolved, classes) if resolved.teacher.runs else {},
         parents={
-            **parents.named(resolved),
+            **named,
             **{
                 m: make_plan(parent_config(config, plan, m, at), framework)
                 for m, at in missing.items()

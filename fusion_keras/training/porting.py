@@ -117,10 +117,17 @@ def from_classifier(config, folder: Path, target: Path) -> Run:
             "A classifier becomes a run of --variant=text or image with a linear head on the whole "
             "backbone: leave out fusion.junctions and fusion.hidden."
         )
+    if config.regression:
+        raise UsageError("A classifier gives no score: leave config.regression off.")
     multi_label.refuse(config, "classifier")
     config[modality].preset = str(folder)
     described = read_source(folder / "config.json")
     kind = kind_of(described)
+    problem = described.get("problem_type")
+    if problem not in (None, "single_label_classification"):
+        raise UsageError(
+            f"{folder} was trained for {problem}; a classifier with one class a row is wanted."
+        )
     if kind not in _HEADS:
         raise UsageError(
             f"{folder} holds a {kind!r}; one of {', '.join(_HEADS)} is wanted, whose published "
@@ -136,15 +143,21 @@ def from_classifier(config, folder: Path, target: Path) -> Run:
 
 def _fill_head(task: Task, folder: Path, described: dict) -> None:
     """Set the head from a classifier; the backbone is the task's preset."""
-    names = described.get("id2label") or {}
-    theirs = [names[key] for key in sorted(names, key=int)]
-    order = class_order(theirs, task.dataset.classes, folder)
+    order = class_order(labels_of(described), task.dataset.classes, folder)
     layer = task.graph.fusion.get_layer("logits")
     kind = described["model_type"]
     weights, head = Weights(folder, kind), _HEADS[kind]
     size, classes = layer.kernel.shape
     layer.kernel.assign(weights.get(f"{head}.weight", (classes, size))[order].T)
     layer.bias.assign(weights.get(f"{head}.bias", (classes,))[order])
+
+
+def labels_of(described: dict) -> list[str]:
+    """The labels of a classifier's config.json, in its order."""
+    # transformers leaves out two labels without names.
+    unnamed = {i: f"LABEL_{i}" for i in range(described.get("num_labels", 2))}
+    names = described.get("id2label") or unnamed
+    return [str(names[key]) for key in sorted(names, key=int)]
 
 
 def class_order(theirs: list[str], ours: list[str], source: Path) -> list[int]:

@@ -276,8 +276,14 @@ def _check(config: ConfigDict) -> None:
         )
     rates = [f"{m}_rate" for m in MODALITIES if train[f"{m}_rate"] is not None]
     for name in (*rates, "weight_decay", "clip_norm", "patience", "score_loss"):
-        if train[name] < 0:
+        if not train[name] >= 0:
             raise UsageError(f"config.train.{name} is {train[name]}; 0 or more is wanted.")
+    if train.patience and train.select == "last":
+        raise UsageError(
+            f"config.train.patience is {train.patience} and config.train.select last, by which "
+            "every epoch is better than those before: set --config.train.select=nll, or "
+            "--config.train.patience=0."
+        )
     for name in ("warmup", "momentum", "beta_1", "beta_2", "label_smoothing"):
         if not 0 <= train[name] < 1:
             raise UsageError(f"config.train.{name} is {train[name]}; a share in [0, 1) is wanted.")

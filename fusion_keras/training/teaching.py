@@ -34,6 +34,8 @@ from fusion_keras.training.task import Task, part_of_rows
 from fusion_keras.training.teacher_answers import Extra, Question
 
 _ROWS_AT_ONCE = 4096
+# Share of a label that counts for nothing and is not 0.
+_LEAST = 1e-12
 _log = logging.getLogger(__name__)
 
 
@@ -138,7 +140,9 @@ def taught(task: Task, lesson: Lesson) -> Task:
     smoothing = task.config.train.label_smoothing
     labels = np.eye(classes, dtype=np.float32)[task.dataset.labels]
     by_label = np.zeros((count + len(extra), classes), np.float32)
-    by_label[:count] = (1 - teacher.share) * ((1 - smoothing) * labels + smoothing / classes)
+    # Never 0, which tells the rows that teachers alone answer.
+    share = max(1 - teacher.share, _LEAST)
+    by_label[:count] = share * ((1 - smoothing) * labels + smoothing / classes)
     by_teacher = softened(lesson.answers, teacher.temperature)
     by_teacher[:count] *= teacher.share
     arrays["label"] = np.stack([by_label, by_teacher], axis=1)
