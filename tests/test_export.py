@@ -45,7 +45,8 @@ def test_artifact_holds_everything_and_says_what_each_step_changed(artifact, run
     meta = read(artifact)
     names = ["fp32", "fp16", "int8", "int8_static"]
     assert list(meta["models"]) == names
-    assert [rung["name"] for rung in meta["ladder"]] == ["keras", "saved_model", *names]
+    rungs = ["keras", "saved_model", "fp32", "6 tokens", *names[1:]]
+    assert [rung["name"] for rung in meta["ladder"]] == rungs
     assert all(rung["holds"] for rung in meta["ladder"])
     assert not any(invalid(artifact / model["file"]) for model in meta["models"].values())
     assert (meta["allow_loss"], meta["notes"]) == (None, [])
