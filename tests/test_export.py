@@ -45,11 +45,13 @@ def test_artifact_holds_everything_and_says_what_each_step_changed(artifact, run
     meta = read(artifact)
     names = ["fp32", "fp16", "int8", "int8_static"]
     assert list(meta["models"]) == names
-    rungs = ["keras", "saved_model", "fp32", "6 tokens", *names[1:]]
-    assert [rung["name"] for rung in meta["ladder"]] == rungs
+    assert [rung["name"] for rung in meta["ladder"]] == ["keras", "saved_model", *names]
     assert all(rung["holds"] for rung in meta["ladder"])
     assert not any(invalid(artifact / model["file"]) for model in meta["models"].values())
-    assert (meta["allow_loss"], meta["notes"]) == (None, [])
+    assert meta["allow_loss"] is None
+    assert meta["notes"] == [
+        "6 tokens: no validation row is as short, so nothing was compared there"
+    ]
     assert meta["models"]["int8"]["change_interval"] == pytest.approx([-0.194, 0.194], abs=5e-4)
     files = {"tokenizer.json", "golden.npz", "saved_model/saved_model.pb", "test.csv"}
     assert files | {"queries.npz", "queries/texts.json", "queries/15.png"} < set(meta["files"])
