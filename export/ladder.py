@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 
@@ -150,7 +151,7 @@ def compare(
     """
     logits, expected = np.asarray(logits, np.float64), np.asarray(expected, np.float64)
     tolerance = TOLERANCES[kind]
-    max_abs, scale, cosine = _apart(logits, expected)
+    scale = _scale(expected)
     differences, size = logits - expected, expected
     if label_kind == "multi":
         # Each label is decided for itself, by whether its logit is above 0.
@@ -174,10 +175,7 @@ def compare(
     return Rung(
         name=name,
         reference=reference,
-        rows=len(expected),
-        max_abs=max_abs,
-        relative=max_abs / scale,
-        cosine=cosine,
+        **_apart(logits, expected),
         distance=distance,
         flips=int(flips.sum()),
         decisions=flips.size,
@@ -194,15 +192,11 @@ def compare_scores(
 ) -> Rung:
     """As `compare`, of scores [N, 1], which decide nothing."""
     scores, expected = np.asarray(scores, np.float64), np.asarray(expected, np.float64)
-    max_abs, scale, cosine = _apart(scores, expected)
     distance, noise = _sizes(scores - expected, expected)
     return Rung(
         name=f"{name} score",
         reference=reference,
-        rows=len(expected),
-        max_abs=max_abs,
-        relative=max_abs / scale,
-        cosine=cosine,
+        **_apart(scores, expected),
         distance=distance,
         flips=0,
         decisions=len(expected),
@@ -214,14 +208,20 @@ def compare_scores(
     )
 
 
-def _apart(values: np.ndarray, expected: np.ndarray) -> tuple[float, float, float]:
-    """The largest difference, the larger of 1 and the largest expected, the cosine of all."""
+def _apart(values: np.ndarray, expected: np.ndarray) -> dict[str, Any]:
+    """What a `Rung` says of all values together, whatever they decide."""
+    max_abs = float(np.abs(values - expected).max())
     norms = np.linalg.norm(values) * np.linalg.norm(expected)
-    return (
-        float(np.abs(values - expected).max()),
-        max(1.0, float(np.abs(expected).max())),
-        float((values * expected).sum() / max(norms, 1e-30)),
-    )
+    return {
+        "rows": len(expected),
+        "max_abs": max_abs,
+        "relative": max_abs / _scale(expected),
+        "cosine": float((values * expected).sum() / max(norms, 1e-30)),
+    }
+
+
+def _scale(expected: np.ndarray) -> float:
+    return max(1.0, float(np.abs(expected).max()))
 
 
 def widened(rung: Rung, golden: Rung) -> Rung:

@@ -24,7 +24,6 @@ from fusion_keras import terminal
 from fusion_keras.errors import UsageError
 from fusion_keras.exported import opened, run_onnx
 from fusion_keras.files import digest
-from fusion_keras.training.run import read_json
 
 _log = logging.getLogger(__name__)
 FILES = {"fp32": "model.onnx"} | {name: f"model.{name}.onnx" for name in PRECISIONS}
@@ -75,6 +74,14 @@ def export(request: Request) -> dict:
         dtype = description["config"]["dtype"]
         if dtype != "float32":
             meta["notes"].append(f"trained in {dtype}; its graphs start from float32")
+            if not request.without:
+                fp32 = meta["models"]["fp32"]
+                before = fp32["metrics"]["accuracy"] - fp32["accuracy_change"]
+                meta["notes"].append(
+                    f"fp32: measured in {dtype} the run had a test accuracy of "
+                    f"{100 * trained_accuracy(request.run):.1f} %; graphs are held against what it "
+                    f"answers in float32, {100 * before:.1f} %"
+                )
         shutil.rmtree(work)
         meta = {
             **meta,
@@ -164,7 +171,6 @@ def _build(
         notes += [*ladder.notes(compared[0]), *accuracy.notes(change)]
         if name == "fp32":
             before, against, on_test = answered, "fp32", scored
-            notes += _half_note(change, request.run, request.without)
             if shapes.batch is None:
                 rungs.append(_together_rung(folder / FILES["fp32"], answered["logits"], evidence))
             shorter = (lengths, evidence.inputs, pad_id, label_kind)
@@ -200,18 +206,6 @@ def _build(
 def kind_of(name: str) -> str:
     """The tolerances that a precision has."""
     return "float32" if name == "fp32" else name.split("_")[0]
-
-
-def _half_note(change: accuracy.Change, run: Path, without: str) -> list[str]:
-    """What a run that was trained and measured in bfloat16 answers in float32."""
-    dtype = read_json(run / "config.json")["config"].get("dtype", "float32")
-    if dtype == "float32" or without:
-        return []
-    return [
-        f"fp32: measured in {dtype} the run had a test accuracy of "
-        f"{100 * trained_accuracy(run):.1f} %; graphs are held against what it answers in float32, "
-        f"{100 * change.before:.1f} %"
-    ]
 
 
 def _compared(name: str, folder: Path, against: str, before: dict, evidence: _Evidence, clock):

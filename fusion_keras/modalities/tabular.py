@@ -92,18 +92,20 @@ class TabularReader:
         return self.numbers + self.categories
 
     def require(self, records: Records) -> None:
+        self._unusable(records)
+
+    def _unusable(self, records: Records) -> dict[int, str]:
+        """Row -> why it cannot be used: a cell of numbers that holds none.
+
+        Raises:
+            UsageError: the source has no such columns, or too many rows cannot be used.
+        """
         if "tabular" not in records.raw:
             raise UsageError(
                 f"got the source {records.name!r} without columns of numbers and categories, which "
                 "a manifest has; choose source=manifest, or leave tabular out of "
                 "fusion.modalities."
             )
-        log = records.skips or SkipLog(records.name, 0, len(records))
-        more = self._no_numbers(records).values()
-        dataclasses.replace(log, entries=[*log.entries, *more]).check()
-
-    def _no_numbers(self, records: Records) -> dict[int, str]:
-        """Row -> why it cannot be used: a cell of numbers that holds none."""
         found = {}
         for i, row in enumerate(records.raw["tabular"]):
             for name in self.numbers if row else ():
@@ -113,15 +115,16 @@ class TabularReader:
                     hint = " (a decimal comma: write a point)" if comma else ""
                     found[i] = f"{records.origins[i]}: {name} {cell!r} is no number{hint}"
                     break
+        log = records.skips or SkipLog(records.name, 0, len(records))
+        dataclasses.replace(log, entries=[*log.entries, *found.values()]).check()
         return found
 
     def read(self, records: Records, folder: Path) -> Reading:
         """As of files that cannot be used, rows are left out behind the split: it is the same for
         models that take no numbers."""
-        self.require(records)
+        unusable = self._unusable(records)
         nothing = dict.fromkeys(self.columns, "")
         rows = [nothing if row is None else row for row in records.raw["tabular"]]
-        unusable = self._no_numbers(records)
         for row, reason in unusable.items():
             records.skips.entries.append(reason)
             rows[row] = nothing
