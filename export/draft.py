@@ -25,7 +25,8 @@ import onnx
 import onnx_ir as ir
 
 from export import artifact, convert, ladder, precisions, stages, weights
-from export.pipeline import FILES, GOLDEN_ROWS, QUERY_ROWS, check_portable, kind_of
+from export.judging import FILES, kind_of
+from export.pipeline import GOLDEN_ROWS, QUERY_ROWS, check_portable
 from export.request import described
 from fusion_keras import cli
 from fusion_keras.exported import run_onnx

@@ -7,7 +7,7 @@ import onnx_ir as ir
 import pytest
 from onnx import numpy_helper
 
-from export import accuracy, ladder, pipeline, precisions
+from export import accuracy, judging, ladder, precisions
 from export.accuracy import change_of, paired_interval
 from fusion_keras.errors import UsageError
 from fusion_keras.exported import run_onnx
@@ -140,14 +140,14 @@ def classifier(tmp_path_factory):
     )
     arrays = {"hidden": hidden, "top": top}
     graph.graph.initializer.extend(numpy_helper.from_array(a, n) for n, a in arrays.items())
-    onnx.save(graph, folder / pipeline.FILES["fp32"])
+    onnx.save(graph, folder / judging.FILES["fp32"])
     return folder, draw
 
 
 def judged(folder, name, valid, test, labels, break_=lambda tensors: None, allow_loss=None):
     """Make a precision, break it, and judge it as an export does; the notes, or UsageError."""
-    path, inputs = folder / pipeline.FILES["fp32"], {"x": valid}
-    target = folder / pipeline.FILES[name]
+    path, inputs = folder / judging.FILES["fp32"], {"x": valid}
+    target = folder / judging.FILES[name]
     precisions.lower(name, path, target, inputs)
     model = onnx.load(target)
     tensors = {t.name: numpy_helper.to_array(t).copy() for t in model.graph.initializer}
@@ -155,7 +155,7 @@ def judged(folder, name, valid, test, labels, break_=lambda tensors: None, allow
     for tensor in model.graph.initializer:
         tensor.CopyFrom(numpy_helper.from_array(tensors[tensor.name], tensor.name))
     onnx.save(model, target)
-    evidence = pipeline._Evidence(
+    evidence = judging.Evidence(
         folder, ir.load(path), inputs, {}, {"x": test, "label": labels}, allow_loss
     )
     expected, on_test = (run_onnx(path, {"x": x})["logits"] for x in (valid, test))
@@ -163,8 +163,8 @@ def judged(folder, name, valid, test, labels, break_=lambda tensors: None, allow
     def clock(_, call, *arguments):
         return call(*arguments)
 
-    (rung,), _ = pipeline._compared(name, folder, "fp32", {"logits": expected}, evidence, clock)
-    model, _, change = pipeline._scored(name, folder, folder, on_test, evidence, clock)
+    (rung,), _ = judging.compared(name, folder, "fp32", {"logits": expected}, evidence, clock)
+    model, _, change = judging.scored(name, folder, folder, on_test, evidence, clock)
     return [*ladder.notes(rung), *accuracy.notes(change)], model
 
 
@@ -214,7 +214,7 @@ def test_near_ties_alone_do_not_end_an_export(classifier):
     calibration = pool[:64]
     judged(folder, "int8", calibration, pool[:20], labels[:20])
     plain, low = (
-        run_onnx(folder / pipeline.FILES[name], {"x": pool})["logits"].argmax(axis=1)
+        run_onnx(folder / judging.FILES[name], {"x": pool})["logits"].argmax(axis=1)
         for name in ("fp32", "int8")
     )
     changed, same = np.flatnonzero(plain != low)[:5], np.flatnonzero(plain == low)[:15]

@@ -6,7 +6,7 @@ import onnx_ir as ir
 import pytest
 
 from bench.edge import proof
-from export import ladder, pipeline
+from export import judging, ladder
 from fusion_keras.errors import UsageError
 
 LOGITS = np.array([[2.0, -1.0], [0.5, 1.5], [-3.0, 4.0]])
@@ -98,10 +98,10 @@ def test_a_precision_that_fails_is_traced_to_its_tap(tmp_path):
     tapped = ir.serde.deserialize_model(onnx.parser.parse_model(graph))
     inputs = {"x": np.array([[1.0, 2.0, 3.0]], np.float32)}
     reference = {"jax/logits": np.zeros((1, 3)), "jax/text_1": 2 * inputs["x"]}
-    evidence = pipeline._Evidence(tmp_path, tapped, inputs, reference, {})
-    found = pipeline._first_parting("fp16", evidence)
+    evidence = judging.Evidence(tmp_path, tapped, inputs, reference, {})
+    found = judging.first_parting("fp16", evidence)
     assert found[0] == "text_2", "float16 has no 90000"
-    assert pipeline._first_parting("fp32", evidence) == ("text_1", 0.5)
+    assert judging.first_parting("fp32", evidence) == ("text_1", 0.5)
 
 
 def test_logits_that_turn_do_not_hold_whatever_their_size():
@@ -218,12 +218,12 @@ def test_short_sentences_are_compared_at_their_own_length(tmp_path):
     path = tmp_path / "model.onnx"
     onnx.save(onnx.parser.parse_model(graph.replace("REDUCE", "ReduceSum")), path)
     logits = ids.sum(axis=1, keepdims=True) * np.array([1.0, -1.0])
-    rungs = pipeline._bucket_rungs(path, logits, (2, 3, 5), inputs, 0)
+    rungs = judging.bucket_rungs(path, logits, (2, 3, 5), inputs, 0)
     assert [(rung.name, rung.rows) for rung in rungs] == [("2 tokens", 2), ("3 tokens", 2)]
     # A graph that minds the padding is refused.
     onnx.save(onnx.parser.parse_model(graph.replace("REDUCE", "ReduceMean")), path)
     with pytest.raises(UsageError, match="2 tokens is too far from fp32"):
-        pipeline._bucket_rungs(path, logits / 5, (2, 3, 5), inputs, 0)
+        judging.bucket_rungs(path, logits / 5, (2, 3, 5), inputs, 0)
 
 
 def test_int8_that_random_weights_take_far_away_may_be_timed_where_it_answers_alike(tmp_path):
