@@ -55,6 +55,11 @@ def main(arguments: list[str]) -> int:
             raise study.StudyError(
                 f"--teacher is {options.teacher}, which is not among --variants: add it."
             )
+        if options.teacher and not study.students(options):
+            raise study.StudyError(
+                f"--teacher is {options.teacher}, and --variants has no other joint one that could "
+                "learn from it: add inter or early, or leave --teacher out."
+            )
         if options.teaching and not options.teacher:
             raise study.StudyError("--teaching is given, and no --teacher: name a variant.")
         if options.controls and not options.teacher:
@@ -71,7 +76,7 @@ def main(arguments: list[str]) -> int:
             # Another seed would be another teacher, of models that have learned from these.
             seeds = ",".join(map(str, options.seeds))
             taught = [f"--teacher={options.teacher}", f"--seeds={seeds}", *options.teaching]
-        study.same_study(options.workdir, handed_on + taught, keep=not options.dry_run)
+        study.same_study(options.workdir, handed_on, taught, keep=not options.dry_run)
         return study.steps(options, handed_on)
 
     print(conducting.conduct(options, plan))

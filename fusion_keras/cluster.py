@@ -44,7 +44,7 @@ class Cluster:
 
     def __init__(self, ray, needs: Address, mark: Path, token: str):
         self._ray, self._mark, self._token = ray, mark, token
-        self._sent: dict[Path, object] = {}
+        self._sent: dict[Path, cluster_node.Sent] = {}
         self._tasks: dict[str, Task] = {}
         self._looked = 0.0
         self._needs = cluster_needs.filled(needs, self._alive())
@@ -173,8 +173,8 @@ class Cluster:
             seen.append(sees)
         return len(seen), all(seen)
 
-    def _sent_with(self, run: Path, command: Sequence[str]) -> dict[Path, object]:
-        """Path -> object of the finished runs that a training may start from or learn from."""
+    def _sent_with(self, run: Path, command: Sequence[str]) -> dict[Path, cluster_node.Sent]:
+        """Path -> finished run that a training may start from or learn from."""
         named = [
             Path(folder)
             for flag in command
@@ -186,7 +186,8 @@ class Cluster:
         needed += [f for f in beside if f.suffix != ".partial" and _variant(f) in _SENT]
         for folder in needed:
             if folder not in self._sent:
-                self._sent[folder] = self._ray.put(cluster_node.packed_run(folder))
+                packed = self._ray.put(cluster_node.packed_run(folder))
+                self._sent[folder] = cluster_node.Sent(packed, cluster_node.model_of(folder))
         return {folder: self._sent[folder] for folder in needed}
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import fusion_keras
-from fusion_keras import interrupts, jobs
+from fusion_keras import files, interrupts, jobs
 
 # A run that was begun so often and whose node or process died each time is not begun again.
 ATTEMPTS = 4
@@ -24,6 +24,14 @@ ATTEMPTS = 4
 LOST = 75  # EX_TEMPFAIL of sysexits.h
 # Seconds between two looks at what a training says.
 LOOK = 1.0
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A finished run on its way to a node: its object in Ray's store, and `model_of` it."""
+
+    packed: object
+    model: str
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,7 @@ class Work:
         run: the run directory.
         mark, token: a file of the driver, and what stands in it.
         cpus, gpus: what it takes of the node.
-        sent: run directory -> object in Ray's store, of runs that it may need.
+        sent: run directory -> what is sent of it, of runs that it may need.
     """
 
     name: str
@@ -48,7 +56,7 @@ class Work:
     token: str
     cpus: int
     gpus: float
-    sent: dict[Path, object]
+    sent: dict[Path, Sent]
 
 
 class Board:
@@ -109,10 +117,12 @@ def carried_out(work: Work, board) -> tuple[int, bytes, bytes | None]:
     try:
         work.here.mkdir(parents=True, exist_ok=True)
         work.run.parent.mkdir(parents=True, exist_ok=True)
-        for folder, packed in work.sent.items():
-            if not shared and not folder.exists():
+        for folder, sent in work.sent.items():
+            # It may be there from before, and have been trained anew since.
+            if not shared and model_of(folder) != sent.model:
+                shutil.rmtree(folder, ignore_errors=True)
                 folder.parent.mkdir(parents=True, exist_ok=True)
-                unpack(packed.future().result(), folder)
+                unpack(sent.packed.future().result(), folder)
     except OSError as error:
         sentence = (
             f"error: {host} does not see the driver's files, and cannot keep its own at the same "
@@ -153,6 +163,12 @@ def _trained(work: Work, share: jobs.Share, log, look: Callable[[], None]) -> in
         # Cancelled: Ray raises KeyboardInterrupt here.
         process.terminate()
         process.wait()
+
+
+def model_of(folder: Path) -> str:
+    """sha256 of a run's model; "" without one."""
+    model = folder / "model.keras"
+    return files.digest(model) if model.is_file() else ""
 
 
 def packed_run(folder: Path) -> bytes:

@@ -121,7 +121,8 @@ def _manifest(data: ConfigDict) -> None:
     data.manifest.score_column = "score"
     # The classes in order; () takes them from the file.
     data.manifest.classes = ()
-    # Make one class of those that differ only in case or in characters that are not seen.
+    # Make one class of those that differ only in case, in characters that are not seen, or in how a
+    # number, a dash or an apostrophe is written.
     data.manifest.join_classes = False
     # Cells that are missing values, in any case, as empty ones are. As labels none, null and n/a
     # are classes, with a note.

@@ -175,6 +175,16 @@ def test_a_run_beside_it_that_is_the_parent_is_not_trained_again(bench, tmp_path
     assert other.complete
 
 
+@pytest.mark.slow
+def test_parents_that_a_run_beside_it_has_trained_are_not_trained_again(bench, tmp_path):
+    changes = {"variant": "late", "parent__epochs": 1}
+    first = train(bench.config(train__epochs=1, **changes), tmp_path / "first")
+    second = train(bench.config(train__epochs=2, **changes), tmp_path / "second")
+    inside = {m: str(first.folder / "parents" / m) for m in ("text", "image")}
+    assert second.read_json("config.json")["parents"] == inside
+    assert not (second.folder / "parents").exists()
+
+
 @pytest.mark.parametrize("augmented", [True, False])
 def test_a_head_learns_from_augmented_images_if_there_are_any(bench, augmented):
     task = prepare(make_plan(bench.config(variant="late", augment__enabled=augmented)))

@@ -55,6 +55,7 @@ def test_taught_trainings_are_checked_first_as_far_as_they_need_no_teacher(tmp_p
 
 def test_a_folder_of_another_study_says_what_differs(tmp_path):
     same_study(tmp_path, ["--config.a=1", "--config.b=1"])
+    (tmp_path / "runs" / "text-s0.partial").mkdir(parents=True)
     with pytest.raises(StudyError, match=r"a study with --config[.]b=1, got --config[.]b=2: re"):
         same_study(tmp_path, ["--config.a=1", "--config.b=2"])
 
@@ -135,6 +136,7 @@ def test_a_teacher_that_is_not_trained_is_refused(tmp_path, capsys):
 def finished(folder, extra_rows, **train):
     folder.mkdir(parents=True)
     about = {"config": {"train": {"epochs": 4, "patience": 0, "label_smoothing": 0.0} | train}}
+    about["config"]["teacher"] = {"pairs": int(extra_rows > 0)}
     about |= {"dataset": {"counts": {"train": 100}}, "extra_rows": extra_rows}
     (folder / "config.json").write_text(json.dumps(about))
 
@@ -173,11 +175,19 @@ def test_controls_are_trained_after_the_taught_and_go_to_the_report_alone(tmp_pa
 
 def test_a_model_alone_that_is_as_long_is_not_trained_again(tmp_path):
     finished(tmp_path / "runs" / "early-taught-s0", 0)
-    steps_of = controlled(tmp_path, "--config.teacher.pairs=0")
+    # A flag may say what is so anyway.
+    steps_of = controlled(tmp_path, "--config.teacher.pairs=0 --config.train.epochs=4")
+    assert not steps_of["early-untaught-s0"].done()
+    finished(tmp_path / "runs" / "early-s0", 0)
     assert steps_of["early-untaught-s0"].done()
     assert not steps_of["early-smoothed-s0"].done()
-    # Of another recipe it is not the same.
-    steps_of = controlled(tmp_path, "--config.teacher.pairs=0 --recipe=distil")
+
+
+@pytest.mark.parametrize("other", [{"extra_rows": 100}, {"extra_rows": 0, "epochs": 8}])
+def test_a_model_alone_of_other_settings_or_rows_is_no_control(tmp_path, other):
+    steps_of = controlled(tmp_path, "--config.teacher.pairs=0")
+    finished(tmp_path / "runs" / "early-s0", 0)
+    finished(tmp_path / "runs" / "early-taught-s0", **other)
     assert not steps_of["early-untaught-s0"].done()
 
 
@@ -336,13 +346,29 @@ def test_a_damaged_note_of_the_study_is_a_sentence(tmp_path):
 
 def test_two_studies_do_not_share_a_folder(tmp_path):
     same_study(tmp_path / "a", ["--config.x=1"])
+    (tmp_path / "a" / "pytorch" / "text-s0").mkdir(parents=True)
     same_study(tmp_path / "a", ["--config.x=1"])
     with pytest.raises(StudyError, match="--workdir another name"):
         same_study(tmp_path / "a", ["--config.x=2"])
 
 
+def test_flags_that_nothing_was_begun_with_can_be_corrected(tmp_path):
+    same_study(tmp_path, ["--config.data.path=wrong.csv"])
+    same_study(tmp_path, ["--config.x=1"], ["--teacher=late", "--config.teacher.share=5"])
+    (tmp_path / "runs" / "late-s0").mkdir(parents=True)
+    same_study(tmp_path, ["--config.x=1"], ["--teacher=late", "--config.teacher.share=.5"])
+    with pytest.raises(StudyError, match=r"with --config\.x=1, got --config\.x=2"):
+        same_study(tmp_path, ["--config.x=2"], ["--teacher=late"])
+
+
+def test_a_teacher_of_nobody_is_refused(tmp_path, capsys):
+    assert main([f"--workdir={tmp_path}", "--variants=text,late", "--teacher=late"]) == 2
+    assert "no other joint one that could learn from it" in capsys.readouterr().err
+
+
 def test_seeds_that_would_change_the_teacher_are_refused_at_once(tmp_path, capsys):
-    same_study(tmp_path, ["--teacher=late", "--seeds=0"])
+    same_study(tmp_path, [], ["--teacher=late", "--seeds=0"])
+    (tmp_path / "runs" / "early-taught-s0").mkdir(parents=True)
     assert main([f"--workdir={tmp_path}", "--teacher=late", "--seeds=0,1"]) == 2
     assert "--seeds=0, got --seeds=0,1" in capsys.readouterr().err
 

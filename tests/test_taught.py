@@ -25,7 +25,7 @@ def train(folder, recipe, wrong, seed=0, variant="early", **changes):
 def teach(folder, run, wrong=4, recipe="distil", sha256="0", **changes):
     """A run that a teacher's answers to 200 further rows taught."""
     changes["teacher"] = {"runs": [str(run)], **changes.get("teacher", {})}
-    about = {"teachers": {str(run): sha256}, "extra_rows": 200}
+    about = {"teachers": {str(run): sha256}, "extra_rows": 200} | changes.pop("about", {})
     return train(folder, recipe, wrong, variant="early taught", about=about, **changes)
 
 
@@ -145,6 +145,25 @@ def test_a_teacher_that_was_moved_is_known_by_its_model(tmp_path):
     assert "the teacher, late" in rows(reported(tmp_path, f"--runs={tmp_path / 'runs'}"))
 
 
+def test_a_teacher_that_was_trained_anew_since_taught_nobody(tmp_path):
+    late = train(tmp_path / "runs" / "late", "best", 2, variant="late")
+    (late / "model.keras").write_text("another")
+    teach(tmp_path / "runs" / "taught", late, sha256="0" * 64)
+    text = reported(tmp_path, f"--runs={tmp_path / 'runs'}")
+    assert "the teacher, late" not in rows(text)
+    assert f"the teacher {late}, to be added to --runs" in text
+
+
+def test_models_that_other_teachers_taught_are_no_seeds_of_one(tmp_path, place):
+    for seed, teacher in enumerate(("late, best: b, m", "text, best: b")):
+        by = {"taught_by": [teacher], "unlabelled_sha256": "5"}
+        table = {"unlabelled": f"{seed}.csv"}
+        teach(place / f"by{seed}", place / "late-s0", 4, seed=seed, about=by, teacher=table)
+    text = reported(tmp_path, f"--runs={place}")
+    for teacher in ("late, best: b, m", "text, best: b"):
+        assert f"teacher.models=['{teacher}']" in text
+
+
 def test_two_ways_of_teaching_have_tables_that_can_be_told_apart(tmp_path, place):
     teach(place / "alike", place / "late-s0", 6, teacher={"pairs": 5})
     teach(place / "more", place / "late-s0", 5, teacher={"unlabelled": "sentences.csv"})
@@ -158,7 +177,7 @@ def test_two_ways_of_teaching_have_tables_that_can_be_told_apart(tmp_path, place
 
 def test_metrics_are_averaged_where_every_seed_has_them(tmp_path):
     for seed, auroc in enumerate((0.8, 0.9)):
-        found = {"auroc": {"value": auroc}} | ({"nll": {"value": 0.5}} if seed else {})
+        found = {"auroc": {"value": auroc}} | {"nll": {"value": 0.5 if seed else None}}
         metrics = {"splits": {"test": {"metrics": found}}}
         teach(tmp_path / "runs" / f"{seed}", "gone", seed=seed, metrics=metrics)
     row = rows(reported(tmp_path, f"--runs={tmp_path / 'runs'}"))["early taught"]

@@ -225,7 +225,7 @@ def test_unlabelled_texts_are_made_as_the_manifests_are(tmp_path):
 def test_sentences_that_a_comma_cuts_are_refused(tmp_path):
     path = tmp_path / "more.csv"
     path.write_text("text\nGood\nGood, but long\nBad, but short\n", encoding="utf-8")
-    with pytest.raises(UsageError, match=r"got 2 unusable of 3 rows in more.csv \(more.csv line 3"):
+    with pytest.raises(UsageError, match=r"2 unusable of 3 unlabelled rows in more\.csv \(more"):
         read_unlabelled(path, ["text"], TextColumns.of("text"), {}, [])
 
 
@@ -270,8 +270,25 @@ def test_a_taught_run_says_by_whom_and_is_a_model_like_any_other(taught, tmp_pat
     plain = read_json(taught.folder / "teacher" / "config.json")
     assert description["parameters"] == plain["parameters"]
     assert description["inputs"] == plain["inputs"]
-    # A finished run needs its teacher no more.
-    config.teacher.runs = (str(taught.folder / "teacher"),)
+    # A finished run needs its teacher no more, and knows it at another place.
+    config.teacher.runs = (str(tmp_path / "teacher"),)
+    shutil.copytree(taught.folder / "teacher", tmp_path / "teacher")
+    assert train(config, tmp_path / "run").complete
+    model = tmp_path / "teacher" / "model.keras"
+    model.write_bytes(model.read_bytes() + b"x")
+    with pytest.raises(UsageError, match=r"other settings \(teacher.runs was"):
+        train(config, tmp_path / "run")
+
+
+def test_a_run_whose_teacher_has_changed_since_is_refused(taught, tmp_path):
+    shutil.copytree(taught.folder / "teacher", tmp_path / "teacher")
+    config = student(taught, teacher__runs=(str(tmp_path / "teacher"),), train__epochs=1)
+    assert train(config, tmp_path / "run").complete
+    model = tmp_path / "teacher" / "model.keras"
+    model.write_bytes(model.read_bytes() + b"x")
+    with pytest.raises(UsageError, match=r"model\.keras has changed since .*run was trained"):
+        train(config, tmp_path / "run")
+    shutil.rmtree(tmp_path / "teacher")
     assert train(config, tmp_path / "run").complete
 
 
@@ -352,7 +369,8 @@ def test_a_teacher_of_other_images_is_refused(taught, tmp_path):
 def test_what_changes_between_two_sittings_is_noticed(taught, tmp_path):
     copy = tmp_path / "teacher"
     shutil.copytree(taught.folder / "teacher", copy)
-    path = write_unlabelled(taught, tmp_path, [("x y", ""), ("z", "")])
+    Image.new("RGB", (EDGE, EDGE), (7,) * 3).save(tmp_path / "new.png")
+    path = write_unlabelled(taught, tmp_path, [("x y", "new.png"), ("z", "")])
     more = {"teacher__runs": (str(copy),), "teacher__unlabelled": str(path)}
     config = student(taught, **more, train__epochs=2)
 
@@ -374,6 +392,10 @@ def test_what_changes_between_two_sittings_is_noticed(taught, tmp_path):
     with pytest.raises(UsageError, match="The table of unlabelled rows has changed since"):
         train(config, tmp_path / "run")
     path.write_text(lines)
+    Image.new("RGB", (EDGE, EDGE), (8,) * 3).save(tmp_path / "new.png")
+    with pytest.raises(UsageError, match="What the rows of the teacher show has changed since"):
+        train(config, tmp_path / "run")
+    Image.new("RGB", (EDGE, EDGE), (7,) * 3).save(tmp_path / "new.png")
     restore(copy).graph.model.save(copy / "model.keras")
     with pytest.raises(UsageError, match="A teacher has changed since"):
         train(config, tmp_path / "run")
@@ -399,6 +421,28 @@ def test_unlabelled_rows_without_what_the_student_takes_are_left_out(taught, tmp
     path = write_unlabelled(taught, tmp_path, [("x y", "")])
     with pytest.raises(UsageError, match=r"No row of config\.teacher\.unlabelled can be used"):
         lesson_of(student(taught, teacher__unlabelled=str(path), **named))
+
+
+def test_rows_that_a_teacher_would_answer_for_what_nobody_sees_are_left_out(taught, tmp_path):
+    Image.new("RGB", (EDGE, EDGE), (7,) * 3).save(tmp_path / "new.png")
+    teacher = taught.config(variant="text", fusion__junctions="1+-:concat", train__epochs=1)
+    train(teacher, tmp_path / "text")
+    path = write_unlabelled(taught, tmp_path, [("", "new.png"), ("z", "new.png")])
+    named = {"variant": "image", "fusion__junctions": "-+1:concat"}
+    by = {"teacher__runs": (str(tmp_path / "text"),), "teacher__unlabelled": str(path)}
+    _, _, lesson = lesson_of(student(taught, **named, **by))
+    assert len(lesson.extra) == 1
+    assert "have nothing that a teacher takes" in " ".join(lesson.notes)
+
+
+def test_unlabelled_sentences_that_the_vocabulary_does_not_know_are_refused(taught, tmp_path):
+    path = write_unlabelled(taught, tmp_path, [("\N{CYRILLIC SMALL LETTER ZHE} a", ""), ("z", "")])
+    config = student(taught, teacher__unlabelled=str(path), text__max_unknown=0.1)
+    with pytest.raises(UsageError, match=r"of the unlabelled texts .* more\.csv line 2"):
+        lesson_of(config)
+    config.text.max_unknown = 0.9
+    _, _, lesson = lesson_of(config)
+    assert "unlabelled rows: unknown to the vocabulary" in " ".join(lesson.notes)
 
 
 def test_unlabelled_images_that_cannot_be_read_are_told(taught, tmp_path):

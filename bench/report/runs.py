@@ -133,7 +133,7 @@ def read(folder: Path) -> Run:
         return Run(
             path=folder,
             framework=about.get("framework", OURS),
-            settings=_settings(about["config"], artifact["backbones"]),
+            settings=_settings(about, artifact["backbones"]),
             recipe=about["config"]["recipe"],
             artifact={**artifact, "test": test},
             correct=correct,
@@ -165,13 +165,17 @@ def _backbones(about: dict) -> dict[str, str]:
     return {m: about["config"][m]["preset"] for m in taken}
 
 
-def _settings(config: dict, backbones: dict[str, str]) -> str:
+def _settings(about: dict, backbones: dict[str, str]) -> str:
+    config = about["config"]
     unused = [modality for modality in MODALITIES if modality not in backbones]
     kept = {name: value for name, value in config.items() if name not in (*_FREE, *unused)}
-    # Where the teachers are is free; how many there are is not.
     teacher = kept.pop("teacher", {"runs": []})
     if teacher["runs"]:
         kept["teacher"] = {**teacher, "runs": len(teacher["runs"])}
+        # Where teachers and their rows are is free; what they are is not. Earlier runs say nothing
+        # of it.
+        kept["teacher"] |= {"models": about["taught_by"]} if "taught_by" in about else {}
+        kept["teacher"]["unlabelled"] = about.get("unlabelled_sha256", teacher["unlabelled"])
     kept["data"] = {n: v for n, v in _flat(config["data"]).items() if n not in _FREE_DATA}
     return json.dumps(kept, sort_keys=True)
 
@@ -213,7 +217,9 @@ def _epochs(history: Path) -> int | None:
 def _metrics(path: Path) -> dict[str, float]:
     splits = json.loads(path.read_text(encoding="utf-8")).get("splits", {})
     found = splits.get("test", {}).get("metrics", {})
-    return {name: float(metric["value"]) for name, metric in found.items()}
+    # Of one class alone there is no AUROC.
+    known = {name: metric["value"] for name, metric in found.items()}
+    return {name: float(value) for name, value in known.items() if value is not None}
 
 
 def _seconds(histories: list[Path]) -> float | None:

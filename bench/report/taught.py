@@ -199,8 +199,10 @@ def _teachers(taught: Family, families: list[Family]) -> tuple[list[Family], lis
     places = {run.path.resolve(): run for run in runs}
     found, missing = [], []
     for path, sha256 in {p: s for run in taught.runs for p, s in run.teachers.items()}.items():
-        # A folder that was moved since is known by its model.
-        run = places.get(Path(path).resolve()) or _of_model(sha256, runs)
+        # A folder that was moved since is known by its model, as one that was trained anew is.
+        run = places.get(Path(path).resolve())
+        if run is None or _digest(run.path / "model.keras") not in ("", sha256):
+            run = _of_model(sha256, runs)
         found.append(run) if run else missing.append(f"the teacher {path}, to be added to --runs")
     mine = [Family([run for run in family.runs if run in found]) for family in families]
     return [family for family in mine if family.runs], missing

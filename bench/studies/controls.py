@@ -15,7 +15,7 @@ from bench.edge.errors import BenchError
 
 UNTAUGHT, SMOOTHED = "untaught", "smoothed"
 _SMOOTHING = 0.1
-_OF_TEACHER = ("--teacher=", "--config.teacher.")
+OF_TEACHER = ("--teacher=", "--config.teacher.")
 
 
 def names(taught: Path) -> dict[str, Path]:
@@ -37,29 +37,38 @@ def flags(kind: str, given: list[str], taught: Path) -> list[str]:
     Raises:
         BenchError: the run cannot be read.
     """
-    train, times = _about(taught)
+    config, times = _about(taught)
+    train = config["train"]
     changed = {n: math.ceil(train[n] * times) for n in ("epochs", "patience") if train[n]}
     if kind == SMOOTHED:
         changed["label_smoothing"] = round(train["label_smoothing"] + _SMOOTHING, 6)
     own = {f"--config.train.{name}": value for name, value in changed.items()}
-    kept = [f for f in given if not f.startswith(_OF_TEACHER) and f.partition("=")[0] not in own]
+    kept = [f for f in given if not f.startswith(OF_TEACHER) and f.partition("=")[0] not in own]
     return [*kept, *(f"{flag}={value:g}" for flag, value in own.items())]
 
 
-def is_alone(teaching: list[str], taught: Path) -> bool:
-    """Whether the model trained alone is the untaught control: as long already, with its flags."""
-    own = all(flag.startswith(_OF_TEACHER) for flag in teaching)
-    return own and _about(taught)[1] == 1
+def is_alone(taught: Path) -> bool:
+    """Whether the model trained alone, beside the taught one, is the untaught control: as long
+    already, with its settings. Not where one of the two is still to come.
+
+    Raises:
+        BenchError: one of the two cannot be read.
+    """
+    alone = taught.with_name(taught.name.replace("-taught-", "-"))
+    if not all((run / "config.json").is_file() for run in (taught, alone)):
+        return False
+    (mine, times), (theirs, _) = _about(taught), _about(alone)
+    return times == 1 and {**mine, "teacher": theirs["teacher"]} == theirs
 
 
-def _about(taught: Path) -> tuple[dict, float]:
-    """(`config.train` of a finished run, how many times its own rows a pass has)."""
+def _about(run: Path) -> tuple[dict, float]:
+    """(`config` of a finished run, how many times its own rows a pass has)."""
     try:
-        about = json.loads((taught / "config.json").read_text(encoding="utf-8"))
+        about = json.loads((run / "config.json").read_text(encoding="utf-8"))
         rows = about["dataset"]["counts"]["train"]
-        return about["config"]["train"], (rows + about["extra_rows"]) / rows
+        return about["config"], (rows + about.get("extra_rows", 0)) / rows
     except (OSError, ValueError, KeyError) as error:
         raise BenchError(
-            f"{taught} cannot be read ({type(error).__name__}: {error}): remove it, and the study "
+            f"{run} cannot be read ({type(error).__name__}: {error}): remove it, and the study "
             "trains it again."
         ) from None

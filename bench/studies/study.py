@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import json
 import re
 import sys
@@ -64,7 +65,7 @@ def steps(options, handed_on: list[str]) -> list[Step]:
         planned += [_train(place, run, given) for run, given in taught.items()]
         flags |= taught
         if options.controls:
-            planned += _controls(place, taught, options.teaching)
+            planned += _controls(place, taught)
     # Lengths are of sentences.
     without = [m for m in ALONE if m != "text"]
     planned += [_export(place, r, options, _seedless(r.name) not in without) for r in flags]
@@ -111,11 +112,16 @@ def _takes_text(run: Path) -> bool:
         raise StudyError(f"{run / 'config.json'} is not there or damaged: train it anew.") from None
 
 
+def students(options) -> list[str]:
+    """The variants that learn from --teacher."""
+    return [v for v in options.variants if v not in (*ALONE, options.teacher)]
+
+
 def _taught(options, order: list[str], handed_on: list[str]) -> dict[Path, list[str]]:
     """Directory -> flags of the runs that learn from the teacher's, those of all seeds together."""
     place = options.workdir
     teachers = ",".join(str(_run(place, options.teacher, seed)) for seed in options.seeds)
-    taught = [v for v in order if v not in (*ALONE, options.teacher)]
+    taught = [variant for variant in order if variant in students(options)]
     more = [*handed_on, *options.teaching, f"--teacher={teachers}"]
     return {
         place / "runs" / f"{v}-taught-s{s}": [f"--variant={v}", f"--seed={s}", *more]
@@ -126,21 +132,20 @@ def _taught(options, order: list[str], handed_on: list[str]) -> dict[Path, list[
 
 def _alone(taught: dict[Path, list[str]]) -> dict[Path, list[str]]:
     """The taught runs without their teacher, to be checked before there is one."""
-    of_teacher = ("--teacher=", "--config.teacher.")
     return {
-        run: [flag for flag in flags if not flag.startswith(of_teacher)]
+        run: [flag for flag in flags if not flag.startswith(controls.OF_TEACHER)]
         for run, flags in taught.items()
     }
 
 
-def _controls(place: Path, taught: dict[Path, list[str]], teaching: list[str]) -> list[Step]:
+def _controls(place: Path, taught: dict[Path, list[str]]) -> list[Step]:
     """Train the controls of each taught run, for the report alone."""
     return [
         dataclasses.replace(
             _train(place, folder, []),
             kind="control",
             command=functools.partial(_control, kind, given, run, folder),
-            done=functools.partial(_needless, kind, teaching, run),
+            done=functools.partial(_needless, kind, run),
         )
         for run, given in taught.items()
         for kind, folder in controls.names(run).items()
@@ -152,10 +157,9 @@ def _control(kind: str, given: list[str], taught: Path, folder: Path) -> list[st
     return python("fusion_keras.train", *flags, f"--run={folder}")
 
 
-def _needless(kind: str, teaching: list[str], taught: Path) -> bool:
+def _needless(kind: str, taught: Path) -> bool:
     # The model alone is it, and stands in the report.
-    finished = (taught / "config.json").is_file()
-    return kind == controls.UNTAUGHT and finished and controls.is_alone(teaching, taught)
+    return kind == controls.UNTAUGHT and controls.is_alone(taught)
 
 
 def python(module: str, *arguments: object) -> list[str]:
@@ -312,27 +316,39 @@ def only_of_training(handed_on: list[str], known: tuple[str, ...]) -> None:
             )
 
 
-def same_study(place: Path, handed_on: list[str], keep: bool = True) -> None:
+def same_study(
+    place: Path, handed_on: list[str], taught: Sequence[str] = (), keep: bool = True
+) -> None:
     """Keep two studies out of one folder.
 
+    Flags bind a study once there is a run that was begun with them: what is wrong with a flag is
+    often found out later than it is written down.
+
     Args:
+        taught: further flags of the taught trainings, --teacher first; none without a teacher.
         keep: whether the settings are written there, for the next one.
 
     Raises:
         StudyError: the folder holds one with other settings of the training.
     """
-    file = place / "study.json"
+    file, asked = place / "study.json", [*handed_on, *taught]
     try:
-        before = json.loads(file.read_text()) if file.is_file() else handed_on
+        before = json.loads(file.read_text()) if file.is_file() else asked
     except ValueError:
         raise StudyError(f"{file} is damaged: remove it, or give --workdir another name.") from None
-    if before != handed_on:
-        gone = [flag for flag in before if flag not in handed_on]
-        new = [flag for flag in handed_on if flag not in before]
+    begun = [run.name for run in place.glob("*/*-s*") if run.is_dir()]
+    if not begun:
+        before = asked
+    elif not any("-taught-" in name for name in begun):
+        own = list(itertools.takewhile(lambda f: not f.startswith("--teacher="), before))
+        before = [*own, *taught]
+    if before != asked:
+        gone = [flag for flag in before if flag not in asked]
+        new = [flag for flag in asked if flag not in before]
         raise StudyError(
             f"{place} holds a study with {' '.join(gone) or 'fewer flags'}, got "
             f"{' '.join(new) or 'none of them'}: repeat that command, or give --workdir another "
             "name."
         )
     if keep:
-        files.write(file, json.dumps(handed_on) + "\n")
+        files.write(file, json.dumps(asked) + "\n")

@@ -66,7 +66,13 @@ def read_unlabelled(
     read = {name for names in wanted.values() for name in names}
     broken = SkipLog(path.name, 0)
     table = read_table(path, broken, columns=read, **table_options)
-    broken.check()
+    if broken.entries:
+        more = "; ..." if len(broken.entries) > 3 else ""
+        raise UsageError(
+            f"got {len(broken.entries)} unusable of {broken.total} unlabelled rows in {path.name} "
+            f"({'; '.join(broken.entries[:3])}{more}), wanted none: put what has a separator in it "
+            "into quotes, or leave these rows out."
+        )
     present = {m: names[0] for m, names in wanted.items() if set(names) & set(table.columns)}
     if not present:
         columns = [name for names in wanted.values() for name in names]

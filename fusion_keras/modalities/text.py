@@ -93,7 +93,9 @@ class TextReader:
         if cut:
             notes.append(f"{cut} of {len(texts)} texts were cut to {self.max_length} tokens")
         unknown, tokens = count_unknown(token_ids, self.tokenizer)
-        rows_of = {s: np.flatnonzero(np.asarray(records.splits) == s) for s in SPLITS}
+        rows_of = {"unlabelled": np.arange(len(texts))}
+        if records.splits is not None:
+            rows_of = {s: np.flatnonzero(np.asarray(records.splits) == s) for s in SPLITS}
         for split, rows in rows_of.items():
             self._check(f"{split} ", records, rows, unknown[rows], tokens[rows])
         if unknown.any():

@@ -13,6 +13,7 @@ from fusion_keras.errors import UsageError
 from fusion_keras.fusion.architectures import FUSION
 from fusion_keras.searching import space_file
 from fusion_keras.searching.base import untaught
+from fusion_keras.searching.converter import check_there
 from fusion_keras.searching.request import SAMPLERS, Request
 from fusion_keras.searching.space import VARIANT, variant_point
 from fusion_keras.training import teachers
@@ -74,6 +75,7 @@ def request(
         raise UsageError(
             f"{', '.join(missing)} not installed: pip install -e '.[search,export,bench,cpu]'."
         )
+    check_there()
     if config.dtype != "float32":
         raise UsageError(f"--dtype is {config.dtype}; only float32 can be exported and measured.")
     if config.fusion.junctions:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import subprocess
@@ -14,6 +15,16 @@ from pathlib import Path
 from fusion_keras import huge_pages, jobs
 from fusion_keras.errors import UsageError
 from fusion_keras.files import last_line
+
+
+def check_there() -> None:
+    """Raises UsageError where the packages that export and measure cannot be imported."""
+    missing = [name for name in ("export", "bench") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UsageError(
+            f"{' and '.join(missing)} cannot be found, which stand in the repository: type this in "
+            "its root, or with it in PYTHONPATH."
+        )
 
 
 class Converter:

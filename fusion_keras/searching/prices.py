@@ -20,6 +20,7 @@ from fusion_keras.files import write
 from fusion_keras.fusion.architectures import FUSION
 from fusion_keras.searching import trial
 from fusion_keras.searching.base import outputs_of, reference_key
+from fusion_keras.searching.converter import check_there
 from fusion_keras.searching.crew import Crew, Place
 from fusion_keras.searching.latency import Meter
 from fusion_keras.searching.measuring import met
@@ -85,6 +86,7 @@ def prices(
     Raises:
         UsageError: the device cannot be reached, or the folder has prices of another machine.
     """
+    check_there()
     folder.mkdir(parents=True, exist_ok=True)
     file, base = folder / "prices.json", copied(config)
     # Of the model that all are held against: no weights are read for a price list.

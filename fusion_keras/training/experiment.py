@@ -21,7 +21,15 @@ from fusion_keras.errors import UsageError
 from fusion_keras.files import digest, digest_of_table, disk_errors, whole
 from fusion_keras.fusion.architectures import of_variant
 from fusion_keras.modalities import MODALITY
-from fusion_keras.training import adopted, auxiliary, loop, parents, processes, teaching
+from fusion_keras.training import (
+    adopted,
+    auxiliary,
+    loop,
+    parents,
+    processes,
+    teachers,
+    teaching,
+)
 from fusion_keras.training.evaluate import (
     pattern_metrics,
     predict,
@@ -142,6 +150,8 @@ def _of_lesson(plan: Plan, lesson: teaching.Lesson | None) -> dict:
     if lesson is None:
         return {}
     asked = {"extra_rows": len(lesson.extra), "notes": list(lesson.notes)}
+    asked["asked_sha256"] = lesson.sha256
+    asked["taught_by"] = sorted(teachers.described(folder) for folder in plan.teachers)
     if plan.config.teacher.unlabelled:
         asked["unlabelled_sha256"] = digest_of_table(plan.config.teacher.unlabelled)
     return {"teachers": {str(folder): model for folder, model in plan.teachers.items()}, **asked}
@@ -155,29 +165,36 @@ def is_done(run: Run, resolved) -> bool:
     """
     if run.complete:
         run.check_finished(resolved)
-        _check_table(run, resolved)
+        _check_learned_from(run, resolved)
     return run.complete
 
 
-def _check_table(run: Run, config) -> None:
-    """Check that a finished run was trained on the tables as they are now, if they still are there.
+def _check_learned_from(run: Run, config) -> None:
+    """Check that a finished run learned from the tables and teachers as they are now, if they still
+    are there.
 
     Raises:
-        UsageError: their rows have changed.
+        UsageError: their rows, or a teacher, have changed.
     """
     with corrupt_run_errors(run.folder):
         described = run.read_json("config.json")
         before = {
             config.data.path: described["dataset"]["table_sha256"],
             config.teacher.unlabelled: described.get("unlabelled_sha256", ""),
+            **dict(zip(_models(config), described.get("teachers", {}).values(), strict=False)),
         }
     for table, sha256 in before.items():
         now = digest_of_table(table)
         if sha256 and now and sha256 != now:
             raise UsageError(
-                f"{table} has changed since {run.folder} was trained: to train on the new rows, "
-                "give another --run, --workdir or --config.name."
+                f"{table} has changed since {run.folder} was trained: to learn from what is there "
+                "now, give another --run, --workdir or --config.name."
             )
+
+
+def _models(config) -> list[str]:
+    """The file of each teacher's model."""
+    return [str(Path(folder) / "model.keras") for folder in config.teacher.runs]
 
 
 def _parents(
@@ -206,9 +223,12 @@ def _parents(
 
 
 def _matching_run(config, run: Run) -> Path | None:
-    """A complete run beside this one that was trained with exactly this config, resolved, on the
-    table as it is now: another may have had other labels, or rows that are not there any more."""
-    beside = sorted(path for path in run.folder.parent.glob("*") if path.is_dir())
+    """A complete run beside this one, or the parent of one, that was trained with exactly this
+    config, resolved, on the table as it is now: another may have had other labels, or rows that are
+    not there any more."""
+    folders = [path for path in sorted(run.folder.parent.glob("*")) if path.is_dir()]
+    inner = [path for folder in folders for path in sorted(folder.glob("parents/*"))]
+    beside = [*folders, *(path for path in inner if path.parents[1].suffix != ".partial")]
     now = digest_of_table(config.data.path)
     # What becomes of rows that lack a modality shows in the rows, which are compared then.
     configs = [copied(config) for _ in CHOICES]

@@ -184,8 +184,8 @@ class Run:
         Args:
             now: what `config.json` will say: teachers, directory of each -> sha256 of its model;
                 parents_sha256, modality -> of the model of each that is kept elsewhere;
-                unlabelled_sha256, of the table of unlabelled rows. What there is none of is left
-                out.
+                unlabelled_sha256, of the table of unlabelled rows; asked_sha256, of what they and
+                the recombined rows show. What there is none of is left out.
 
         Raises:
             UsageError: one has changed.
@@ -195,9 +195,10 @@ class Run:
             ("teachers", "A teacher"),
             ("parents_sha256", "A parent"),
             ("unlabelled_sha256", "The table of unlabelled rows"),
+            ("asked_sha256", "What the rows of the teacher show"),
         ):
             # Runs from before that was written down say nothing of it.
-            if name in before and before[name] != now.get(name):
+            if name in before and _models(before[name]) != _models(now.get(name)):
                 raise UsageError(
                     f"{what} has changed since {self.partial} was begun: restore it, or remove the "
                     "folder to start anew."
@@ -208,7 +209,11 @@ class Run:
         old, framework = described.get("config", {}), described.get("framework", "keras")
         if framework != self.framework:
             return f"framework was {framework}, is {self.framework}"
-        return _listed(changes(completed(old), as_json(config)))
+        changed = changes(completed(old), as_json(config))
+        if "teacher.runs" in changed and _taught_by(config, described):
+            # The same models at another place, or called from another folder.
+            del changed["teacher.runs"]
+        return _listed(changed)
 
     def finish(self) -> None:
         """Name the run complete."""
@@ -255,6 +260,19 @@ class Run:
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)
         self.write_bytes(name, buffer.getvalue())
+
+
+def _models(said):
+    """The sha256s of models, wherever they are."""
+    return list(said.values()) if isinstance(said, dict) else said
+
+
+def _taught_by(config: ConfigDict, described: dict) -> bool:
+    """Whether the teachers that are named are those that a run learns from, in this order."""
+    models = [Path(folder) / "model.keras" for folder in config.teacher.runs]
+    if not all(model.is_file() for model in models):
+        return False
+    return [files.digest(model) for model in models] == _models(described.get("teachers", {}))
 
 
 def read_json(path: Path) -> dict:

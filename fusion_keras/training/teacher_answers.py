@@ -85,17 +85,15 @@ def asked(
     question: Question,
     values: Mapping[str, np.ndarray],
     folder: Path,
-    first: str,
 ) -> np.ndarray:
     """A teacher's probabilities, and whether it has not learned from the row.
 
     float32 [n + E, C + 1]. Kept under what they are worked out from. What a teacher knows a row by
-    is its first modality, the sentence where there is one; of an unlabelled row it knows none.
+    is its sentence, where there is one, else what comes first; of an unlabelled row it knows none.
 
     Args:
         model: sha256 of the teacher's model.
         values: modality -> its input of each unlabelled row that has it.
-        first: the first modality that is taken.
     """
     dataset = question.dataset
 
@@ -103,7 +101,8 @@ def asked(
         task = restore(run)
         place = teachers.rows_of(run, task.dataset, dataset)
         arrays = _inputs(task, place, question, values)
-        named = question.numbers(first)
+        known = question.extra.numbers
+        named = question.numbers("text" if "text" in known else next(iter(known)))
         in_data = named < len(place)
         fresh = np.ones((len(question), 1), np.float32)
         fresh[in_data, 0] = ~np.isin(place[named[in_data]], teachers.learned(run, task))
@@ -111,7 +110,7 @@ def asked(
             probs = probabilities(predict(task.graph.model, arrays, rows)["logits"])
             yield np.concatenate([probs, fresh[rows]], axis=1)
 
-    key = _key("teacher 2", model, question, values)
+    key = key_of("teacher 3", model, question, values)
     shape = (len(question), len(dataset.classes) + 1)
     return cached_array(folder, key, shape, np.float32, build)[0]
 
@@ -131,7 +130,7 @@ def taps_of(
             yield np.concatenate([predict(taps, arrays, rows)[m] for m in spec.modalities], axis=1)
 
     ends = np.cumsum([taps.output[m].shape[1] for m in spec.modalities])
-    key = _key("teacher taps 1", model, question, values)
+    key = key_of("teacher taps 1", model, question, values)
     every = cached_array(folder, key, (len(question), int(ends[-1])), np.float32, build)[0]
     return dict(zip(spec.modalities, np.split(every, ends[:-1], axis=1), strict=True))
 
@@ -146,7 +145,8 @@ def standardised(taps: np.ndarray) -> np.ndarray:
     return np.concatenate([scaled, np.ones((len(taps), 1))], axis=1)
 
 
-def _key(kind: str, model: str, question: Question, values: Mapping[str, np.ndarray]) -> str:
+def key_of(kind: str, model: str, question: Question, values: Mapping[str, np.ndarray]) -> str:
+    """Of what is worked out from the rows of a question; the arguments as in `asked`."""
     contents = {m: _digest(x) for m, x in values.items()}
     numbers = {m: question.numbers(m).tolist() for m in question.extra.numbers}
     return content_key(kind, model, question.dataset.fingerprint, numbers, contents)

@@ -79,6 +79,17 @@ def named(config, classes: tuple[str, ...]) -> dict[Path, str]:
     return models
 
 
+def described(folder: Path) -> str:
+    """What a teacher is, wherever it is and of whatever seed: its variant, recipe and backbones."""
+    about = read_json(folder / "config.json")
+    with corrupt_run_errors(folder):
+        config = about["config"]
+        taken = [m for m in MODALITIES if INPUT_OF[m] in about["inputs"] and "preset" in config[m]]
+        presets = [Path(config[m]["preset"]).name for m in taken]
+        variant = about.get("variant", config["variant"])
+        return f"{variant}, {config['recipe']}: {', '.join(presets)}"
+
+
 def unlabelled_of(config, taken: Sequence[str], evaluated: Sequence[str] = ()) -> Unlabelled:
     """The rows of `config.teacher.unlabelled`; see `read_unlabelled`.
 

@@ -33,7 +33,6 @@ from fusion_keras.training.restored import config_of
 from fusion_keras.training.task import Task, part_of_rows
 from fusion_keras.training.teacher_answers import Extra, Question
 
-_ROWS_AT_ONCE = 4096
 # Share of a label that counts for nothing and is not 0.
 _LEAST = 1e-12
 _log = logging.getLogger(__name__)
@@ -50,6 +49,7 @@ class Lesson:
         taps: modality -> float32 [N + E, D + 1], the first teacher's deepest tap of it, pooled
             and standardised, and 1; of rows that it was not asked about, zeros.
         notes: sentences on what was asked.
+        sha256: of what the student is shown beside its own rows.
     """
 
     extra: Extra
@@ -57,6 +57,7 @@ class Lesson:
     answers: np.ndarray
     taps: Mapping[str, np.ndarray]
     notes: tuple[str, ...]
+    sha256: str
 
 
 def prepare(plan: Plan, dataset: Dataset) -> Lesson | None:
@@ -81,8 +82,12 @@ def prepare(plan: Plan, dataset: Dataset) -> Lesson | None:
         notes += unlabelled.notes
     folder = cache_dir(config.data.cache_dir)
     readings = [_read(readers, unlabelled, folder) for readers in models]
-    usable, said = _usable(unlabelled, readings, dataset)
+    # Of a teacher with nothing in common the student sees no more than what a row itself has.
+    apart = [mine for mine, of in zip(readings, models, strict=True) if not of.keys() & models[0]]
+    usable, said = _usable(unlabelled, readings, apart, dataset)
     notes += said
+    for reading in readings[0].values():
+        notes += [f"unlabelled rows: {n}" for n in reading.notes if n not in dataset.notes]
     train = part_of_rows(plan, dataset)["train"]
     extra = _extra(config, dataset, train, unlabelled, usable, taken)
     question = Question(dataset, train, extra)
@@ -90,7 +95,7 @@ def prepare(plan: Plan, dataset: Dataset) -> Lesson | None:
     for (run, model), of_run in zip(plan.teachers.items(), readings[1:], strict=True):
         _log.info("Asking the teacher %s about %d rows.", run, len(question))
         values = {m: reading.values for m, reading in of_run.items()}
-        asked.append(teacher_answers.asked(run, model, question, values, folder, taken[0]))
+        asked.append(teacher_answers.asked(run, model, question, values, folder))
     said, count = teacher_answers.together(asked)
     if count:
         notes.append(
@@ -115,7 +120,8 @@ def prepare(plan: Plan, dataset: Dataset) -> Lesson | None:
             m: placed(teacher_answers.standardised(x)) for m, x in of_first.items() if m in taken
         }
     values = {m: reading.values for m, reading in readings[0].items()}
-    return Lesson(extra, values, placed(said), taps, tuple(notes))
+    sha256 = teacher_answers.key_of("student", "", question, values)
+    return Lesson(extra, values, placed(said), taps, tuple(notes), sha256)
 
 
 def taught(task: Task, lesson: Lesson) -> Task:
@@ -169,30 +175,38 @@ def _read(readers, unlabelled: Unlabelled | None, folder: Path) -> dict[str, Rea
 
 
 def _usable(
-    unlabelled: Unlabelled | None, readings: list[dict[str, Reading]], dataset: Dataset
+    unlabelled: Unlabelled | None,
+    readings: list[dict[str, Reading]],
+    apart: list[dict[str, Reading]],
+    dataset: Dataset,
 ) -> tuple[np.ndarray, list[str]]:
     """The unlabelled rows whose files every model can use, int64, and what is to be said.
 
     Those with a file that the student is validated or tested on are left out, as `read_unlabelled`
-    does with sentences, and those that have nothing of what it takes.
+    does with sentences, and those that have nothing of what it takes, or of what one of `apart`
+    does.
 
     Args:
         readings: of the student, then of the teachers.
+        apart: of the teachers that take nothing that the student takes.
 
     Raises:
         UsageError: none is left.
     """
     if unlabelled is None:
         return np.empty(0, np.int64), []
-    shown = [unlabelled.place[m] >= 0 for m in readings[0]]
-    usable = np.any(shown, axis=0) if shown else np.zeros(len(unlabelled), bool)
-    notes = []
-    if not usable.all():
-        # Completed by a training row, they would show that and be answered for what is not seen.
-        notes.append(
-            f"{(~usable).sum()} unlabelled rows were left out: they have nothing that this run "
-            "takes"
-        )
+    usable, notes = np.ones(len(unlabelled), bool), []
+    for of_one in (readings[0], *apart):
+        shown = [unlabelled.place[m] >= 0 for m in of_one]
+        has = np.any(shown, axis=0) if shown else np.zeros(len(unlabelled), bool)
+        if (usable & ~has).any():
+            # Completed by a training row, they would be answered for what is not seen.
+            who = "this run" if of_one is readings[0] else "a teacher"
+            notes.append(
+                f"{(usable & ~has).sum()} unlabelled rows were left out: they have nothing that "
+                f"{who} takes"
+            )
+        usable &= has
     for modality, place in unlabelled.place.items():
         broken = np.zeros(len(unlabelled), bool)
         for reading in (of_one[modality] for of_one in readings if modality in of_one):
