@@ -387,11 +387,11 @@ def test_what_changes_between_two_sittings_is_noticed(taught, tmp_path):
         with pytest.raises(Stop):
             train(config, tmp_path / "run")
     before = json.loads((tmp_path / "run.partial" / "config.json").read_text())
-    lines = path.read_text()
-    path.write_text(lines + "w,\n")
+    lines = path.read_bytes()
+    path.write_bytes(lines + b"w,\r\n")
     with pytest.raises(UsageError, match="The table of unlabelled rows has changed since"):
         train(config, tmp_path / "run")
-    path.write_text(lines)
+    path.write_bytes(lines)
     Image.new("RGB", (EDGE, EDGE), (8,) * 3).save(tmp_path / "new.png")
     with pytest.raises(UsageError, match="What the rows of the teacher show has changed since"):
         train(config, tmp_path / "run")

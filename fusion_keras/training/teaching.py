@@ -72,7 +72,7 @@ def prepare(plan: Plan, dataset: Dataset) -> Lesson | None:
     if not plan.teachers:
         return None
     config = plan.config
-    models = [FUSION.readers(config), *(FUSION.readers(config_of(f)) for f in plan.teachers)]
+    models = [FUSION.readers(config), *(_readers(folder, config) for folder in plan.teachers)]
     taken = [m for m in MODALITIES if any(m in readers for readers in models)]
     # Those of the student first.
     taken.sort(key=lambda m: m not in models[0])
@@ -161,6 +161,13 @@ def softened(probs: np.ndarray, temperature: float) -> np.ndarray:
     """Probabilities [N, C] as a softmax of the same logits over a temperature; zeros stay zeros."""
     raised = probs.astype(np.float64) ** (1 / temperature)
     return (raised / np.maximum(raised.sum(-1, keepdims=True), 1e-30)).astype(np.float32)
+
+
+def _readers(teacher: Path, config) -> dict:
+    """A teacher's, for which as much may be unknown as for its student."""
+    theirs = config_of(teacher)
+    theirs.text.max_unknown = config.text.max_unknown
+    return FUSION.readers(theirs)
 
 
 def _read(readers, unlabelled: Unlabelled | None, folder: Path) -> dict[str, Reading]:
