@@ -159,6 +159,7 @@ def test_a_label_file_that_changed_is_another_study(given, tmp_path, capsys, mon
     assert entry.main(given) == 0
     assert entry.main([*given, "--seeds=0,7", "--profile=full"]) == 0
     assert len(taken) == 2
+    (tmp_path / "paper" / "pytorch" / "text-s0.partial").mkdir(parents=True)
     (tmp_path / "label.csv").write_text("other\n")
     assert entry.main(given) == 2
     assert "--workdir another name" in capsys.readouterr().err
