@@ -1,12 +1,21 @@
 """The process that makes drafts: what fails is a sentence, and the next task is done anyway."""
 
+import importlib.util
 import os
 import signal
 
 import pytest
 
 from fusion_keras.errors import UsageError
+from fusion_keras.searching import prices
 from fusion_keras.searching.crew import Crew
+
+
+def test_outside_the_repository_it_says_where_to_type(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="export and bench cannot be found, which stand in the re"):
+        prices.prices([("text", "minilm")], None, tmp_path / "prices")
+    assert not (tmp_path / "prices").exists()
 
 
 @pytest.mark.slow
