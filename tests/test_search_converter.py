@@ -14,7 +14,7 @@ from fusion_keras.searching.crew import Crew
 def test_outside_the_repository_it_says_where_to_type(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match="export and bench cannot be found, which stand in the re"):
-        prices.prices([("text", "minilm")], None, tmp_path / "prices")
+        prices.prices([("text", "minilm")], None, tmp_path / "prices", print)
     assert not (tmp_path / "prices").exists()
 
 
