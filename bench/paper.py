@@ -19,7 +19,7 @@ from pathlib import Path
 from bench.edge.entry import ends
 from bench.edge.flags import milliseconds, numbers, parser, some_of
 from bench.edge.method import PROFILES
-from bench.studies import conducting, paper, study
+from bench.studies import binding, conducting, paper, study
 from bench.studies.conducting import add_growth
 from bench.studies.paper import FRAMEWORKS, VISION
 from bench.studies.study import PRECISIONS
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> int:
     def plan() -> list[study.Step]:
         paper.check(options, handed_on)
         settings = paper.settings(options, handed_on)
-        study.same_study(options.workdir, settings, keep=not options.dry_run)
+        binding.same_study(options.workdir, settings, keep=not options.dry_run)
         return paper.steps(options, handed_on)
 
     print(conducting.conduct(options, plan))

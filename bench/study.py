@@ -27,7 +27,7 @@ from bench.edge import elsewhere
 from bench.edge.entry import ends
 from bench.edge.flags import milliseconds, numbers, parser, paths, points, some_of
 from bench.edge.method import PROFILES
-from bench.studies import conducting, study
+from bench.studies import binding, conducting, study
 from bench.studies.conducting import add_growth
 from bench.studies.study import KNOWN, PRECISIONS, RUNNERS, VARIANTS
 
@@ -50,7 +50,7 @@ def main(arguments: list[str]) -> int:
                 )
             # What is exported and measured tells by itself of which runs it is.
             return study.of_runs(options)
-        study.only_of_training(handed_on, ("--config", "--recipe"))
+        binding.only_of_training(handed_on, ("--config", "--recipe"))
         if options.teacher and options.teacher not in options.variants:
             raise study.StudyError(
                 f"--teacher is {options.teacher}, which is not among --variants: add it."
@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> int:
             raise study.StudyError("--teaching is given, and no --teacher: name a variant.")
         if options.controls and not options.teacher:
             raise study.StudyError("--controls is given, and no --teacher: name a variant.")
-        study.only_of_training(options.teaching, ("--config", "--recipe"))
+        binding.only_of_training(options.teaching, ("--config", "--recipe"))
         _check_names(options.teaching)
         if options.teacher and "--config.data.label_kind=multi" in handed_on:
             raise study.StudyError(
@@ -76,7 +76,7 @@ def main(arguments: list[str]) -> int:
             # Another seed would be another teacher, of models that have learned from these.
             seeds = ",".join(map(str, options.seeds))
             taught = [f"--teacher={options.teacher}", f"--seeds={seeds}", *options.teaching]
-        study.same_study(options.workdir, handed_on, taught, keep=not options.dry_run)
+        binding.same_study(options.workdir, handed_on, taught, keep=not options.dry_run)
         return study.steps(options, handed_on)
 
     print(conducting.conduct(options, plan))

@@ -70,9 +70,9 @@ def disk_errors(path: Path):
         ) from error
 
 
-def digest_of_table(table: str) -> str:
-    """sha256 of a table; "" where there is none, as for the demo, or none any more."""
-    path = Path(table).expanduser()
+def digest_if_there(file: str) -> str:
+    """sha256 of a file; "" where there is none, as of the demo's table, or none any more."""
+    path = Path(file).expanduser()
     return digest(path) if path.is_file() else ""
 
 

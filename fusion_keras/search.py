@@ -92,7 +92,7 @@ FLAGS
   --dry_run               check it all, say what may vary and what would be tried, and stop
   all others              settings of fusion_keras.train; see its --help
 """
-ANEW = "Interrupted. The report says what was found; the same command goes on from here."
+ANEW = "Interrupted. The same command goes on from here."
 
 
 def main() -> None:
@@ -129,7 +129,7 @@ def _search(config, teacher: str, nodes: cluster.Cluster | None) -> None:
     try:
         with cli.quiet_native_logs():
             import fusion_keras.modalities  # noqa: F401  (brings TensorFlow, with its lines)
-            from fusion_keras.searching import asked, away, proof, report, study, trainee
+            from fusion_keras.searching import asked, away, outcome, proof, report, study, trainee
     except ModuleNotFoundError as error:
         if error.name not in ("optuna", "plotly"):
             raise
@@ -167,9 +167,13 @@ def _search(config, teacher: str, nodes: cluster.Cluster | None) -> None:
             study.search(request, progress.outcomes, progress.say, progress.ended, away=there)
         stopped = False
     finally:
-        if not stopped or progress.outcomes:
-            chosen = proof.finalists(progress.outcomes, FINALISTS.value, request.limits)
-            terminal.print_results(*report.closing(request, progress.outcomes, chosen))
+        found = progress.outcomes
+        if stopped:
+            # It may not have come to all that an earlier call has found.
+            found = [*found, *outcome.others(request.folder / "trials", found)]
+        if found or not stopped:
+            chosen = proof.finalists(found, FINALISTS.value, request.limits)
+            terminal.print_results(*report.closing(request, found, chosen))
     if not chosen:
         return
     with progress:

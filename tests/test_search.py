@@ -4,6 +4,8 @@ Trials are looked up in a formula here; `test_search_trials.py` has real ones.
 """
 
 import contextlib
+import dataclasses
+import json
 import random
 import shutil
 import time
@@ -20,7 +22,7 @@ from fusion_keras.errors import UsageError
 from fusion_keras.searching import asked, page, proof, proposals, report, space_file, study, trial
 from fusion_keras.searching import base as bases
 from fusion_keras.searching.losses import half_width, losses_of
-from fusion_keras.searching.outcome import FAILED, OVER, TRAINED, Outcome, pareto
+from fusion_keras.searching.outcome import FAILED, OVER, TRAINED, Outcome, others, pareto
 from fusion_keras.searching.request import Request
 from fusion_keras.searching.trial import PICTURE
 from fusion_keras.training.recipes import resolve
@@ -594,3 +596,23 @@ def test_a_space_with_one_point_is_refused(base, tmp_path):
 
     with pytest.raises(UsageError, match="has a single point"):
         asked.request(base, **given)
+
+
+def test_what_an_earlier_call_has_found_is_there_whatever_ended_this_one(tmp_path):
+    for name in "abc":
+        (tmp_path / name).mkdir()
+        outcome = dataclasses.asdict(Outcome(name, name, {}, TRAINED))
+        (tmp_path / name / "outcome.json").write_text(json.dumps(outcome))
+    (tmp_path / "b" / "outcome.json").write_text("{")
+    (tmp_path / "unfinished").mkdir()
+    assert [o.key for o in others(tmp_path, [Outcome("a", "a", {})])] == ["c"]
+
+
+def test_a_space_of_which_nothing_can_be_built_says_why(ask, monkeypatch):
+    def refused(point, config):
+        raise UsageError("the model that cannot be")
+
+    monkeypatch.setattr(proposals, "_EXHAUSTED", 5)
+    monkeypatch.setattr(proposals, "plan_at", refused)
+    with pytest.raises(UsageError, match=r"No point of the space can be built.*that cannot be"):
+        searched(ask(named=()))

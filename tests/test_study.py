@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.studies.binding import same_study
 from bench.studies.conducting import study
-from bench.studies.study import Step, StudyError, export_step, of_runs, same_study, steps
+from bench.studies.study import Step, StudyError, export_step, of_runs, steps
 from bench.study import _parser, main
 from fusion_keras.jobs import Share, shares
 

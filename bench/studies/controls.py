@@ -58,7 +58,7 @@ def is_alone(taught: Path) -> bool:
     if not all((run / "config.json").is_file() for run in (taught, alone)):
         return False
     (mine, times), (theirs, _) = _about(taught), _about(alone)
-    return times == 1 and {**mine, "teacher": theirs["teacher"]} == theirs
+    return times == 1 and {**mine, "teacher": theirs.get("teacher")} == theirs
 
 
 def _about(run: Path) -> tuple[dict, float]:

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from bench.edge.files import digest
 from bench.report.agreement import BLOCKS
+from bench.studies.binding import only_of_training
 from bench.studies.study import (
     Step,
     StudyError,
     check_step,
     export_step,
     measure_step,
-    only_of_training,
     python,
     report_step,
 )

@@ -66,13 +66,7 @@ def read_unlabelled(
     read = {name for names in wanted.values() for name in names}
     broken = SkipLog(path.name, 0)
     table = read_table(path, broken, columns=read, **table_options)
-    if broken.entries:
-        more = "; ..." if len(broken.entries) > 3 else ""
-        raise UsageError(
-            f"got {len(broken.entries)} unusable of {broken.total} unlabelled rows in {path.name} "
-            f"({'; '.join(broken.entries[:3])}{more}), wanted none: put what has a separator in it "
-            "into quotes, or leave these rows out."
-        )
+    _check_whole(broken)
     present = {m: names[0] for m, names in wanted.items() if set(names) & set(table.columns)}
     if not present:
         columns = [name for names in wanted.values() for name in names]
@@ -119,6 +113,17 @@ def read_unlabelled(
         place[modality][having] = np.arange(len(having))
         records[modality] = _records(table, modality, name, [kept[i] for i in having])
     return Unlabelled(records, place, tuple(notes))
+
+
+def _check_whole(broken: SkipLog) -> None:
+    """Raises UsageError where rows do not fit the columns."""
+    if broken.entries:
+        more = "; ..." if len(broken.entries) > 3 else ""
+        raise UsageError(
+            f"got {len(broken.entries)} unusable of {broken.total} unlabelled rows in "
+            f"{broken.source} ({'; '.join(broken.entries[:3])}{more}), wanted none: put what has a "
+            "separator in it into quotes, or leave these rows out."
+        )
 
 
 def _plain(row: Row, present: Mapping[str, str], text: TextColumns, path: Path) -> Row:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
@@ -108,6 +109,17 @@ def read(folder: Path) -> Outcome | None:
             f"{file} cannot be read ({error}): restore it, or remove {folder}: the "
             "search goes on without that model, and may propose it again."
         ) from None
+
+
+def others(trials: Path, known: Sequence[Outcome]) -> list[Outcome]:
+    """What has ended in a folder of trials besides what is known, as far as it can be read."""
+    keys, found = {outcome.key for outcome in known}, []
+    for folder in sorted(trials.glob("*")):
+        with contextlib.suppress(UsageError):
+            ended = read(folder)
+            if ended and ended.key not in keys:
+                found.append(ended)
+    return found
 
 
 def pareto(

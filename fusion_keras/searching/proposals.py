@@ -29,6 +29,7 @@ _RANDOM = 4
 _GENERATION = 10
 # What Optuna keeps with a trial.
 _SAME, _KEY, _NAME, NAMED = "the same as trial", "key", "model", "named"
+_REASON = "reason"
 _log = logging.getLogger(__name__)
 
 
@@ -88,6 +89,9 @@ def proposals(study: optuna.Study, request: Request, base) -> Iterator[Proposal]
                 yield Proposal(ended.key, ended=ended)
     while len(seen) < request.count:
         if _in_vain(study.get_trials(deepcopy=False)) > _EXHAUSTED:
+            if not seen:
+                reason = study.get_trials(deepcopy=False)[-1].user_attrs.get(_REASON, "")
+                raise UsageError(f"No point of the space can be built, as of the last: {reason}")
             _log.info("The space has no other points that can be built.")
             return
         yield from _proposed(study.ask(), study, request, base, seen)
@@ -128,7 +132,7 @@ def _proposed(
         key = key_of(plan)
     except UsageError as error:
         _log.debug("%s: %s", point.name, error)
-        asked.set_user_attr("reason", str(error))
+        asked.set_user_attr(_REASON, str(error))
     if key is None or key in seen:
         if key:
             asked.set_user_attr(_SAME, seen[key])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from fusion_keras.files import digest_of_table
+from fusion_keras.files import digest_if_there
 from fusion_keras.searching.space import Space
 from fusion_keras.training.run import as_json
 
@@ -69,7 +69,7 @@ class Request:
     def tables(self) -> dict[str, str]:
         """The tables of rows -> sha256 of each that is there."""
         paths = filter(None, (self.base.data.path, self.base.teacher.unlabelled))
-        digests = {path: digest_of_table(path) for path in paths}
+        digests = {path: digest_if_there(path) for path in paths}
         return {path: sha256 for path, sha256 in digests.items() if sha256}
 
     def identity(self) -> dict:

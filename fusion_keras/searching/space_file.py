@@ -22,6 +22,9 @@ from fusion_keras.fusion.spec import JOINS, MAX_JUNCTIONS
 from fusion_keras.searching.space import SETTINGS, VARIANT, Point, Space, plan_at
 from fusion_keras.setting_names import meant, settings
 
+# Values of a dimension, each of which is checked in a model.
+_MOST = 1000
+
 
 def of_file(path: Path, config) -> Space:
     """The space that a file describes.
@@ -72,7 +75,7 @@ def checked(described: Mapping[str, Any], config, where: str) -> Space:
     for name in described:
         if name not in known:
             raise UsageError(
-                f"{where} varies {name}, which is no dimension.{_instead(name, known)}"
+                f"{where} varies {name}, which is no dimension.{_instead(str(name), known)}"
             )
     described = {"junctions": (1,), "joins": ("attention",), **described}
     described |= {f"taps.{m}": described.get(f"taps.{m}", "all") for m in facts}
@@ -82,6 +85,8 @@ def checked(described: Mapping[str, Any], config, where: str) -> Space:
         if name.startswith("taps.") and values == "all":
             values = range(tops[modality] + 1)
         plain = isinstance(values, Sequence) and not isinstance(values, str)
+        if plain and len(values) > _MOST:
+            raise UsageError(f"{where}: {name} has {len(values)} values; {_MOST} are the most.")
         if not plain or not all(isinstance(value, (str, int, float)) for value in values):
             raise UsageError(f"{where}: {name} is {values!r}; a list of values is wanted.")
         values = tuple(dict.fromkeys(values))
@@ -156,7 +161,8 @@ def _check(where: str, name: str, values: tuple, tops: Mapping[str, int]) -> Non
         if wrong:
             raise UsageError(f"{where}: {name} has {wrong[0]!r}; {kind.__name__}s are wanted.")
         return
-    wrong = [value for value in values if value not in known]
+    # 2.0 and True equal numbers, and are no depths.
+    wrong = [v for v in values if v not in known or isinstance(v, (float, bool))]
     if wrong:
         said = ", ".join(map(str, known)) if len(known) < 8 else f"{known[0]} to {known[-2]}, or -"
         raise UsageError(f"{where}: {name} has {wrong[0]!r}; some of {said} are wanted.")

@@ -12,13 +12,12 @@ import keras
 import numpy as np
 
 import fusion_keras.fusion.graph  # noqa: F401  (registers the layers of saved models)
-from fusion_keras.config import copied
-from fusion_keras.data.incomplete import CHOICES, each_kind_first
+from fusion_keras.data.incomplete import each_kind_first
 from fusion_keras.data.modalities import TAP_OF
 from fusion_keras.data.pipeline import steps_per_epoch
 from fusion_keras.data.records import Dataset
 from fusion_keras.errors import UsageError
-from fusion_keras.files import digest, digest_of_table, disk_errors, whole
+from fusion_keras.files import digest, digest_if_there, disk_errors, whole
 from fusion_keras.fusion.architectures import of_variant
 from fusion_keras.modalities import MODALITY
 from fusion_keras.training import (
@@ -41,7 +40,7 @@ from fusion_keras.training.plan import Plan, make_plan
 from fusion_keras.training.provenance import provenance
 from fusion_keras.training.recipes import resolve
 from fusion_keras.training.restored import load_model
-from fusion_keras.training.run import Run, as_json, corrupt_run_errors
+from fusion_keras.training.run import Run, as_json, corrupt_run_errors, teachers_models
 from fusion_keras.training.task import Task, prepare
 
 GOLDEN_ROWS = 8
@@ -153,7 +152,7 @@ def _of_lesson(plan: Plan, lesson: teaching.Lesson | None) -> dict:
     asked["asked_sha256"] = lesson.sha256
     asked["taught_by"] = sorted(teachers.described(folder) for folder in plan.teachers)
     if plan.config.teacher.unlabelled:
-        asked["unlabelled_sha256"] = digest_of_table(plan.config.teacher.unlabelled)
+        asked["unlabelled_sha256"] = digest_if_there(plan.config.teacher.unlabelled)
     return {"teachers": {str(folder): model for folder, model in plan.teachers.items()}, **asked}
 
 
@@ -178,23 +177,18 @@ def _check_learned_from(run: Run, config) -> None:
     """
     with corrupt_run_errors(run.folder):
         described = run.read_json("config.json")
-        before = {
-            config.data.path: described["dataset"]["table_sha256"],
-            config.teacher.unlabelled: described.get("unlabelled_sha256", ""),
-            **dict(zip(_models(config), described.get("teachers", {}).values(), strict=False)),
-        }
-    for table, sha256 in before.items():
-        now = digest_of_table(table)
+        before = dict(
+            zip(teachers_models(config), described.get("teachers", {}).values(), strict=False)
+        )
+        before[config.data.path] = described["dataset"]["table_sha256"]
+        before[config.teacher.unlabelled] = described.get("unlabelled_sha256", "")
+    for file, sha256 in before.items():
+        now = digest_if_there(file)
         if sha256 and now and sha256 != now:
             raise UsageError(
-                f"{table} has changed since {run.folder} was trained: to learn from what is there "
+                f"{file} has changed since {run.folder} was trained: to learn from what is there "
                 "now, give another --run, --workdir or --config.name."
             )
-
-
-def _models(config) -> list[str]:
-    """The file of each teacher's model."""
-    return [str(Path(folder) / "model.keras") for folder in config.teacher.runs]
 
 
 def _parents(
@@ -209,7 +203,7 @@ def _parents(
             continue
         # What the run itself lacks is found out before hours are spent on its parents.
         dataset = plan.architecture.data(plan.config) if dataset is None else dataset
-        finished = _matching_run(parent.config, run)
+        finished = parents.beside(parent.config, run)
         if finished and parents.has_rows(finished, modality, dataset):
             _log.info("The parent of %s is there already: %s", plan.config.variant, finished)
         else:
@@ -220,28 +214,6 @@ def _parents(
             finished = carry_out(parent, target, framework, dataset.of_one(modality)).folder
         folders[modality] = finished
     return folders, dataset
-
-
-def _matching_run(config, run: Run) -> Path | None:
-    """A complete run beside this one, or the parent of one, that was trained with exactly this
-    config, resolved, on the table as it is now: another may have had other labels, or rows that are
-    not there any more."""
-    folders = [path for path in sorted(run.folder.parent.glob("*")) if path.is_dir()]
-    inner = [path for folder in folders for path in sorted(folder.glob("parents/*"))]
-    beside = [*folders, *(path for path in inner if path.parents[1].suffix != ".partial")]
-    now = digest_of_table(config.data.path)
-    # What becomes of rows that lack a modality shows in the rows, which are compared then.
-    configs = [copied(config) for _ in CHOICES]
-    for same, choice in zip(configs, CHOICES, strict=True):
-        same.data.incomplete = choice
-
-    def fits(folder: Path) -> bool:
-        candidate = Run(folder, run.framework)
-        if not any(candidate.is_of(same) for same in configs):
-            return False
-        return candidate.read_json("config.json")["dataset"].get("table_sha256", "") == now
-
-    return next(filter(fits, beside), None)
 
 
 def _adopt(task: Task, folders: dict[str, Path]) -> None:
@@ -319,7 +291,7 @@ def describe(run: Run, task: Task, folders: dict[str, Path], **more) -> None:
             "counts": counts,
             "lacking": _lacking(task),
             "fingerprint": dataset.fingerprint,
-            "table_sha256": digest_of_table(config.data.path),
+            "table_sha256": digest_if_there(config.data.path),
             "split_policy": dataset.split_policy,
             "notes": list(dataset.notes),
         },

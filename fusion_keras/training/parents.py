@@ -1,4 +1,5 @@
-"""Runs of one modality that others start from: those that are named, and what they must share.
+"""Runs of one modality that others start from: those that are named or stand beside, and what they
+must share.
 
 `adopted` takes over what they have learned.
 """
@@ -8,13 +9,17 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
+from fusion_keras.config import copied
+from fusion_keras.data.incomplete import CHOICES
 from fusion_keras.data.modalities import MODALITIES
 from fusion_keras.data.records import Dataset
 from fusion_keras.errors import UsageError
+from fusion_keras.files import digest_if_there
 from fusion_keras.fusion.architectures import of_variant
 from fusion_keras.fusion.variants import FROZEN
 from fusion_keras.modalities import MODALITY
 from fusion_keras.training.run import (
+    Run,
     as_json,
     changes,
     completed,
@@ -50,6 +55,28 @@ def named(config) -> dict[str, Path]:
             f"{', '.join(taken)}."
         )
     return folders
+
+
+def beside(config, run: Run) -> Path | None:
+    """A complete run beside this one, or the parent of one, that was trained with exactly this
+    config, resolved, on the table as it is now: another may have had other labels, or rows that are
+    not there any more."""
+    folders = [path for path in sorted(run.folder.parent.glob("*")) if path.is_dir()]
+    inner = [path for folder in folders for path in sorted(folder.glob("parents/*"))]
+    there = [*folders, *(path for path in inner if path.parents[1].suffix != ".partial")]
+    now = digest_if_there(config.data.path)
+    # What becomes of rows that lack a modality shows in the rows, which are compared then.
+    configs = [copied(config) for _ in CHOICES]
+    for same, choice in zip(configs, CHOICES, strict=True):
+        same.data.incomplete = choice
+
+    def fits(folder: Path) -> bool:
+        candidate = Run(folder, run.framework)
+        if not any(candidate.is_of(same) for same in configs):
+            return False
+        return candidate.read_json("config.json")["dataset"].get("table_sha256", "") == now
+
+    return next(filter(fits, there), None)
 
 
 def _variant(folder: Path) -> str:

@@ -198,7 +198,7 @@ class Run:
             ("asked_sha256", "What the rows of the teacher show"),
         ):
             # Runs from before that was written down say nothing of it.
-            if name in before and _models(before[name]) != _models(now.get(name)):
+            if name in before and _sha256s(before[name]) != _sha256s(now.get(name)):
                 raise UsageError(
                     f"{what} has changed since {self.partial} was begun: restore it, or remove the "
                     "folder to start anew."
@@ -210,9 +210,11 @@ class Run:
         if framework != self.framework:
             return f"framework was {framework}, is {self.framework}"
         changed = changes(completed(old), as_json(config))
-        if "teacher.runs" in changed and _taught_by(config, described):
-            # The same models at another place, or called from another folder.
-            del changed["teacher.runs"]
+        if "teacher.runs" in changed and config.teacher.runs:
+            # The same models may be at another place, or called from another folder.
+            now = [files.digest_if_there(model) for model in teachers_models(config)]
+            if now == _sha256s(described.get("teachers")):
+                del changed["teacher.runs"]
         return _listed(changed)
 
     def finish(self) -> None:
@@ -262,17 +264,14 @@ class Run:
         self.write_bytes(name, buffer.getvalue())
 
 
-def _models(said):
-    """The sha256s of models, wherever they are."""
+def _sha256s(said):
+    """Of models, wherever they are."""
     return list(said.values()) if isinstance(said, dict) else said
 
 
-def _taught_by(config: ConfigDict, described: dict) -> bool:
-    """Whether the teachers that are named are those that a run learns from, in this order."""
-    models = [Path(folder) / "model.keras" for folder in config.teacher.runs]
-    if not all(model.is_file() for model in models):
-        return False
-    return [files.digest(model) for model in models] == _models(described.get("teachers", {}))
+def teachers_models(config: ConfigDict) -> list[str]:
+    """The file of each named teacher's model."""
+    return [str(Path(folder) / "model.keras") for folder in config.teacher.runs]
 
 
 def read_json(path: Path) -> dict:
