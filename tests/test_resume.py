@@ -193,7 +193,8 @@ def test_a_kill_between_two_files_loses_nothing(
 @pytest.mark.slow
 def test_late_fusion_killed_while_a_parent_trains_goes_on(bench, tmp_path, monkeypatch):
     config = bench.config(variant="late", parent__epochs=3)
-    undisturbed = train(config, tmp_path / "undisturbed")
+    # In a folder of its own: its parents would be taken, were they beside.
+    undisturbed = train(config, tmp_path / "undisturbed" / "run")
     with monkeypatch.context() as patched:
         # Three epochs of the text parent, then the second one of the image parent.
         killed_at(patched, loop.checkpoint, "save", call=4)
