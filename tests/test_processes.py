@@ -121,6 +121,18 @@ def test_two_processes_learn_what_one_does(together, alone, tmp_path, changes):
 
 
 @pytest.mark.slow
+def test_what_a_teacher_said_may_be_kept_by_one_process_alone(together, alone, tmp_path):
+    """As where each machine has a cache of its own: the other one asks it."""
+    teacher = alone("teacher", variant="text", train__epochs=2)
+    changes = {"variant": "early", "train__epochs": 3, "teacher__runs": (str(teacher.folder),)}
+    one = alone("alone", **changes)
+    elsewhere = [f"--config.data.cache_dir={tmp_path / 'elsewhere'}"]
+    first, second = together("together", second=elsewhere, **changes)
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    assert_same(Run(tmp_path / "together"), one)
+
+
+@pytest.mark.slow
 def test_killed_they_go_on_as_one_process(together, alone, bench, tmp_path):
     changes = {"variant": "late", "train__epochs": 3}
     program = AFTER.format(epochs=1, index=1, then=KILL, more="processes._SILENT = 5")

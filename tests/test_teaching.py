@@ -152,8 +152,9 @@ def test_a_row_is_answered_by_those_who_have_not_learned_from_it(taught, tmp_pat
     # A pair goes by its sentence.
     assert len(lesson.extra) == len(own)
     assert f"{2 * len(own)} of {2 * len(own)} rows were answered by those" in " ".join(lesson.notes)
-    # So does a training sentence that stands among those without a label.
-    path = write_unlabelled(taught, tmp_path, [(dataset.raw["text"][train_rows[0]], ""), ("w", "")])
+    # So does a training sentence that stands among those without a label, in whatever case.
+    sentence = dataset.raw["text"][train_rows[0]].upper()
+    path = write_unlabelled(taught, tmp_path, [(sentence + " ", ""), ("w", "")])
     more = {"teacher__pairs": 0, "teacher__unlabelled": str(path)}
     _, _, lesson = lesson_of(student(taught, teacher__runs=runs, **more))
     assert lesson.extra.numbers["text"].tolist() == [train_rows[0], len(dataset) + 1]

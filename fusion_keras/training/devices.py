@@ -7,7 +7,9 @@ and dropout is drawn for it, so a run does not depend on how many devices it had
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterator
 
 import keras
 
@@ -57,6 +59,24 @@ def count() -> int:
     """How many devices share a batch."""
     distribution = keras.distribution.distribution()
     return 1 if distribution is None else distribution.num_model_replicas
+
+
+@contextlib.contextmanager
+def by_itself() -> Iterator[None]:
+    """What a process does here wants no other one: its models are on a device of its own.
+
+    The weights of a shared model are made by all processes together, which one of them that has
+    its answers from a cache does not take part in. Of one process the devices stay shared.
+    """
+    shared = keras.distribution.distribution()
+    if processes.count() == 1 or shared is None:
+        yield
+        return
+    keras.distribution.set_distribution(None)
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(shared)
 
 
 def check_batch(size: int, parts: int) -> None:

@@ -20,14 +20,14 @@ from pathlib import Path
 import numpy as np
 
 from fusion_keras.data.cache import cache_dir
-from fusion_keras.data.leaks import NOUNS, array_keys
+from fusion_keras.data.leaks import NOUNS, array_keys, sentence_keys
 from fusion_keras.data.modalities import INPUT_OF, MODALITIES, PRESENT, TAP_OF
 from fusion_keras.data.picked import Picked
 from fusion_keras.data.records import Dataset, Reading
 from fusion_keras.data.unlabelled import Unlabelled, evaluated_texts
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.architectures import FUSION
-from fusion_keras.training import teacher_answers, teachers
+from fusion_keras.training import devices, teacher_answers, teachers
 from fusion_keras.training.plan import Plan
 from fusion_keras.training.restored import config_of
 from fusion_keras.training.task import Task, part_of_rows
@@ -60,6 +60,7 @@ class Lesson:
     sha256: str
 
 
+@devices.by_itself()
 def prepare(plan: Plan, dataset: Dataset) -> Lesson | None:
     """Ask the teachers of a plan; None where it has none.
 
@@ -284,8 +285,10 @@ def _known_sentences(
 ) -> np.ndarray:
     """Numbers as in `Extra`, of an unlabelled sentence that is a training row's that row's: what a
     teacher knows by heart it knows here, too."""
-    row_of = {dataset.raw["text"][row]: row for row in train}
-    said = unlabelled.records["text"].raw["text"]
+    keys = sentence_keys([dataset.raw["text"][row] for row in train])
+    row_of = dict(zip(keys, train.tolist(), strict=True))
+    row_of.pop(None, None)
+    said = sentence_keys(unlabelled.records["text"].raw["text"])
     behind = len(dataset)
     found = [row_of.get(said[n - behind], n) if n >= behind else n for n in numbers.tolist()]
     return np.array(found, np.int64)
