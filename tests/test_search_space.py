@@ -173,6 +173,7 @@ def test_widths_without_a_file_are_multiples_of_the_heads(base):
         ("values = 3\n", "has no get_space()"),
         ("def get_space():\n    return {}['x']\n", "fails: KeyError"),
         ("def get_space():\n    return 1 / 0\n", "fails: ZeroDivisionError"),
+        ("exit(3)\n", "fails: SystemExit: 3"),
     ],
 )
 def test_a_space_file_that_cannot_be_read(content, said, tmp_path, base):

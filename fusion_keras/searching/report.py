@@ -94,7 +94,8 @@ def closing(
     counts = Counter(outcome.state for outcome in outcomes)
     order = (TRAINED, STOPPED, OVER, FAILED)
     phrases = [f"{counts[state]} {state}" for state in order if counts[state]]
-    summary = f"{len(outcomes)} trials: {', '.join(phrases) or 'none'}."
+    trials = "1 trial" if len(outcomes) == 1 else f"{len(outcomes)} trials"
+    summary = f"{trials}: {', '.join(phrases) or 'none'}."
     if not counts[TRAINED]:
         return [summary, _nothing(request, outcomes)]
     best = pareto(outcomes, request.limits)

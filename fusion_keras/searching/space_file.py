@@ -37,7 +37,7 @@ def of_file(path: Path, config) -> Space:
         described = dict(content["get_space"]()) if "get_space" in content else None
     except OSError as error:
         raise UsageError(f"The --space file {path} cannot be read ({error.strerror}).") from None
-    except Exception as error:  # a file of Python can fail in any way
+    except (Exception, SystemExit) as error:  # a file of Python can fail in any way
         raise UsageError(
             f"The --space file {path} fails: {type(error).__name__}: {error}"
         ) from None
