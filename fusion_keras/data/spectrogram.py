@@ -9,7 +9,6 @@ import numpy as np
 from fusion_keras.errors import UsageError
 
 WINDOW, STRIDE = 400, 200
-BINS = WINDOW // 2 + 1
 
 # The power that counts as silence, of a full-scale sine's: 80 dB below. The quietest spoken
 # digits have bins around 60 dB below.
@@ -55,7 +54,7 @@ def log_spectrogram(waveform: np.ndarray) -> np.ndarray:
       waveform: [samples], full scale is -1 to 1.
 
     Returns:
-      float32 [steps, BINS], frequencies 0 to 4000 Hz at 8 kHz.
+      float32 [steps, 201], frequencies 0 to 4000 Hz at 8 kHz.
 
     Raises:
       UsageError: see `count_steps`.
