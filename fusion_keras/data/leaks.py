@@ -142,12 +142,6 @@ def array_keys(
     return of_each(values, there, lambda row: hashlib.blake2b(row, digest_size=16).digest())
 
 
-def shared_rows(keys: Keys, splits: Sequence[str]) -> np.ndarray:
-    """bool [N]: whether the key of a row is in another split too."""
-    codes = _codes(keys)
-    return _divided(codes, _homes(codes, splits))
-
-
 def _codes(keys: Keys) -> np.ndarray:
     """int64 [N]: the number of each key, in the order in which they are met; -1 for None."""
     numbers: dict[Hashable | None, int] = dict.fromkeys(keys, 0)

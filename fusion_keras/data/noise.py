@@ -5,11 +5,6 @@ import numpy as np
 from fusion_keras.errors import UsageError
 
 
-def from_decibels(decibels: float) -> float:
-    """The power ratio of a ratio in dB: 0 dB is 1, -3 dB about 0.5."""
-    return float(10 ** (decibels / 10))
-
-
 def check_snr(snr: float, name: str) -> None:
     """Refuse what is no power ratio. Raises UsageError."""
     if not snr >= 0:  # false for NaN also
