@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import shutil
@@ -22,6 +23,8 @@ from fusion_keras import files, interrupts, jobs
 ATTEMPTS = 4
 # Exit code of a training that could not begin there, whatever it is.
 LOST = 75  # EX_TEMPFAIL of sysexits.h
+# A file in a run on a node that another one of the driver's may replace.
+_COPY = ".copy_of_the_driver"
 # Seconds between two looks at what a training says.
 LOOK = 1.0
 
@@ -118,11 +121,10 @@ def carried_out(work: Work, board) -> tuple[int, bytes, bytes | None]:
         work.here.mkdir(parents=True, exist_ok=True)
         work.run.parent.mkdir(parents=True, exist_ok=True)
         for folder, sent in work.sent.items():
-            # It may be there from before, and have been trained anew since.
-            if not shared and model_of(folder) != sent.model:
-                shutil.rmtree(folder, ignore_errors=True)
-                folder.parent.mkdir(parents=True, exist_ok=True)
-                unpack(sent.packed.future().result(), folder)
+            if not shared:
+                _receive(sent, folder)
+    except FileExistsError as error:
+        return LOST, f"error: {host} {error}\n".encode(), None
     except OSError as error:
         sentence = (
             f"error: {host} does not see the driver's files, and cannot keep its own at the same "
@@ -141,7 +143,38 @@ def carried_out(work: Work, board) -> tuple[int, bytes, bytes | None]:
         if packed and not (work.run / "metrics.json").is_file():
             # Others start from finished runs; a checkpoint that goes home is of no use here.
             shutil.rmtree(work.run, ignore_errors=True)
+        elif packed:
+            (work.run / _COPY).touch()
         return code, reading.read(), packed
+
+
+def _receive(sent: Sent, folder: Path) -> None:
+    """A run of the driver's at its path, in place of an older copy, which it may be there from
+    before.
+
+    Raises:
+        FileExistsError: a run stands there that is no copy of a driver's.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    held = os.open(folder.parent, os.O_RDONLY)
+    try:
+        # Several trainings of a node may want it at once.
+        fcntl.flock(held, fcntl.LOCK_EX)
+        if model_of(folder) == sent.model:
+            return
+        packed = sent.packed.future().result()
+        with tempfile.TemporaryDirectory(prefix=".leaving.", dir=folder.parent) as place:
+            if folder.exists():
+                if not (folder / _COPY).is_file():
+                    raise FileExistsError(
+                        f"has a run of its own at {folder}, another one than the driver's, which "
+                        "this training may need: move it away there, or give another --workdir."
+                    )
+                os.rename(folder, Path(place) / folder.name)
+            unpack(packed, folder)
+            (folder / _COPY).touch()
+    finally:
+        os.close(held)
 
 
 def _trained(work: Work, share: jobs.Share, log, look: Callable[[], None]) -> int:
@@ -174,7 +207,7 @@ def model_of(folder: Path) -> str:
 def packed_run(folder: Path) -> bytes:
     with io.BytesIO() as file:
         with tarfile.open(fileobj=file, mode="w") as archive:
-            archive.add(folder, arcname=".")
+            archive.add(folder, ".", filter=lambda f: None if f.name.endswith(_COPY) else f)
         return file.getvalue()
 
 

@@ -129,7 +129,7 @@ def _search(config, teacher: str, nodes: cluster.Cluster | None) -> None:
     try:
         with cli.quiet_native_logs():
             import fusion_keras.modalities  # noqa: F401  (brings TensorFlow, with its lines)
-            from fusion_keras.searching import asked, away, outcome, proof, report, study, trainee
+            from fusion_keras.searching import asked, away, proof, report, study, trainee
     except ModuleNotFoundError as error:
         if error.name not in ("optuna", "plotly"):
             raise
@@ -168,9 +168,6 @@ def _search(config, teacher: str, nodes: cluster.Cluster | None) -> None:
         stopped = False
     finally:
         found = progress.outcomes
-        if stopped:
-            # It may not have come to all that an earlier call has found.
-            found = [*found, *outcome.others(request.folder / "trials", found)]
         if found or not stopped:
             chosen = proof.finalists(found, FINALISTS.value, request.limits)
             terminal.print_results(*report.closing(request, found, chosen))

@@ -129,6 +129,41 @@ def test_where_nodes_do_not_see_the_folder_runs_are_sent_and_brought_home(driver
     assert list(workdir.glob("*.partial")) == []
 
 
+class Stored(bytes):
+    """An object in Ray's store, as a node has it."""
+
+    def future(self):
+        return self
+
+    def result(self):
+        return bytes(self)
+
+
+def test_a_node_replaces_older_copies_and_never_a_run_of_its_own(tmp_path):
+    def finished(folder, model):
+        folder.mkdir(parents=True)
+        (folder / "model.keras").write_bytes(model)
+        return folder
+
+    def sent(model):
+        source = finished(tmp_path / "driver" / model.decode(), model)
+        packed = Stored(cluster_node.packed_run(source))
+        return cluster_node.Sent(packed, cluster_node.model_of(source))
+
+    there = tmp_path / "node" / "runs" / "text-s0"
+    for model in (b"one", b"two"):
+        cluster_node._receive(sent(model), there)
+        assert (there / "model.keras").read_bytes() == model
+    # What goes home from there is no copy.
+    cluster_node.unpack(cluster_node.packed_run(there), tmp_path / "home")
+    assert [p.name for p in (tmp_path / "home").iterdir()] == ["model.keras"]
+    own = finished(there.with_name("text-s1"), b"its own")
+    with pytest.raises(FileExistsError, match=r"has a run of its own at .*text-s1"):
+        cluster_node._receive(sent(b"three"), own)
+    assert (own / "model.keras").read_bytes() == b"its own"
+    assert {p.name for p in there.parent.iterdir()} == {"text-s0", "text-s1"}
+
+
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [

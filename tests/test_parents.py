@@ -185,6 +185,18 @@ def test_parents_that_a_run_beside_it_has_trained_are_not_trained_again(bench, t
     assert not (second.folder / "parents").exists()
 
 
+@pytest.mark.slow
+def test_a_run_that_goes_on_keeps_the_parents_that_it_has_trained(bench, tmp_path):
+    config = bench.config(variant="late", train__epochs=1, parent__epochs=1)
+    run = Run(tmp_path / "late")
+    with run.open(resolve(config)):
+        begin(make_plan(config), run)
+    train(bench.config(train__epochs=1), tmp_path / "text")
+    train(config, run.folder)
+    assert run.read_json("config.json")["parents"] == {}
+    assert {p.name for p in (run.folder / "parents").iterdir()} == {"text", "image"}
+
+
 @pytest.mark.parametrize("augmented", [True, False])
 def test_a_head_learns_from_augmented_images_if_there_are_any(bench, augmented):
     task = prepare(make_plan(bench.config(variant="late", augment__enabled=augmented)))

@@ -598,6 +598,27 @@ def test_a_space_with_one_point_is_refused(base, tmp_path):
         asked.request(base, **given)
 
 
+def test_a_search_that_ends_early_tells_of_all_that_is_there_and_a_refused_one_of_nothing(ask):
+    request = ask(count=6)
+    first = searched(request)
+    for found in first:
+        folder = request.folder / "trials" / found.key
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "outcome.json").write_text(json.dumps(dataclasses.asdict(found)))
+
+    def killed(*arguments):
+        raise Killed
+
+    told = []
+    with pytest.raises(Killed):
+        study.search(dataclasses.replace(request, count=8), told, carry_out=killed)
+    assert {found.key for found in told} == {found.key for found in first}
+    told = []
+    with pytest.raises(UsageError, match="other settings"):
+        study.search(ask(count=6, budget=0.5), told, carry_out=killed)
+    assert told == []
+
+
 def test_what_an_earlier_call_has_found_is_there_whatever_ended_this_one(tmp_path):
     for name in "abc":
         (tmp_path / name).mkdir()

@@ -27,7 +27,7 @@ from fusion_keras.searching.base import joint_base, outputs_of, reference_key
 from fusion_keras.searching.crew import Crew, Line, Place
 from fusion_keras.searching.latency import Meter
 from fusion_keras.searching.measuring import met
-from fusion_keras.searching.outcome import FAILED, LIMITED, OVER, TRAINED, Outcome
+from fusion_keras.searching.outcome import FAILED, LIMITED, OVER, TRAINED, Outcome, others
 from fusion_keras.searching.proposals import NAMED, Proposal, inside, proposals
 from fusion_keras.searching.request import Request
 from fusion_keras.training.run import changes, worded
@@ -48,7 +48,8 @@ def search(
     Args:
         request: what for.
         outcomes: an empty list; what became of every trial is put there as it ends, and first what
-            an earlier call has found: the named variants outside the space, then by number.
+            an earlier call has found: the named variants outside the space, then by number. Where
+            this one is stopped, all that there is.
         say: told what is being done.
         on_trial: told of each trial that has ended now.
         carry_out: sees a trial through; another one looks it up in a table, to compare samplers.
@@ -59,8 +60,13 @@ def search(
             or what the trials learn from could not be trained.
     """
     request.folder.mkdir(parents=True, exist_ok=True)
-    with _alone(request.folder), Crew(request.jobs, away) as crew:
+    with (
+        _alone(request.folder),
+        Crew(request.jobs, away) as crew,
+        contextlib.ExitStack() as on_the_way,
+    ):
         study = open_study(request)
+        on_the_way.enter_context(_told_of_all(request.folder / "trials", outcomes))
         # Before anything is trained.
         there = met(request.device, request.folder, crew) if request.device else None
         joint = joint_base(request, crew.whole, request.seed, say)
@@ -112,6 +118,16 @@ def search(
                 end_first()
         while under_way:
             end_first()
+
+
+@contextlib.contextmanager
+def _told_of_all(folder: Path, outcomes: list[Outcome]) -> Iterator[None]:
+    """Where the block fails it may not have come to all that an earlier call has found."""
+    try:
+        yield
+    except BaseException:
+        outcomes.extend(others(folder, outcomes))
+        raise
 
 
 def ahead(jobs: int) -> int:

@@ -203,14 +203,19 @@ def _parents(
             continue
         # What the run itself lacks is found out before hours are spent on its parents.
         dataset = plan.architecture.data(plan.config) if dataset is None else dataset
-        finished = parents.beside(parent.config, run)
+        target = run.partial / "parents" / modality
+        # What a head has begun to learn behind must stay what it learns behind.
+        own = (target / "metrics.json").is_file()
+        finished = None if own else parents.beside(parent.config, run)
+        # It may end while several processes look for it.
+        found = processes.agreed(str(finished or ""))
+        finished = Path(found) if found else None
         if finished and parents.has_rows(finished, modality, dataset):
             _log.info("The parent of %s is there already: %s", plan.config.variant, finished)
         else:
             epochs = parent.config.train.epochs
             said = "First the parent of %s: %s, %d epochs (config.parent.epochs)"
             _log.info(said, plan.config.variant, modality, epochs)
-            target = run.partial / "parents" / modality
             finished = carry_out(parent, target, framework, dataset.of_one(modality)).folder
         folders[modality] = finished
     return folders, dataset
