@@ -117,6 +117,13 @@ def test_a_lucky_scale_makes_no_p90_below_the_median(meter):
     assert kept["p90"] == pytest.approx(5.0)
 
 
+def test_an_interval_holds_the_p90_that_it_is_of():
+    of_one = {"min": 0.5, "p50": 0.9, "p90": 1.0, "p90_interval": [0.95, 1.02]}
+    found = latency._scaled(of_one, {"min": 1.0, "p50": 1.2, "p90": 1.0})
+    assert found["p90"] == pytest.approx(1.08)
+    assert found["p90_interval"] == pytest.approx([0.95, 1.08])
+
+
 def test_what_others_disturbed_is_measured_again_and_the_calmest_kept(meter):
     calm, stalled = ((10.0, 11.0), (5.0, 5.5)), ((10.0, 40.0), (5.0, 90.0))
     wild = ((10.0, 400.0), (5.0, 7.0))

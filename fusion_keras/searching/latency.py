@@ -192,6 +192,9 @@ def _scaled(of_one: dict, scale: dict[str, float], power: int = 1) -> dict:
         # Of two scales one may have been luckier.
         for less, more in itertools.pairwise(TIMES):
             found[more] = max(found[more], found[less])
+        if INTERVAL in found:
+            low, high = found[INTERVAL]
+            found[INTERVAL] = [min(low, found["p90"]), max(high, found["p90"])]
     return found
 
 
