@@ -235,6 +235,25 @@ def test_a_value_out_of_range_is_refused(field, value, words):
         resolve(config_of(**{field: value}))
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"edits": 1.0}, "edits is 1.0; a share"),
+        ({"edits": -0.1}, "edits is -0.1; a share"),
+        ({"edits": 0.3, "pairs": 0}, "edits is 0.3 and config.teacher.pairs 0"),
+    ],
+)
+def test_changes_of_sentences_that_cannot_be_are_refused(changes, words):
+    given = {f"teacher__{name}": value for name, value in changes.items()}
+    with pytest.raises(UsageError, match=words):
+        resolve(config_of(variant="early", teacher__runs=("late",), **given))
+
+
+def test_sentences_of_a_model_without_text_are_not_changed():
+    with pytest.raises(UsageError, match=r"edits is 0\.3, and this image takes no text"):
+        resolve(config_of(variant="image", teacher__runs=("late",), teacher__edits=0.3))
+
+
 def test_patience_is_refused_where_every_epoch_is_better():
     config = config_of(recipe="best", variant="inter", train__patience=3)
     with pytest.raises(UsageError, match=r"patience is 3 and config.train.select last"):

@@ -175,6 +175,17 @@ def test_two_ways_of_teaching_have_tables_that_can_be_told_apart(tmp_path, place
     assert unlabelled["early taught"]["test accuracy, %"] == "87.5 (1 seed)"
 
 
+def test_a_setting_that_is_off_is_that_of_runs_from_before_there_was_one(tmp_path, place):
+    late = train(tmp_path / "runs" / "late-s2", "best", 2, 2, variant="late")
+    teach(place / "later", late, seed=2, teacher={"edits": 0.0})
+    teach(place / "changed", late, 6, seed=2, teacher={"edits": 0.3})
+    text = reported(tmp_path, f"--runs={place}")
+    found = rows(text, "demo: early taught, 1 teacher, teacher.edits=0.0")
+    assert found["early taught"]["test accuracy, %"] == "90.0 ± 0.0 (3 seeds)"
+    changed = rows(text, "demo: early taught, 1 teacher, teacher.edits=0.3")
+    assert changed["early taught"]["test accuracy, %"] == "85.0 (1 seed)"
+
+
 def test_metrics_are_averaged_where_every_seed_has_them(tmp_path):
     for seed, auroc in enumerate((0.8, 0.9)):
         found = {"auroc": {"value": auroc}} | {"nll": {"value": 0.5 if seed else None}}

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from fusion_keras.config import get_config
+from fusion_keras.data import edits
 from fusion_keras.data.picked import Picked
 from fusion_keras.data.text_columns import TextColumns
 from fusion_keras.data.unlabelled import read_unlabelled
@@ -75,6 +76,46 @@ def test_answers_are_the_teachers_probabilities_of_exactly_these_sentences_and_i
     at = task.rows["train"][len(rows) :]
     for name, wanted in pairs.items():
         np.testing.assert_array_equal(task.arrays[name][at], wanted)
+
+
+@pytest.mark.parametrize("variant", ["inter", "text"])
+def test_changed_sentences_are_asked_about_as_they_are_changed(taught, tmp_path, variant):
+    path = write_unlabelled(taught, tmp_path, [("w x", "")])
+    changes = {"teacher__pairs": 3, "teacher__edits": 0.5, "teacher__unlabelled": str(path)}
+    changes |= {} if variant == "inter" else {"variant": "text", "fusion__junctions": ""}
+    plan, dataset, lesson = lesson_of(student(taught, **changes))
+    rows = np.repeat(dataset.rows("train"), 3)
+    assert len(lesson.extra) == len(rows) + 1
+    numbers = lesson.extra.numbers["text"]
+    # The unlabelled sentence is the first one behind the data set.
+    assert numbers[-1] == len(dataset)
+    own, changed = numbers[:-1] == rows, numbers[:-1] > len(dataset)
+    assert (own | changed).all()
+    assert changed.mean() > 0.5
+    read = lesson.readings["text"]
+    assert len(read) == 1 + changed.sum()
+    before, after = dataset.inputs["text"][rows[changed]], read[1:]
+    # But for what the length cuts off.
+    assert (before != after).any(axis=1).mean() > 0.7
+    # Half of what is changed is left out.
+    assert (after != 0).sum() < (before != 0).sum()
+    teacher = restore(taught.folder / "teacher")
+    pool = np.concatenate([dataset.inputs["text"], read])
+    images = teacher.arrays["image"][lesson.extra.numbers["image"]]
+    asked = {"token_ids": pool[numbers], "image": images}
+    said = predict(teacher.graph.model, asked, np.arange(len(numbers)))["logits"]
+    np.testing.assert_allclose(lesson.answers[len(dataset) :], probabilities(said), atol=1e-6)
+    task = teaching.taught(prepare(plan, dataset), lesson)
+    at = task.rows["train"][len(dataset.rows("train")) :]
+    np.testing.assert_array_equal(task.arrays["token_ids"][at], asked["token_ids"])
+
+
+def test_a_sentence_that_is_tested_on_is_made_of_none(taught, monkeypatch):
+    dataset = lesson_of(student(taught))[1]
+    known = dataset.raw["text"][dataset.rows("test")[0]]
+    monkeypatch.setattr(edits, "edited", lambda texts, *_: [known.upper()] * len(texts))
+    lesson = lesson_of(student(taught, teacher__edits=0.5))[2]
+    assert (lesson.extra.numbers["text"] < len(dataset)).all()
 
 
 def test_a_label_has_its_share_and_a_row_without_one_follows_the_teacher_alone(taught):
@@ -478,7 +519,7 @@ def test_what_the_teachers_alone_take_goes_with_what_the_student_sees():
     config = get_config()
     config.variant, config.fusion.modalities, config.teacher.pairs = "late", "image+audio", 5
     taken = ["image", "audio", "text"]
-    extra = teaching._extra(config, Six(), np.arange(6), None, np.empty(0, int), taken)
+    extra, _ = teaching._extra(config, Six(), np.arange(6), None, np.empty(0, int), taken)
     numbers = extra.numbers
     assert numbers["text"].tolist() == numbers["image"].tolist() == np.repeat(range(6), 5).tolist()
     assert (numbers["audio"] != numbers["image"]).any()

@@ -26,6 +26,8 @@ FILES = ("config.json", "metrics.json", "predictions.csv")
 _BROKEN = (KeyError, TypeError, ValueError, AttributeError, IndexError, csv.Error)
 # Where things are kept, how they are called, and the seed: what two seeds may differ in.
 _FREE = ("seed", "name", "parents", "variant")
+# Settings of teaching which earlier runs do not say are off.
+_LATER = {"heads": 0.0, "taps": 0.0, "edits": 0.0}
 # How a table is read shows in its rows, which are compared.
 _FREE_DATA = (
     *("name", "path", "raw_dir", "frames_dir", "cache_dir"),
@@ -171,7 +173,7 @@ def _settings(about: dict, backbones: dict[str, str]) -> str:
     kept = {name: value for name, value in config.items() if name not in (*_FREE, *unused)}
     teacher = kept.pop("teacher", {"runs": []})
     if teacher["runs"]:
-        kept["teacher"] = {**teacher, "runs": len(teacher["runs"])}
+        kept["teacher"] = {**_LATER, **teacher, "runs": len(teacher["runs"])}
         # Where teachers and their rows are is free; what they are is not. Earlier runs say nothing
         # of it.
         kept["teacher"] |= {"models": about["taught_by"]} if "taught_by" in about else {}

@@ -247,6 +247,11 @@ class Text(Modality):
     def load(self, config, encoding: dict | None = None) -> TextPreset:
         return load_text(config.text.preset, config.text.dropout)
 
+    def word_vectors(self, config) -> np.ndarray:
+        """float32 [V, D]: what the preset embeds each token id as, wherever it stands."""
+        embedding = self.load(config).backbone.get_layer("token_embedding").embeddings
+        return np.asarray(embedding, np.float32)
+
     def placeholder(self, preset: TextPreset, length: int | None) -> keras.KerasTensor:
         return keras.Input((length,), dtype="int32", name=self.input)
 

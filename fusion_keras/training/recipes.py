@@ -334,6 +334,13 @@ def _check_teacher(teacher: ConfigDict) -> None:
         raise UsageError(
             f"config.teacher.temperature is {teacher.temperature}; more than 0 is wanted."
         )
+    if not 0 <= teacher.edits < 1:
+        raise UsageError(f"config.teacher.edits is {teacher.edits}; a share in [0, 1) is wanted.")
+    if teacher.edits and not teacher.pairs:
+        raise UsageError(
+            f"config.teacher.edits is {teacher.edits} and config.teacher.pairs 0: it changes the "
+            "sentences of these rows; set config.teacher.pairs, or leave it out."
+        )
     for name in ("pairs", "heads", "taps"):
         if teacher[name] < 0:
             raise UsageError(f"config.teacher.{name} is {teacher[name]}; 0 or more is wanted.")
@@ -342,6 +349,11 @@ def _check_teacher(teacher: ConfigDict) -> None:
 def _check_further(config: ConfigDict) -> None:
     """Of heads and taps: that a backbone learns from them what it would not learn otherwise."""
     teacher, variant = config.teacher, config.variant
+    if teacher.edits and "text" not in of_variant(variant).modalities(config):
+        raise UsageError(
+            f"config.teacher.edits is {teacher.edits}, and this {variant} takes no text: leave it "
+            "out."
+        )
     named = [name for name in ("heads", "taps") if teacher[name]]
     if not named:
         return

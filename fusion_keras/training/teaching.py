@@ -2,8 +2,8 @@
 
 Knowledge distillation (Hinton, Vinyals and Dean 2015, arXiv 1503.02531, section 2), with answers
 that are worked out once and kept. Teachers are asked about the training rows; about the same
-sentences with other rows' images (sounds, ...), as many as wanted; and about rows of the user's
-that have no label. Nothing of it is left in the model.
+sentences with other rows' images (sounds, ...), as many as wanted, words of which may be changed;
+and about rows of the user's that have no label. Nothing of it is left in the model.
 
 Answers are the mean of the teachers' probabilities; where some of them have not learned from a row
 (runs of `config.data.part` first and second), of these alone. Training rows are asked as they are,
@@ -19,14 +19,16 @@ from pathlib import Path
 
 import numpy as np
 
+from fusion_keras.data import edits
 from fusion_keras.data.cache import cache_dir
 from fusion_keras.data.leaks import NOUNS, array_keys, sentence_keys
 from fusion_keras.data.modalities import INPUT_OF, MODALITIES, PRESENT, TAP_OF
 from fusion_keras.data.picked import Picked
-from fusion_keras.data.records import Dataset, Reading
+from fusion_keras.data.records import Dataset, Reading, Records
 from fusion_keras.data.unlabelled import Unlabelled, evaluated_texts
 from fusion_keras.errors import UsageError
 from fusion_keras.fusion.architectures import FUSION
+from fusion_keras.modalities import MODALITY
 from fusion_keras.training import devices, teacher_answers, teachers
 from fusion_keras.training.plan import Plan
 from fusion_keras.training.restored import config_of
@@ -90,12 +92,15 @@ def prepare(plan: Plan, dataset: Dataset) -> Lesson | None:
     for reading in readings[0].values():
         notes += [f"unlabelled rows: {n}" for n in reading.notes if n not in dataset.notes]
     train = part_of_rows(plan, dataset)["train"]
-    extra = _extra(config, dataset, train, unlabelled, usable, taken)
+    extra, sentences = _extra(config, dataset, train, unlabelled, usable, taken)
     question = Question(dataset, train, extra)
+    own, *of_teachers = (
+        _with_sentences(reading, readers, sentences, folder)
+        for reading, readers in zip(readings, models, strict=True)
+    )
     asked = []
-    for (run, model), of_run in zip(plan.teachers.items(), readings[1:], strict=True):
+    for (run, model), values in zip(plan.teachers.items(), of_teachers, strict=True):
         _log.info("Asking the teacher %s about %d rows.", run, len(question))
-        values = {m: reading.values for m, reading in of_run.items()}
         asked.append(teacher_answers.asked(run, model, question, values, folder))
     said, count = teacher_answers.together(asked)
     if count:
@@ -112,17 +117,15 @@ def prepare(plan: Plan, dataset: Dataset) -> Lesson | None:
 
     taps = {}
     if config.teacher.taps:
-        values = {m: reading.values for m, reading in readings[1].items()}
         of_first = teacher_answers.taps_of(
-            *next(iter(plan.teachers.items())), question, values, folder
+            *next(iter(plan.teachers.items())), question, of_teachers[0], folder
         )
         taken = FUSION.modalities(config)
         taps = {
             m: placed(teacher_answers.standardised(x)) for m, x in of_first.items() if m in taken
         }
-    values = {m: reading.values for m, reading in readings[0].items()}
-    sha256 = teacher_answers.key_of("student", "", question, values)
-    return Lesson(extra, values, placed(said), taps, tuple(notes), sha256)
+    sha256 = teacher_answers.key_of("student", "", question, own)
+    return Lesson(extra, own, placed(said), taps, tuple(notes), sha256)
 
 
 def taught(task: Task, lesson: Lesson) -> Task:
@@ -251,8 +254,9 @@ def _usable(
     return np.flatnonzero(usable), notes
 
 
-def _extra(config, dataset, train, unlabelled, usable, taken) -> Extra:
-    """Pairs of training rows, then the unlabelled rows, completed by training rows."""
+def _extra(config, dataset, train, unlabelled, usable, taken) -> tuple[Extra, list[str]]:
+    """Pairs of training rows, then the unlabelled rows, completed by training rows; and the
+    sentences that stand behind those of the unlabelled rows."""
     rng = np.random.default_rng(config.seed)
     whole = train[np.all([dataset.has(m)[train] for m in taken], axis=0)]
     if not len(whole):
@@ -261,11 +265,12 @@ def _extra(config, dataset, train, unlabelled, usable, taken) -> Extra:
                 f"config.teacher.unlabelled is set, and no training row has all of "
                 f"{', '.join(taken)}, to complete its rows with: leave it out."
             )
-        return Extra(dict.fromkeys(taken, whole))
+        return Extra(dict.fromkeys(taken, whole)), []
     seen = [m for m in taken if m in FUSION.modalities(config)]
-    own = np.repeat(whole, config.teacher.pairs if len(seen) > 1 else 0)
+    changes = config.teacher.edits > 0 and "text" in seen
+    own = np.repeat(whole, config.teacher.pairs if len(seen) > 1 or changes else 0)
     other, completing = rng.choice(whole, len(own)), rng.choice(whole, len(usable))
-    numbers = {}
+    numbers, sentences = {}, []
     for modality in taken:
         drawn = completing
         if unlabelled is not None and modality in unlabelled.place:
@@ -276,8 +281,51 @@ def _extra(config, dataset, train, unlabelled, usable, taken) -> Extra:
         # The first that the student takes, the sentence where it does, stays, and with it what its
         # teachers alone take; all others are of one other row.
         pair = other if modality in seen[1:] else own
+        if changes and modality == "text":
+            there = unlabelled.records.get("text", ()) if unlabelled else ()
+            pair, sentences = _edited(config, dataset, own, len(dataset) + len(there))
         numbers[modality] = np.concatenate([pair, drawn])
-    return Extra(numbers)
+    return Extra(numbers), sentences
+
+
+def _edited(config, dataset, rows: np.ndarray, behind: int) -> tuple[np.ndarray, list[str]]:
+    """The numbers of the rows' sentences, words of which are changed, and these sentences.
+
+    Where nothing has changed, or it is now one that the student is validated or tested on, a
+    sentence stays what it was.
+
+    Args:
+        behind: the number of the first changed one.
+    """
+    texts = [dataset.raw["text"][row] for row in rows]
+    tokenizer = FUSION.readers(config)["text"].tokenizer
+    near = edits.neighbours(set(texts), tokenizer, MODALITY["text"].word_vectors(config))
+    made = edits.edited(texts, config.teacher.edits, near, np.random.default_rng([config.seed, 1]))
+    keys, known = sentence_keys(made), {*sentence_keys(evaluated_texts(dataset))}
+    pairs = zip(keys, sentence_keys(texts), strict=True)
+    changed = np.flatnonzero([new != old and new not in known for new, old in pairs])
+    numbers = rows.copy()
+    numbers[changed] = behind + np.arange(len(changed))
+    return numbers, [made[n] for n in changed]
+
+
+def _with_sentences(
+    readings: Mapping[str, Reading], readers: Mapping, sentences: list[str], folder: Path
+) -> dict[str, np.ndarray]:
+    """Modality -> a model's input of the unlabelled rows, and behind them of further sentences."""
+    values = {m: reading.values for m, reading in readings.items()}
+    if sentences and "text" in readers:
+        records = Records(
+            name="edited",
+            ids=[f"changed sentence {n}" for n in range(1, len(sentences) + 1)],
+            splits=None,
+            raw={"text": sentences},
+            labels=np.full(len(sentences), -1, np.int32),
+            classes=(),
+        )
+        read = readers["text"].read(records, folder).values
+        values["text"] = np.concatenate([values["text"], read]) if "text" in values else read
+    return values
 
 
 def _known_sentences(
