@@ -19,6 +19,8 @@ NEAREST = 8
 # Shorter words have punctuation and letters for neighbours.
 _SHORTEST = 3
 _AT_ONCE = 256
+# What is left of a word's beginning or end where a tokenizer does not know how to write its tokens.
+_MARKS = re.compile("\u2581|</w>")
 # A word and the punctuation that it stands in.
 _WORD = re.compile(r"^(\W*)(.*?)(\W*)$", re.DOTALL)
 
@@ -35,7 +37,8 @@ def neighbours(
     """
     words = sorted({core for s in sentences for core in map(_core, s.split()) if _long(core)})
     found = _whole(tokenizer, words)
-    known = [tokenizer.tokenizer.decode([i]).strip() for i in range(len(embedding))]
+    written = (tokenizer.tokenizer.decode([i]) for i in range(len(embedding)))
+    known = [_MARKS.sub("", token).strip() for token in written]
     choices = _whole(tokenizer, sorted({word for word in known if _long(word)}))
     if not found or len(choices) <= NEAREST:
         return {}
@@ -89,6 +92,8 @@ def _long(word: str) -> bool:
 
 def _whole(tokenizer: TextTokenizer, words: list[str]) -> dict[str, int]:
     """Word -> its id, of those that the vocabulary has whole."""
-    encodings = tokenizer.tokenizer.encode_batch(words, add_special_tokens=False)
+    # Byte-level vocabularies have other ids for words behind a space, as nearly all stand.
+    apart = [f" {word}" for word in words]
+    encodings = tokenizer.tokenizer.encode_batch(apart, add_special_tokens=False)
     single = {w: e.ids[0] for w, e in zip(words, encodings, strict=True) if len(e.ids) == 1}
     return {word: index for word, index in single.items() if index != tokenizer.ids.unknown}
