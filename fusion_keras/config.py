@@ -334,8 +334,8 @@ def _teacher() -> ConfigDict:
     # Only the teacher knows what they are.
     teacher.pairs = 2
     # Share of the words of those rows' sentences that are changed, half of them left out, half
-    # replaced by their neighbours in the text preset's embedding. With it a text model has such
-    # rows, too. 0 for none.
+    # replaced by their neighbours in the text preset's embedding, where they have any. With it a
+    # text model has such rows, too. 0 for none.
     teacher.edits = 0.0
     # A table of rows without labels, its columns called as the manifest's.
     # Where a row has no image (or no sentence), it gets one of a training row.

@@ -51,6 +51,19 @@ def test_words_of_every_kind_of_vocabulary_have_neighbours(kind, tmp_path):
     assert all(word.isalpha() for word in found)
     # Whole words, as they are written, in whatever case.
     assert len(found & {word.lower() for word in said}) > 0.6 * len(found)
+    assert len(found) > 100
+
+
+def test_a_word_in_other_letters_is_no_neighbour_of_itself(tokenizer, embedding):
+    """A cased vocabulary, in which the nearest of a word are its own spellings."""
+    spelled = {f(name): index for index, name in enumerate(NAMES) for f in (str.upper, str)}
+    vocabulary = {"[PAD]": 0, "[UNK]": 1} | {n: i for i, n in enumerate(spelled, start=2)}
+    inner = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    cased = TextTokenizer(inner, SpecialIds(pad=0, unknown=1))
+    vectors = embedding[[0, 1, *(4 + index for index in spelled.values())]]
+    near = neighbours([NAMES[0], NAMES[0].upper()], cased, vectors)
+    assert near[NAMES[0]] == near[NAMES[0].upper()] == tuple(NAMES[1 : NEAREST + 1])
 
 
 def test_a_vocabulary_of_no_words_has_no_neighbours(tokenizer, embedding):
@@ -67,6 +80,14 @@ def test_half_of_the_changed_words_are_gone_and_half_replaced_in_their_punctuati
     assert sum(w in replaced for w in made) == pytest.approx(3_000, rel=0.05)
     assert all(w in kept or w in replaced for w in made)
     assert {w[1] for w in made if w in replaced} == {"x", "y"}
+
+
+def test_what_stands_between_words_stays_and_accents_stay_with_their_letters():
+    near = {"caf\u0065\u0301": ("tea",), "\u092c\u093e\u0924": ("word",)}
+    sentences = ["| caf\u0065\u0301, | \u092c\u093e\u0924! |"] * 50
+    made = edited(sentences, 0.99, near, np.random.default_rng(0))
+    assert {sentence.count("|") for sentence in made} == {3}
+    assert {w for s in made for w in s.split()} >= {"|", "tea,", "word!"}
 
 
 def test_a_sentence_is_never_emptied_and_what_has_no_neighbours_stays():

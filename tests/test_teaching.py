@@ -99,6 +99,10 @@ def test_changed_sentences_are_asked_about_as_they_are_changed(taught, tmp_path,
     assert (before != after).any(axis=1).mean() > 0.7
     # Half of what is changed is left out.
     assert (after != 0).sum() < (before != 0).sum()
+    # Others are neighbours: what stands nowhere in a row's own sentence.
+    assert np.mean([not set(new) <= {*old} for old, new in zip(before, after, strict=True)]) > 0.3
+    said = f"words were changed in {changed.sum()} of {len(rows)} sentences"
+    assert said in " ".join(lesson.notes)
     teacher = restore(taught.folder / "teacher")
     pool = np.concatenate([dataset.inputs["text"], read])
     images = teacher.arrays["image"][lesson.extra.numbers["image"]]
@@ -113,9 +117,36 @@ def test_changed_sentences_are_asked_about_as_they_are_changed(taught, tmp_path,
 def test_a_sentence_that_is_tested_on_is_made_of_none(taught, monkeypatch):
     dataset = lesson_of(student(taught))[1]
     known = dataset.raw["text"][dataset.rows("test")[0]]
-    monkeypatch.setattr(edits, "edited", lambda texts, *_: [known.upper()] * len(texts))
+    made = ["another one"]
+    monkeypatch.setattr(edits, "edited", lambda texts, *_: made + [known.upper()] * len(texts[1:]))
     lesson = lesson_of(student(taught, teacher__edits=0.5))[2]
-    assert (lesson.extra.numbers["text"] < len(dataset)).all()
+    numbers = lesson.extra.numbers["text"]
+    assert numbers[0] == len(dataset)
+    assert (numbers[1:] < len(dataset)).all()
+
+
+def test_changed_sentences_are_those_of_the_seed_whatever_was_drawn_before(taught):
+    """The vectors of a preset that starts from nothing, too."""
+    changes = {"teacher__edits": 0.5, "text__preset": "random:bert_tiny"}
+    found = set()
+    for drawn in (1, 2):
+        keras.utils.set_random_seed(drawn)
+        found.add(lesson_of(student(taught, **changes))[2].sha256)
+    assert len(found) == 1
+    assert lesson_of(student(taught, **changes, seed=9))[2].sha256 not in found
+
+
+def test_sentences_none_of_which_can_be_changed_are_refused(taught, monkeypatch):
+    monkeypatch.setattr(edits, "edited", lambda texts, *_: texts)
+    with pytest.raises(UsageError, match=r"edits is 0.5, and none of \d+ sentences could be chan"):
+        lesson_of(student(taught, teacher__edits=0.5))
+
+
+def test_changed_sentences_may_have_more_unknown_words_than_rows_may(taught, monkeypatch):
+    unknown = ["\u4e01 \u4e02 \u4e03"]
+    monkeypatch.setattr(edits, "edited", lambda texts, *_: unknown * len(texts))
+    lesson = lesson_of(student(taught, teacher__edits=0.5, text__max_unknown=0.2))[2]
+    assert (lesson.extra.numbers["text"] >= len(lesson.answers) - len(lesson.extra)).all()
 
 
 def test_a_label_has_its_share_and_a_row_without_one_follows_the_teacher_alone(taught):
@@ -193,6 +224,10 @@ def test_a_row_is_answered_by_those_who_have_not_learned_from_it(taught, tmp_pat
     # A pair goes by its sentence.
     assert len(lesson.extra) == len(own)
     assert f"{2 * len(own)} of {2 * len(own)} rows were answered by those" in " ".join(lesson.notes)
+    # Also where its words are changed, by which nobody forgets it.
+    _, _, lesson = lesson_of(student(taught, teacher__runs=runs, teacher__edits=0.5))
+    assert (lesson.extra.numbers["text"] >= len(dataset)).any()
+    assert f"{3 * len(own)} of {3 * len(own)} rows were answered by those" in " ".join(lesson.notes)
     # So does a training sentence that stands among those without a label, in whatever case.
     sentence = dataset.raw["text"][train_rows[0]].upper()
     path = write_unlabelled(taught, tmp_path, [(sentence + " ", ""), ("w", "")])
@@ -519,7 +554,7 @@ def test_what_the_teachers_alone_take_goes_with_what_the_student_sees():
     config = get_config()
     config.variant, config.fusion.modalities, config.teacher.pairs = "late", "image+audio", 5
     taken = ["image", "audio", "text"]
-    extra, _ = teaching._extra(config, Six(), np.arange(6), None, np.empty(0, int), taken)
+    extra, *_ = teaching._extra(config, Six(), np.arange(6), None, np.empty(0, int), taken)
     numbers = extra.numbers
     assert numbers["text"].tolist() == numbers["image"].tolist() == np.repeat(range(6), 5).tolist()
     assert (numbers["audio"] != numbers["image"]).any()

@@ -8,6 +8,7 @@ are the neighbours.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -21,8 +22,6 @@ _SHORTEST = 3
 _AT_ONCE = 256
 # What is left of a word's beginning or end where a tokenizer does not know how to write its tokens.
 _MARKS = re.compile("\u2581|</w>")
-# A word and the punctuation that it stands in.
-_WORD = re.compile(r"^(\W*)(.*?)(\W*)$", re.DOTALL)
 
 
 def neighbours(
@@ -35,15 +34,22 @@ def neighbours(
     Args:
         embedding: float [V, D], a row for each id.
     """
-    words = sorted({core for s in sentences for core in map(_core, s.split()) if _long(core)})
+    words = sorted(
+        {core for s in sentences for _, core, _ in map(_parts, s.split()) if _long(core)}
+    )
     found = _whole(tokenizer, words)
     written = (tokenizer.tokenizer.decode([i]) for i in range(len(embedding)))
     known = [_MARKS.sub("", token).strip() for token in written]
-    choices = _whole(tokenizer, sorted({word for word in known if _long(word)}))
+    whole = _whole(tokenizer, sorted({word for word in known if _long(word)}))
+    # One spelling of each, the last one, of small letters.
+    choices = {word.casefold(): (word, index) for word, index in whole.items()}
     if not found or len(choices) <= NEAREST:
         return {}
-    names, ids = np.array(list(choices), object), np.array(list(choices.values()))
-    units = embedding[ids] / np.maximum(np.linalg.norm(embedding[ids], axis=1, keepdims=True), 1e-9)
+    column = {word: number for number, word in enumerate(choices)}
+    names = np.array([word for word, _ in choices.values()], object)
+    ids = np.array([index for _, index in choices.values()])
+    units = embedding[ids]
+    units /= np.maximum(np.linalg.norm(units, axis=1, keepdims=True), 1e-9)
     near = {}
     wanted = list(found.items())
     for start in range(0, len(wanted), _AT_ONCE):
@@ -52,6 +58,9 @@ def neighbours(
         alike = embedding[own] @ units.T
         # The word itself, in whatever spelling, is none of its neighbours.
         alike[own[:, None] == ids] = -np.inf
+        for row, (word, _) in enumerate(piece):
+            if word.casefold() in column:
+                alike[row, column[word.casefold()]] = -np.inf
         best = np.argpartition(-alike, NEAREST, axis=1)[:, :NEAREST]
         order = np.take_along_axis(alike, best, axis=1).argsort(axis=1)[:, ::-1]
         best = np.take_along_axis(best, order, axis=1)
@@ -66,28 +75,39 @@ def edited(
     rng: np.random.Generator,
 ) -> list[str]:
     """The sentences with a share of their words changed: half of those are left out, the others
-    replaced, where they have neighbours. What nothing would be left of stays as it is."""
+    replaced, where they have neighbours. What nothing would be left of stays as it is, and so does
+    what stands between words, such as a separator of columns."""
     return [_edited(sentence, share, near, rng) for sentence in sentences]
 
 
 def _edited(sentence: str, share: float, near: Mapping, rng: np.random.Generator) -> str:
     words, kept = sentence.split(), []
     for word, drawn in zip(words, rng.random(len(words)), strict=True):
-        if drawn < share / 2:
+        before, core, behind = _parts(word)
+        if core and drawn < share / 2:
             continue
-        before, core, behind = _WORD.match(word).groups()
         if drawn < share and core in near:
             word = before + near[core][rng.integers(len(near[core]))] + behind
         kept.append(word)
     return " ".join(kept) if kept else sentence
 
 
-def _core(word: str) -> str:
-    return _WORD.match(word)[2]
+def _parts(word: str) -> tuple[str, str, str]:
+    """A word without the punctuation that it stands in, between what stands before and behind."""
+    inner = [place for place, sign in enumerate(word) if _kind(sign) in "LMN"]
+    if not inner:
+        return word, "", ""
+    first, behind = inner[0], inner[-1] + 1
+    return word[:first], word[first:behind], word[behind:]
 
 
 def _long(word: str) -> bool:
-    return len(word) >= _SHORTEST and word.isalpha()
+    return len(word) >= _SHORTEST and all(_kind(sign) in "LM" for sign in word)
+
+
+def _kind(sign: str) -> str:
+    """L, M or N for a letter, a mark on one (an accent, a vowel of Hindi) or a number; or other."""
+    return unicodedata.category(sign)[0]
 
 
 def _whole(tokenizer: TextTokenizer, words: list[str]) -> dict[str, int]:

@@ -31,13 +31,16 @@ class Extra:
 
     Attributes:
         numbers: modality -> int64 [E], a row of the data set, or N and more for one of the
-            unlabelled rows that have this modality.
+            unlabelled rows that have this modality; behind those of text come changed sentences.
+        known: int64 [E], the row of the data set that a teacher may know each one by: of its
+            sentence, also where that is changed, or without any of what comes first; else -1.
     """
 
     numbers: Mapping[str, np.ndarray]
+    known: np.ndarray
 
     def __len__(self) -> int:
-        return len(next(iter(self.numbers.values())))
+        return len(self.known)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,12 +91,11 @@ def asked(
 ) -> np.ndarray:
     """A teacher's probabilities, and whether it has not learned from the row.
 
-    float32 [n + E, C + 1]. Kept under what they are worked out from. What a teacher knows a row by
-    is its sentence, where there is one, else what comes first; of an unlabelled row it knows none.
+    float32 [n + E, C + 1]. Kept under what they are worked out from.
 
     Args:
         model: sha256 of the teacher's model.
-        values: modality -> its input of each unlabelled row that has it.
+        values: modality -> its input of each unlabelled row that has it, and of changed sentences.
     """
     dataset = question.dataset
 
@@ -101,16 +103,15 @@ def asked(
         task = restore(run)
         place = teachers.rows_of(run, task.dataset, dataset)
         arrays = _inputs(task, place, question, values)
-        known = question.extra.numbers
-        named = question.numbers("text" if "text" in known else next(iter(known)))
-        in_data = named < len(place)
+        known = np.concatenate([question.train, question.extra.known])
+        in_data = known >= 0
         fresh = np.ones((len(question), 1), np.float32)
-        fresh[in_data, 0] = ~np.isin(place[named[in_data]], teachers.learned(run, task))
+        fresh[in_data, 0] = ~np.isin(place[known[in_data]], teachers.learned(run, task))
         for rows in _pieces(len(question)):
             probs = probabilities(predict(task.graph.model, arrays, rows)["logits"])
             yield np.concatenate([probs, fresh[rows]], axis=1)
 
-    key = key_of("teacher 3", model, question, values)
+    key = key_of("teacher 4", model, question, values)
     shape = (len(question), len(dataset.classes) + 1)
     return cached_array(folder, key, shape, np.float32, build)[0]
 

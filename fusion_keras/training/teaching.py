@@ -32,7 +32,7 @@ from fusion_keras.modalities import MODALITY
 from fusion_keras.training import devices, teacher_answers, teachers
 from fusion_keras.training.plan import Plan
 from fusion_keras.training.restored import config_of
-from fusion_keras.training.task import Task, part_of_rows
+from fusion_keras.training.task import Task, part_of_rows, set_up_keras
 from fusion_keras.training.teacher_answers import Extra, Question
 
 # Share of a label that counts for nothing and is not 0.
@@ -46,7 +46,8 @@ class Lesson:
 
     Attributes:
         extra: the rows beside those of the data set.
-        readings: modality -> the student's input of each unlabelled row that has it.
+        readings: modality -> the student's input of each unlabelled row that has it, and of the
+            changed sentences.
         answers: float32 [N + E, C], probabilities; of rows that nobody was asked about, zeros.
         taps: modality -> float32 [N + E, D + 1], the first teacher's deepest tap of it, pooled
             and standardised, and 1; of rows that it was not asked about, zeros.
@@ -92,7 +93,8 @@ def prepare(plan: Plan, dataset: Dataset) -> Lesson | None:
     for reading in readings[0].values():
         notes += [f"unlabelled rows: {n}" for n in reading.notes if n not in dataset.notes]
     train = part_of_rows(plan, dataset)["train"]
-    extra, sentences = _extra(config, dataset, train, unlabelled, usable, taken)
+    extra, sentences, said = _extra(config, dataset, train, unlabelled, usable, taken)
+    notes += said
     question = Question(dataset, train, extra)
     own, *of_teachers = (
         _with_sentences(reading, readers, sentences, folder)
@@ -254,9 +256,9 @@ def _usable(
     return np.flatnonzero(usable), notes
 
 
-def _extra(config, dataset, train, unlabelled, usable, taken) -> tuple[Extra, list[str]]:
-    """Pairs of training rows, then the unlabelled rows, completed by training rows; and the
-    sentences that stand behind those of the unlabelled rows."""
+def _extra(config, dataset, train, unlabelled, usable, taken) -> tuple[Extra, list[str], list[str]]:
+    """Pairs of training rows, then the unlabelled rows, completed by training rows; the sentences
+    that stand behind those of the unlabelled rows; and what is to be said of them."""
     rng = np.random.default_rng(config.seed)
     whole = train[np.all([dataset.has(m)[train] for m in taken], axis=0)]
     if not len(whole):
@@ -265,12 +267,13 @@ def _extra(config, dataset, train, unlabelled, usable, taken) -> tuple[Extra, li
                 f"config.teacher.unlabelled is set, and no training row has all of "
                 f"{', '.join(taken)}, to complete its rows with: leave it out."
             )
-        return Extra(dict.fromkeys(taken, whole)), []
+        return Extra(dict.fromkeys(taken, whole), whole), [], []
     seen = [m for m in taken if m in FUSION.modalities(config)]
     changes = config.teacher.edits > 0 and "text" in seen
     own = np.repeat(whole, config.teacher.pairs if len(seen) > 1 or changes else 0)
     other, completing = rng.choice(whole, len(own)), rng.choice(whole, len(usable))
-    numbers, sentences = {}, []
+    numbers, sentences, notes, known = {}, [], [], None
+    named = "text" if "text" in taken else taken[0]
     for modality in taken:
         drawn = completing
         if unlabelled is not None and modality in unlabelled.place:
@@ -281,32 +284,51 @@ def _extra(config, dataset, train, unlabelled, usable, taken) -> tuple[Extra, li
         # The first that the student takes, the sentence where it does, stays, and with it what its
         # teachers alone take; all others are of one other row.
         pair = other if modality in seen[1:] else own
+        numbers[modality] = np.concatenate([pair, drawn])
+        if modality == named:
+            known = np.where(numbers[modality] < len(dataset), numbers[modality], -1)
         if changes and modality == "text":
             there = unlabelled.records.get("text", ()) if unlabelled else ()
-            pair, sentences = _edited(config, dataset, own, len(dataset) + len(there))
-        numbers[modality] = np.concatenate([pair, drawn])
-    return Extra(numbers), sentences
+            pair, sentences, notes = _edited(config, dataset, own, len(dataset) + len(there))
+            numbers[modality][: len(own)] = pair
+    return Extra(numbers, known), sentences, notes
 
 
-def _edited(config, dataset, rows: np.ndarray, behind: int) -> tuple[np.ndarray, list[str]]:
-    """The numbers of the rows' sentences, words of which are changed, and these sentences.
+def _edited(config, dataset, rows: np.ndarray, behind: int) -> tuple[np.ndarray, list, list]:
+    """The numbers of the rows' sentences, words of which are changed, these sentences, and notes.
 
     Where nothing has changed, or it is now one that the student is validated or tested on, a
     sentence stays what it was.
 
     Args:
         behind: the number of the first changed one.
+
+    Raises:
+        UsageError: none could be changed.
     """
     texts = [dataset.raw["text"][row] for row in rows]
     tokenizer = FUSION.readers(config)["text"].tokenizer
+    # Vectors of a preset that starts from nothing are to be the same in every process.
+    set_up_keras(config)
     near = edits.neighbours(set(texts), tokenizer, MODALITY["text"].word_vectors(config))
     made = edits.edited(texts, config.teacher.edits, near, np.random.default_rng([config.seed, 1]))
     keys, known = sentence_keys(made), {*sentence_keys(evaluated_texts(dataset))}
     pairs = zip(keys, sentence_keys(texts), strict=True)
     changed = np.flatnonzero([new != old and new not in known for new, old in pairs])
+    if not len(changed):
+        raise UsageError(
+            f"config.teacher.edits is {config.teacher.edits}, and none of {len(rows)} sentences "
+            f"could be changed (the first: {texts[0][:40]!r}): words are what spaces are between; "
+            "leave it out."
+        )
+    notes = [
+        f"words were changed in {len(changed)} of {len(rows)} sentences that teachers answered"
+    ]
+    if not near:
+        notes.append("no word has neighbours in the vocabulary: words were left out, none replaced")
     numbers = rows.copy()
     numbers[changed] = behind + np.arange(len(changed))
-    return numbers, [made[n] for n in changed]
+    return numbers, [made[n] for n in changed], notes
 
 
 def _with_sentences(
@@ -323,7 +345,9 @@ def _with_sentences(
             labels=np.full(len(sentences), -1, np.int32),
             classes=(),
         )
-        read = readers["text"].read(records, folder).values
+        # What is made of readable rows is read, however few of its words a vocabulary knows.
+        reader = dataclasses.replace(readers["text"], max_unknown=1.0)
+        read = reader.read(records, folder).values
         values["text"] = np.concatenate([values["text"], read]) if "text" in values else read
     return values
 
